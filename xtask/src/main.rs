@@ -1,2 +1,50 @@
-//! placeholder
-fn main() {}
+//! Automation of this repository: `cargo xtask help` lists the verbs.
+//!
+//! One file per verb; what they share stands in `flags`, `python`, `screen`, `tally`, `task` and
+//! `workspace`. The only dependency reads cargo's JSON, so that the first command in a fresh clone
+//! starts within seconds.
+
+mod bench;
+mod ci;
+mod crash;
+mod demo;
+mod failure;
+mod flags;
+mod help;
+mod loom;
+mod python;
+mod screen;
+mod tally;
+mod task;
+mod test;
+mod tidy;
+mod verb;
+mod wheel;
+mod workspace;
+
+use std::process::ExitCode;
+
+use failure::Failure;
+use flags::Flags;
+use workspace::Workspace;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let name = arguments.next().unwrap_or_else(|| "help".to_owned());
+    match run(&name, Flags::new(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            screen::error(&format!("cargo xtask {name}: {failure}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(name: &str, flags: Flags) -> Result<(), Failure> {
+    let workspace = Workspace::find()?;
+    let verb = verb::VERBS
+        .iter()
+        .find(|verb| verb.name == name && (verb.exists)(&workspace))
+        .ok_or_else(|| Failure::new("no such verb; `cargo xtask help` lists them"))?;
+    (verb.run)(&workspace, flags)
+}

@@ -1,0 +1,171 @@
+//! `cargo xtask test`: every ring of tests, from a bare clone.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::python::{Interpreter, Tools, Venv};
+use crate::tally::{Report, Tally};
+use crate::task::Task;
+use crate::verb::{Verb, always};
+use crate::{Failure, Flags, Workspace, python, screen, wheel};
+
+pub(crate) const VERB: Verb = Verb {
+    name: "test",
+    usage: "",
+    summary: "all tests, Rust and Python, with all their set-up",
+    exists: always,
+    run,
+};
+
+/// Examples and consumer projects end by themselves, within seconds. This is for the one that does
+/// not: a hang is a failure, not a longer wait.
+const PROGRAM_LIMIT: Duration = Duration::from_secs(300);
+
+fn run(workspace: &Workspace, flags: Flags) -> Result<(), Failure> {
+    flags.finish()?;
+    all(workspace)
+}
+
+pub(crate) fn all(workspace: &Workspace) -> Result<(), Failure> {
+    let mut report = Report::default();
+    rust(workspace, &mut report)?;
+    examples(workspace, &mut report);
+    consumers(workspace, &mut report)?;
+    python(workspace, &mut report);
+    report.close()
+}
+
+fn rust(workspace: &Workspace, report: &mut Report) -> Result<(), Failure> {
+    let rings: [(&str, &[&str]); 2] = [
+        ("Rust, unit and integration", &["--lib", "--bins", "--tests", "--examples"]),
+        ("Rust, documentation", &["--doc"]),
+    ];
+    for (ring, targets) in rings {
+        screen::step(ring);
+        let skips = SkipFile::new(workspace)?;
+        let mut tally = Tally::default();
+        let outcome = Task::cargo(["test", "--locked", "--no-fail-fast"])
+            .args(targets)
+            .within(&workspace.root)
+            .env("ST_SKIPS", &skips.0)
+            .tee(|line| tally += Tally::of_libtest(line).unwrap_or_default());
+        let skipped = skips.read();
+        // libtest counts a test that found its ground missing as passed.
+        let count = u32::try_from(skipped.len()).unwrap_or(u32::MAX).min(tally.passed);
+        tally.passed -= count;
+        tally.skipped += count;
+        report.add(ring, tally, &outcome);
+        report.add_skips(skipped);
+    }
+    Ok(())
+}
+
+/// The file in which a Rust test that cannot run here leaves one line, `name: reason`.
+struct SkipFile(std::path::PathBuf);
+
+impl SkipFile {
+    fn new(workspace: &Workspace) -> Result<Self, Failure> {
+        let path = workspace.target.join("skips.txt");
+        fs::create_dir_all(&workspace.target).and_then(|()| fs::write(&path, "")).map_err(
+            |error| Failure::new(format!("{} cannot be written: {error}", path.display())),
+        )?;
+        Ok(Self(path))
+    }
+
+    fn read(&self) -> Vec<String> {
+        fs::read_to_string(&self.0).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+}
+
+/// Every example of a published crate runs alone, without arguments, and ends.
+fn examples(workspace: &Workspace, report: &mut Report) {
+    let mut tally = Tally::default();
+    let ring = "Rust, examples";
+    screen::step(ring);
+    for package in workspace.packages.iter().filter(|package| package.is_published) {
+        for example in &package.examples {
+            let outcome = Task::cargo([
+                "run",
+                "--locked",
+                "--quiet",
+                "-p",
+                &package.name,
+                "--example",
+                example,
+            ])
+            .within(&workspace.root)
+            .limit(PROGRAM_LIMIT)
+            .run();
+            if let Err(failure) = &outcome {
+                screen::error(&failure.to_string());
+            }
+            tally += Tally::of(&outcome);
+        }
+    }
+    report.add(ring, tally, &Ok(()));
+}
+
+/// Projects outside the workspace, each using one crate as a stranger would.
+fn consumers(workspace: &Workspace, report: &mut Report) -> Result<(), Failure> {
+    let mut tally = Tally::default();
+    let ring = "Rust, consumer projects";
+    screen::step(ring);
+    for manifest in workspace.consumers()? {
+        let outcome = Task::cargo(["run", "--locked", "--manifest-path"])
+            .args([&manifest])
+            .within(manifest.parent().unwrap_or(Path::new(".")))
+            // One build folder for all of them: they share most of what they build.
+            .env("CARGO_TARGET_DIR", workspace.target.join("consumers"))
+            .limit(PROGRAM_LIMIT)
+            .run();
+        if let Err(failure) = &outcome {
+            screen::error(&failure.to_string());
+        }
+        tally += Tally::of(&outcome);
+    }
+    report.add(ring, tally, &Ok(()));
+    Ok(())
+}
+
+fn python(workspace: &Workspace, report: &mut Report) {
+    screen::step("Python, the wheel");
+    let (interpreters, unusable) = match python::interpreters() {
+        Ok(found) => found,
+        Err(failure) => {
+            let outcome = Err(failure);
+            return report.add("Python", Tally::default(), &outcome);
+        }
+    };
+    for reason in unusable {
+        screen::line(&format!("  left out: {reason}"));
+    }
+    let built = wheel::build(workspace, &interpreters[0], &workspace.target.join("wheels"));
+    let wheel = match built {
+        Ok(wheel) => wheel,
+        Err(failure) => {
+            let outcome = Err(failure);
+            return report.add("Python, the wheel", Tally::default(), &outcome);
+        }
+    };
+    for interpreter in &interpreters {
+        let ring = format!("Python {}", interpreter.version);
+        screen::step(&ring);
+        let mut tally = Tally::default();
+        let outcome = pytest(workspace, interpreter, &wheel, &mut tally);
+        report.add(ring, tally, &outcome);
+    }
+}
+
+fn pytest(
+    workspace: &Workspace,
+    interpreter: &Interpreter,
+    wheel: &Path,
+    tally: &mut Tally,
+) -> Result<(), Failure> {
+    let tools = Tools::prepare(workspace, interpreter, &["test"])?;
+    let folder = workspace.target.join("python").join(&interpreter.version);
+    let venv = Venv::fresh(&folder, interpreter, &tools)?;
+    venv.install(&tools, wheel)?;
+    venv.pytest(workspace, tally)
+}
