@@ -1,0 +1,52 @@
+//! Who made a segment, and when.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::sys::{self, file};
+
+/// Who made a segment, for people: a process id can be reused, and means nothing in another pid
+/// namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Creator {
+    /// Process id, as the creator saw it.
+    pub pid: u32,
+    /// Effective user id.
+    pub uid: u32,
+    /// Nanoseconds since 1970, by the wall clock.
+    pub created_unix_ns: i64,
+    /// When the process started, in clock ticks since boot (field 22 of `/proc/pid/stat`);
+    /// 0: unknown.
+    pub start_ticks: u64,
+    /// Inode of the pid namespace; 0: unknown.
+    pub pid_namespace: u64,
+}
+
+impl Creator {
+    /// This process, now.
+    pub(crate) fn current() -> Creator {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Creator {
+            pid: sys::process(),
+            uid: sys::user(),
+            created_unix_ns: i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
+            start_ticks: sys::read_text("/proc/self/stat")
+                .ok()
+                .and_then(|stat| start_ticks(&stat))
+                .unwrap_or(0),
+            pid_namespace: file::inode_of("/proc/self/ns/pid".as_ref()).unwrap_or(0),
+        }
+    }
+
+    /// The time of creation.
+    pub fn created(&self) -> SystemTime {
+        let since = Duration::from_nanos(self.created_unix_ns.unsigned_abs());
+        if self.created_unix_ns < 0 { UNIX_EPOCH - since } else { UNIX_EPOCH + since }
+    }
+}
+
+/// Field 22 of a `/proc/pid/stat` line. The command in field 2 may hold anything, so counting
+/// starts behind the last closing parenthesis.
+fn start_ticks(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+}

@@ -1,0 +1,130 @@
+//! Birth of a file: it is made without its name, and given the name when it is whole.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use crate::attach;
+use crate::identity::Identity;
+use crate::namespace::Namespace;
+use crate::sys::file;
+
+/// How the file gets its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// It has none; it is linked by its descriptor.
+    Descriptor,
+    /// It has none; it is linked through `/proc/self/fd`, on kernels before 6.10.
+    Proc,
+    /// It has a temporary one, where the file system or the absence of `/proc` allows nothing
+    /// better.
+    Temporary(PathBuf),
+}
+
+/// Which routes may be taken: all in production, fewer in tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Routes {
+    /// Files without a name.
+    pub(crate) anonymous: bool,
+    /// Naming them by their descriptor.
+    pub(crate) by_descriptor: bool,
+}
+
+impl Routes {
+    pub(crate) const ALL: Routes = Routes { anonymous: true, by_descriptor: true };
+}
+
+/// A file on its way to a name. Dropped before [`publish`](Stage::publish), it leaves nothing.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    route: Route,
+    published: bool,
+}
+
+impl Stage {
+    /// Makes an empty, attached file, mode 0600.
+    pub(crate) fn open(namespace: &Namespace, routes: Routes) -> io::Result<(Stage, OwnedFd)> {
+        if routes.anonymous
+            && let Some((route, fd)) = open_anonymous(namespace.directory(), routes)?
+        {
+            // Nobody else can know the file, so nobody can exclude us.
+            attach::attach(fd.as_fd())?;
+            return Ok((Stage { route, published: false }, fd));
+        }
+        loop {
+            if let Some(staged) = open_temporary(namespace)? {
+                return Ok(staged);
+            }
+        }
+    }
+
+    /// Gives the file its name, in one step; fails with `AlreadyExists` when the name is taken.
+    pub(crate) fn publish(mut self, fd: &OwnedFd, path: &Path) -> io::Result<()> {
+        match &self.route {
+            Route::Descriptor => file::link_descriptor(fd.as_fd(), path),
+            Route::Proc => file::link_proc(fd.as_fd(), path),
+            Route::Temporary(temporary) => publish_temporary(temporary, path),
+        }?;
+        self.published = true;
+        Ok(())
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let (Route::Temporary(path), false) = (&self.route, self.published) {
+            // What cannot be removed now is removed by a later purge.
+            let _ = file::unlink(path);
+        }
+    }
+}
+
+fn open_anonymous(directory: &Path, routes: Routes) -> io::Result<Option<(Route, OwnedFd)>> {
+    let fd = match file::open_anonymous(directory) {
+        Ok(fd) => fd,
+        // A file system without anonymous files, or a kernel that ignores the flag and sees an
+        // attempt to write a directory.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    if routes.by_descriptor && file::can_link_descriptor(fd.as_fd(), directory) {
+        return Ok(Some((Route::Descriptor, fd)));
+    }
+    let shown = file::inode_of(&file::proc_path(fd.as_fd())).ok();
+    let own = file::status(fd.as_fd())?.identity.inode;
+    Ok((shown == Some(own)).then_some((Route::Proc, fd)))
+}
+
+/// `None`: a purge took the file in the instant before it was attached.
+fn open_temporary(namespace: &Namespace) -> io::Result<Option<(Stage, OwnedFd)>> {
+    let path = namespace.temporary_path(u128::from_ne_bytes(file::random()?));
+    let fd = file::open_exclusive(&path)?;
+    let stage = Stage { route: Route::Temporary(path.clone()), published: false };
+    // Attached first, looked up second: a purge excludes first and removes second, so one of the
+    // two sees the other.
+    let own = attach::attach(fd.as_fd())? && leads_to(&path, file::status(fd.as_fd())?.identity)?;
+    Ok(own.then_some((stage, fd)))
+}
+
+fn publish_temporary(temporary: &Path, path: &Path) -> io::Result<()> {
+    match file::rename_new(temporary, path) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
+            file::link_name(temporary, path)?;
+            // The segment is published; a temporary name left over is removed by a later purge.
+            let _ = file::unlink(temporary);
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+/// Whether `path` names the file `identity`.
+pub(crate) fn leads_to(path: &Path, identity: Identity) -> io::Result<bool> {
+    match file::status_at(path) {
+        Ok(status) => Ok(status.identity == identity),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
