@@ -1,0 +1,148 @@
+//! What can go wrong, by operation.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// Why a process could not register on a lock's memory.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// Every entry of the table belongs to a living participant.
+    #[error(
+        "the participant table is full: all {limit} entries belong to living participants; \
+         close some, or create the memory with a larger table"
+    )]
+    Full {
+        /// How many participants the table has room for.
+        limit: usize,
+    },
+    /// [`Memory::capacity`](crate::Memory::capacity) exceeds what the lock word can name.
+    #[error("the memory claims room for {found} participants, a lock word can name {limit}")]
+    Capacity {
+        /// The capacity that the memory gave.
+        found: usize,
+        /// [`PARTICIPANTS_MAX`](crate::PARTICIPANTS_MAX).
+        limit: usize,
+    },
+    /// The head of the table holds a next id that no sequence of joins can have produced.
+    #[error("the roster's next id is {found}, above the largest id {limit}: the memory is damaged")]
+    IdsExhausted {
+        /// The id found.
+        found: u64,
+        /// The largest id there is.
+        limit: u64,
+    },
+    /// [`Memory::reopen`](crate::Memory::reopen) failed.
+    #[error("cannot open the memory's file again, which a participant must hold a lock on")]
+    Reopen(#[source] io::Error),
+    /// [`Memory::reopen`](crate::Memory::reopen) gave two descriptors that are not separate open
+    /// file descriptions of one inode.
+    #[error(
+        "`Memory::reopen` must open the same file anew each time: {found}; open the path or \
+         `/proc/self/fd/N`, do not duplicate a descriptor"
+    )]
+    NotReopened {
+        /// What was wrong with the descriptors.
+        found: &'static str,
+    },
+    /// The lock that shows this participant alive could not be taken or kept.
+    #[error("cannot {step} that shows this participant alive")]
+    Pin {
+        /// What was being done.
+        step: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// [`Memory::prepare`](crate::Memory::prepare) failed.
+    #[error("cannot prepare entry {slot} of the participant table")]
+    Prepare {
+        /// The entry.
+        slot: usize,
+        /// What the memory's owner answered.
+        #[source]
+        source: io::Error,
+    },
+    /// Other threads of the process forked through every attempt to register.
+    #[error("the process forked during each of {attempts} attempts to register; try again")]
+    Forking {
+        /// How often it was tried.
+        attempts: u32,
+    },
+}
+
+/// Why a wait ended without what it waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The deadline passed.
+    #[error("waited {waited:.1?} without being notified")]
+    Timeout {
+        /// How long the operation waited.
+        waited: Duration,
+    },
+    /// The closure given to [`Wait::interruptible`](crate::Wait::interruptible) said so.
+    #[error("the wait was interrupted")]
+    Interrupted,
+}
+
+/// Why a lock was not obtained.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AcquireError {
+    /// The deadline passed.
+    #[error("waited {waited:.1?} for the lock, {}", held_by(*.holder))]
+    Timeout {
+        /// How long the operation waited.
+        waited: Duration,
+        /// The process that held the lock last, in its own pid namespace, if it could be read.
+        holder: Option<u32>,
+    },
+    /// The closure given to [`Wait::interruptible`](crate::Wait::interruptible) said so.
+    #[error("waiting for the lock was interrupted")]
+    Interrupted,
+    /// An attempt without waiting found the lock taken.
+    #[error("the lock is taken, {}", held_by(*.holder))]
+    WouldBlock {
+        /// The process that held the lock, in its own pid namespace, if it could be read.
+        holder: Option<u32>,
+    },
+    /// This process could not register first.
+    #[error("cannot register for the lock")]
+    Join(#[from] JoinError),
+    /// The lock file could not be worked with.
+    #[error("cannot {step} lock file `{}`", path.display())]
+    File {
+        /// What was being done.
+        step: &'static str,
+        /// The lock file.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl AcquireError {
+    /// The waiting ended by its deadline, or there was to be none and the lock was taken.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Timeout { .. } | Self::WouldBlock { .. })
+    }
+
+    pub(crate) fn from_wait(error: WaitError, holder: Option<u32>) -> Self {
+        match error {
+            WaitError::Timeout { waited } => Self::Timeout { waited, holder },
+            WaitError::Interrupted => Self::Interrupted,
+        }
+    }
+}
+
+fn held_by(holder: Option<u32>) -> String {
+    match holder {
+        Some(pid) => format!("held by pid {pid}"),
+        None => "held by an unknown process".to_owned(),
+    }
+}

@@ -1,0 +1,102 @@
+//! A description kept only to ask who holds which byte.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use super::ofd;
+use super::token::process_token;
+use crate::fault;
+
+/// Which file a descriptor leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Inode {
+    device: u64,
+    number: u64,
+}
+
+impl Inode {
+    pub(crate) fn of(file: impl AsFd) -> io::Result<Self> {
+        fault::point("identify file")?;
+        Self::behind(file.as_fd().as_raw_fd())
+    }
+
+    fn behind(fd: RawFd) -> io::Result<Self> {
+        let mut status = MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: `fstat` writes one `stat` or fails, and changes nothing else (S6).
+        if unsafe { libc::fstat(fd, status.as_mut_ptr()) } == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `fstat` succeeded, so it wrote the whole structure.
+        let status = unsafe { status.assume_init() };
+        Ok(Self { device: status.st_dev, number: status.st_ino })
+    }
+}
+
+/// Where the position of a prober's description stands. Nobody reads or writes there, so the
+/// position is a mark by which the description is known again.
+const MARK: u64 = 0x5a_0000_0000;
+
+/// A descriptor that may have been closed, and its number given to another file, behind our back:
+/// `close_range(3, ~0)` is what daemons do. It is therefore kept as a number, and no answer given
+/// through it counts unless the number leads, before and after, to the marked description.
+#[derive(Debug)]
+pub(crate) struct Prober {
+    fd: AtomicI32,
+    inode: Inode,
+    mark: i64,
+    token: u64,
+}
+
+impl Prober {
+    /// Keeps `file` to ask through; `id` tells apart the probers of one process on one inode.
+    pub(crate) fn keep(file: OwnedFd, inode: Inode, id: u64) -> io::Result<Self> {
+        let mark =
+            i64::try_from(MARK + (id & 0xffff_ffff)).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let prober = Self { fd: AtomicI32::new(-1), inode, mark, token: process_token() };
+        prober.replace(file)?;
+        Ok(prober)
+    }
+
+    /// Asks through `file` from now on. The old number is forgotten, not closed, unless it is
+    /// still ours.
+    pub(crate) fn replace(&self, file: OwnedFd) -> io::Result<()> {
+        fault::point("mark prober")?;
+        rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(self.mark.unsigned_abs()))?;
+        let old = self.fd.swap(file.into_raw_fd(), Ordering::AcqRel);
+        self.close(old);
+        Ok(())
+    }
+
+    /// Whether somebody else's description holds `byte`; `None` if this cannot be told.
+    pub(crate) fn is_held(&self, byte: u64) -> Option<bool> {
+        let fd = self.fd.load(Ordering::Acquire);
+        if !self.is_ours(fd) {
+            return None;
+        }
+        let held = ofd::is_held(fd, byte).ok()?;
+        self.is_ours(fd).then_some(held)
+    }
+
+    fn is_ours(&self, fd: RawFd) -> bool {
+        // SAFETY: asking for the current position moves nothing (S6).
+        let position = unsafe { libc::lseek(fd, 0, libc::SEEK_CUR) };
+        position == self.mark && Inode::behind(fd).is_ok_and(|inode| inode == self.inode)
+    }
+
+    fn close(&self, fd: RawFd) {
+        if self.token == process_token() && self.is_ours(fd) {
+            // SAFETY: the number leads to the description that only this prober has marked; if
+            // another thread had closed it and opened the same file at the same position under
+            // the same number just now, a descriptor would be lost, not memory.
+            unsafe { libc::close(fd) };
+        }
+    }
+}
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        self.close(self.fd.load(Ordering::Acquire));
+    }
+}

@@ -1,0 +1,95 @@
+//! How long, and under which conditions, an operation may wait.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::error::WaitError;
+
+/// How long an operation may wait.
+///
+/// A deadline is a point in time, not a length: one `Wait` passed to several operations bounds
+/// them together.
+#[derive(Clone, Copy)]
+pub struct Wait<'a> {
+    deadline: Option<Instant>,
+    interrupted: Option<&'a dyn Fn() -> bool>,
+}
+
+impl<'a> Wait<'a> {
+    /// Waits for ever.
+    pub const fn forever() -> Self {
+        Self { deadline: None, interrupted: None }
+    }
+
+    /// Waits until `deadline`. A deadline in the past means one attempt.
+    pub const fn until(deadline: Instant) -> Self {
+        Self { deadline: Some(deadline), interrupted: None }
+    }
+
+    /// Waits until `at_most` from now. A duration beyond what the clock can say is for ever.
+    pub fn for_at_most(at_most: Duration) -> Self {
+        Self { deadline: Instant::now().checked_add(at_most), interrupted: None }
+    }
+
+    /// Gives up as soon as `interrupted` answers `true`.
+    ///
+    /// It is asked before the first sleep, after every slice of waiting (a few milliseconds) and
+    /// after every signal handler, on the waiting thread.
+    #[must_use]
+    pub const fn interruptible(self, interrupted: &'a dyn Fn() -> bool) -> Self {
+        Self { deadline: self.deadline, interrupted: Some(interrupted) }
+    }
+
+    /// The point in time at which waiting ends, if there is one.
+    pub const fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Whether somebody may interrupt the wait, so that sleeps have to be sliced.
+    pub const fn is_interruptible(&self) -> bool {
+        self.interrupted.is_some()
+    }
+
+    /// Asks whether to give up.
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted.is_some_and(|interrupted| interrupted())
+    }
+
+    /// Starts the clock of one operation.
+    pub(crate) fn begin(&self) -> Waiting<'_, 'a> {
+        Waiting { wait: self, since: self.deadline.map(|_| Instant::now()) }
+    }
+}
+
+impl fmt::Debug for Wait<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wait")
+            .field("deadline", &self.deadline)
+            .field("interruptible", &self.interrupted.is_some())
+            .finish()
+    }
+}
+
+/// One operation's waiting.
+pub(crate) struct Waiting<'w, 'a> {
+    wait: &'w Wait<'a>,
+    /// Only read where there is a deadline: a wait for ever never asks the clock.
+    since: Option<Instant>,
+}
+
+impl Waiting<'_, '_> {
+    /// How long the next sleep may last, at most `slice`; an error if there is to be none.
+    pub(crate) fn next_slice(&self, slice: Duration) -> Result<Duration, WaitError> {
+        if self.wait.interrupted.is_some_and(|interrupted| interrupted()) {
+            return Err(WaitError::Interrupted);
+        }
+        let (Some(deadline), Some(since)) = (self.wait.deadline, self.since) else {
+            return Ok(slice);
+        };
+        let now = Instant::now();
+        if now >= deadline {
+            return Err(WaitError::Timeout { waited: now - since });
+        }
+        Ok(slice.min(deadline - now))
+    }
+}
