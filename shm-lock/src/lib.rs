@@ -29,6 +29,8 @@ mod membership;
 mod memory;
 #[cfg(not(loom))]
 mod memory_file;
+#[cfg(all(test, loom))]
+mod models;
 pub mod park;
 #[cfg_attr(loom, path = "modelled_presence.rs")]
 mod presence;

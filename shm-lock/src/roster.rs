@@ -200,7 +200,9 @@ impl Participant {
             time_namespace: self.time_namespace.load(Ordering::Relaxed),
         };
         // SYNC: entry-torn. Ids are never reused, so an unchanged id means unchanged fields.
-        fence(Ordering::Acquire);
+        if !cfg!(st_mutant = "torn_entry_unfenced") {
+            fence(Ordering::Acquire);
+        }
         (self.id.load(Ordering::Relaxed) == id).then_some(identity)
     }
 

@@ -49,8 +49,7 @@ const RELEASE: Ordering =
 
 /// SYNC: lock-hand-over, and as a release SYNC: owner-entry: whoever reads our name in the word
 /// also reads our entry in the table, otherwise we would look like somebody long gone.
-const TAKE: Ordering =
-    if cfg!(st_mutant = "owner_entry_unordered") { Ordering::Acquire } else { Ordering::AcqRel };
+const TAKE: Ordering = Ordering::AcqRel;
 
 impl Owner {
     pub(crate) const fn new(slot: usize, id: u64) -> Self {
@@ -136,6 +135,7 @@ impl LockWord {
         owner: Owner,
         slept: bool,
     ) -> Result<(), Observed> {
+        let slept = slept && !cfg!(st_mutant = "woken_forgets_the_others");
         let waiters = if slept { WAITERS } else { 0 };
         self.exchange(observed, owner.0 | waiters)
     }
@@ -145,6 +145,10 @@ impl LockWord {
     pub(crate) fn take_over(&self, observed: Observed, owner: Owner) -> Result<(), Observed> {
         let kept =
             if cfg!(st_mutant = "takeover_drops_waiters") { 0 } else { observed.0 & WAITERS };
+        if cfg!(st_mutant = "takeover_of_any_value") {
+            self.0.store(owner.0 | kept, Ordering::Release);
+            return Ok(());
+        }
         self.exchange(observed, owner.0 | kept)
     }
 
