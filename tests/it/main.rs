@@ -1,0 +1,12 @@
+//! The cross-process ring, one suite per behaviour.
+
+mod harness;
+
+use std::path::Path;
+
+use st_tests::{Namespace, Peer};
+
+/// Starts a scripted peer.
+fn peer(space: &Namespace) -> Peer {
+    Peer::script(space, Path::new(env!("CARGO_BIN_EXE_st-peer")))
+}
