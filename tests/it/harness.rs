@@ -102,6 +102,7 @@ fn a_hang_is_ended_and_fails() {
 fn a_peer_without_a_tester_ends() {
     let space = Namespace::new("orphaned");
     let mut command = Command::new(env!("CARGO_BIN_EXE_st-peer"));
+    command.envs(space.place().environment());
     command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
     let mut child = command.spawn().unwrap();
     drop(child.stdin.take());

@@ -1,6 +1,8 @@
 //! The cross-process ring, one suite per behaviour.
 
+mod attach;
 mod harness;
+mod locks;
 
 use std::path::Path;
 

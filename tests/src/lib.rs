@@ -24,6 +24,7 @@
 mod namespace;
 mod pages;
 mod peer;
+mod place;
 pub mod program;
 pub mod script;
 mod seed;
@@ -32,6 +33,7 @@ mod watchdog;
 
 pub use namespace::Namespace;
 pub use peer::Peer;
+pub use place::Place;
 pub use seed::Seed;
 pub use skip::skip;
 pub use watchdog::Watchdog;

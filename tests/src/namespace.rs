@@ -11,17 +11,15 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
-use crate::Watchdog;
+use crate::{Place, Watchdog};
 
 /// Where segments lie unless a test wants a folder of its own.
 const SHARED: &str = "/dev/shm";
 
 /// Tells a process that it belongs to a test: its children inherit it, however they came to be.
 pub(crate) const MARK: &str = "ST_TEST_MARK";
-/// Where a peer is to create its names.
-pub(crate) const DIRECTORY: &str = "ST_TEST_DIRECTORY";
-/// What a peer is to begin its names with.
-pub(crate) const PREFIX: &str = "ST_TEST_PREFIX";
+/// More would not fit into a prefix.
+const LABEL_BYTES_MAX: usize = 24;
 
 /// Nothing in this ring takes a tenth of it, on any machine.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -34,9 +32,8 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// after.
 #[derive(Debug)]
 pub struct Namespace {
-    directory: PathBuf,
+    place: Place,
     is_private: bool,
-    prefix: String,
     groups: Arc<Groups>,
     _watchdog: Watchdog,
 }
@@ -112,6 +109,7 @@ impl Namespace {
 
     fn watched(label: &str, is_private: bool, limit: Duration) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
+        assert!(label.len() <= LABEL_BYTES_MAX, "`{label}` is too long for a label");
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let unique = format!("st-test-{}-{number}-{label}", std::process::id());
         let shared = Path::new(SHARED);
@@ -125,24 +123,34 @@ impl Namespace {
         let groups = Arc::new(Groups::default());
         let watched = Arc::clone(&groups);
         let watchdog = Watchdog::start(label, limit, move || watched.kill());
-        Self { directory, is_private, prefix, groups, _watchdog: watchdog }
+        Self { place: Place { directory, prefix }, is_private, groups, _watchdog: watchdog }
+    }
+
+    /// Where its names lie, and how they begin.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Where its names lie.
     pub fn directory(&self) -> &Path {
-        &self.directory
+        &self.place.directory
     }
 
     /// What its names begin with.
     pub fn prefix(&self) -> &str {
-        &self.prefix
+        &self.place.prefix
+    }
+
+    /// The same for segments.
+    pub fn shm(&self) -> shm_core::Namespace {
+        self.place.shm()
     }
 
     /// The files that carry its names now, sorted.
     pub fn files(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(&self.directory).expect("the directory of the names");
+        let entries = fs::read_dir(self.directory()).expect("the directory of the names");
         let mine = |entry: &fs::DirEntry| {
-            self.is_private || entry.file_name().to_string_lossy().starts_with(&self.prefix)
+            self.is_private || entry.file_name().to_string_lossy().starts_with(self.prefix())
         };
         let mut files: Vec<PathBuf> =
             entries.flatten().filter(mine).map(|entry| entry.path()).collect();
@@ -166,9 +174,9 @@ impl Namespace {
     /// Unique among all tests that run on this host.
     pub(crate) fn mark(&self) -> String {
         let unique = if self.is_private {
-            self.directory.file_name().unwrap_or_default().to_string_lossy().into_owned()
+            self.directory().file_name().unwrap_or_default().to_string_lossy().into_owned()
         } else {
-            self.prefix.trim_end_matches('.').to_owned()
+            self.prefix().trim_end_matches('.').to_owned()
         };
         // Delimited, so that no mark is the beginning of another.
         format!("[{unique}]")
@@ -186,7 +194,7 @@ impl Namespace {
         for file in self.files() {
             leaks.push(format!("{} is left", file.display()));
         }
-        let path = self.directory.join(if self.is_private { "" } else { &self.prefix });
+        let path = self.directory().join(if self.is_private { "" } else { self.prefix() });
         let path = path.to_string_lossy();
         for (descriptor, target) in descriptors() {
             if target.starts_with(&*path) {
@@ -222,7 +230,7 @@ impl Namespace {
             let _ = fs::remove_file(file);
         }
         if self.is_private {
-            let _ = fs::remove_dir_all(&self.directory);
+            let _ = fs::remove_dir_all(self.directory());
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 use crate::Namespace;
-use crate::namespace::{DIRECTORY, Groups, MARK, PREFIX};
+use crate::namespace::{Groups, MARK};
 
 /// A process that answers every line said to it with one line: `ok`, with what was asked for, or
 /// `error` and why. It is killed and reaped when it is dropped.
@@ -52,8 +52,7 @@ impl Peer {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .env(MARK, space.mark())
-            .env(DIRECTORY, space.directory())
-            .env(PREFIX, space.prefix())
+            .envs(space.place().environment())
             .process_group(0);
         let groups = Arc::clone(space.groups());
         let mut child = groups.start(|| {

@@ -14,12 +14,20 @@
 //!
 //! A peer whose tester is gone kills itself.
 
+mod lock;
+mod segment;
+
+pub use lock::Locks;
+pub use segment::{KIND, Segments};
+
 use std::fmt::Display;
 use std::io::{self, BufRead, Write};
 use std::sync::mpsc;
 use std::thread;
 
 use rustix::process::{Signal, getpid, kill_process};
+
+use crate::Place;
 
 /// What a command comes to: the words after `ok`, or those after `error`.
 pub type Answer = Result<String, String>;
@@ -39,8 +47,11 @@ pub trait Subject {
 /// Answers the lines on standard input until `quit`.
 ///
 /// # Errors
-/// When the tester cannot be answered any more.
-pub fn serve(subjects: &mut [Box<dyn Subject>]) -> io::Result<()> {
+/// When this process was not started by a tester, or the tester cannot be answered any more.
+pub fn serve() -> io::Result<()> {
+    let space = Place::from_environment()?;
+    let mut subjects: [Box<dyn Subject>; 2] =
+        [Box::new(Segments::new(space.shm())), Box::new(Locks::new(space.stem("lock-")))];
     let (heard, lines) = mpsc::channel();
     // On a thread, so that a command that blocks for ever does not outlive the tester.
     thread::spawn(move || {
@@ -53,7 +64,7 @@ pub fn serve(subjects: &mut [Box<dyn Subject>]) -> io::Result<()> {
     });
     for line in lines {
         let quits = line == "quit";
-        let answer = match answer(subjects, &line) {
+        let answer = match answer(&mut subjects, &line) {
             Ok(words) if words.is_empty() => "ok".to_owned(),
             Ok(words) => format!("ok {words}"),
             Err(words) => format!("error {words}"),
