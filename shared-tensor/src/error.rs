@@ -1,0 +1,113 @@
+//! One error for the whole facade: a kind to branch on, a sentence to read, a source to follow.
+
+use std::fmt;
+use std::time::Duration;
+
+/// The result of everything fallible in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, as far as a program can act on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The caller passed something that cannot work; the message says what would.
+    InvalidArgument,
+    /// No stream of that name.
+    NotFound,
+    /// A stream of that name exists.
+    AlreadyExists,
+    /// The file's mode does not allow it, or the handle was opened read-only.
+    PermissionDenied,
+    /// The name leads to something that is not a whole, sane stream.
+    Corrupt,
+    /// A stream of a layout that this build does not speak.
+    Version,
+    /// No space on the shared-memory file system, in the memory cgroup, or in a table of the stream.
+    NoSpace,
+    /// A deadline passed.
+    Timeout,
+    /// The caller's interrupt said to stop waiting.
+    Interrupted,
+    /// The stream was unlinked while waiting for it.
+    Unlinked,
+    /// The name now leads to a stream of another shape or type.
+    Changed,
+    /// Nothing was published yet.
+    Empty,
+    /// The last write was aborted or its writer died (only with `OnAbort::Raise`).
+    Inconsistent,
+    /// This writer was declared dead while it wrote; the frame was dropped.
+    Fenced,
+    /// The operating system refused.
+    Os,
+}
+
+/// The error of this crate.
+///
+/// `Display` is one lowercase fragment that says what was found and what to do; [`Error::kind`] is
+/// for programs; [`std::error::Error::source`] leads to the cause.
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    pub(crate) fn with_source(
+        kind: ErrorKind,
+        message: impl Into<String>,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        Self { kind, message: message.into(), source: Some(Box::new(source)) }
+    }
+
+    pub(crate) fn timeout(what: &str, waited: Duration) -> Self {
+        Self::new(ErrorKind::Timeout, format!("waited {waited:.3?} for {what}"))
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Whether there is no stream of that name.
+    pub fn is_not_found(&self) -> bool {
+        self.kind == ErrorKind::NotFound
+    }
+
+    /// Whether a deadline passed.
+    pub fn is_timeout(&self) -> bool {
+        self.kind == ErrorKind::Timeout
+    }
+
+    /// Whether the stream was unlinked.
+    pub fn is_unlinked(&self) -> bool {
+        self.kind == ErrorKind::Unlinked
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.kind)
+            .field("message", &self.message)
+            .field("source", &self.source)
+            .finish()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

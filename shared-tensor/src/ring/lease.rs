@@ -1,0 +1,102 @@
+//! Pins and leases: how a reader keeps writers off a slot.
+//!
+//! Every process has one lease word with a pending and a held bit per slot. Taking a lease is two
+//! steps, so that it can be refused without a lock: pin (pending), look whether the frame is still
+//! there and whether the ring can spare the slot, then promote (held).
+
+use crate::ring::word::LeaseWord;
+use crate::ring::{Found, Identity, Liveness, Ring};
+use crate::sync::{Ordering, fence};
+
+/// Asks writers to avoid the slot. `false`: the frame is gone already, nothing was pinned.
+///
+/// A pin is only a wish: a writer that has no other slot takes it away, and the copy is checked as
+/// any other.
+pub(crate) fn pin(ring: &impl Ring, me: Identity, found: &Found) -> bool {
+    let bit = LeaseWord::pending_bit(found.slot);
+    ring.lease(me.entry).fetch_or(bit, Ordering::AcqRel);
+    // SYNC: lease-handshake. Pairs with the fence in `claim`.
+    #[cfg(not(st_mutant = "pin-fence"))]
+    fence(Ordering::SeqCst);
+    #[cfg(not(st_mutant = "pin-recheck"))]
+    if ring.seq(found.slot, Ordering::Acquire) != found.seq {
+        unpin(ring, me, found.slot);
+        return false;
+    }
+    true
+}
+
+/// Takes the wish back.
+pub(crate) fn unpin(ring: &impl Ring, me: Identity, slot: usize) {
+    ring.lease(me.entry).fetch_and(!LeaseWord::pending_bit(slot), Ordering::AcqRel);
+}
+
+/// Why a pinned slot could not be leased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeaseRefusal {
+    /// A writer took the pin: the frame is gone.
+    Revoked,
+    /// As many distinct frames are leased as the ring can spare.
+    BudgetSpent,
+}
+
+/// Turns a pin into a lease: from here on no writer touches the slot until [`release`].
+pub(crate) fn promote(
+    ring: &impl Ring,
+    me: Identity,
+    slot: usize,
+    budget: usize,
+) -> Result<(), LeaseRefusal> {
+    if leased_mask(ring).count_ones() as usize > budget {
+        unpin(ring, me, slot);
+        return Err(LeaseRefusal::BudgetSpent);
+    }
+    let word = ring.lease(me.entry);
+    let mut seen = LeaseWord(word.load(Ordering::Acquire));
+    loop {
+        if !seen.is_pending(slot) {
+            return Err(LeaseRefusal::Revoked);
+        }
+        let promoted = seen.promoted(slot);
+        match word.compare_exchange(seen.0, promoted.0, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return Ok(()),
+            Err(now) => seen = LeaseWord(now),
+        }
+    }
+}
+
+/// Slots that anybody holds or is about to hold.
+pub(crate) fn leased_mask(ring: &impl Ring) -> u32 {
+    (0..ring.high_water())
+        .map(|entry| LeaseWord(ring.lease(entry).load(Ordering::Acquire)).mask())
+        .fold(0, |all, mask| all | mask)
+}
+
+/// Gives a leased slot back.
+pub(crate) fn release(ring: &impl Ring, me: Identity, slot: usize) {
+    // Release: the reads through the lease come before the bit goes. A writer that sees the bit
+    // gone (acquire, in `take_pins`) may overwrite what they read.
+    ring.lease(me.entry).fetch_and(!LeaseWord::held_bit(slot), Ordering::Release);
+}
+
+/// Gives the slots of ended participants back.
+pub(crate) fn reclaim_ended_lessees(ring: &impl Ring, liveness: &impl Liveness) -> u32 {
+    let mut reclaimed = 0;
+    for entry in 0..ring.high_water() {
+        let word = ring.lease(entry);
+        let seen = LeaseWord(word.load(Ordering::Acquire));
+        if seen.mask() == 0 {
+            continue;
+        }
+        let who = liveness.occupant(entry);
+        // The tag ties the word to the participant that was probed: an entry that somebody else
+        // claimed meanwhile has another tag and the exchange fails.
+        let tagged = LeaseWord::new(who.id);
+        if seen.tag() == tagged.tag() && liveness.has_ended(who) {
+            let taken =
+                word.compare_exchange(seen.0, tagged.0, Ordering::AcqRel, Ordering::Relaxed);
+            reclaimed += u32::from(taken.is_ok());
+        }
+    }
+    reclaimed
+}

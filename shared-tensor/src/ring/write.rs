@@ -1,0 +1,321 @@
+//! The write side: claim a slot, publish it or give it up, and heal what a dead writer left.
+
+use crate::ring::word::{COUNT_MAX, Ctl, LeaseWord, Phase, Seq, SlotState};
+use crate::ring::{Identity, Liveness, Ring, Slot, reclaim_ended_lessees};
+use crate::sync::{Ordering, fence};
+
+/// Passes over all slots before a writer gives up: each pass fails only if a lease moved under it.
+#[cfg(not(loom))]
+const PASSES_MAX: usize = 1 << 14;
+#[cfg(loom)]
+const PASSES_MAX: usize = 2;
+
+/// Why a slot could not be claimed or published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WriteFault {
+    /// Somebody declared this writer dead and took over.
+    Fenced,
+    /// No slot came free.
+    Exhausted,
+    /// The count would not fit.
+    CountExhausted,
+    /// A word holds a value that the protocol never writes.
+    Damaged,
+}
+
+/// A slot being written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim {
+    pub(crate) slot: usize,
+    /// The count that this frame will have.
+    pub(crate) count: u64,
+    busy: Seq,
+    /// The control word while writing.
+    ctl: Ctl,
+    /// Slots passed over because they were leased.
+    pub(crate) skipped: u32,
+    /// Soft pins taken from readers.
+    pub(crate) revoked: u32,
+}
+
+/// Makes the ring whole after a writer that did not finish. The caller holds the lock.
+///
+/// The epoch goes up first: from then on nothing that the previous writer does can succeed. Parked
+/// readers must always be woken after this: the dead may have published without waking.
+pub(crate) fn heal(ring: &impl Ring, liveness: &impl Liveness) {
+    let mut before = Ctl(ring.ctl_word().load(Ordering::Acquire));
+    loop {
+        #[cfg(not(st_mutant = "heal-epoch"))]
+        let mut after = before.with_next_epoch().without_waiters();
+        #[cfg(st_mutant = "heal-epoch")]
+        let mut after = before.without_waiters();
+        if before.phase() == Phase::Writing {
+            after = after.with_phase(Phase::Crashed);
+        }
+        match ring.ctl_word().compare_exchange(
+            before.0,
+            after.0,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        ) {
+            Ok(_) => break,
+            Err(now) => before = Ctl(now),
+        }
+    }
+    let count = before.count();
+    for index in 0..ring.slots() {
+        let slot = ring.slot(index);
+        let mut seen = Seq(slot.seq.load(Ordering::Acquire));
+        loop {
+            let unfinished = match seen.state() {
+                SlotState::Busy | SlotState::Invalid => true,
+                // Written to the end, but the control word never said so: not a publication.
+                #[cfg(not(st_mutant = "heal-unpublished"))]
+                SlotState::Ready => seen.frame() > count,
+                #[cfg(st_mutant = "heal-unpublished")]
+                SlotState::Ready => false,
+                SlotState::Empty | SlotState::Quarantined => false,
+            };
+            if !unfinished {
+                break;
+            }
+            let owner = slot_owner(slot);
+            let healed = if liveness.has_ended(owner) { Seq::EMPTY } else { seen.quarantined() };
+            match slot.seq.compare_exchange(seen.0, healed.0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(now) => seen = Seq(now),
+            }
+        }
+    }
+}
+
+fn slot_owner(slot: &Slot) -> Identity {
+    Identity {
+        entry: usize::try_from(slot.owner_entry.load(Ordering::Relaxed)).unwrap_or(usize::MAX),
+        id: slot.owner.load(Ordering::Relaxed),
+    }
+}
+
+/// How willingly a slot is claimed; `None` is never.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Free,
+    SoftlyPinned,
+    Quarantined,
+}
+
+/// Claims a slot for the next frame and marks the stream as being written. The caller holds the
+/// lock and has healed the ring if it was left open.
+pub(crate) fn claim(
+    ring: &impl Ring,
+    me: Identity,
+    liveness: &impl Liveness,
+) -> Result<Claim, WriteFault> {
+    let base = Ctl(ring.ctl_word().load(Ordering::Acquire));
+    if base.slot() >= ring.slots() {
+        return Err(WriteFault::Damaged);
+    }
+    if base.count() >= COUNT_MAX {
+        return Err(WriteFault::CountExhausted);
+    }
+    let count = base.count() + 1;
+    let busy = Seq::busy(count, base.epoch());
+    let mut skipped = 0;
+    let mut revoked = 0;
+    for pass in 0..PASSES_MAX {
+        let mut tried = 0_u32;
+        while let Some((index, previous)) = candidate(ring, base, tried, liveness) {
+            tried |= 1 << index;
+            let slot = ring.slot(index);
+            if slot
+                .seq
+                .compare_exchange(previous.0, busy.0, Ordering::AcqRel, Ordering::Relaxed)
+                .is_err()
+            {
+                continue;
+            }
+            slot.owner.store(me.id, Ordering::Relaxed);
+            slot.owner_entry.store(me.entry as u64, Ordering::Relaxed);
+            // SYNC: lease-handshake. Pairs with the fence in `pin`: either this scan sees the
+            // reader's bit, or the reader sees the busy mark and backs off.
+            #[cfg(not(st_mutant = "claim-fence"))]
+            fence(Ordering::SeqCst);
+            match take_pins(ring, index) {
+                Ok(pins) => {
+                    revoked += pins;
+                    return mark_writing(
+                        ring,
+                        Claim {
+                            slot: index,
+                            count,
+                            busy,
+                            ctl: base.with_phase(Phase::Writing),
+                            skipped,
+                            revoked,
+                        },
+                        base,
+                    );
+                }
+                Err(Held) => {
+                    skipped += 1;
+                    // The payload is untouched: the frame in it is as good as before.
+                    let _ = slot.seq.compare_exchange(
+                        busy.0,
+                        previous.0,
+                        Ordering::AcqRel,
+                        Ordering::Relaxed,
+                    );
+                }
+            }
+        }
+        reclaim_ended_lessees(ring, liveness);
+        if pass % 16 == 15 {
+            crate::sync::yield_now();
+        }
+        if !Ctl(ring.ctl_word().load(Ordering::Acquire)).same_for_writer(base) {
+            return Err(WriteFault::Fenced);
+        }
+    }
+    Err(WriteFault::Exhausted)
+}
+
+/// The best slot that this pass has not tried: oldest frame first, then softly pinned ones, then
+/// those of a writer whose end is now certain.
+fn candidate(
+    ring: &impl Ring,
+    base: Ctl,
+    tried: u32,
+    liveness: &impl Liveness,
+) -> Option<(usize, Seq)> {
+    let mut held = 0;
+    let mut pinned = 0;
+    for entry in 0..ring.high_water() {
+        let lease = LeaseWord(ring.lease(entry).load(Ordering::Relaxed));
+        held |= lease.held_mask();
+        pinned |= lease.mask();
+    }
+    let single = ring.slots() == 1;
+    let mut best: Option<(Rank, u64, usize, Seq)> = None;
+    for index in 0..ring.slots() {
+        let bit = 1_u32 << index;
+        if (tried | held) & bit != 0 || (index == base.slot() && !single) {
+            continue;
+        }
+        let seen = Seq(ring.slot(index).seq.load(Ordering::Relaxed));
+        let rank = match seen.state() {
+            SlotState::Empty | SlotState::Ready | SlotState::Invalid if pinned & bit == 0 => {
+                Rank::Free
+            }
+            SlotState::Empty | SlotState::Ready | SlotState::Invalid => Rank::SoftlyPinned,
+            SlotState::Busy | SlotState::Quarantined => Rank::Quarantined,
+        };
+        let age = if seen.state() == SlotState::Ready { seen.frame() } else { 0 };
+        if best.is_some_and(|(r, a, ..)| (r, a) <= (rank, age)) {
+            continue;
+        }
+        if rank == Rank::Quarantined && !liveness.has_ended(slot_owner(ring.slot(index))) {
+            continue;
+        }
+        best = Some((rank, age, index, seen));
+    }
+    best.map(|(_, _, index, seen)| (index, seen))
+}
+
+/// A reader holds the slot.
+struct Held;
+
+/// Takes every soft pin off a slot that was just marked busy.
+fn take_pins(ring: &impl Ring, slot: usize) -> Result<u32, Held> {
+    let mut revoked = 0;
+    for entry in 0..ring.high_water() {
+        let word = ring.lease(entry);
+        let mut seen = LeaseWord(word.load(Ordering::Acquire));
+        loop {
+            if seen.is_held(slot) {
+                return Err(Held);
+            }
+            if !seen.is_pending(slot) {
+                break;
+            }
+            let without = seen.without(LeaseWord::pending_bit(slot));
+            match word.compare_exchange(seen.0, without.0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => {
+                    revoked += 1;
+                    break;
+                }
+                Err(now) => seen = LeaseWord(now),
+            }
+        }
+    }
+    Ok(revoked)
+}
+
+fn mark_writing(ring: &impl Ring, claim: Claim, base: Ctl) -> Result<Claim, WriteFault> {
+    let mut seen = base;
+    loop {
+        let writing = seen.with_phase(Phase::Writing);
+        match ring.ctl_word().compare_exchange(
+            seen.0,
+            writing.0,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        ) {
+            Ok(_) => return Ok(Claim { ctl: writing, ..claim }),
+            Err(now) if Ctl(now).same_for_writer(base) => seen = Ctl(now),
+            Err(_) => {
+                let slot = &ring.slot(claim.slot).seq;
+                let _ = slot.compare_exchange(
+                    claim.busy.0,
+                    Seq::EMPTY.0,
+                    Ordering::AcqRel,
+                    Ordering::Relaxed,
+                );
+                return Err(WriteFault::Fenced);
+            }
+        }
+    }
+}
+
+/// Publishes a claimed slot whose payload and description are complete. Returns whether somebody
+/// may be parked.
+pub(crate) fn commit(ring: &impl Ring, claim: &Claim) -> Result<bool, WriteFault> {
+    let seq = &ring.slot(claim.slot).seq;
+    let ready = Seq::ready(claim.count, claim.ctl.epoch());
+    // SYNC: frame. Pairs with the reader's acquire load of this word and of the control word.
+    if seq.compare_exchange(claim.busy.0, ready.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        return Err(WriteFault::Fenced);
+    }
+    match finish(ring, claim, |ctl| ctl.published(claim.count, claim.slot)) {
+        Ok(waiters) => Ok(waiters),
+        Err(fault) => {
+            let _ =
+                seq.compare_exchange(ready.0, Seq::EMPTY.0, Ordering::AcqRel, Ordering::Relaxed);
+            Err(fault)
+        }
+    }
+}
+
+/// Gives a claimed slot up. Returns whether somebody may be parked.
+pub(crate) fn abort(ring: &impl Ring, claim: &Claim) -> Result<bool, WriteFault> {
+    let seq = &ring.slot(claim.slot).seq;
+    let _ = seq.compare_exchange(claim.busy.0, Seq::EMPTY.0, Ordering::AcqRel, Ordering::Relaxed);
+    finish(ring, claim, |ctl| ctl.with_phase(Phase::Aborted).without_waiters())
+}
+
+/// Stores the control word that ends a write, unless this writer was declared dead.
+fn finish(ring: &impl Ring, claim: &Claim, end: impl Fn(Ctl) -> Ctl) -> Result<bool, WriteFault> {
+    #[cfg(not(st_mutant = "commit-release"))]
+    const PUBLISH: Ordering = Ordering::AcqRel;
+    #[cfg(st_mutant = "commit-release")]
+    const PUBLISH: Ordering = Ordering::Relaxed;
+    let mut seen = claim.ctl;
+    loop {
+        let after = end(seen);
+        // SYNC: frame. Pairs with the acquire load of the control word in `newest`.
+        match ring.ctl_word().compare_exchange(seen.0, after.0, PUBLISH, Ordering::Relaxed) {
+            Ok(_) => return Ok(seen.has_waiters()),
+            Err(now) if Ctl(now).same_for_writer(claim.ctl) => seen = Ctl(now),
+            Err(_) => return Err(WriteFault::Fenced),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Streams by name, without attaching to them: what exists, what it is, and removal.
+
+use std::sync::Arc;
+
+use shm_core::{Access, Namespace, Segment, SegmentName, Unlinked};
+use shm_lock::park::wake_all_low_half;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ring::entomb;
+use crate::ring::word::Ctl;
+use crate::stream::attachment::{Attachment, Role, read_layout};
+use crate::stream::info::StreamInfo;
+use crate::stream::layout::{CONTROL_OFFSET, Control, KIND, PARTICIPANTS_OFFSET};
+use crate::stream::open::{open_error, parse_name};
+use crate::sync::Ordering;
+use crate::sys::ObservedControl;
+
+/// The names of all streams of a namespace, sorted. Files that are no streams, or that this user
+/// may not read, are passed over.
+///
+/// # Errors
+/// [`ErrorKind::Os`] if the directory cannot be read.
+pub fn list(namespace: &Namespace) -> Result<Vec<String>> {
+    let listings = namespace.list().map_err(|source| {
+        let message = format!("cannot list `{}`: {source}", namespace.directory().display());
+        Error::with_source(ErrorKind::Os, message, source)
+    })?;
+    Ok(listings
+        .into_iter()
+        .filter(|listing| listing.kind.magic == KIND.magic)
+        .map(|listing| listing.name.as_str().to_owned())
+        .collect())
+}
+
+/// What is known about a stream without attaching to it: nothing of it is written, no payload is
+/// mapped.
+///
+/// # Errors
+/// As [`Stream::open`](crate::stream::Stream::open).
+pub fn stat(namespace: &Namespace, name: &str) -> Result<StreamInfo> {
+    let name = parse_name(name)?;
+    let segment = Segment::open(namespace, &name, Access::ReadOnly, KIND)
+        .map_err(|source| open_error(&name, source))?;
+    let layout = read_layout(&segment)?;
+    let page = segment.map(0..PARTICIPANTS_OFFSET as u64, Access::ReadOnly).map_err(|source| {
+        Error::with_source(ErrorKind::Os, format!("cannot map `{}`", name.as_str()), source)
+    })?;
+    let observed = ObservedControl::new(page).map_err(|source| {
+        Error::with_source(ErrorKind::Corrupt, format!("control page: {source}"), source)
+    })?;
+    Ok(StreamInfo::of(
+        &segment,
+        &layout,
+        Ctl(observed.ctl(Ordering::Acquire)),
+        observed.writer_counters(),
+    ))
+}
+
+/// Removes a name. Everybody who waits on the stream is told; handles keep their memory; nobody's
+/// lock is waited for. `false`: there was no such name.
+///
+/// # Errors
+/// [`ErrorKind::PermissionDenied`]; [`ErrorKind::Corrupt`] if the file is no stream.
+pub fn unlink(namespace: &Namespace, name: &str) -> Result<bool> {
+    let name = parse_name(name)?;
+    loop {
+        let segment = match Segment::open(namespace, &name, Access::ReadWrite, KIND) {
+            Ok(segment) => segment,
+            Err(shm_core::OpenError::NotFound { .. }) => return Ok(false),
+            Err(source) => return Err(open_error(&name, source)),
+        };
+        match unlink_segment(&segment)? {
+            Unlinked::Removed(_) => return Ok(true),
+            Unlinked::Absent => return Ok(false),
+            // Somebody else removed and created it between: that one is meant now.
+            Unlinked::Replaced(_) => {}
+        }
+    }
+}
+
+/// Removes the name of an attached stream if it still leads there.
+pub(crate) fn unlink_attached(attachment: &Arc<Attachment>, namespace: &Namespace) -> Result<bool> {
+    if let Role::Observer(_) = attachment.role {
+        return Err(Error::new(
+            ErrorKind::PermissionDenied,
+            format!(
+                "stream `{}` may only be unlinked by a user who may write it",
+                attachment.name()
+            ),
+        ));
+    }
+    match unlink_segment(&attachment.segment)? {
+        Unlinked::Removed(_) => Ok(true),
+        Unlinked::Absent => Ok(false),
+        Unlinked::Replaced(generation) => Err(Error::new(
+            ErrorKind::Changed,
+            format!(
+                "stream `{}` in `{}` is a newer generation ({generation}) than this handle's ({}): \
+                 nothing was removed",
+                attachment.name(),
+                namespace.directory().display(),
+                attachment.segment.generation()
+            ),
+        )),
+    }
+}
+
+/// Removes the name, then marks the memory: whoever sees the mark finds the name gone.
+fn unlink_segment(segment: &Segment) -> Result<Unlinked> {
+    let outcome = segment.unlink().map_err(|source| {
+        let kind = match source {
+            shm_core::UnlinkError::PermissionDenied { .. } => ErrorKind::PermissionDenied,
+            _ => ErrorKind::Os,
+        };
+        let message = format!("cannot unlink stream `{}`: {source}", segment.name().as_str());
+        Error::with_source(kind, message, source)
+    })?;
+    if let Unlinked::Removed(_) = outcome {
+        let page = segment
+            .map(0..PARTICIPANTS_OFFSET as u64, Access::ReadWrite)
+            .map_err(|source| Error::with_source(ErrorKind::Os, "cannot map", source))?;
+        let control = page
+            .at::<Control>(CONTROL_OFFSET)
+            .map_err(|source| Error::with_source(ErrorKind::Corrupt, "control page", source))?;
+        entomb(&control.ctl.0);
+        wake_all_low_half(&control.ctl.0);
+    }
+    Ok(outcome)
+}
+
+/// The stream that an unlinked stream's name leads to now.
+pub(crate) fn successor(
+    attachment: &Attachment,
+    namespace: &Namespace,
+) -> Result<Option<Arc<Attachment>>> {
+    let name: &SegmentName = attachment.segment.name();
+    match crate::stream::open::attach(namespace, name) {
+        Ok(found) if found.segment.generation() == attachment.segment.generation() => Ok(None),
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}

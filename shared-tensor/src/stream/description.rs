@@ -1,0 +1,160 @@
+//! What is known about one frame beside its payload.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::ring::Slot;
+use crate::ring::word::Phase;
+use crate::sync::Ordering;
+
+/// Bytes of user metadata that travel with every frame.
+pub const METADATA_BYTES: usize = 64;
+
+const FRAME_ID_GIVEN: u64 = 1;
+const ACQUIRED_GIVEN: u64 = 2;
+
+/// What a writer says about a frame; everything is optional.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// The caller's own number for the frame, such as a camera's. Left out, the previous one stays.
+    pub frame_id: Option<u64>,
+    /// When the data was taken, in nanoseconds since the UNIX epoch.
+    pub acquired_unix_ns: Option<i64>,
+    /// 64 bytes of the caller's; zero when left out.
+    pub metadata: Option<[u8; METADATA_BYTES]>,
+}
+
+impl Stamp {
+    /// A stamp with a frame id.
+    pub fn frame_id(frame_id: u64) -> Self {
+        Self { frame_id: Some(frame_id), ..Self::default() }
+    }
+}
+
+/// One completed publication, as a reader saw it. All fields belong to the same frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Publication {
+    /// How many frames the stream had published with this one: the first has 1.
+    pub count: u64,
+    /// The writer's number for the frame; the last one given when this frame came without, 0 when
+    /// none was ever given.
+    pub frame_id: u64,
+    /// Whether `frame_id` was given with this very frame.
+    pub has_own_frame_id: bool,
+    /// Wall-clock time of publication, nanoseconds since the UNIX epoch. The clock may be stepped.
+    pub published_unix_ns: i64,
+    /// Monotonic time of publication, nanoseconds (`CLOCK_MONOTONIC`, shared by all processes of
+    /// the host).
+    pub published_monotonic_ns: u64,
+    /// When the data was taken, if the writer said so, nanoseconds since the UNIX epoch.
+    pub acquired_unix_ns: Option<i64>,
+    /// The writer's 64 bytes.
+    pub metadata: [u8; METADATA_BYTES],
+    /// Frames published since this reader's previous one that it did not see.
+    pub missed: u64,
+    /// What the stream was doing when the frame was read. After an aborted or crashed write this is
+    /// [`Phase::Aborted`] or [`Phase::Crashed`], and the frame is the last good one.
+    pub phase: Phase,
+}
+
+impl Publication {
+    /// The even number that identifies this publication: twice its count.
+    pub fn sequence(&self) -> u64 {
+        self.count * 2
+    }
+
+    /// Wall-clock time of publication.
+    pub fn published(&self) -> SystemTime {
+        match u64::try_from(self.published_unix_ns) {
+            Ok(ns) => UNIX_EPOCH + Duration::from_nanos(ns),
+            Err(_) => UNIX_EPOCH - Duration::from_nanos(self.published_unix_ns.unsigned_abs()),
+        }
+    }
+
+    /// Time since publication, by the monotonic clock.
+    pub fn age(&self) -> Duration {
+        Duration::from_nanos(monotonic_ns().saturating_sub(self.published_monotonic_ns))
+    }
+}
+
+/// The words of a slot that describe its frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Description {
+    frame_id: u64,
+    published_unix_ns: u64,
+    published_monotonic_ns: u64,
+    acquired_unix_ns: u64,
+    given: u64,
+    metadata: [u64; METADATA_BYTES / 8],
+}
+
+impl Description {
+    /// Copies the words; whether they belong together is for the slot's sequence word to say.
+    pub(crate) fn load(slot: &Slot) -> Self {
+        Self {
+            frame_id: slot.frame_id.load(Ordering::Relaxed),
+            published_unix_ns: slot.published_unix_ns.load(Ordering::Relaxed),
+            published_monotonic_ns: slot.published_monotonic_ns.load(Ordering::Relaxed),
+            acquired_unix_ns: slot.acquired_unix_ns.load(Ordering::Relaxed),
+            given: slot.given.load(Ordering::Relaxed),
+            metadata: std::array::from_fn(|i| slot.metadata[i].load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Describes the frame in `slot`, which the caller has claimed. `previous_frame_id` stays if
+    /// the stamp has none.
+    pub(crate) fn store(slot: &Slot, stamp: &Stamp, previous_frame_id: u64) {
+        let mut given = 0;
+        let mut frame_id = previous_frame_id;
+        if let Some(id) = stamp.frame_id {
+            given |= FRAME_ID_GIVEN;
+            frame_id = id;
+        }
+        if stamp.acquired_unix_ns.is_some() {
+            given |= ACQUIRED_GIVEN;
+        }
+        slot.frame_id.store(frame_id, Ordering::Relaxed);
+        slot.acquired_unix_ns
+            .store(stamp.acquired_unix_ns.unwrap_or(0).cast_unsigned(), Ordering::Relaxed);
+        slot.given.store(given, Ordering::Relaxed);
+        let metadata = stamp.metadata.unwrap_or([0; METADATA_BYTES]);
+        for (word, bytes) in slot.metadata.iter().zip(metadata.as_chunks::<8>().0) {
+            word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
+        }
+        slot.published_unix_ns.store(unix_ns().cast_unsigned(), Ordering::Relaxed);
+        slot.published_monotonic_ns.store(monotonic_ns(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn publication(&self, count: u64, missed: u64, phase: Phase) -> Publication {
+        let mut metadata = [0; METADATA_BYTES];
+        for (bytes, word) in metadata.as_chunks_mut::<8>().0.iter_mut().zip(self.metadata) {
+            *bytes = word.to_ne_bytes();
+        }
+        Publication {
+            count,
+            frame_id: self.frame_id,
+            has_own_frame_id: self.given & FRAME_ID_GIVEN != 0,
+            published_unix_ns: self.published_unix_ns.cast_signed(),
+            published_monotonic_ns: self.published_monotonic_ns,
+            acquired_unix_ns: (self.given & ACQUIRED_GIVEN != 0)
+                .then_some(self.acquired_unix_ns.cast_signed()),
+            metadata,
+            missed,
+            phase,
+        }
+    }
+}
+
+/// Nanoseconds of `CLOCK_MONOTONIC`.
+pub(crate) fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}
+
+/// Nanoseconds of `CLOCK_REALTIME` since the UNIX epoch.
+fn unix_ns() -> i64 {
+    let now = clock_gettime(ClockId::Realtime);
+    now.tv_sec * 1_000_000_000 + now.tv_nsec
+}

@@ -1,0 +1,219 @@
+//! One parked thread per process that takes half of a large copy.
+//!
+//! Whether it is asked is decided by measurement: both ways are timed, the faster one is used, and
+//! the other one is tried again now and then, because a busy host becomes idle and the reverse.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::per_process::PerProcess;
+use crate::sys::BorrowedJob;
+
+/// Copies below this are made alone: waking somebody costs as much as it saves.
+pub(crate) const BYTES_MIN: usize = 4 << 20;
+
+/// Copies between two trials of the way that is not in use.
+const TRIAL_EVERY: u64 = 32;
+
+/// Runs `copy` over all of `0..bytes`, in one part or in two at once.
+pub(crate) fn split<E: Send>(
+    bytes: usize,
+    copy: impl Fn(Range<usize>) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    let crew = CREW.own();
+    let together = crew.choose();
+    let begun = Instant::now();
+    let outcome = if together {
+        let middle = (bytes / 2).next_multiple_of(4096).min(bytes);
+        crew.run_beside(|| copy(middle..bytes), || copy(0..middle))
+    } else {
+        copy(0..bytes)
+    };
+    crew.learn(together, bytes, begun);
+    outcome
+}
+
+/// As [`split`], over the two halves of a mutable slice; `copy` gets each half's offset.
+pub(crate) fn split_mut<T: Send, E: Send>(
+    out: &mut [T],
+    copy: impl Fn(usize, &mut [T]) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    let crew = CREW.own();
+    let together = crew.choose();
+    let begun = Instant::now();
+    let bytes = out.len();
+    let outcome = if together {
+        let middle = (bytes / 2).next_multiple_of(4096).min(bytes);
+        let (first, second) = out.split_at_mut(middle);
+        let copy = &copy;
+        crew.run_beside(move || copy(middle, second), move || copy(0, first))
+    } else {
+        copy(0, out)
+    };
+    crew.learn(together, bytes, begun);
+    outcome
+}
+
+static CREW: PerProcess<Crew> = PerProcess::new();
+
+/// The helper of this process and what is known about its use.
+#[derive(Debug, Default)]
+struct Crew {
+    /// Picoseconds per byte, exponentially averaged; 0: not measured yet.
+    alone: AtomicU64,
+    together: AtomicU64,
+    copies: AtomicU64,
+    /// Held by the copy that has the helper; others copy alone meanwhile.
+    turn: Mutex<bool>,
+    desk: &'static Desk,
+}
+
+/// Where a job is handed over.
+#[derive(Debug, Default)]
+struct Desk {
+    job: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Idle,
+    Waiting(BorrowedJob),
+    Running,
+    Done,
+}
+
+impl Default for &'static Desk {
+    fn default() -> Self {
+        // One per process that ever copies much: never freed, as its thread never ends.
+        Box::leak(Box::default())
+    }
+}
+
+impl Crew {
+    /// Whether the next copy is made by two.
+    fn choose(&self) -> bool {
+        let single = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1);
+        if single {
+            return false;
+        }
+        let (alone, together) =
+            (self.alone.load(Ordering::Relaxed), self.together.load(Ordering::Relaxed));
+        if together == 0 {
+            return true;
+        }
+        if alone == 0 {
+            return false;
+        }
+        let faster = together < alone;
+        let trial = self.copies.fetch_add(1, Ordering::Relaxed) % TRIAL_EVERY == 0;
+        faster != trial
+    }
+
+    fn learn(&self, together: bool, bytes: usize, begun: Instant) {
+        let elapsed = begun.elapsed().as_nanos().saturating_mul(1000) / bytes.max(1) as u128;
+        let now = u64::try_from(elapsed).unwrap_or(u64::MAX).max(1);
+        let average = if together { &self.together } else { &self.alone };
+        let before = average.load(Ordering::Relaxed);
+        let after = if before == 0 { now } else { before - before / 4 + now / 4 };
+        average.store(after.max(1), Ordering::Relaxed);
+    }
+
+    /// Runs `theirs` on the helper thread and `ours` here; both here if the helper is taken.
+    fn run_beside<E: Send>(
+        &self,
+        theirs: impl FnOnce() -> Result<(), E> + Send,
+        ours: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Ok(mut started) = self.turn.try_lock() else {
+            ours()?;
+            return theirs();
+        };
+        if !*started {
+            let desk = self.desk;
+            let spawned =
+                std::thread::Builder::new().name("st-copy".into()).spawn(move || desk.serve());
+            if spawned.is_err() {
+                ours()?;
+                return theirs();
+            }
+            *started = true;
+        }
+        let mut theirs_outcome = Ok(());
+        let ours_outcome = {
+            let outcome = &mut theirs_outcome;
+            let mut job = Some(move || *outcome = theirs());
+            let mut run = || {
+                if let Some(job) = job.take() {
+                    job();
+                }
+            };
+            self.desk.lend(&mut run, ours)
+        };
+        ours_outcome.and(theirs_outcome)
+    }
+}
+
+impl Desk {
+    /// Lends a job to the helper, does `meanwhile`, and comes back when both are done.
+    fn lend<R>(&self, job: &mut (dyn FnMut() + Send), meanwhile: impl FnOnce() -> R) -> R {
+        /// The job borrows our stack: nothing leaves before it is back, not even a panic.
+        struct Return<'d>(&'d Desk);
+        impl Drop for Return<'_> {
+            fn drop(&mut self) {
+                let mut state = self.0.lock();
+                loop {
+                    match std::mem::take(&mut *state) {
+                        State::Done | State::Idle => return,
+                        // The helper did not get a CPU yet: it is quicker to do it here.
+                        State::Waiting(job) => {
+                            if !std::thread::panicking() {
+                                job.run();
+                            }
+                            return;
+                        }
+                        State::Running => {
+                            *state = State::Running;
+                            state =
+                                self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                        }
+                    }
+                }
+            }
+        }
+        let lent = BorrowedJob::lend(job);
+        *self.lock() = State::Waiting(lent);
+        self.changed.notify_all();
+        let returned = Return(self);
+        let result = meanwhile();
+        drop(returned);
+        result
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.job.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The helper's life.
+    fn serve(&self) {
+        let mut state = self.lock();
+        loop {
+            match std::mem::replace(&mut *state, State::Running) {
+                State::Waiting(job) => {
+                    drop(state);
+                    job.run();
+                    state = self.lock();
+                    *state = State::Done;
+                    self.changed.notify_all();
+                }
+                other => {
+                    *state = other;
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+}

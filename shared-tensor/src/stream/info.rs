@@ -1,0 +1,167 @@
+//! What can be said about a stream.
+
+use shm_core::{Creator, Generation, PopulateReport, Segment};
+
+use crate::ring::RingLoads;
+use crate::ring::word::{Ctl, Phase, lease_budget};
+use crate::stream::attachment::{Attachment, Role};
+use crate::stream::counters::{ReaderFigures, WriterFigures};
+use crate::stream::layout::{Layout, flags};
+use crate::sync::Ordering;
+use crate::tensor::{DType, Shape};
+
+/// A stream's geometry, state, counters and guarantees at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StreamInfo {
+    /// The name.
+    pub name: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Shape of every frame.
+    pub shape: Shape,
+    /// Bytes of a frame.
+    pub frame_bytes: usize,
+    /// Bytes of the file.
+    pub total_bytes: u64,
+    /// Slots of the ring.
+    pub slots: usize,
+    /// Distinct frames that may be leased at once; further leases are private copies.
+    pub leases_max: usize,
+    /// Which creation of the name this is.
+    pub generation: Generation,
+    /// Who created it, and when.
+    pub creator: Creator,
+    /// Frames published.
+    pub count: u64,
+    /// What the write side is doing.
+    pub phase: Phase,
+    /// Whether the name was unlinked.
+    pub unlinked: bool,
+    /// Whether every publication wakes, because the mode admits readers that cannot say they wait.
+    pub always_wakes: bool,
+    /// Counters of the write side.
+    pub writer: WriterFigures,
+    /// Processes attached with write permission on the control page; empty from
+    /// [`stat`](crate::stream::stat).
+    pub participants: Vec<ParticipantInfo>,
+    /// Whether this handle's process has no write permission at all: it copies, waits in slices of
+    /// at most 50 ms unless the stream always wakes, and takes no lease.
+    pub observer: bool,
+    /// What population of the ring's pages has obtained so far, huge pages included, if this process
+    /// writes and the ring is large enough to be populated ahead.
+    pub population: Option<PopulateReport>,
+    /// Guarantees that this stream or handle does not give, in words; usually empty.
+    pub warnings: Vec<String>,
+}
+
+/// One attached process.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ParticipantInfo {
+    /// Process id, in the namespace of that process.
+    pub pid: u32,
+    /// User id.
+    pub uid: u32,
+    /// Whether it still runs, as far as can be proved.
+    pub alive: bool,
+    /// Distinct frames that it has leased.
+    pub leases: u32,
+    /// Its read counters.
+    pub reader: ReaderFigures,
+    /// Frames published since its last read.
+    pub lag: u64,
+}
+
+impl StreamInfo {
+    pub(crate) fn of(segment: &Segment, layout: &Layout, ctl: Ctl, writer: WriterFigures) -> Self {
+        Self {
+            name: segment.name().as_str().to_owned(),
+            dtype: layout.dtype,
+            shape: layout.shape.clone(),
+            frame_bytes: layout.payload_bytes,
+            total_bytes: layout.total_bytes,
+            slots: layout.slots,
+            leases_max: lease_budget(layout.slots),
+            generation: segment.generation(),
+            creator: segment.creator(),
+            count: ctl.count(),
+            phase: ctl.phase(),
+            unlinked: ctl.is_unlinked(),
+            always_wakes: layout.always_wakes(),
+            writer,
+            participants: Vec::new(),
+            observer: false,
+            population: None,
+            warnings: warnings(layout),
+        }
+    }
+}
+
+/// What a small ring cannot promise.
+fn warnings(layout: &Layout) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if layout.flags & flags::STEPPED_DOWN != 0 {
+        let payload = layout.payload_bytes as u64;
+        warnings.push(format!(
+            "space was short at creation: the ring has {} slots instead of {}",
+            layout.slots,
+            Layout::default_slots(payload)
+        ));
+    }
+    match layout.slots {
+        1 => warnings.push(
+            "one slot: readers wait while a frame is written, an aborted or crashed write leaves \
+             no frame, nothing can be leased"
+                .to_owned(),
+        ),
+        2 => warnings.push(
+            "two slots: nothing can be leased, and a reader slower than the writer may have to \
+             copy several times"
+                .to_owned(),
+        ),
+        _ => {}
+    }
+    warnings
+}
+
+pub(crate) fn gather(attachment: &Attachment) -> StreamInfo {
+    let ctl = attachment.ctl(Ordering::Acquire);
+    match &attachment.role {
+        Role::Observer(memory) => {
+            let writer = memory.observed.writer_counters();
+            let mut info = StreamInfo::of(&attachment.segment, &attachment.layout, ctl, writer);
+            info.observer = true;
+            info.warnings.push(
+                "no write permission on the stream's file: frames are copied, never leased; waits \
+                 are slices of 50 ms unless the stream always wakes"
+                    .to_owned(),
+            );
+            info
+        }
+        Role::Member(member) => {
+            let writer = WriterFigures::load(&member.memory.shared.control().writer.0);
+            let mut info = StreamInfo::of(&attachment.segment, &attachment.layout, ctl, writer);
+            info.population = attachment.population();
+            info.participants = member
+                .membership
+                .participants()
+                .into_iter()
+                .map(|participant| {
+                    let record = member.memory.record(participant.slot);
+                    let reader = ReaderFigures::load(&record.reader.0);
+                    let lease = record.lease.0.load(Ordering::Relaxed);
+                    ParticipantInfo {
+                        pid: participant.pid,
+                        uid: participant.uid,
+                        alive: participant.liveness == shm_lock::Liveness::Alive,
+                        leases: crate::ring::word::LeaseWord(lease).held_mask().count_ones(),
+                        reader,
+                        lag: ctl.count().saturating_sub(reader.last_count),
+                    }
+                })
+                .collect();
+            info
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! What a stream looks like in memory: the only file of the stream engine with `repr(C)`.
+//!
+//! `docs/LAYOUT.md` shows the same bytes with their history; a test compares the two. Offsets are
+//! bytes from the start of the file. The first 512 bytes are `shm-core`'s object header.
+
+use std::mem::{align_of, offset_of, size_of};
+
+use shm_core::Kind;
+use shm_lock::{LockWord, Participant, Roster};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ring::Slot;
+use crate::ring::word::SLOTS_MAX;
+use crate::sync::AtomicU64;
+use crate::tensor::{DIMENSIONS_MAX, DType, Shape};
+
+/// Marks a segment as a stream; the version is that of this file.
+pub(crate) const KIND: Kind = Kind { magic: *b"STSTREAM", version: 1 };
+
+/// Where the stream's own immutable header starts.
+pub(crate) const HEADER_OFFSET: usize = shm_core::HEADER_BYTES as usize;
+/// Where the control page starts: the first byte that changes after creation.
+pub(crate) const CONTROL_OFFSET: usize = 4096;
+/// Where the table of participants starts.
+pub(crate) const PARTICIPANTS_OFFSET: usize = 16384;
+/// Entries of the table of participants; pages of it exist once somebody claims an entry there.
+pub(crate) const PARTICIPANTS: usize = shm_lock::PARTICIPANTS_MAX;
+/// End of the participants, rounded to pages: what is mapped as control memory.
+pub(crate) const CONTROL_END: usize =
+    (PARTICIPANTS_OFFSET + PARTICIPANTS * size_of::<ParticipantRecord>()).next_multiple_of(PAGE);
+
+const PAGE: usize = 4096;
+const HUGE_PAGE: u64 = 2 << 20;
+
+/// `mode` bits of the header.
+pub(crate) mod flags {
+    /// The file mode lets some class of users read but not write, so a publication always wakes:
+    /// such readers cannot say that they are parked.
+    pub(crate) const ALWAYS_WAKE: u32 = 1 << 0;
+    /// Fewer slots than asked for or than the default, because space was short at creation.
+    pub(crate) const STEPPED_DOWN: u32 = 1 << 1;
+    /// Bits that this build understands.
+    pub(crate) const KNOWN: u32 = ALWAYS_WAKE | STEPPED_DOWN;
+}
+
+/// The immutable header, at byte 512. Written before the name exists, never after.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct Header {
+    pub(crate) dtype: u32,
+    pub(crate) dimensions: u32,
+    pub(crate) slots: u32,
+    pub(crate) flags: u32,
+    pub(crate) payload_bytes: u64,
+    pub(crate) slot_stride: u64,
+    pub(crate) payload_offset: u64,
+    pub(crate) participants_offset: u64,
+    pub(crate) participants: u32,
+    pub(crate) participant_stride: u32,
+    pub(crate) shape: [u64; DIMENSIONS_MAX],
+    /// UUID of the GPU that the payload lives on; zero on CPU.
+    pub(crate) device_uuid: [u8; 16],
+    /// 0 CPU; other values are reserved for CUDA streams.
+    pub(crate) device_mode: u32,
+    pub(crate) reserved: u32,
+    pub(crate) reserved_tail: [u8; 280],
+}
+
+/// One or more words that have one writer, alone on two cache lines (adjacent-line prefetch).
+#[repr(C, align(128))]
+#[derive(Debug, Default)]
+pub(crate) struct Line<T>(pub(crate) T);
+
+/// The control page and what follows it up to the participants.
+#[repr(C)]
+pub(crate) struct Control {
+    /// Written by whoever locks.
+    pub(crate) lock: Line<LockWord>,
+    /// The control word. Written by the lock holder; parking readers set W, `unlink` the tombstone.
+    pub(crate) ctl: Line<AtomicU64>,
+    /// Written by processes that attach.
+    pub(crate) roster: Roster,
+    /// Written by the lock holder.
+    pub(crate) writer: Line<WriterCounters>,
+    reserved: Line<[AtomicU64; 64]>,
+    /// Written by the lock holder.
+    pub(crate) slots: [Slot; SLOTS_MAX],
+    /// CUDA streams: sockets of the processes that hand out the chunk's descriptor.
+    holders: [Line<[AtomicU64; 16]>; 32],
+    /// CUDA streams: one word per slot that the GPU writes when a frame is ready.
+    gpu_ready: [Line<AtomicU64>; SLOTS_MAX],
+    /// CUDA streams: words that readers' GPUs write when they are done with a slot.
+    gpu_acks: [AtomicU64; 128],
+}
+
+/// Counters of the write side since creation.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct WriterCounters {
+    pub(crate) frames: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) aborts: AtomicU64,
+    pub(crate) recoveries: AtomicU64,
+    pub(crate) fenced: AtomicU64,
+    pub(crate) wakes: AtomicU64,
+    pub(crate) pins_revoked: AtomicU64,
+    pub(crate) slots_skipped: AtomicU64,
+    reserved: [AtomicU64; 8],
+}
+
+/// What one attached process owns, in lines by writer.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct ParticipantRecord {
+    /// Identity and liveness; written by the process.
+    pub(crate) identity: Participant,
+    /// Written by the process, by writers (revoking a pin), and by anyone for a dead process.
+    pub(crate) lease: Line<AtomicU64>,
+    /// Written by the process.
+    pub(crate) reader: Line<ReaderCounters>,
+}
+
+/// Counters of the read side of one process since it attached.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct ReaderCounters {
+    pub(crate) frames: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) retries: AtomicU64,
+    pub(crate) pins: AtomicU64,
+    pub(crate) leases: AtomicU64,
+    pub(crate) lease_copies: AtomicU64,
+    pub(crate) leases_revoked: AtomicU64,
+    pub(crate) waits: AtomicU64,
+    pub(crate) parks: AtomicU64,
+    pub(crate) spin_hits: AtomicU64,
+    pub(crate) missed: AtomicU64,
+    /// Highest count read: the stream's count minus this is the lag.
+    pub(crate) last_count: AtomicU64,
+    reserved: [AtomicU64; 4],
+}
+
+#[cfg(not(loom))]
+const _: () = {
+    assert!(size_of::<Header>() == 512 && HEADER_OFFSET + 512 <= CONTROL_OFFSET);
+    assert!(offset_of!(Header, dtype) == 0);
+    assert!(offset_of!(Header, dimensions) == 4);
+    assert!(offset_of!(Header, slots) == 8);
+    assert!(offset_of!(Header, flags) == 12);
+    assert!(offset_of!(Header, payload_bytes) == 16);
+    assert!(offset_of!(Header, slot_stride) == 24);
+    assert!(offset_of!(Header, payload_offset) == 32);
+    assert!(offset_of!(Header, participants_offset) == 40);
+    assert!(offset_of!(Header, participants) == 48);
+    assert!(offset_of!(Header, participant_stride) == 52);
+    assert!(offset_of!(Header, shape) == 56);
+    assert!(offset_of!(Header, device_uuid) == 208);
+    assert!(offset_of!(Header, device_mode) == 224);
+    assert!(offset_of!(Header, reserved) == 228);
+    assert!(offset_of!(Header, reserved_tail) == 232);
+
+    assert!(offset_of!(Control, lock) == 0);
+    assert!(offset_of!(Control, ctl) == 128);
+    assert!(offset_of!(Control, roster) == 256);
+    assert!(offset_of!(Control, writer) == 384);
+    assert!(offset_of!(Control, reserved) == 512);
+    assert!(offset_of!(Control, slots) == 1024);
+    assert!(offset_of!(Control, holders) == 4096);
+    assert!(offset_of!(Control, gpu_ready) == 8192);
+    assert!(offset_of!(Control, gpu_acks) == 11264);
+    assert!(size_of::<Control>() == 12288 && align_of::<Control>() == 128);
+    assert!(CONTROL_OFFSET + size_of::<Control>() == PARTICIPANTS_OFFSET);
+
+    assert!(size_of::<WriterCounters>() == 128);
+    assert!(offset_of!(WriterCounters, frames) == 0);
+    assert!(offset_of!(WriterCounters, bytes) == 8);
+    assert!(offset_of!(WriterCounters, aborts) == 16);
+    assert!(offset_of!(WriterCounters, recoveries) == 24);
+    assert!(offset_of!(WriterCounters, fenced) == 32);
+    assert!(offset_of!(WriterCounters, wakes) == 40);
+    assert!(offset_of!(WriterCounters, pins_revoked) == 48);
+    assert!(offset_of!(WriterCounters, slots_skipped) == 56);
+
+    assert!(size_of::<Slot>() == 128);
+    assert!(offset_of!(Slot, seq) == 0);
+    assert!(offset_of!(Slot, owner) == 8);
+    assert!(offset_of!(Slot, owner_entry) == 16);
+    assert!(offset_of!(Slot, frame_id) == 24);
+    assert!(offset_of!(Slot, published_unix_ns) == 32);
+    assert!(offset_of!(Slot, published_monotonic_ns) == 40);
+    assert!(offset_of!(Slot, acquired_unix_ns) == 48);
+    assert!(offset_of!(Slot, given) == 56);
+    assert!(offset_of!(Slot, metadata) == 64);
+
+    assert!(size_of::<ParticipantRecord>() == 384);
+    assert!(offset_of!(ParticipantRecord, identity) == 0);
+    assert!(offset_of!(ParticipantRecord, lease) == 128);
+    assert!(offset_of!(ParticipantRecord, reader) == 256);
+    assert!(size_of::<ReaderCounters>() == 128);
+    assert!(offset_of!(ReaderCounters, frames) == 0);
+    assert!(offset_of!(ReaderCounters, last_count) == 88);
+    assert!(CONTROL_END == 409_600);
+};
+
+/// The geometry of one stream: checked once, then trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) dtype: DType,
+    pub(crate) shape: Shape,
+    pub(crate) slots: usize,
+    pub(crate) flags: u32,
+    pub(crate) payload_bytes: usize,
+    pub(crate) slot_stride: usize,
+    pub(crate) payload_offset: u64,
+    pub(crate) total_bytes: u64,
+}
+
+impl Layout {
+    /// Lays a stream out.
+    ///
+    /// Slots start on pages, so that a slot can be registered with a GPU or populated by itself;
+    /// frames below a page share pages. A payload of 2 MiB or more starts on a huge page.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] when the ring does not fit 63 bits or has no or too many
+    /// slots.
+    pub(crate) fn new(dtype: DType, shape: Shape, slots: usize, flags: u32) -> Result<Self> {
+        if slots == 0 || slots > SLOTS_MAX {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("a ring of {slots} slots was asked for: use 1 to {SLOTS_MAX}"),
+            ));
+        }
+        let lay_out = || {
+            let payload = shape.elements().checked_mul(dtype.bytes() as u64)?;
+            let unit = if payload < PAGE as u64 { 128 } else { PAGE as u64 };
+            let stride = payload.checked_next_multiple_of(unit)?;
+            let ring = stride.checked_mul(slots as u64)?;
+            let start = if ring < HUGE_PAGE {
+                CONTROL_END as u64
+            } else {
+                (CONTROL_END as u64).next_multiple_of(HUGE_PAGE)
+            };
+            let total = start.checked_add(ring)?.checked_next_multiple_of(PAGE as u64)?;
+            i64::try_from(total).ok()?;
+            Some((usize::try_from(payload).ok()?, usize::try_from(stride).ok()?, start, total))
+        };
+        let Some((payload_bytes, slot_stride, payload_offset, total_bytes)) = lay_out() else {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("{slots} slots of {dtype}{shape} do not fit a file: use a smaller shape"),
+            ));
+        };
+        Ok(Self {
+            dtype,
+            shape,
+            slots,
+            flags,
+            payload_bytes,
+            slot_stride,
+            payload_offset,
+            total_bytes,
+        })
+    }
+
+    /// The header that describes this layout.
+    pub(crate) fn header(&self) -> Header {
+        let mut shape = [0; DIMENSIONS_MAX];
+        for (stored, &size) in shape.iter_mut().zip(self.shape.dimensions()) {
+            *stored = size;
+        }
+        Header {
+            dtype: self.dtype.code(),
+            dimensions: self.shape.dimensions().len() as u32,
+            slots: self.slots as u32,
+            flags: self.flags,
+            payload_bytes: self.payload_bytes as u64,
+            slot_stride: self.slot_stride as u64,
+            payload_offset: self.payload_offset,
+            participants_offset: PARTICIPANTS_OFFSET as u64,
+            participants: PARTICIPANTS as u32,
+            participant_stride: size_of::<ParticipantRecord>() as u32,
+            shape,
+            device_uuid: [0; 16],
+            device_mode: 0,
+            reserved: 0,
+            reserved_tail: [0; 280],
+        }
+    }
+
+    /// Reads a header that anybody may have written: the layout is computed anew from its few
+    /// independent fields and everything stored must agree with it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] naming the field, [`ErrorKind::Version`] for flags and element types
+    /// of a newer build.
+    pub(crate) fn from_header(header: &Header, file_bytes: u64) -> Result<Self> {
+        let corrupt =
+            |what: String| Error::new(ErrorKind::Corrupt, format!("stream header: {what}"));
+        let newer = |what: String| {
+            Error::new(ErrorKind::Version, format!("stream header: {what}: update this program"))
+        };
+        if header.flags & !flags::KNOWN != 0 {
+            return Err(newer(format!("unknown flags {:#x}", header.flags)));
+        }
+        if header.device_mode != 0 {
+            return Err(newer(format!("device mode {} is unknown", header.device_mode)));
+        }
+        let dtype = DType::from_code(header.dtype)
+            .ok_or_else(|| newer(format!("unknown dtype code {}", header.dtype)))?;
+        let dimensions = usize::try_from(header.dimensions).unwrap_or(usize::MAX);
+        let Some((used, unused)) = header.shape.split_at_checked(dimensions) else {
+            return Err(corrupt(format!("{dimensions} dimensions")));
+        };
+        if unused.iter().any(|&size| size != 0) {
+            return Err(corrupt(format!("sizes beyond the {dimensions} dimensions are not zero")));
+        }
+        let layout = Shape::new(used)
+            .and_then(|shape| Self::new(dtype, shape, header.slots as usize, header.flags))
+            .map_err(|source| corrupt(source.to_string()))?;
+        if layout.header().as_bytes() != header.as_bytes() {
+            return Err(corrupt("sizes and offsets do not belong to its shape and slots".into()));
+        }
+        if layout.total_bytes != file_bytes {
+            return Err(corrupt(format!(
+                "the file has {file_bytes} bytes, its shape and slots need {}",
+                layout.total_bytes
+            )));
+        }
+        Ok(layout)
+    }
+
+    /// Slots when the caller does not say: enough to keep writers and readers apart, no more than
+    /// a big frame can afford.
+    pub(crate) const fn default_slots(payload_bytes: u64) -> usize {
+        match payload_bytes {
+            0..=0x10_0000 => 8,
+            0x10_0001..=0x400_0000 => 4,
+            _ => 3,
+        }
+    }
+
+    /// Where slot `index` starts, relative to the payload.
+    pub(crate) const fn slot_start(&self, index: usize) -> usize {
+        index * self.slot_stride
+    }
+
+    /// Bytes of all slots.
+    pub(crate) const fn ring_bytes(&self) -> usize {
+        self.slots * self.slot_stride
+    }
+
+    /// Whether a publication wakes even when nobody said to be parked.
+    pub(crate) const fn always_wakes(&self) -> bool {
+        self.flags & flags::ALWAYS_WAKE != 0
+    }
+}
+
+impl ReaderCounters {
+    /// Starts anew for the next process that uses the entry.
+    pub(crate) fn reset(&self) {
+        for counter in [
+            &self.frames,
+            &self.bytes,
+            &self.retries,
+            &self.pins,
+            &self.leases,
+            &self.lease_copies,
+            &self.leases_revoked,
+            &self.waits,
+            &self.parks,
+            &self.spin_hits,
+            &self.missed,
+            &self.last_count,
+        ] {
+            counter.store(0, crate::sync::Ordering::Relaxed);
+        }
+    }
+}

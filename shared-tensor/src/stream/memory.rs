@@ -1,0 +1,146 @@
+//! The ring in a mapped segment: what the protocol files see of it.
+
+use std::io;
+use std::mem::size_of;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use shm_core::Segment;
+use shm_lock::{LockWord, Membership, Memory, Participant, Roster};
+
+use crate::ring::word::{Ctl, LeaseWord, Seq};
+use crate::ring::{Identity, Liveness, Ring, RingLoads, Slot};
+use crate::stream::layout::{Layout, PARTICIPANTS, PARTICIPANTS_OFFSET, ParticipantRecord};
+use crate::sync::{AtomicU64, Ordering};
+use crate::sys::{ObservedControl, SharedControl};
+
+/// Control memory that this process may write.
+#[derive(Debug)]
+pub(crate) struct StreamMemory {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) shared: SharedControl,
+    slots: usize,
+}
+
+impl StreamMemory {
+    pub(crate) fn new(segment: Arc<Segment>, shared: SharedControl, layout: &Layout) -> Self {
+        Self { segment, shared, slots: layout.slots }
+    }
+
+    /// What the participant at `entry` owns.
+    pub(crate) fn record(&self, entry: usize) -> &ParticipantRecord {
+        &self.shared.participants()[entry]
+    }
+}
+
+impl Memory for StreamMemory {
+    fn lock_word(&self) -> &LockWord {
+        &self.shared.control().lock.0
+    }
+
+    fn roster(&self) -> &Roster {
+        &self.shared.control().roster
+    }
+
+    fn capacity(&self) -> usize {
+        PARTICIPANTS
+    }
+
+    fn participant(&self, slot: usize) -> &Participant {
+        &self.record(slot).identity
+    }
+
+    fn prepare(&self, slot: usize) -> io::Result<()> {
+        // The table is a hole in the file until somebody needs its next page: reserving it now
+        // makes a full file system an error here instead of a signal at the first store.
+        let start = (PARTICIPANTS_OFFSET + slot * size_of::<ParticipantRecord>()) as u64;
+        let end = start + size_of::<ParticipantRecord>() as u64;
+        self.segment.reserve(start..end).map_err(io::Error::other)
+    }
+
+    fn claimed(&self, slot: usize, id: u64) {
+        let record = self.record(slot);
+        record.lease.0.store(LeaseWord::new(id).0, Ordering::Release);
+        record.reader.0.reset();
+    }
+
+    fn reopen(&self) -> io::Result<OwnedFd> {
+        self.segment.reopen()
+    }
+}
+
+impl RingLoads for StreamMemory {
+    fn slots(&self) -> usize {
+        self.slots
+    }
+
+    #[inline]
+    fn ctl(&self, order: Ordering) -> Ctl {
+        Ctl(self.shared.control().ctl.0.load(order))
+    }
+
+    #[inline]
+    fn seq(&self, slot: usize, order: Ordering) -> Seq {
+        Seq(self.slot(slot).seq.load(order))
+    }
+}
+
+impl Ring for StreamMemory {
+    #[inline]
+    fn ctl_word(&self) -> &AtomicU64 {
+        &self.shared.control().ctl.0
+    }
+
+    #[inline]
+    fn slot(&self, slot: usize) -> &Slot {
+        &self.shared.control().slots[slot]
+    }
+
+    #[inline]
+    fn high_water(&self) -> usize {
+        self.shared.control().roster.high_water().min(PARTICIPANTS)
+    }
+
+    #[inline]
+    fn lease(&self, entry: usize) -> &AtomicU64 {
+        &self.record(entry).lease.0
+    }
+}
+
+/// Control memory that this process may only read.
+#[derive(Debug)]
+pub(crate) struct ObservedMemory {
+    pub(crate) observed: ObservedControl,
+    pub(crate) slots: usize,
+}
+
+impl RingLoads for ObservedMemory {
+    fn slots(&self) -> usize {
+        self.slots
+    }
+
+    #[inline]
+    fn ctl(&self, order: Ordering) -> Ctl {
+        Ctl(self.observed.ctl(order))
+    }
+
+    #[inline]
+    fn seq(&self, slot: usize, order: Ordering) -> Seq {
+        Seq(self.observed.seq(slot, order))
+    }
+}
+
+/// Asks the lock's participant table about other processes.
+pub(crate) struct Peers<'a>(pub(crate) &'a Membership<StreamMemory>);
+
+impl Liveness for Peers<'_> {
+    fn has_ended(&self, who: Identity) -> bool {
+        // Bytes outside the table name nobody.
+        who.entry >= PARTICIPANTS
+            || !matches!(self.0.liveness(who.entry, who.id), shm_lock::Liveness::Alive)
+    }
+
+    fn occupant(&self, entry: usize) -> Identity {
+        Identity { entry, id: self.0.memory().participant(entry).id() }
+    }
+}

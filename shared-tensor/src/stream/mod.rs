@@ -1,0 +1,178 @@
+//! Named tensor streams: one process writes, many read, nobody waits for anybody.
+//!
+//! A stream is a file on `/dev/shm` with a ring of K slots, each a whole tensor of the stream's
+//! shape and element type. A writer fills the oldest free slot and publishes it; readers copy the
+//! newest slot, take the next one in order, or lease a slot and read it in place.
+//!
+//! ```
+//! use shared_tensor::DType;
+//! use shared_tensor::stream::{Stream, StreamOptions, Wait};
+//! # let namespace = shared_tensor::shm::Namespace::new("/dev/shm", &format!("doc{}.", std::process::id()))?;
+//!
+//! # let stream = StreamOptions::new(DType::F32, [2, 3]).namespace(namespace.clone()).create("camera")?;
+//! # if false {
+//! let stream = StreamOptions::new(DType::F32, [2, 3]).create("camera")?;
+//! # }
+//! let mut reader = stream.reader();
+//! stream.writer()?.write_slice(&[0.0_f32, 1.0, 2.0, 3.0, 4.0, 5.0])?;
+//! let frame = reader.next(&Wait::forever())?;
+//! assert_eq!(frame.publication().count, 1);
+//! assert_eq!(frame.to_vec::<f32>()?[5], 5.0);
+//! stream.unlink()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Guarantees
+//!
+//! | | |
+//! |---|---|
+//! | tearing | a read returns one frame, whole, or fails; never parts of two |
+//! | readers | never wait for a writer; at K >= 3 a complete frame is always there |
+//! | writers | never wait for a reader; at most K - 3 frames are leased at once (1 at K = 3) |
+//! | death | a writer killed in a write costs that frame; the next writer repairs the ring |
+//! | system calls | none to read; none to publish while nobody waits |
+//! | order | counts rise by one; a reader is told how many it missed |
+//!
+//! A ring of fewer than three slots gives some of these up; [`Stream::info`] says which.
+
+mod admin;
+mod attachment;
+pub(crate) mod copy;
+pub(crate) mod counters;
+pub(crate) mod description;
+mod helper;
+mod info;
+pub(crate) mod layout;
+mod lease;
+mod lock_many;
+mod memory;
+mod open;
+mod options;
+mod reader;
+mod wait;
+mod wait_any;
+mod writer;
+
+use std::sync::Arc;
+
+pub use crate::ring::word::{Phase, SLOTS_MAX};
+pub use admin::{list, stat, unlink};
+pub use counters::{ReaderFigures, WriterFigures};
+pub use description::{METADATA_BYTES, Publication, Stamp};
+pub use info::{ParticipantInfo, StreamInfo};
+pub use lease::{Lease, OnFull};
+pub use lock_many::locked_many;
+pub use open::OpenOptions;
+pub use options::StreamOptions;
+pub use reader::{Frame, OnAbort, OnEmpty, Reader, ReaderOptions};
+pub use shm_lock::Wait;
+pub use wait::Spin;
+pub use wait_any::wait_any;
+pub use writer::{Contents, Locked, WriteView, Writer};
+
+use crate::error::Result;
+use crate::tensor::{DType, Shape};
+use attachment::Attachment;
+
+/// A handle on a named stream.
+///
+/// Dropping it, and the end of the process, leave the stream where it is: only [`Stream::unlink`]
+/// removes the name, and memory that somebody still has mapped lives on after that.
+#[derive(Clone)]
+pub struct Stream {
+    attachment: Arc<Attachment>,
+    namespace: shm_core::Namespace,
+    read_only: bool,
+}
+
+impl Stream {
+    /// Opens a stream that exists. See [`OpenOptions`] for waiting until it does.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound);
+    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) and
+    /// [`ErrorKind::Version`](crate::ErrorKind::Version) if the name leads to something else.
+    pub fn open(name: &str) -> Result<Self> {
+        OpenOptions::new().open(name)
+    }
+
+    /// The stream's name.
+    pub fn name(&self) -> &str {
+        self.attachment.name()
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.attachment.layout.dtype
+    }
+
+    /// The shape of every frame.
+    pub fn shape(&self) -> &Shape {
+        &self.attachment.layout.shape
+    }
+
+    /// Bytes of one frame.
+    pub fn frame_bytes(&self) -> usize {
+        self.attachment.layout.payload_bytes
+    }
+
+    /// Which creation of the name this is.
+    pub fn generation(&self) -> shm_core::Generation {
+        self.attachment.segment.generation()
+    }
+
+    /// A writer.
+    ///
+    /// # Errors
+    /// [`ErrorKind::PermissionDenied`](crate::ErrorKind::PermissionDenied) if the stream was
+    /// opened read-only or its mode does not allow writing.
+    pub fn writer(&self) -> Result<Writer> {
+        if self.read_only {
+            return Err(crate::Error::new(
+                crate::ErrorKind::PermissionDenied,
+                format!("stream `{}` was opened read-only: open it again to write", self.name()),
+            ));
+        }
+        let writer = Writer::new(Arc::clone(&self.attachment))?;
+        self.attachment.populate()?;
+        Ok(writer)
+    }
+
+    /// A reader with the default options.
+    pub fn reader(&self) -> Reader {
+        self.reader_with(ReaderOptions::default())
+    }
+
+    /// A reader.
+    pub fn reader_with(&self, options: ReaderOptions) -> Reader {
+        Reader::new(Arc::clone(&self.attachment), self.namespace.clone(), options)
+    }
+
+    /// Everything that can be said about the stream: geometry, counters, who is attached, which
+    /// guarantees hold.
+    pub fn info(&self) -> StreamInfo {
+        info::gather(&self.attachment)
+    }
+
+    /// Removes the name, if it still leads to this stream, and tells everybody who waits. Handles
+    /// keep their memory. `false`: the name was gone already.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Changed`](crate::ErrorKind::Changed) if the name leads to a newer stream;
+    /// [`ErrorKind::PermissionDenied`](crate::ErrorKind::PermissionDenied).
+    pub fn unlink(&self) -> Result<bool> {
+        admin::unlink_attached(&self.attachment, &self.namespace)
+    }
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream")
+            .field("name", &self.name())
+            .field("dtype", &self.dtype())
+            .field("shape", self.shape())
+            .field("slots", &self.attachment.layout.slots)
+            .field("generation", &self.generation())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,195 @@
+//! Creating streams.
+
+use shm_core::{CreateError, Namespace, Segment, SegmentName, SegmentOptions};
+use zerocopy::IntoBytes;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ring::word::{Ctl, Seq};
+use crate::stream::Stream;
+use crate::stream::attachment::Attachment;
+use crate::stream::layout::{
+    CONTROL_OFFSET, Control, HEADER_OFFSET, KIND, Layout, PARTICIPANTS_OFFSET, flags,
+};
+use crate::stream::open::{OpenOptions, parse_name};
+use crate::sync::Ordering;
+use crate::tensor::{DType, Shape};
+
+/// What a new stream is like.
+#[derive(Clone, Debug)]
+pub struct StreamOptions {
+    dtype: DType,
+    shape: Vec<u64>,
+    slots: Option<usize>,
+    mode: u32,
+    group: Option<u32>,
+    namespace: Namespace,
+    lock_memory: bool,
+}
+
+impl StreamOptions {
+    /// A stream of tensors of `shape` (1 to 19 dimensions, each at least 1) and `dtype`.
+    pub fn new(dtype: DType, shape: impl Into<Vec<u64>>) -> Self {
+        Self {
+            dtype,
+            shape: shape.into(),
+            slots: None,
+            mode: 0o600,
+            group: None,
+            namespace: Namespace::default(),
+            lock_memory: false,
+        }
+    }
+
+    /// Slots of the ring, 1 to [`SLOTS_MAX`](crate::stream::SLOTS_MAX). Left out: 8 up to 1 MiB a
+    /// frame, 4 up to 64 MiB, 3 above, and fewer, with a warning in
+    /// [`StreamInfo`](crate::stream::StreamInfo), where space is short.
+    #[must_use]
+    pub fn slots(mut self, slots: usize) -> Self {
+        self.slots = Some(slots);
+        self
+    }
+
+    /// Permission bits of the file, `0o600` by default. A mode that lets somebody read but not
+    /// write makes every publication wake (some 150 ns), as such readers cannot say that they wait.
+    #[must_use]
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Group of the file, by number.
+    #[must_use]
+    pub fn group(mut self, gid: u32) -> Self {
+        self.group = Some(gid);
+        self
+    }
+
+    /// Directory and prefix of the file, `/dev/shm/st.` by default.
+    #[must_use]
+    pub fn namespace(mut self, namespace: Namespace) -> Self {
+        self.namespace = namespace;
+        self
+    }
+
+    /// Keep the whole stream in memory (`mlock`), in this process's mapping of it.
+    #[must_use]
+    pub fn lock_memory(mut self, lock: bool) -> Self {
+        self.lock_memory = lock;
+        self
+    }
+
+    /// Creates the stream: the name leads to a whole stream or does not exist.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`]; [`ErrorKind::NoSpace`] naming what is short and what helps;
+    /// [`ErrorKind::InvalidArgument`] for names, shapes, slots and modes that cannot be.
+    pub fn create(&self, name: &str) -> Result<Stream> {
+        let name = parse_name(name)?;
+        let shape = Shape::new(self.shape.clone())?;
+        let mut flags = 0;
+        if leaves_observers(self.mode) {
+            flags |= flags::ALWAYS_WAKE;
+        }
+        if let Some(slots) = self.slots {
+            return self.create_with(&name, Layout::new(self.dtype, shape, slots, flags)?);
+        }
+        let payload = shape.elements().saturating_mul(self.dtype.bytes() as u64);
+        let default = Layout::default_slots(payload);
+        let mut slots = default;
+        loop {
+            let short = if slots < default { flags::STEPPED_DOWN } else { 0 };
+            let layout = Layout::new(self.dtype, shape.clone(), slots, flags | short)?;
+            match self.create_with(&name, layout) {
+                // What fits is better than nothing, and said in `info`.
+                Err(error) if error.kind() == ErrorKind::NoSpace && slots > 1 => slots -= 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Opens the stream if it exists with this shape and element type, else creates it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Changed`] if it exists otherwise; else as [`create`](Self::create) and
+    /// [`Stream::open`].
+    pub fn open_or_create(&self, name: &str) -> Result<Stream> {
+        let wanted = Shape::new(self.shape.clone())?;
+        loop {
+            match OpenOptions::new().namespace(self.namespace.clone()).open(name) {
+                Ok(stream) => {
+                    if stream.dtype() == self.dtype && *stream.shape() == wanted {
+                        return Ok(stream);
+                    }
+                    return Err(Error::new(
+                        ErrorKind::Changed,
+                        format!(
+                            "stream `{name}` exists with {}{}, not {}{wanted}: unlink it or use \
+                             another name",
+                            stream.dtype(),
+                            stream.shape(),
+                            self.dtype
+                        ),
+                    ));
+                }
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+            match self.create(name) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn create_with(&self, name: &SegmentName, layout: Layout) -> Result<Stream> {
+        let payload = layout.payload_offset..layout.total_bytes;
+        let mut options = SegmentOptions::new(KIND, layout.total_bytes)
+            .mode(self.mode)
+            .reserve(vec![0..PARTICIPANTS_OFFSET as u64, payload]);
+        if let Some(group) = self.group {
+            options = options.group(group);
+        }
+        let segment = options
+            .create(&self.namespace, name, |segment| initialise(segment, &layout))
+            .map_err(|source| create_error(name, source))?;
+        let attachment = Attachment::of(segment)?;
+        if self.lock_memory {
+            attachment.lock_memory()?;
+        }
+        Ok(Stream { attachment, namespace: self.namespace.clone(), read_only: false })
+    }
+}
+
+/// Writes what a stream starts with, before it has a name: its header, and slot 0 as frame 0, a
+/// frame of zeros that nobody published.
+fn initialise(segment: &Segment, layout: &Layout) -> std::io::Result<()> {
+    let bytes = segment
+        .map(0..PARTICIPANTS_OFFSET as u64, shm_core::Access::ReadWrite)
+        .map_err(std::io::Error::other)?;
+    bytes.write_from(HEADER_OFFSET, layout.header().as_bytes()).map_err(std::io::Error::other)?;
+    let control = bytes.at::<Control>(CONTROL_OFFSET).map_err(std::io::Error::other)?;
+    control.slots[0].seq.store(Seq::ready(0, 0).0, Ordering::Relaxed);
+    control.ctl.0.store(Ctl(0).published(0, 0).0, Ordering::Release);
+    Ok(())
+}
+
+/// Whether a mode lets some class of users read but not write.
+fn leaves_observers(mode: u32) -> bool {
+    [0o040, 0o004].iter().any(|&read| mode & read != 0 && mode & (read >> 1) == 0)
+}
+
+fn create_error(name: &SegmentName, source: CreateError) -> Error {
+    let kind = match source {
+        CreateError::AlreadyExists { .. } => ErrorKind::AlreadyExists,
+        CreateError::NoSpace { .. } => ErrorKind::NoSpace,
+        CreateError::PermissionDenied { .. } => ErrorKind::PermissionDenied,
+        CreateError::NoDirectory { .. } => ErrorKind::NotFound,
+        CreateError::Size { .. }
+        | CreateError::ReserveRange { .. }
+        | CreateError::Mode { .. }
+        | CreateError::Group { .. } => ErrorKind::InvalidArgument,
+        _ => ErrorKind::Os,
+    };
+    let message = format!("cannot create stream `{}`: {source}", name.as_str());
+    Error::with_source(kind, message, source)
+}

@@ -1,0 +1,189 @@
+//! Waiting for a frame: spin for a little while it pays, then park on the control word.
+
+use std::time::{Duration, Instant};
+
+use shm_lock::Wait;
+use shm_lock::park::{Parked, park_low_half};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ring::word::{Ctl, Phase};
+use crate::ring::{Liveness, Ring, RingLoads, announce_parking};
+use crate::stream::attachment::{Attachment, Role};
+use crate::stream::counters::add;
+use crate::sync::Ordering;
+
+/// Longest uninterrupted sleep. Not to find data: a publisher can die between publishing and
+/// waking, and then nobody else will.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// How long a wait spins before it parks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Spin {
+    /// Up to 25 us while that keeps finding frames, not at all otherwise and on a single CPU.
+    #[default]
+    Adaptive,
+    /// Not at all: the least CPU time, a wake-up of some 4 us.
+    Never,
+    /// Always this long: for loops that own a core.
+    For(Duration),
+}
+
+/// Longest adaptive spin.
+const SPIN_MAX: Duration = Duration::from_micros(25);
+/// Looks at the word between two looks at the clock.
+const LOOKS: u32 = 32;
+
+/// What recent waits were like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spinner {
+    policy: Spin,
+    /// Of the last waits, how many ended while spinning: one bit each, newest lowest.
+    recent: u8,
+    /// Waits since the last time that spinning was tried although it had not paid.
+    since_probe: u32,
+    single_cpu: bool,
+}
+
+impl Spinner {
+    pub(crate) fn new(policy: Spin) -> Self {
+        let single_cpu = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1);
+        Self { policy, recent: u8::MAX, since_probe: 0, single_cpu }
+    }
+
+    fn budget(&mut self) -> Duration {
+        match self.policy {
+            Spin::Never => Duration::ZERO,
+            Spin::For(time) => time,
+            Spin::Adaptive if self.single_cpu => Duration::ZERO,
+            Spin::Adaptive => {
+                if self.recent.count_ones() >= 2 {
+                    return SPIN_MAX;
+                }
+                // Rates change: look again once in a while.
+                self.since_probe += 1;
+                if self.since_probe >= 64 {
+                    self.since_probe = 0;
+                    return SPIN_MAX;
+                }
+                Duration::ZERO
+            }
+        }
+    }
+
+    fn learn(&mut self, hit: bool) {
+        self.recent = (self.recent << 1) | u8::from(hit);
+    }
+}
+
+/// Why a wait ended without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moved {
+    /// The word satisfies the caller.
+    Arrived(Ctl),
+    /// One slice of sleep passed, or a wake-up came that was not for the caller.
+    Slice(Ctl),
+}
+
+/// Waits until `arrived` holds for the control word, or for one slice.
+///
+/// # Errors
+/// [`ErrorKind::Timeout`] and [`ErrorKind::Interrupted`] as `wait` says.
+pub(crate) fn wait_once(
+    attachment: &Attachment,
+    spinner: &mut Spinner,
+    wait: &Wait<'_>,
+    started: Instant,
+    arrived: impl Fn(Ctl) -> bool,
+) -> Result<Moved> {
+    let now = attachment.ctl(Ordering::Acquire);
+    if arrived(now) {
+        return Ok(Moved::Arrived(now));
+    }
+    let budget = spinner.budget();
+    if !budget.is_zero() {
+        let begun = Instant::now();
+        loop {
+            for _ in 0..LOOKS {
+                let now = attachment.ctl(Ordering::Acquire);
+                if arrived(now) {
+                    spinner.learn(true);
+                    if let Role::Member(member) = &attachment.role {
+                        add(&member.counters(member.me()?).spin_hits, 1);
+                    }
+                    return Ok(Moved::Arrived(now));
+                }
+                std::hint::spin_loop();
+            }
+            if begun.elapsed() >= budget {
+                break;
+            }
+        }
+        spinner.learn(false);
+    }
+    let at_most = remaining(wait, started, attachment)?.min(SLICE);
+    let parked = match &attachment.role {
+        Role::Member(member) => {
+            add(&member.counters(member.me()?).parks, 1);
+            let seen = member.memory.ctl(Ordering::Acquire);
+            if arrived(seen) {
+                return Ok(Moved::Arrived(seen));
+            }
+            // SYNC: park. The word that is slept on is the word that publishing changes.
+            match announce_parking(&*member.memory, seen) {
+                Some(low) => park_low_half(member.memory.ctl_word(), low, at_most),
+                None => Parked::Changed,
+            }
+        }
+        Role::Observer(memory) => {
+            let seen = memory.ctl(Ordering::Acquire);
+            if arrived(seen) {
+                return Ok(Moved::Arrived(seen));
+            }
+            memory.observed.park(seen.low(), at_most)
+        }
+    };
+    let now = attachment.ctl(Ordering::Acquire);
+    if arrived(now) {
+        return Ok(Moved::Arrived(now));
+    }
+    if matches!(parked, Parked::TimedOut | Parked::Interrupted) {
+        if wait.is_interrupted() {
+            return Err(Error::new(
+                ErrorKind::Interrupted,
+                format!("waiting on stream `{}` was interrupted", attachment.name()),
+            ));
+        }
+        remaining(wait, started, attachment)?;
+    }
+    Ok(Moved::Slice(now))
+}
+
+/// Time left until the deadline.
+fn remaining(wait: &Wait<'_>, started: Instant, attachment: &Attachment) -> Result<Duration> {
+    let Some(deadline) = wait.deadline() else { return Ok(Duration::MAX) };
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        let what = format!("stream `{}`: nothing new was published", attachment.name());
+        return Err(Error::timeout(&what, started.elapsed()));
+    }
+    Ok(left)
+}
+
+/// Whether the write that `ctl` shows in progress will never end: its writer is dead.
+///
+/// Only asks when the word has not moved since `ctl` was loaded.
+pub(crate) fn writer_is_dead(attachment: &Attachment, ctl: Ctl) -> bool {
+    if ctl.phase() != Phase::Writing || !attachment.ctl(Ordering::Acquire).same_for_writer(ctl) {
+        return false;
+    }
+    match &attachment.role {
+        Role::Member(member) => match member.lock.holder() {
+            Some(holder) => member
+                .peers()
+                .has_ended(crate::ring::Identity { entry: holder.slot, id: holder.id }),
+            // Somebody let the lock go without finishing: the next writer heals it.
+            None => attachment.ctl(Ordering::Acquire).same_for_writer(ctl),
+        },
+        Role::Observer(_) => false,
+    }
+}

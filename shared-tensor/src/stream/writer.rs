@@ -1,0 +1,361 @@
+//! Publishing.
+
+use std::sync::Arc;
+
+use shm_core::SharedBytes;
+use shm_lock::{Guard, Wait};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ring::word::Phase;
+use crate::ring::{self, Claim, Ring, RingLoads, WriteFault};
+use crate::stream::attachment::{Attachment, Member};
+use crate::stream::copy;
+use crate::stream::counters::add_as_owner;
+use crate::stream::description::{Description, Stamp};
+use crate::stream::lease::out_of_bounds;
+use crate::stream::memory::StreamMemory;
+use crate::sync::Ordering;
+use crate::tensor::Element;
+
+/// Publishes frames on a stream.
+///
+/// Any number of processes may have one; the stream's lock orders them. A write that finds nobody
+/// waiting makes no system call. Dropping a writer ends nothing: streams live until unlinked.
+#[derive(Debug)]
+pub struct Writer {
+    attachment: Arc<Attachment>,
+}
+
+/// What a [`WriteView`] holds at first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Contents {
+    /// Whatever the slot held last: for writers that fill the whole frame.
+    #[default]
+    Fresh,
+    /// A copy of the newest frame: for writers that change a part of it.
+    Previous,
+}
+
+impl Writer {
+    pub(crate) fn new(attachment: Arc<Attachment>) -> Result<Self> {
+        attachment.member()?;
+        attachment.writable()?;
+        Ok(Self { attachment })
+    }
+
+    /// Publishes one frame: waits for the lock, copies, tells readers. Returns the frame's count.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] if `payload` has not exactly the stream's bytes;
+    /// [`ErrorKind::Fenced`] if this process was declared dead meanwhile and the frame dropped.
+    pub fn write(&mut self, payload: &[u8]) -> Result<u64> {
+        self.check_bytes(payload.len())?;
+        self.lock(&Wait::forever())?.write(payload, &Stamp::default())
+    }
+
+    /// Publishes one frame with a description, waiting for the lock as `wait` says.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), and those of [`lock`](Self::lock).
+    pub fn write_with(&mut self, payload: &[u8], stamp: &Stamp, wait: &Wait<'_>) -> Result<u64> {
+        self.check_bytes(payload.len())?;
+        self.lock(wait)?.write(payload, stamp)
+    }
+
+    /// Publishes one frame of elements.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write); also [`ErrorKind::InvalidArgument`] if the element type is not
+    /// the stream's.
+    pub fn write_slice<T: Element>(&mut self, elements: &[T]) -> Result<u64> {
+        let layout = &self.attachment.layout;
+        if T::DTYPE != layout.dtype {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "stream `{}` has elements of {}, the slice has {}",
+                    self.attachment.name(),
+                    layout.dtype,
+                    T::DTYPE
+                ),
+            ));
+        }
+        self.write(zerocopy::IntoBytes::as_bytes(elements))
+    }
+
+    /// Publishes a frame of zeros.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn clear(&mut self) -> Result<u64> {
+        self.lock(&Wait::forever())?.clear()
+    }
+
+    /// Takes the stream's lock, for one or more writes. A writer that died holding it is cleaned up
+    /// after here.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] naming the holder; [`ErrorKind::Interrupted`].
+    pub fn lock(&mut self, wait: &Wait<'_>) -> Result<Locked<'_>> {
+        Locked::acquire(&self.attachment, wait)
+    }
+
+    pub(crate) fn attachment(&self) -> &Attachment {
+        &self.attachment
+    }
+
+    fn check_bytes(&self, given: usize) -> Result<()> {
+        check_bytes(&self.attachment, given)
+    }
+}
+
+fn check_bytes(attachment: &Attachment, given: usize) -> Result<()> {
+    let layout = &attachment.layout;
+    if given == layout.payload_bytes {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::InvalidArgument,
+        format!(
+            "stream `{}` expects {} bytes ({}{}), got {given}",
+            attachment.name(),
+            layout.payload_bytes,
+            layout.dtype,
+            layout.shape
+        ),
+    ))
+}
+
+/// The stream's lock, held. Released on drop.
+#[derive(Debug)]
+pub struct Locked<'w> {
+    attachment: &'w Attachment,
+    member: &'w Member,
+    guard: Guard<'w, StreamMemory>,
+}
+
+impl<'w> Locked<'w> {
+    pub(crate) fn acquire(attachment: &'w Attachment, wait: &Wait<'_>) -> Result<Self> {
+        let member = attachment.member()?;
+        let guard = member.lock.acquire(wait).map_err(|source| lock_error(attachment, source))?;
+        let locked = Self { attachment, member, guard };
+        locked.heal_if_left_open();
+        Ok(locked)
+    }
+
+    /// The first act under every lock: a writer that died, or left without a word, is cleaned up
+    /// after. Costs one load when there is nothing to do.
+    fn heal_if_left_open(&self) {
+        let memory = &*self.member.memory;
+        let left_open = memory.ctl(Ordering::Acquire).phase() == Phase::Writing;
+        if self.guard.recovered().is_some() || left_open {
+            ring::heal(memory, &self.member.peers());
+            add_as_owner(&memory.shared.control().writer.0.recoveries, 1);
+            self.wake();
+        }
+    }
+
+    /// Whether the previous holder died with the lock, so that what it was doing is unfinished.
+    pub fn is_recovered(&self) -> bool {
+        self.guard.recovered().is_some()
+    }
+
+    /// Publishes one frame. Returns its count.
+    ///
+    /// # Errors
+    /// As [`Writer::write`].
+    pub fn write(&mut self, payload: &[u8], stamp: &Stamp) -> Result<u64> {
+        check_bytes(self.attachment, payload.len())?;
+        let view = self.view(Contents::Fresh)?;
+        let start = view.start();
+        copy::into_shared(view.bytes, start, payload).map_err(out_of_bounds)?;
+        view.publish(stamp)
+    }
+
+    /// Publishes a frame of zeros.
+    ///
+    /// # Errors
+    /// As [`Writer::write`].
+    pub fn clear(&mut self) -> Result<u64> {
+        let view = self.view(Contents::Fresh)?;
+        let start = view.start();
+        view.bytes.fill(start..start + view.len(), 0).map_err(out_of_bounds)?;
+        view.publish(&Stamp::default())
+    }
+
+    /// Claims a slot to fill in place. Readers go on with the last complete frame until
+    /// [`WriteView::publish`]; dropping the view aborts the write.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`] if this process was declared dead meanwhile.
+    pub fn view(&mut self, contents: Contents) -> Result<WriteView<'_>> {
+        let bytes = self.attachment.writable()?;
+        let memory = &*self.member.memory;
+        let me = self.member.me()?;
+        let newest = memory.ctl(Ordering::Acquire).slot();
+        let claim = ring::claim(memory, me, &self.member.peers())
+            .map_err(|fault| self.write_error(fault))?;
+        let counters = &memory.shared.control().writer.0;
+        if claim.revoked != 0 {
+            add_as_owner(&counters.pins_revoked, u64::from(claim.revoked));
+        }
+        if claim.skipped != 0 {
+            add_as_owner(&counters.slots_skipped, u64::from(claim.skipped));
+        }
+        let view = WriteView { locked: self, bytes, claim, newest, open: true };
+        if contents == Contents::Previous && claim.slot != newest {
+            let layout = &view.locked.attachment.layout;
+            let source = layout.slot_start(newest);
+            let source = source..source + layout.payload_bytes;
+            let from = &view.locked.attachment.readable;
+            view.bytes.copy_from(view.start(), from, source).map_err(out_of_bounds)?;
+        }
+        Ok(view)
+    }
+
+    fn wake(&self) {
+        shm_lock::park::wake_all_low_half(self.member.memory.ctl_word());
+    }
+
+    fn wake_if(&self, waiters: bool) {
+        if waiters || self.attachment.layout.always_wakes() {
+            add_as_owner(&self.member.memory.shared.control().writer.0.wakes, 1);
+            self.wake();
+        }
+    }
+
+    fn write_error(&self, fault: WriteFault) -> Error {
+        let name = self.attachment.name();
+        let (kind, message) = match fault {
+            WriteFault::Fenced => {
+                add_as_owner(&self.member.memory.shared.control().writer.0.fenced, 1);
+                (
+                    ErrorKind::Fenced,
+                    format!(
+                        "this process was declared dead while it wrote to stream `{name}`: the \
+                         frame was dropped, write again"
+                    ),
+                )
+            }
+            WriteFault::Exhausted => (
+                ErrorKind::NoSpace,
+                format!(
+                    "no slot of stream `{name}` came free: a process holds more slots than the \
+                     protocol allows; unlink and create the stream anew"
+                ),
+            ),
+            WriteFault::CountExhausted => (
+                ErrorKind::NoSpace,
+                format!("stream `{name}` has published 2^47 frames: create it anew"),
+            ),
+            WriteFault::Damaged => (
+                ErrorKind::Corrupt,
+                format!(
+                    "the control page of stream `{name}` was overwritten: unlink and create it \
+                     anew"
+                ),
+            ),
+        };
+        Error::new(kind, message)
+    }
+}
+
+/// A claimed slot: the next frame, not yet visible to anybody.
+#[derive(Debug)]
+pub struct WriteView<'l> {
+    locked: &'l Locked<'l>,
+    bytes: &'l SharedBytes,
+    claim: Claim,
+    newest: usize,
+    open: bool,
+}
+
+impl WriteView<'_> {
+    fn start(&self) -> usize {
+        self.locked.attachment.layout.slot_start(self.claim.slot)
+    }
+
+    /// Bytes of the frame.
+    pub fn len(&self) -> usize {
+        self.locked.attachment.layout.payload_bytes
+    }
+
+    /// Whether the frame has no bytes: never, as shapes have none of size 0.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where the frame's bytes are: writable while the view lives, by nobody else.
+    pub fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.bytes.as_ptr().wrapping_add(self.start())
+    }
+
+    /// Copies bytes into the frame from `offset` on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] if they do not fit.
+    pub fn write_at(&mut self, offset: usize, bytes: &[u8]) -> Result<()> {
+        if offset.checked_add(bytes.len()).is_none_or(|end| end > self.len()) {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "{} bytes at offset {offset} do not fit a frame of {} bytes",
+                    bytes.len(),
+                    self.len()
+                ),
+            ));
+        }
+        copy::into_shared(self.bytes, self.start() + offset, bytes).map_err(out_of_bounds)
+    }
+
+    /// Makes the frame the newest one and wakes whoever waits. Returns its count.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`] if this process was declared dead meanwhile.
+    pub fn publish(mut self, stamp: &Stamp) -> Result<u64> {
+        let locked = self.locked;
+        let memory = &*locked.member.memory;
+        let frame_id = match stamp.frame_id {
+            Some(_) => 0,
+            None => memory.slot(self.newest).frame_id.load(Ordering::Relaxed),
+        };
+        Description::store(memory.slot(self.claim.slot), stamp, frame_id);
+        self.open = false;
+        let waiters =
+            ring::commit(memory, &self.claim).map_err(|fault| locked.write_error(fault))?;
+        let counters = &memory.shared.control().writer.0;
+        add_as_owner(&counters.frames, 1);
+        add_as_owner(&counters.bytes, self.len() as u64);
+        locked.wake_if(waiters);
+        Ok(self.claim.count)
+    }
+}
+
+impl Drop for WriteView<'_> {
+    fn drop(&mut self) {
+        if !self.open {
+            return;
+        }
+        let memory = &*self.locked.member.memory;
+        // A fenced writer has nothing to give up: whoever took over has done it.
+        if let Ok(waiters) = ring::abort(memory, &self.claim) {
+            add_as_owner(&memory.shared.control().writer.0.aborts, 1);
+            self.locked.wake_if(waiters);
+        }
+    }
+}
+
+pub(crate) fn lock_error(attachment: &Attachment, source: shm_lock::AcquireError) -> Error {
+    let kind = match source {
+        shm_lock::AcquireError::Timeout { .. } | shm_lock::AcquireError::WouldBlock { .. } => {
+            ErrorKind::Timeout
+        }
+        shm_lock::AcquireError::Interrupted => ErrorKind::Interrupted,
+        shm_lock::AcquireError::Join(source) => {
+            return crate::stream::attachment::join_error(source);
+        }
+        _ => ErrorKind::Os,
+    };
+    let message = format!("cannot lock stream `{}`: {source}", attachment.name());
+    Error::with_source(kind, message, source)
+}

@@ -1,0 +1,174 @@
+//! The only unsafe of the facade.
+//!
+//! Invariants:
+//! - S1: [`Control`] and [`ParticipantRecord`] consist of atomics only, so that any bytes are valid
+//!   values of them and a reference to them may coexist with writers in other processes.
+//! - S2: a pointer kept here was checked for bounds and alignment by [`SharedBytes`] when it was
+//!   made, and the `SharedBytes` beside it keeps the mapping, whose length never shrinks.
+//! - S3: nothing outside this module gets a reference through which it could store to a mapping
+//!   that is not writable: [`ObservedControl`] hands out loads, never references.
+
+use std::ptr::NonNull;
+use std::time::Duration;
+
+use shm_core::{Shared, SharedBytes, ViewError};
+use shm_lock::park::{Parked, park_low_half};
+
+use crate::stream::copy::{self, Destination};
+use crate::stream::counters::WriterFigures;
+use crate::stream::description::Description;
+use crate::stream::layout::{
+    CONTROL_OFFSET, Control, PARTICIPANTS, PARTICIPANTS_OFFSET, ParticipantRecord,
+};
+use crate::sync::Ordering;
+
+// SAFETY: S1; `repr(C)` and made of atomics, arrays of atomics and structs of such.
+unsafe impl Shared for Control {}
+// SAFETY: S1.
+unsafe impl Shared for ParticipantRecord {}
+
+/// The control memory of a stream, mapped writable.
+#[derive(Debug)]
+pub(crate) struct SharedControl {
+    control: NonNull<Control>,
+    participants: NonNull<ParticipantRecord>,
+    _bytes: SharedBytes,
+}
+
+// SAFETY: the pointers lead to atomics only (S1) and live as long as `_bytes` (S2).
+unsafe impl Send for SharedControl {}
+// SAFETY: as for Send.
+unsafe impl Sync for SharedControl {}
+
+impl SharedControl {
+    /// Takes control memory that starts at the first byte of the file.
+    pub(crate) fn new(bytes: SharedBytes) -> Result<Self, ViewError> {
+        let control = NonNull::from(bytes.at::<Control>(CONTROL_OFFSET)?);
+        let participants =
+            bytes.slice_at::<ParticipantRecord>(PARTICIPANTS_OFFSET, PARTICIPANTS)?;
+        let participants = NonNull::from(participants).cast();
+        Ok(Self { control, participants, _bytes: bytes })
+    }
+
+    /// The control page.
+    #[inline]
+    pub(crate) fn control(&self) -> &Control {
+        // SAFETY: S2; only shared references to atomics exist (S1).
+        unsafe { self.control.as_ref() }
+    }
+
+    /// The table of participants.
+    #[inline]
+    pub(crate) fn participants(&self) -> &[ParticipantRecord] {
+        let table = NonNull::slice_from_raw_parts(self.participants, PARTICIPANTS);
+        // SAFETY: S2, checked for `PARTICIPANTS` records; S1.
+        unsafe { table.as_ref() }
+    }
+}
+
+/// The control memory of a stream, mapped without write permission.
+#[derive(Debug)]
+pub(crate) struct ObservedControl {
+    control: NonNull<Control>,
+    _bytes: SharedBytes,
+}
+
+// SAFETY: as for `SharedControl`.
+unsafe impl Send for ObservedControl {}
+// SAFETY: as for `SharedControl`.
+unsafe impl Sync for ObservedControl {}
+
+impl ObservedControl {
+    /// Takes control memory that starts at the first byte of the file.
+    pub(crate) fn new(bytes: SharedBytes) -> Result<Self, ViewError> {
+        // SAFETY: S3: the reference becomes a pointer at once and is only loaded through.
+        let control = unsafe { bytes.at_for_loads::<Control>(CONTROL_OFFSET) }?;
+        Ok(Self { control: NonNull::from(control), _bytes: bytes })
+    }
+
+    fn words(&self) -> &Control {
+        // SAFETY: S2 and S1; the methods below only load (S3).
+        unsafe { self.control.as_ref() }
+    }
+
+    /// The control word.
+    #[inline]
+    pub(crate) fn ctl(&self, order: Ordering) -> u64 {
+        self.words().ctl.0.load(order)
+    }
+
+    /// The sequence word of a slot.
+    #[inline]
+    pub(crate) fn seq(&self, slot: usize, order: Ordering) -> u64 {
+        self.words().slots[slot].seq.load(order)
+    }
+
+    /// The description of the frame in a slot.
+    pub(crate) fn description(&self, slot: usize) -> Description {
+        Description::load(&self.words().slots[slot])
+    }
+
+    /// Counters of the write side.
+    pub(crate) fn writer_counters(&self) -> WriterFigures {
+        WriterFigures::load(&self.words().writer.0)
+    }
+
+    /// Where the control word is, for the kernel to wait on.
+    pub(crate) fn ctl_address(&self) -> *const u64 {
+        self.words().ctl.0.as_ptr()
+    }
+
+    /// Sleeps while the low half of the control word is `expected`, as far as the kernel sees it.
+    pub(crate) fn park(&self, expected: u32, at_most: Duration) -> Parked {
+        park_low_half(&self.words().ctl.0, expected, at_most)
+    }
+}
+
+/// A job on somebody's stack, lent to another thread.
+///
+/// S4: whoever lends it keeps the job alive and untouched until the job has run: `helper::Desk`
+/// waits for that before it returns, also when it unwinds.
+#[derive(Debug)]
+pub(crate) struct BorrowedJob(NonNull<dyn FnMut() + Send>);
+
+// SAFETY: the job is `Send` and, by S4, used by one thread at a time.
+unsafe impl Send for BorrowedJob {}
+
+impl BorrowedJob {
+    /// Forgets the lifetime of a job; see S4.
+    pub(crate) fn lend<'job>(job: &'job mut (dyn FnMut() + Send + 'job)) -> Self {
+        let job: NonNull<dyn FnMut() + Send + 'job> = NonNull::from(job);
+        // SAFETY: only the lifetime changes; the pointer is used while the job lives (S4).
+        Self(unsafe {
+            std::mem::transmute::<NonNull<dyn FnMut() + Send + 'job>, NonNull<dyn FnMut() + Send>>(
+                job,
+            )
+        })
+    }
+
+    /// Runs the job.
+    pub(crate) fn run(mut self) {
+        // SAFETY: S4.
+        let job = unsafe { self.0.as_mut() };
+        job();
+    }
+}
+
+/// Replaces the contents of `vec` by `bytes` bytes of shared memory, without zeroing first.
+///
+/// On failure the vector is left empty.
+pub(crate) fn read_vec(
+    vec: &mut Vec<u8>,
+    shared: &SharedBytes,
+    start: usize,
+    bytes: usize,
+) -> Result<(), ViewError> {
+    vec.clear();
+    vec.reserve_exact(bytes);
+    let spare = &mut vec.spare_capacity_mut()[..bytes];
+    copy::from_shared(shared, start, Destination::Uninitialised(spare))?;
+    // SAFETY: `bytes` were reserved, and a successful `from_shared` has written every byte of its
+    // destination: that is what `SharedBytes::read_uninit` promises, part by part.
+    unsafe { vec.set_len(bytes) };
+    Ok(())
+}

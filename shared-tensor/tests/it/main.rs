@@ -1,0 +1,12 @@
+//! The public interface of streams, within one process.
+
+#![cfg(not(loom))]
+
+mod leases;
+mod names;
+mod next;
+mod observers;
+mod publication;
+mod rings;
+mod support;
+mod waits;
