@@ -6,7 +6,7 @@ use super::rust_text::{code_only, words};
 use super::tree::{File, Tree};
 
 /// A name that says nothing about what is inside.
-const EMPTY_NAMES: &[&str] = &["common", "helper", "helpers", "manager", "misc", "util", "utils"];
+const EMPTY_NAMES: &[&str] = &["common", "helpers", "manager", "misc", "util", "utils"];
 const EMPTY_ENDINGS: &[&str] = &["Helper", "Helpers", "Manager", "Util", "Utils"];
 
 const LINES_MAX: usize = 900;
