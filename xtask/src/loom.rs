@@ -37,17 +37,12 @@ fn run(workspace: &Workspace, mut flags: Flags) -> Result<(), Failure> {
     for package in workspace.packages.iter().filter(|package| list(package).exists()) {
         let name = &package.name;
         screen::step(&format!("Models of {name}"));
-        let models = Models::build(workspace, name, None)?;
         let mut tally = Tally::default();
-        let outcome =
-            models.task().tee(|line| tally += Tally::of_libtest(line).unwrap_or_default());
-        let outcome = outcome.and_then(|()| match tally.passed {
-            0 => Err(Failure::new(format!("{name} lists mutants but has no test named loom_*"))),
-            _ => Ok(()),
-        });
+        let outcome = models(workspace, name, &mut tally);
         report.add(format!("{name}, models"), tally, &outcome);
         if mutants && outcome.is_ok() {
-            let (tally, outcome) = hunt(workspace, package, &mut verdicts)?;
+            let mut tally = Tally::default();
+            let outcome = hunt(workspace, package, &mut tally, &mut verdicts);
             report.add(format!("{name}, mutants"), tally, &outcome);
         }
     }
@@ -58,17 +53,27 @@ fn run(workspace: &Workspace, mut flags: Flags) -> Result<(), Failure> {
     report.close()
 }
 
+/// Runs the models of one crate as shipped.
+fn models(workspace: &Workspace, package: &str, tally: &mut Tally) -> Result<(), Failure> {
+    let models = Models::build(workspace, package, None)?;
+    models.task().tee(|line| *tally += Tally::of_libtest(line).unwrap_or_default())?;
+    match tally.passed {
+        0 => Err(Failure::new(format!("{package} lists mutants but has no test named loom_*"))),
+        _ => Ok(()),
+    }
+}
+
 /// Runs the models of one crate against each of its mutants. A caught one is a test passed.
 fn hunt(
     workspace: &Workspace,
     package: &Package,
+    tally: &mut Tally,
     verdicts: &mut Vec<Vec<String>>,
-) -> Result<(Tally, Result<(), Failure>), Failure> {
+) -> Result<(), Failure> {
     let path = list(package);
     let text = fs::read_to_string(&path)
         .map_err(|error| Failure::new(format!("{} cannot be read: {error}", path.display())))?;
     let mutants = names(&text);
-    let mut tally = Tally::default();
     for mutant in &mutants {
         screen::step(&format!("Mutant {mutant} of {}", package.name));
         let catchers = Models::build(workspace, &package.name, Some(mutant))?.catchers()?;
@@ -76,23 +81,17 @@ fn hunt(
         tally.passed += u32::from(caught);
         tally.failed += u32::from(!caught);
         let verdict = if caught { "caught" } else { "SURVIVED" };
-        screen::line(&format!("  {verdict} {}", catchers.join(", ")));
-        verdicts.push(
-            [package.name.as_str(), mutant, verdict, &catchers.join(", ")]
-                .map(str::to_owned)
-                .to_vec(),
-        );
+        let by = catchers.join(", ");
+        screen::line(&format!("  {verdict} {by}"));
+        verdicts.push([package.name.as_str(), mutant, verdict, &by].map(str::to_owned).to_vec());
     }
-    let outcome = if mutants.len() < MUTANTS_MIN {
-        Err(Failure::new(format!(
-            "{} lists {} mutants, fewer than {MUTANTS_MIN}",
-            path.display(),
-            mutants.len()
-        )))
-    } else {
-        Ok(())
-    };
-    Ok((tally, outcome))
+    match mutants.len() {
+        MUTANTS_MIN.. => Ok(()),
+        fewer => Err(Failure::new(format!(
+            "{} lists {fewer} mutants, fewer than {MUTANTS_MIN}",
+            path.display()
+        ))),
+    }
 }
 
 fn list(package: &Package) -> PathBuf {
@@ -117,7 +116,8 @@ impl Models {
             // The profile `bench` of `cargo rustc` is: optimised, and with the tests compiled in.
             .args(["--profile", "bench", "--message-format", "json-render-diagnostics"])
             .within(&workspace.root)
-            .env("RUSTFLAGS", "--cfg loom")
+            // Under loom whole modules are left out; lints are for the build that has them.
+            .env("RUSTFLAGS", "--cfg loom --cap-lints allow")
             .env("CARGO_TARGET_DIR", workspace.target.join("loom"));
         if let Some(mutant) = mutant {
             task = task.args(["--", "--cfg", &format!("st_mutant=\"{mutant}\"")]);
@@ -138,11 +138,13 @@ impl Models {
 
     /// The tests that fail; empty when none does.
     fn catchers(&self) -> Result<Vec<String>, Failure> {
-        let (status, said) = self.task().observe()?;
+        // One at a time, so that the last one begun is known when the program dies.
+        let (status, said) = self.task().args(["--test-threads", "1"]).observe()?;
         let mut failed = failed_tests(&said);
         if failed.is_empty() && !status.success() {
             // A model that panics while it unwinds takes the whole program down.
-            failed.push(format!("a model that ended the program with {status}"));
+            let begun = begun_test(&said).unwrap_or_else(|| "before any model".to_owned());
+            failed.push(format!("{begun} ({status})"));
         }
         Ok(failed)
     }
@@ -150,10 +152,19 @@ impl Models {
 
 /// Reads lines such as `test word::loom_two_takers ... FAILED`.
 fn failed_tests(said: &str) -> Vec<String> {
-    let failed =
-        said.lines().filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
-    let leaf = |path: &str| path.rsplit("::").next().unwrap_or(path).to_owned();
-    failed.map(leaf).collect()
+    let named = |line: &str| Some(leaf(line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?));
+    said.lines().filter_map(named).collect()
+}
+
+/// Reads a last line such as `test word::loom_two_takers ... `, without an outcome.
+fn begun_test(said: &str) -> Option<String> {
+    let (name, rest) = said.rsplit_once("test ")?.1.split_once(" ... ")?;
+    let has_outcome = ["ok", "FAILED"].iter().any(|outcome| rest.starts_with(outcome));
+    (!has_outcome).then(|| leaf(name))
+}
+
+fn leaf(path: &str) -> String {
+    path.rsplit("::").next().unwrap_or(path).to_owned()
 }
 
 fn test_program(message: &str) -> Option<PathBuf> {
@@ -163,7 +174,7 @@ fn test_program(message: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::{failed_tests, names, test_program};
+    use super::{begun_test, failed_tests, names, test_program};
 
     #[test]
     fn mutants_are_the_first_words() {
@@ -178,6 +189,14 @@ mod tests {
         let said =
             "test word::loom_a ... ok\ntest word::tests::loom_b ... FAILED\ntest result: FAILED";
         assert_eq!(failed_tests(said), ["loom_b"]);
+    }
+
+    #[test]
+    fn the_test_that_took_the_program_down_is_named() {
+        let said = "test word::loom_a ... ok\ntest word::tests::loom_b ... ";
+        assert_eq!(begun_test(said).as_deref(), Some("loom_b"));
+        assert_eq!(begun_test("test word::loom_a ... ok\n"), None);
+        assert_eq!(begun_test(""), None);
     }
 
     #[test]
