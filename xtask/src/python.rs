@@ -19,6 +19,7 @@ pub(crate) struct Interpreter {
     pub(crate) program: PathBuf,
     /// Such as `3.12`.
     pub(crate) version: String,
+    minor: u32,
 }
 
 /// Prints minor version, whether the interpreter can load a cp39-abi3 wheel, whether it can make
@@ -59,6 +60,7 @@ pub(crate) fn interpreters() -> Result<(Vec<Interpreter>, Vec<String>), Failure>
         }
         return Err(Failure::new(message));
     }
+    found[1..].sort_by_key(|interpreter| interpreter.minor);
     Ok((found, unusable))
 }
 
@@ -78,7 +80,7 @@ fn judge(answer: &str) -> Result<Interpreter, String> {
     if makes != "1" {
         return Err(format!("{program} lacks the modules venv and ensurepip"));
     }
-    Ok(Interpreter { program: PathBuf::from(program), version })
+    Ok(Interpreter { program: PathBuf::from(program), version, minor })
 }
 
 /// Names on PATH, and the versions that pyenv keeps off it.
