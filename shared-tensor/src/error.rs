@@ -36,7 +36,8 @@ pub enum ErrorKind {
     Empty,
     /// The last write was aborted or its writer died (only with `OnAbort::Raise`).
     Inconsistent,
-    /// This writer was declared dead while it wrote; the frame was dropped.
+    /// This writer was declared dead while it wrote and the frame dropped; or it is a forked child
+    /// that tried to write under its parent's lock.
     Fenced,
     /// The operating system refused.
     Os,

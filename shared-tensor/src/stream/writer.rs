@@ -127,18 +127,23 @@ fn check_bytes(attachment: &Attachment, given: usize) -> Result<()> {
 }
 
 /// The stream's lock, held. Released on drop.
+///
+/// A forked child inherits the value, not the lock: it cannot write with it, and what it drops
+/// stays as its parent has it.
 #[derive(Debug)]
 pub struct Locked<'w> {
     attachment: &'w Attachment,
     member: &'w Member,
     guard: Guard<'w, StreamMemory>,
+    /// The process that took the lock.
+    process: u64,
 }
 
 impl<'w> Locked<'w> {
     pub(crate) fn acquire(attachment: &'w Attachment, wait: &Wait<'_>) -> Result<Self> {
         let member = attachment.member()?;
         let guard = member.lock.acquire(wait).map_err(|source| lock_error(attachment, source))?;
-        let locked = Self { attachment, member, guard };
+        let locked = Self { attachment, member, guard, process: shm_lock::process_token() };
         locked.heal_if_left_open();
         Ok(locked)
     }
@@ -189,6 +194,7 @@ impl<'w> Locked<'w> {
     /// # Errors
     /// [`ErrorKind::Fenced`] if this process was declared dead meanwhile.
     pub fn view(&mut self, contents: Contents) -> Result<WriteView<'_>> {
+        self.check_process()?;
         let bytes = self.attachment.writable()?;
         let memory = &*self.member.memory;
         let me = self.member.me()?;
@@ -211,6 +217,26 @@ impl<'w> Locked<'w> {
             view.bytes.copy_from(view.start(), from, source).map_err(out_of_bounds)?;
         }
         Ok(view)
+    }
+
+    fn is_of_this_process(&self) -> bool {
+        self.process == shm_lock::process_token()
+    }
+
+    /// # Errors
+    /// [`ErrorKind::Fenced`] in a forked child of the process that took the lock.
+    fn check_process(&self) -> Result<()> {
+        if self.is_of_this_process() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Fenced,
+            format!(
+                "the lock of stream `{}` belongs to the process that this one was forked from: \
+                 take it here before writing",
+                self.attachment.name()
+            ),
+        ))
     }
 
     fn wake(&self) {
@@ -314,6 +340,7 @@ impl WriteView<'_> {
     /// [`ErrorKind::Fenced`] if this process was declared dead meanwhile.
     pub fn publish(mut self, stamp: &Stamp) -> Result<u64> {
         let locked = self.locked;
+        locked.check_process()?;
         let memory = &*locked.member.memory;
         let frame_id = match stamp.frame_id {
             Some(_) => 0,
@@ -333,7 +360,7 @@ impl WriteView<'_> {
 
 impl Drop for WriteView<'_> {
     fn drop(&mut self) {
-        if !self.open {
+        if !self.open || !self.locked.is_of_this_process() {
             return;
         }
         let memory = &*self.locked.member.memory;
