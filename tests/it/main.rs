@@ -3,6 +3,7 @@
 mod attach;
 mod harness;
 mod locks;
+mod streams;
 
 use std::path::Path;
 

@@ -10,15 +10,22 @@
 //! | `barrier` | `ok barrier`: everything said before is done |
 //! | `die` | none: SIGKILL, by its own hand |
 //! | `abort` | none: SIGABRT |
+//! | `fork COMMAND ; COMMAND ...` | `ok` and the answers of a forked child that does them and ends |
+//! | `linger` | `ok` and the process id of a forked child that does nothing, for ever |
+//! | `die_at_wake` | `ok`; the next wake-up of another process kills this one instead |
 //! | `quit` | `ok`, then everything is dropped and the process ends |
 //!
 //! A peer whose tester is gone kills itself.
 
+mod fork;
 mod lock;
 mod segment;
+mod stream;
+mod stream_hold;
 
 pub use lock::Locks;
 pub use segment::{KIND, Segments};
+pub use stream::Streams;
 
 use std::fmt::Display;
 use std::io::{self, BufRead, Write};
@@ -50,8 +57,11 @@ pub trait Subject {
 /// When this process was not started by a tester, or the tester cannot be answered any more.
 pub fn serve() -> io::Result<()> {
     let space = Place::from_environment()?;
-    let mut subjects: [Box<dyn Subject>; 2] =
-        [Box::new(Segments::new(space.shm())), Box::new(Locks::new(space.stem("lock-")))];
+    let mut subjects: [Box<dyn Subject>; 3] = [
+        Box::new(Segments::new(space.shm())),
+        Box::new(Locks::new(space.stem("lock-"))),
+        Box::new(Streams::new(space.shm())),
+    ];
     let (heard, lines) = mpsc::channel();
     // On a thread, so that a command that blocks for ever does not outlive the tester.
     thread::spawn(move || {
@@ -85,6 +95,9 @@ fn answer(subjects: &mut [Box<dyn Subject>], line: &str) -> Answer {
         "barrier" => return Ok("barrier".to_owned()),
         "die" => die(),
         "abort" => std::process::abort(),
+        "fork" => return fork::run(subjects, words),
+        "linger" => return fork::linger(),
+        "die_at_wake" => return fork::die_at_wake(),
         "quit" => return Ok(String::new()),
         _ => {}
     }
