@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::{Failure, screen};
 
+/// Where a shown command is cut, at the next argument.
+const SHOWN_BYTES: usize = 200;
+
 /// A program to run, shown before it starts.
 #[derive(Debug)]
 pub(crate) struct Task {
@@ -145,14 +148,20 @@ impl Task {
         screen::line(&format!("  $ {}", self.shown()));
     }
 
+    /// The command as one would type it, cut where it gets long.
     fn shown(&self) -> String {
         let program = Path::new(self.command.get_program());
         let name = program.file_name().unwrap_or(program.as_os_str());
-        std::iter::once(name)
-            .chain(self.command.get_args())
-            .map(OsStr::to_string_lossy)
-            .collect::<Vec<_>>()
-            .join(" ")
+        let mut shown = name.to_string_lossy().into_owned();
+        for argument in self.command.get_args() {
+            if shown.len() > SHOWN_BYTES {
+                shown.push_str(" ...");
+                break;
+            }
+            shown.push(' ');
+            shown.push_str(&argument.to_string_lossy());
+        }
+        shown
     }
 }
 

@@ -20,7 +20,6 @@ const OWNED: &[(&str, &[&str])] = &[
     ("libc", &["shm-core", "shm-lock", "st-tests"]),
     ("pyo3", &["st-python"]),
     ("serde_json", &["xtask"]),
-    ("sha2", &["shm-core"]),
 ];
 
 pub(crate) fn check(root: &Path, packages: &[Package], findings: &mut Vec<String>) {

@@ -4,6 +4,7 @@
 
 mod boundaries;
 mod documents;
+mod layouts;
 mod rust_text;
 mod sources;
 mod tree;
@@ -49,6 +50,7 @@ fn findings(workspace: &Workspace, tree: &Tree) -> Vec<String> {
     unsafe_budget::check(tree, &mut findings);
     sources::check(tree, &mut findings);
     documents::check(tree, &workspace.packages, &mut findings);
+    layouts::check(tree, &mut findings);
     findings
 }
 

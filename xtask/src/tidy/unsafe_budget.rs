@@ -9,7 +9,7 @@ use super::tree::{File, Tree};
 
 const BUDGET: &str = "xtask/unsafe-budget.txt";
 
-/// Counts the word `unsafe` in code, per top folder that has any.
+/// Counts the word `unsafe` in code, per area that has any.
 pub(crate) fn counts(tree: &Tree) -> BTreeMap<&str, usize> {
     let mut counts = BTreeMap::new();
     for file in tree.files.iter().filter(|file| file.is_rust()) {
@@ -56,9 +56,15 @@ fn count(file: &File) -> usize {
     words(&code_only(&file.text)).filter(|word| *word == "unsafe").count()
 }
 
-/// The crate, by its folder; benchmarks and consumer projects count as one each.
+/// The crate, by its folder, for what it ships; the folder in it for tests, benches and examples.
 fn area(file: &File) -> &str {
-    file.path.split('/').next().unwrap_or(&file.path)
+    let path = file.path.as_str();
+    let mut slashes = path.match_indices('/').map(|(at, _)| at);
+    match (slashes.next(), slashes.next()) {
+        (Some(first), Some(second)) if &path[first + 1..second] != "src" => &path[..second],
+        (Some(first), _) => &path[..first],
+        (None, _) => path,
+    }
 }
 
 fn is_sys(file: &File) -> bool {
@@ -81,6 +87,17 @@ mod tests {
     fn only_code_counts() {
         let tree = Tree::of(&[("shm-core/src/sys.rs", BLOCK)]);
         assert_eq!(counts(&tree).into_iter().collect::<Vec<_>>(), [("shm-core", 1)]);
+    }
+
+    #[test]
+    fn what_is_shipped_counts_apart() {
+        let tree = Tree::of(&[
+            ("shm-core/src/sys/map.rs", BLOCK),
+            ("shm-core/tests/it/sys.rs", BLOCK),
+            ("tests/src/sys.rs", BLOCK),
+        ]);
+        let areas: Vec<_> = counts(&tree).into_iter().collect();
+        assert_eq!(areas, [("shm-core", 1), ("shm-core/tests", 1), ("tests", 1)]);
     }
 
     #[test]
