@@ -1,5 +1,6 @@
 //! `cargo xtask ci`: everything that must hold before a change is merged.
 
+use crate::tally::{Report, Tally};
 use crate::task::Task;
 use crate::verb::{Verb, always};
 use crate::{Failure, Flags, Workspace, screen, test, tidy};
@@ -18,37 +19,56 @@ fn run(workspace: &Workspace, mut flags: Flags) -> Result<(), Failure> {
     if !tested {
         test::all(workspace)?;
     }
-    screen::step("Format");
+    // Every check runs, so that one round shows all there is to mend.
+    let mut report = Report::default();
+    for (name, check) in CHECKS {
+        screen::step(name);
+        let outcome = check(workspace);
+        report.add(*name, Tally::of(&outcome), &outcome);
+    }
+    screen::step("Deny");
+    if cargo(workspace, &["deny", "--version"]).capture().is_ok() {
+        let outcome = deny(workspace);
+        report.add("Deny", Tally::of(&outcome), &outcome);
+    } else {
+        report.add("Deny", Tally { skipped: 1, ..Tally::default() }, &Ok(()));
+        report
+            .add_skips(["Deny: cargo-deny is not installed (cargo install cargo-deny)".to_owned()]);
+    }
+    report.close()
+}
+
+type Check = fn(&Workspace) -> Result<(), Failure>;
+
+const CHECKS: &[(&str, Check)] =
+    &[("Format", format), ("Clippy", clippy), ("Rustdoc", rustdoc), ("Tidy", tidy::all)];
+
+fn format(workspace: &Workspace) -> Result<(), Failure> {
     cargo(workspace, &["fmt", "--all", "--check"]).run()?;
     for manifest in workspace.separate_manifests()? {
         let manifest = manifest.to_string_lossy();
         cargo(workspace, &["fmt", "--check", "--manifest-path", &manifest]).run()?;
     }
-    screen::step("Clippy");
-    cargo(
-        workspace,
-        &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
-    )
-    .run()?;
-    screen::step("Rustdoc");
-    cargo(workspace, &["doc", "--workspace", "--no-deps", "--locked"])
-        .env("RUSTDOCFLAGS", "-D warnings")
-        .run()?;
-    tidy::all(workspace)?;
-    deny(workspace)
+    Ok(())
 }
 
-fn cargo(workspace: &Workspace, arguments: &[&str]) -> Task {
-    Task::cargo(arguments).within(&workspace.root)
+fn clippy(workspace: &Workspace) -> Result<(), Failure> {
+    let everything = ["--workspace", "--all-targets", "--keep-going", "--locked"];
+    cargo(workspace, &["clippy"]).args(everything).args(["--", "-D", "warnings"]).run()
+}
+
+fn rustdoc(workspace: &Workspace) -> Result<(), Failure> {
+    cargo(workspace, &["doc", "--workspace", "--no-deps", "--locked"])
+        .env("RUSTDOCFLAGS", "-D warnings")
+        .run()
 }
 
 /// Licences, sources and duplicate versions. Advisories need a database from the network, so they
 /// are for the hosted job: `cargo deny check`.
 fn deny(workspace: &Workspace) -> Result<(), Failure> {
-    screen::step("Deny");
-    if cargo(workspace, &["deny", "--version"]).capture().is_err() {
-        screen::line("  left out: cargo-deny is not installed (cargo install cargo-deny)");
-        return Ok(());
-    }
     cargo(workspace, &["deny", "--locked", "check", "bans", "licenses", "sources"]).run()
+}
+
+fn cargo(workspace: &Workspace, arguments: &[&str]) -> Task {
+    Task::cargo(arguments).within(&workspace.root)
 }

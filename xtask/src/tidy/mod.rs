@@ -25,11 +25,11 @@ pub(crate) const VERB: Verb = Verb {
 
 fn run(workspace: &Workspace, flags: Flags) -> Result<(), Failure> {
     flags.finish()?;
+    screen::step("Tidy");
     all(workspace)
 }
 
 pub(crate) fn all(workspace: &Workspace) -> Result<(), Failure> {
-    screen::step("Tidy");
     let tree = Tree::read(&workspace.root)?;
     for (name, count) in unsafe_budget::counts(&tree) {
         screen::line(&format!("  unsafe in {name}: {count}"));
