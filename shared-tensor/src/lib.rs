@@ -2,6 +2,16 @@
 //!
 //! front page: written with the engine
 
+#![cfg_attr(
+    loom,
+    allow(
+        dead_code,
+        unreachable_pub,
+        unused_imports,
+        reason = "only the protocol is compiled for loom: what uses it is not there"
+    )
+)]
+
 #[cfg(not(target_os = "linux"))]
 compile_error!(
     "shared-tensor is for Linux: it stands on /dev/shm, futexes across processes and open file \

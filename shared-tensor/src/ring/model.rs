@@ -2,6 +2,12 @@
 //!
 //! Small rings on purpose: with two slots a writer laps a reader after two frames, so every
 //! interleaving that can tear a copy or break a lease is within loom's reach.
+//!
+//! Every model runs twice. Loom looks for races between an access and the *last* one before it, so
+//! a thread that loads a word and then exchanges it hides the loads of others in between, and the
+//! interleavings that depend on them are never tried. The second run therefore counts a tick, an
+//! exchange that every thread makes, before each step on a control word. Ticks carry
+//! happens-before across acquire fences, which hides other faults: hence the run without.
 
 use loom::sync::Arc;
 use loom::thread;
@@ -16,18 +22,27 @@ struct Heap {
     slots: Vec<Slot>,
     payload: Vec<[AtomicU64; 2]>,
     leases: Vec<AtomicU64>,
+    tick: Option<AtomicU64>,
 }
 
 impl Heap {
-    fn new(slots: usize, participants: u64) -> Self {
+    fn new(slots: usize, participants: u64, ticking: bool) -> Self {
         let heap = Self {
             ctl: AtomicU64::new(Ctl(0).published(0, 0).0),
             slots: (0..slots).map(|_| Slot::default()).collect(),
             payload: (0..slots).map(|_| [AtomicU64::new(0), AtomicU64::new(0)]).collect(),
             leases: (1..=participants).map(|id| AtomicU64::new(LeaseWord::new(id).0)).collect(),
+            tick: ticking.then(|| AtomicU64::new(0)),
         };
         heap.slots[0].seq.store(Seq::ready(0, 0).0, Ordering::Relaxed);
         heap
+    }
+
+    /// Makes loom try every order of the threads' steps around here.
+    fn step(&self) {
+        if let Some(tick) = &self.tick {
+            tick.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn fill(&self, slot: usize, value: u64) {
@@ -50,7 +65,11 @@ impl Heap {
 
     /// One try to read the newest frame by copying.
     fn try_read(&self) -> Option<u64> {
-        let Look::Frame(found) = newest(self) else { return None };
+        let found = match newest(self) {
+            Look::Frame(found) => found,
+            Look::Moved(_) => return None,
+            Look::Damaged => panic!("a sound ring looked damaged"),
+        };
         let words = self.copy(found.slot);
         if !is_unchanged(self, &found) {
             return None;
@@ -66,6 +85,7 @@ impl RingLoads for Heap {
     }
 
     fn ctl(&self, order: Ordering) -> Ctl {
+        self.step();
         Ctl(self.ctl.load(order))
     }
 
@@ -76,6 +96,7 @@ impl RingLoads for Heap {
 
 impl Ring for Heap {
     fn ctl_word(&self) -> &AtomicU64 {
+        self.step();
         &self.ctl
     }
 
@@ -88,6 +109,7 @@ impl Ring for Heap {
     }
 
     fn lease(&self, entry: usize) -> &AtomicU64 {
+        self.step();
         &self.leases[entry]
     }
 }
@@ -122,16 +144,18 @@ impl Liveness for Without {
     }
 }
 
-fn check(model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(model);
+fn check(model: impl Fn(bool) + Copy + Sync + Send + 'static) {
+    for ticking in [false, true] {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(if ticking { 2 } else { 3 });
+        builder.check(move || model(ticking));
+    }
 }
 
 #[test]
 fn loom_copies_are_whole() {
-    check(|| {
-        let ring = Arc::new(Heap::new(2, 1));
+    check(|ticking| {
+        let ring = Arc::new(Heap::new(2, 1, ticking));
         let writer = {
             let ring = Arc::clone(&ring);
             thread::spawn(move || {
@@ -147,8 +171,8 @@ fn loom_copies_are_whole() {
 
 #[test]
 fn loom_leased_frames_do_not_change() {
-    check(|| {
-        let ring = Arc::new(Heap::new(2, 2));
+    check(|ticking| {
+        let ring = Arc::new(Heap::new(2, 2, ticking));
         let writer = {
             let ring = Arc::clone(&ring);
             thread::spawn(move || {
@@ -174,8 +198,8 @@ fn loom_leased_frames_do_not_change() {
 
 #[test]
 fn loom_two_leases_respect_the_budget() {
-    check(|| {
-        let ring = Arc::new(Heap::new(3, 3));
+    check(|ticking| {
+        let ring = Arc::new(Heap::new(3, 3, ticking));
         ring.write(0).unwrap();
         let take = |entry: usize, slot: usize| {
             let found = Found {
@@ -199,8 +223,8 @@ fn loom_two_leases_respect_the_budget() {
 
 #[test]
 fn loom_parked_readers_are_woken() {
-    check(|| {
-        let ring = Arc::new(Heap::new(3, 1));
+    check(|ticking| {
+        let ring = Arc::new(Heap::new(3, 1, ticking));
         let writer = {
             let ring = Arc::clone(&ring);
             thread::spawn(move || {
@@ -225,8 +249,8 @@ fn loom_parked_readers_are_woken() {
 
 #[test]
 fn loom_the_declared_dead_cannot_publish_over_their_successor() {
-    check(|| {
-        let ring = Arc::new(Heap::new(3, 2));
+    check(|ticking| {
+        let ring = Arc::new(Heap::new(3, 2, ticking));
         let victim_claim = claim(&*ring, identity(0), &Nobody).unwrap();
         let victim = {
             let ring = Arc::clone(&ring);
@@ -250,8 +274,8 @@ fn loom_the_declared_dead_cannot_publish_over_their_successor() {
 
 #[test]
 fn loom_what_was_never_published_is_never_served() {
-    check(|| {
-        let ring = Arc::new(Heap::new(3, 2));
+    check(|ticking| {
+        let ring = Arc::new(Heap::new(3, 2, ticking));
         let victim_claim = claim(&*ring, identity(0), &Nobody).unwrap();
         ring.fill(victim_claim.slot, 77);
         // The victim dies between the slot's word and the control word.

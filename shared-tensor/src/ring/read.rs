@@ -32,10 +32,12 @@ pub(crate) fn newest(ring: &impl RingLoads) -> Look {
     // SYNC: frame
     let seq = ring.seq(ctl.slot(), Ordering::Acquire);
     if seq.is_ready(ctl.count()) {
-        Look::Frame(Found { ctl, slot: ctl.slot(), seq })
-    } else {
-        Look::Moved(ctl)
+        return Look::Frame(Found { ctl, slot: ctl.slot(), seq });
     }
+    // The newest slot is never touched, so by now another one must be: the count only grows, hence
+    // an equal word was equal all the time. A ring of one slot has no other.
+    let moved = ring.ctl(Ordering::Acquire).count() != ctl.count();
+    if moved || ring.slots() == 1 { Look::Moved(ctl) } else { Look::Damaged }
 }
 
 /// The oldest complete frame with a count above `after`, if there is one.

@@ -23,6 +23,12 @@ pub(crate) enum WriteFault {
     Damaged,
 }
 
+/// How both words of a publication are stored: whoever sees them sees the payload.
+#[cfg(not(st_mutant = "commit-release"))]
+const PUBLISH: Ordering = Ordering::AcqRel;
+#[cfg(st_mutant = "commit-release")]
+const PUBLISH: Ordering = Ordering::Relaxed;
+
 /// A slot being written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim {
@@ -282,7 +288,7 @@ pub(crate) fn commit(ring: &impl Ring, claim: &Claim) -> Result<bool, WriteFault
     let seq = &ring.slot(claim.slot).seq;
     let ready = Seq::ready(claim.count, claim.ctl.epoch());
     // SYNC: frame. Pairs with the reader's acquire load of this word and of the control word.
-    if seq.compare_exchange(claim.busy.0, ready.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+    if seq.compare_exchange(claim.busy.0, ready.0, PUBLISH, Ordering::Relaxed).is_err() {
         return Err(WriteFault::Fenced);
     }
     match finish(ring, claim, |ctl| ctl.published(claim.count, claim.slot)) {
@@ -304,10 +310,6 @@ pub(crate) fn abort(ring: &impl Ring, claim: &Claim) -> Result<bool, WriteFault>
 
 /// Stores the control word that ends a write, unless this writer was declared dead.
 fn finish(ring: &impl Ring, claim: &Claim, end: impl Fn(Ctl) -> Ctl) -> Result<bool, WriteFault> {
-    #[cfg(not(st_mutant = "commit-release"))]
-    const PUBLISH: Ordering = Ordering::AcqRel;
-    #[cfg(st_mutant = "commit-release")]
-    const PUBLISH: Ordering = Ordering::Relaxed;
     let mut seen = claim.ctl;
     loop {
         let after = end(seen);
