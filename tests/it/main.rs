@@ -1,6 +1,7 @@
 //! The cross-process ring, one suite per behaviour.
 
 mod attach;
+mod demo;
 mod harness;
 mod locks;
 mod streams;

@@ -21,6 +21,7 @@
 //! - Random choices come from [`Seed`], which a failing test prints.
 //! - A test that cannot run on this host says so through [`skip()`], and is counted as skipped.
 
+pub mod demo;
 pub mod frame;
 mod namespace;
 mod pages;

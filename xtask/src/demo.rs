@@ -9,7 +9,7 @@ use crate::{Failure, Flags, Workspace, python, screen};
 
 pub(crate) const VERB: Verb = Verb {
     name: "demo",
-    usage: "",
+    usage: "[--seconds N]",
     summary: "stream photographs between processes, kill the writer, watch the readers go on",
     exists: |workspace| workspace.has("tests/src/bin/st-demo.rs"),
     run,
@@ -18,6 +18,7 @@ pub(crate) const VERB: Verb = Verb {
 /// The wheel that brings the photographs. Only its files are wanted, none of its code is run.
 const PACKAGE: &str = "scikit-image>=0.19";
 
+/// Photographs in colour and one in grey, bundled with every release since that one.
 const PHOTOGRAPHS: &[&str] = &[
     "astronaut.png",
     "camera.png",
@@ -30,7 +31,8 @@ const PHOTOGRAPHS: &[&str] = &[
     "rocket.jpg",
 ];
 
-fn run(workspace: &Workspace, flags: Flags) -> Result<(), Failure> {
+fn run(workspace: &Workspace, mut flags: Flags) -> Result<(), Failure> {
+    let seconds = flags.value::<u32>("--seconds")?;
     flags.finish()?;
     screen::step("Photographs");
     let (interpreters, _) = python::interpreters()?;
@@ -40,10 +42,11 @@ fn run(workspace: &Workspace, flags: Flags) -> Result<(), Failure> {
     let program = ["--release", "--locked", "-p", "st-tests", "--bin", "st-demo"];
     Task::cargo(["build"]).args(program).within(&workspace.root).run()?;
     screen::step("Demo");
-    Task::new(workspace.target.join("release/st-demo"))
-        .args(photographs)
-        .within(&workspace.root)
-        .run()
+    let mut demo = Task::new(workspace.target.join("release/st-demo"));
+    if let Some(seconds) = seconds {
+        demo = demo.args(["--seconds", &seconds.to_string()]);
+    }
+    Err(demo.args(photographs).within(&workspace.root).replace())
 }
 
 fn photographs(interpreter: &Interpreter) -> Result<Vec<PathBuf>, Failure> {

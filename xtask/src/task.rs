@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -62,6 +63,13 @@ impl Task {
         let child = self.spawn()?;
         let status = self.wait(child)?;
         self.judge(status)
+    }
+
+    /// Becomes the program, which then has the terminal and its Ctrl-C to itself. Comes back only
+    /// when that fails.
+    pub(crate) fn replace(mut self) -> Failure {
+        let error = self.command.exec();
+        self.lost(&error)
     }
 
     /// Runs it, and hands every line of its standard output to `each` after showing it.

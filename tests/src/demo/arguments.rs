@@ -1,0 +1,95 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::reader::Manner;
+
+const USAGE: &str = "usage: st-demo [--seconds N] PHOTOGRAPH...";
+
+/// Under a minute with a margin, and long enough to watch.
+const SECONDS: u32 = 24;
+
+/// What this process is to be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Arguments {
+    /// The one that a person starts: it runs for about that long.
+    Stage { seconds: Duration, photographs: Vec<PathBuf> },
+    /// Started by the stage.
+    Writer { number: u32, photographs: Vec<PathBuf> },
+    /// Started by the stage.
+    Reader(Manner),
+}
+
+impl Arguments {
+    pub(super) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Self, String> {
+        let (mut seconds, mut role, mut number) = (SECONDS, None, 0);
+        let mut photographs = Vec::new();
+        let mut arguments = arguments;
+        while let Some(argument) = arguments.next() {
+            let mut value = || {
+                let text = arguments.next().and_then(|value| value.into_string().ok());
+                text.ok_or_else(|| format!("{} needs a value; {USAGE}", argument.display()))
+            };
+            match argument.to_str() {
+                Some("--seconds") => seconds = count(&value()?)?,
+                Some("--role") => role = Some(value()?),
+                Some("--number") => number = count(&value()?)?,
+                Some(option) if option.starts_with('-') => {
+                    return Err(format!("`{option}` is not understood; {USAGE}"));
+                }
+                _ => photographs.push(PathBuf::from(argument)),
+            }
+        }
+        match role.as_deref() {
+            None if photographs.is_empty() => Err(format!("no photograph was named; {USAGE}")),
+            None => Ok(Self::Stage { seconds: Duration::from_secs(seconds.into()), photographs }),
+            Some("writer") => Ok(Self::Writer { number, photographs }),
+            Some(name) => match Manner::ALL.into_iter().find(|manner| manner.name() == name) {
+                Some(manner) => Ok(Self::Reader(manner)),
+                None => Err(format!("`{name}` is no role")),
+            },
+        }
+    }
+}
+
+fn count(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err(format!("`{text}` is not a number of at least 1; {USAGE}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::time::Duration;
+
+    use super::{Arguments, Manner};
+
+    fn parse(line: &str) -> Result<Arguments, String> {
+        Arguments::parse(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn a_person_names_photographs_and_a_time() {
+        let parsed = parse("a.png --seconds 3 b.jpg").unwrap();
+        let photographs = vec!["a.png".into(), "b.jpg".into()];
+        assert_eq!(parsed, Arguments::Stage { seconds: Duration::from_secs(3), photographs });
+    }
+
+    #[test]
+    fn the_stage_names_roles() {
+        assert_eq!(parse("--role lease").unwrap(), Arguments::Reader(Manner::Lease));
+        let writer = parse("--role writer --number 2 a.png").unwrap();
+        assert_eq!(writer, Arguments::Writer { number: 2, photographs: vec!["a.png".into()] });
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        for line in ["", "--seconds", "--seconds 0 a", "--seconds x a", "--fast a", "--role king"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}
