@@ -1,0 +1,92 @@
+//! Creating and attaching.
+
+use shared_tensor::stream::{Contents, OnFull, Stamp, Wait};
+
+use super::sample::{Arguments, median, now_ns, pin, print};
+use super::space;
+use crate::Outcome;
+
+const PAGE: usize = 4096;
+
+/// `create SAMPLES`: a stream of 40 KB made, then opened after its maker has let go of it.
+pub(super) fn small(given: &mut Arguments) -> Outcome<()> {
+    let samples = given.next::<usize>()?;
+    pin(0)?;
+    let (mut create, mut attach) = (Vec::new(), Vec::new());
+    for _ in 0..samples {
+        let begun = now_ns();
+        let stream = space::create("create", 40_000, 0)?;
+        create.push((now_ns() - begun) as f64);
+        drop(stream);
+        let begun = now_ns();
+        let stream = space::open("create")?;
+        let reader = stream.reader();
+        attach.push((now_ns() - begun) as f64);
+        drop(reader);
+        stream.unlink()?;
+    }
+    create.sort_by(f64::total_cmp);
+    attach.sort_by(f64::total_cmp);
+    print("create", median(&create));
+    print("attach", median(&attach));
+    Ok(())
+}
+
+/// `big BYTES`: a large stream made and populated, then opened and touched, on small and on huge
+/// pages.
+pub(super) fn big(given: &mut Arguments) -> Outcome<()> {
+    let bytes = given.next::<usize>()?;
+    let since = |begun: u64| (now_ns() - begun) as f64;
+    let begun = now_ns();
+    let stream = space::create("big", bytes, 0)?;
+    print("create", since(begun));
+    let mut writer = stream.writer()?;
+    {
+        let mut locked = writer.lock(&Wait::forever())?;
+        let mut view = locked.view(Contents::Fresh)?;
+        for page in (0..bytes).step_by(PAGE) {
+            view.write_at(page, &[1])?;
+        }
+        view.publish(&Stamp::default())?;
+    }
+    print("first", since(begun));
+    let ring = stream.info().total_bytes as usize;
+    let mut attached_small = None;
+    loop {
+        let population = stream.info().population.ok_or("nothing is populated")?;
+        if attached_small.is_none() && population.populated.obtained_bytes + (1 << 21) >= ring {
+            print("populated", since(begun));
+            attached_small = Some(());
+        }
+        if population.finished {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_micros(500));
+    }
+    print("huge", since(begun));
+    drop((writer, stream));
+    print("attach_huge", touch(bytes)?);
+    space::open("big")?.unlink()?;
+
+    // Without a writer's population the pages that the first frame touched are small.
+    let stream = space::create("big", bytes, 0)?;
+    let mut writer = stream.writer()?;
+    writer.lock(&Wait::forever())?.clear()?;
+    drop((writer, stream));
+    print("attach", touch(bytes)?);
+    space::open("big")?.unlink()?;
+    Ok(())
+}
+
+/// Opens the stream, leases its newest frame and touches every page of it.
+fn touch(bytes: usize) -> Outcome<f64> {
+    let begun = now_ns();
+    let stream = space::open("big")?;
+    let lease = stream.reader().lease(OnFull::Copy)?;
+    let frame = lease.shared_bytes()?.ok_or("a copy was made")?;
+    let mut byte = [0];
+    for page in (0..bytes).step_by(PAGE) {
+        frame.read_into(page, &mut byte)?;
+    }
+    Ok((now_ns() - begun) as f64)
+}
