@@ -1,6 +1,58 @@
 //! Share tensors between the processes of one Linux host.
 //!
-//! front page: written with the engine
+//! For cameras, control loops and model servers that hand whole arrays from one process to others.
+//! Start from [`stream::Stream`]: a named ring of tensors in shared memory.
+//!
+//! ```no_run
+//! use shared_tensor::DType;
+//! use shared_tensor::stream::{Stream, StreamOptions, Wait};
+//!
+//! // One process writes ...
+//! let stream = StreamOptions::new(DType::F32, [480, 640]).create("cam0")?;
+//! stream.writer()?.write_slice(&vec![0.0_f32; 480 * 640])?;
+//! // ... others read.
+//! let frame = Stream::open("cam0")?.reader().next(&Wait::forever())?;
+//! println!("frame {}", frame.publication().count);
+//! # Ok::<(), shared_tensor::Error>(())
+//! ```
+//!
+//! | one writer at a time, many readers, the newest or the next frame | [`stream`] |
+//! |---|---|
+//! | named bytes, no tensors | [`shm`], the crate `shm-core` |
+//! | a lock between processes, in memory of your own | [`lock`], the crate `shm-lock` |
+//!
+//! # Guarantees
+//!
+//! | | |
+//! |---|---|
+//! | frames | whole, or an error; in order of publication; what was missed is counted |
+//! | waiting | no read waits for a writer, no write for a reader (rings of three slots and more) |
+//! | death | any process may be killed anywhere: the rest go on, the next writer repairs the ring |
+//! | fork | a forked child may use every handle it inherits; it owns none of its parent's locks, leases or writes |
+//! | threads | handles are `Send` and `Sync`; a [`stream::Reader`] belongs to one thread at a time |
+//!
+//! # What this crate does not do
+//!
+//! It is not a queue: a reader that falls behind by a whole ring loses frames and is told how many.
+//! It crosses no network and no trust boundary: whoever may write to a stream can damage it, and
+//! what is read from it is checked, so that the damage is an error and never undefined behaviour.
+//!
+//! # After a crash
+//!
+//! Nothing has to be cleaned up by hand. A writer killed in a write costs that frame; the slot comes
+//! back with the next lock. A killed reader's leases come back when somebody needs the slot. A name
+//! stays until it is unlinked, and leads to a whole stream or to nothing.
+//!
+//! # Safety
+//!
+//! All `unsafe` is in one module, `sys`, behind numbered invariants: no reference but to atomics ever
+//! covers bytes that another process may write, and copies of such bytes go through `shm-core`'s
+//! bounded views. Layouts are asserted byte by byte; `docs/LAYOUT.md` shows them.
+//!
+//! # Further reading
+//!
+//! `docs/ARCHITECTURE.md` says where things live, `docs/DESIGN.md` why the protocol is as it is,
+//! `docs/TESTING.md` how it is proven.
 
 #![cfg_attr(
     loom,
@@ -34,3 +86,8 @@ pub use tensor::{DIMENSIONS_MAX, DType, Element, Shape};
 
 pub use shm_core as shm;
 pub use shm_lock as lock;
+
+/// The examples of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -144,35 +144,20 @@ pub(crate) fn claim(
             slot.owner_entry.store(me.entry as u64, Ordering::Relaxed);
             // SYNC: lease-handshake. Pairs with the fence in `pin`: either this scan sees the
             // reader's bit, or the reader sees the busy mark and backs off.
+            // SYNC: copy. As a release fence it also puts the busy mark before the payload: a reader
+            // that copied any of the new bytes finds the mark in `is_unchanged`.
             #[cfg(not(st_mutant = "claim-fence"))]
             fence(Ordering::SeqCst);
-            match take_pins(ring, index) {
-                Ok(pins) => {
-                    revoked += pins;
-                    return mark_writing(
-                        ring,
-                        Claim {
-                            slot: index,
-                            count,
-                            busy,
-                            ctl: base.with_phase(Phase::Writing),
-                            skipped,
-                            revoked,
-                        },
-                        base,
-                    );
-                }
-                Err(Held) => {
-                    skipped += 1;
-                    // The payload is untouched: the frame in it is as good as before.
-                    let _ = slot.seq.compare_exchange(
-                        busy.0,
-                        previous.0,
-                        Ordering::AcqRel,
-                        Ordering::Relaxed,
-                    );
-                }
+            if let Ok(pins) = take_pins(ring, index) {
+                revoked += pins;
+                let ctl = base.with_phase(Phase::Writing);
+                let claim = Claim { slot: index, count, busy, ctl, skipped, revoked };
+                return mark_writing(ring, claim, base);
             }
+            skipped += 1;
+            // The payload is untouched: the frame in it is as good as before.
+            let _ =
+                slot.seq.compare_exchange(busy.0, previous.0, Ordering::AcqRel, Ordering::Relaxed);
         }
         reclaim_ended_lessees(ring, liveness);
         if pass % 16 == 15 {
@@ -314,6 +299,7 @@ fn finish(ring: &impl Ring, claim: &Claim, end: impl Fn(Ctl) -> Ctl) -> Result<b
     loop {
         let after = end(seen);
         // SYNC: frame. Pairs with the acquire load of the control word in `newest`.
+        // SYNC: park. The exchange sees W or changes the word before W can be set.
         match ring.ctl_word().compare_exchange(seen.0, after.0, PUBLISH, Ordering::Relaxed) {
             Ok(_) => return Ok(seen.has_waiters()),
             Err(now) if Ctl(now).same_for_writer(claim.ctl) => seen = Ctl(now),

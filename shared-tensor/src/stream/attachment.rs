@@ -47,6 +47,7 @@ const HUGE_SLOT_BYTES_MIN: usize = 2 << 20;
 
 /// What this process may do.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one per attachment, never moved")]
 pub(crate) enum Role {
     /// Reads, writes control words, takes part in the lock.
     Member(Member),

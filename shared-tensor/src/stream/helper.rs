@@ -109,7 +109,7 @@ impl Crew {
             return false;
         }
         let faster = together < alone;
-        let trial = self.copies.fetch_add(1, Ordering::Relaxed) % TRIAL_EVERY == 0;
+        let trial = self.copies.fetch_add(1, Ordering::Relaxed).is_multiple_of(TRIAL_EVERY);
         faster != trial
     }
 

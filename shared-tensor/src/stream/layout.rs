@@ -199,6 +199,16 @@ const _: () = {
     assert!(offset_of!(ParticipantRecord, reader) == 256);
     assert!(size_of::<ReaderCounters>() == 128);
     assert!(offset_of!(ReaderCounters, frames) == 0);
+    assert!(offset_of!(ReaderCounters, bytes) == 8);
+    assert!(offset_of!(ReaderCounters, retries) == 16);
+    assert!(offset_of!(ReaderCounters, pins) == 24);
+    assert!(offset_of!(ReaderCounters, leases) == 32);
+    assert!(offset_of!(ReaderCounters, lease_copies) == 40);
+    assert!(offset_of!(ReaderCounters, leases_revoked) == 48);
+    assert!(offset_of!(ReaderCounters, waits) == 56);
+    assert!(offset_of!(ReaderCounters, parks) == 64);
+    assert!(offset_of!(ReaderCounters, spin_hits) == 72);
+    assert!(offset_of!(ReaderCounters, missed) == 80);
     assert!(offset_of!(ReaderCounters, last_count) == 88);
     assert!(CONTROL_END == 409_600);
 };

@@ -248,7 +248,9 @@ impl SlotLease {
         }
         let Ok(member) = self.attachment.member() else { return true };
         let word = LeaseWord(member.memory.lease(self.owner.entry).load(Ordering::Acquire));
-        !word.is_held(self.slot) || member.memory.seq(self.slot, Ordering::Acquire).0 != self.seq
+        // A held bit alone could be that of a later lease of the same slot. The slot's own word is
+        // no witness: a writer that tries a leased slot marks it for a moment, then backs off.
+        !word.is_held(self.slot) || member.book().entries[self.slot].seq != self.seq
     }
 
     fn bytes_start(&self) -> *const u8 {

@@ -91,7 +91,7 @@ impl StreamOptions {
             flags |= flags::ALWAYS_WAKE;
         }
         if let Some(slots) = self.slots {
-            return self.create_with(&name, Layout::new(self.dtype, shape, slots, flags)?);
+            return self.create_with(&name, &Layout::new(self.dtype, shape, slots, flags)?);
         }
         let payload = shape.elements().saturating_mul(self.dtype.bytes() as u64);
         let default = Layout::default_slots(payload);
@@ -99,7 +99,7 @@ impl StreamOptions {
         loop {
             let short = if slots < default { flags::STEPPED_DOWN } else { 0 };
             let layout = Layout::new(self.dtype, shape.clone(), slots, flags | short)?;
-            match self.create_with(&name, layout) {
+            match self.create_with(&name, &layout) {
                 // What fits is better than nothing, and said in `info`.
                 Err(error) if error.kind() == ErrorKind::NoSpace && slots > 1 => slots -= 1,
                 outcome => return outcome,
@@ -141,7 +141,7 @@ impl StreamOptions {
         }
     }
 
-    fn create_with(&self, name: &SegmentName, layout: Layout) -> Result<Stream> {
+    fn create_with(&self, name: &SegmentName, layout: &Layout) -> Result<Stream> {
         let payload = layout.payload_offset..layout.total_bytes;
         let mut options = SegmentOptions::new(KIND, layout.total_bytes)
             .mode(self.mode)
@@ -150,7 +150,7 @@ impl StreamOptions {
             options = options.group(group);
         }
         let segment = options
-            .create(&self.namespace, name, |segment| initialise(segment, &layout))
+            .create(&self.namespace, name, |segment| initialise(segment, layout))
             .map_err(|source| create_error(name, source))?;
         let attachment = Attachment::of(segment)?;
         if self.lock_memory {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared_tensor::stream::{OpenOptions, Wait, list, stat, unlink};
+use shared_tensor::stream::{OpenOptions, Stamp, Wait, list, stat, unlink};
 use shared_tensor::{DType, ErrorKind};
 
 use crate::support::Scratch;
@@ -134,7 +134,7 @@ fn a_damaged_control_page_is_an_error_not_a_hang() {
         file.write_all_at(&garbage.repeat(24), 4096 + 1024).unwrap();
         let wait = Wait::for_at_most(Duration::from_millis(50));
         assert_eq!(stream.reader().latest().unwrap_err().kind(), ErrorKind::Corrupt);
-        let error = writer.write_with(&[1; 1000], &Default::default(), &wait).unwrap_err();
+        let error = writer.write_with(&[1; 1000], &Stamp::default(), &wait).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
         let _ = stream.reader().next(&wait);
         stream.unlink().unwrap();

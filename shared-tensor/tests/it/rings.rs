@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use shared_tensor::DType;
-use shared_tensor::stream::{OnFull, StreamOptions, Wait};
+use shared_tensor::stream::{OnFull, Stamp, StreamOptions, Wait};
 
 use crate::support::{Scratch, watchdog};
 
@@ -78,8 +78,8 @@ fn two_processes_worth_of_locks_order_writers() {
     {
         let writers: [&mut _; 2] = [&mut b, &mut a];
         let mut locked = shared_tensor::stream::locked_many(writers, &Wait::forever()).unwrap();
-        locked[0].write(&[1; 1000], &Default::default()).unwrap();
-        locked[1].write(&[2; 1000], &Default::default()).unwrap();
+        locked[0].write(&[1; 1000], &Stamp::default()).unwrap();
+        locked[1].write(&[2; 1000], &Stamp::default()).unwrap();
         let soon = Wait::for_at_most(Duration::from_millis(10));
         let error = other.lock(&soon).unwrap_err();
         assert!(error.is_timeout() && error.to_string().contains("`a`"), "{error}");

@@ -17,7 +17,7 @@ impl Scratch {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("st-it.{}.{number}.", std::process::id());
-        Self { namespace: Namespace::new("/dev/shm", &prefix).unwrap() }
+        Self { namespace: Namespace::new("/dev/shm", &prefix).expect("a valid prefix") }
     }
 
     /// A stream of 1,000 bytes.
@@ -38,8 +38,9 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         let prefix = self.namespace.prefix().to_owned();
         let left: Vec<_> = std::fs::read_dir(self.namespace.directory())
-            .unwrap()
-            .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
+            .expect("/dev/shm can be read")
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
             .filter(|file| file.starts_with(&prefix))
             .collect();
         for file in &left {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared_tensor::stream::{ReaderOptions, Spin, StreamOptions, Wait, unlink, wait_any};
+use shared_tensor::stream::{ReaderOptions, Spin, Stream, StreamOptions, Wait, unlink, wait_any};
 use shared_tensor::{DType, ErrorKind};
 
 use crate::support::Scratch;
@@ -104,7 +104,7 @@ fn a_reader_may_follow_the_name() {
 fn any_of_several_streams() {
     let scratch = Scratch::new();
     let streams: Vec<_> = ["a", "b", "c"].map(|name| scratch.small().create(name).unwrap()).into();
-    let mut readers: Vec<_> = streams.iter().map(|stream| stream.reader()).collect();
+    let mut readers: Vec<_> = streams.iter().map(Stream::reader).collect();
     let mut readers: Vec<&mut _> = readers.iter_mut().collect();
     let soon = Wait::for_at_most(Duration::from_millis(10));
     assert!(wait_any(&mut readers, &soon).unwrap_err().is_timeout());
