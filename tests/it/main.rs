@@ -1,9 +1,11 @@
 //! The cross-process ring, one suite per behaviour.
 
 mod attach;
+mod crash;
 mod demo;
 mod harness;
 mod locks;
+mod starve;
 mod streams;
 
 use std::path::Path;

@@ -21,6 +21,7 @@
 //! - Random choices come from [`Seed`], which a failing test prints.
 //! - A test that cannot run on this host says so through [`skip()`], and is counted as skipped.
 
+pub mod crash;
 pub mod demo;
 pub mod frame;
 mod namespace;
@@ -31,6 +32,8 @@ pub mod program;
 pub mod script;
 mod seed;
 mod skip;
+pub mod soak;
+pub mod starve;
 #[expect(unsafe_code, reason = "forking and dying to order, in test programs only")]
 mod sys;
 mod watchdog;
