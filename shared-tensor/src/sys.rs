@@ -12,6 +12,7 @@ use std::ptr::NonNull;
 use std::time::Duration;
 
 use shm_core::{Shared, SharedBytes, ViewError};
+use shm_lock::Onlooker;
 use shm_lock::park::{Parked, park_low_half};
 
 use crate::stream::copy::{self, Destination};
@@ -70,6 +71,7 @@ impl SharedControl {
 #[derive(Debug)]
 pub(crate) struct ObservedControl {
     control: NonNull<Control>,
+    participants: NonNull<ParticipantRecord>,
     _bytes: SharedBytes,
 }
 
@@ -83,7 +85,13 @@ impl ObservedControl {
     pub(crate) fn new(bytes: SharedBytes) -> Result<Self, ViewError> {
         // SAFETY: S3: the reference becomes a pointer at once and is only loaded through.
         let control = unsafe { bytes.at_for_loads::<Control>(CONTROL_OFFSET) }?;
-        Ok(Self { control: NonNull::from(control), _bytes: bytes })
+        let control = NonNull::from(control);
+        // SAFETY: S3, as above.
+        let participants = unsafe {
+            bytes.slice_at_for_loads::<ParticipantRecord>(PARTICIPANTS_OFFSET, PARTICIPANTS)
+        }?;
+        let participants = NonNull::from(participants).cast();
+        Ok(Self { control, participants, _bytes: bytes })
     }
 
     fn words(&self) -> &Control {
@@ -111,6 +119,19 @@ impl ObservedControl {
     /// Counters of the write side.
     pub(crate) fn writer_counters(&self) -> WriterFigures {
         WriterFigures::load(&self.words().writer.0)
+    }
+
+    /// Whether whoever holds the stream's lock is gone; `None` if nobody holds it.
+    pub(crate) fn holder_is_gone(&self, onlooker: &Onlooker) -> Option<bool> {
+        let control = self.words();
+        onlooker.holder_is_gone(&control.lock.0, |entry| {
+            // Only entries that were ever used: the rest of the table may be a hole in the file.
+            let used = control.roster.high_water().min(PARTICIPANTS);
+            let table = NonNull::slice_from_raw_parts(self.participants, used);
+            // SAFETY: S2, checked for `PARTICIPANTS` records; S1; only loaded through (S3).
+            let table = unsafe { table.as_ref() };
+            table.get(entry).map(|record| &record.identity)
+        })
     }
 
     /// Where the control word is, for the kernel to wait on.

@@ -31,6 +31,8 @@ mod memory;
 mod memory_file;
 #[cfg(all(test, loom))]
 mod models;
+#[cfg(not(loom))]
+mod onlooker;
 pub mod park;
 #[cfg_attr(loom, path = "modelled_presence.rs")]
 mod presence;
@@ -54,6 +56,8 @@ pub use membership::{Liveness, Me, Membership, ParticipantInfo};
 pub use memory::Memory;
 #[cfg(not(loom))]
 pub use memory_file::{MemoryFile, MemoryFileError};
+#[cfg(not(loom))]
+pub use onlooker::Onlooker;
 pub use roster::{PARTICIPANTS_MAX, Participant, Roster};
 pub use sys::process_token;
 pub use wait::Wait;

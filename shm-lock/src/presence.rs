@@ -14,7 +14,7 @@ use crate::proc;
 use crate::roster::Identity;
 use crate::sys::{self, Forks, Inode, Pin, Prober};
 
-const FIRST_BYTE: u64 = 1 << 40;
+pub(crate) const FIRST_BYTE: u64 = 1 << 40;
 const ATTEMPTS: u32 = 64;
 
 #[derive(Debug)]

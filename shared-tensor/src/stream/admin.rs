@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use shm_core::{Access, Namespace, Segment, SegmentName, Unlinked};
+use shm_core::{Access, Generation, Namespace, Segment, SegmentName, Unlinked};
 use shm_lock::park::wake_all_low_half;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -10,7 +10,7 @@ use crate::ring::entomb;
 use crate::ring::word::Ctl;
 use crate::stream::attachment::{Attachment, Role, read_layout};
 use crate::stream::info::StreamInfo;
-use crate::stream::layout::{CONTROL_OFFSET, Control, KIND, PARTICIPANTS_OFFSET};
+use crate::stream::layout::{CONTROL_END, CONTROL_OFFSET, Control, KIND, PARTICIPANTS_OFFSET};
 use crate::stream::open::{open_error, parse_name};
 use crate::sync::Ordering;
 use crate::sys::ObservedControl;
@@ -42,7 +42,7 @@ pub fn stat(namespace: &Namespace, name: &str) -> Result<StreamInfo> {
     let segment = Segment::open(namespace, &name, Access::ReadOnly, KIND)
         .map_err(|source| open_error(&name, source))?;
     let layout = read_layout(&segment)?;
-    let page = segment.map(0..PARTICIPANTS_OFFSET as u64, Access::ReadOnly).map_err(|source| {
+    let page = segment.map(0..CONTROL_END as u64, Access::ReadOnly).map_err(|source| {
         Error::with_source(ErrorKind::Os, format!("cannot map `{}`", name.as_str()), source)
     })?;
     let observed = ObservedControl::new(page).map_err(|source| {
@@ -75,6 +75,47 @@ pub fn unlink(namespace: &Namespace, name: &str) -> Result<bool> {
             // Somebody else removed and created it between: that one is meant now.
             Unlinked::Replaced(_) => {}
         }
+    }
+}
+
+/// Removes the names of streams that no process is attached to, or of all with `include_live`.
+/// With `dry_run` nothing is removed. Returns the names, sorted.
+///
+/// # Errors
+/// [`ErrorKind::Os`] if the directory cannot be read. Streams that may not be removed are passed
+/// over.
+pub fn purge(namespace: &Namespace, include_live: bool, dry_run: bool) -> Result<Vec<String>> {
+    let listings = namespace.list().map_err(|source| {
+        let message = format!("cannot list `{}`: {source}", namespace.directory().display());
+        Error::with_source(ErrorKind::Os, message, source)
+    })?;
+    let mut purged = Vec::new();
+    for listing in listings {
+        if listing.kind.magic != KIND.magic || (listing.attached && !include_live) {
+            continue;
+        }
+        let name = listing.name.as_str();
+        if dry_run || unlink_generation(namespace, name, listing.generation)? {
+            purged.push(name.to_owned());
+        }
+    }
+    Ok(purged)
+}
+
+/// Removes a name if it still leads to this generation. `false`: it does not, or may not be
+/// removed.
+fn unlink_generation(namespace: &Namespace, name: &str, generation: Generation) -> Result<bool> {
+    let name = parse_name(name)?;
+    let Ok(segment) = Segment::open(namespace, &name, Access::ReadWrite, KIND) else {
+        return Ok(false);
+    };
+    if segment.generation() != generation {
+        return Ok(false);
+    }
+    match unlink_segment(&segment) {
+        Ok(outcome) => Ok(matches!(outcome, Unlinked::Removed(_))),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

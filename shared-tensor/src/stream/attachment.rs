@@ -10,7 +10,7 @@ use shm_core::{
     Access, Identity as FileIdentity, Populate, PopulateReport, Populator, Segment, SharedBytes,
     ViewError,
 };
-use shm_lock::{FutexLock, Membership};
+use shm_lock::{FutexLock, Membership, Onlooker};
 use zerocopy::FromZeros;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -18,9 +18,7 @@ use crate::per_process::PerProcess;
 use crate::ring::word::{Ctl, Seq};
 use crate::ring::{Identity, RingLoads};
 use crate::stream::description::Description;
-use crate::stream::layout::{
-    CONTROL_END, HEADER_OFFSET, Header, Layout, PARTICIPANTS_OFFSET, ReaderCounters,
-};
+use crate::stream::layout::{CONTROL_END, HEADER_OFFSET, Header, Layout, ReaderCounters};
 use crate::stream::lease::LeaseBook;
 use crate::stream::memory::{ObservedMemory, Peers, StreamMemory};
 use crate::sync::Ordering;
@@ -132,9 +130,13 @@ impl Attachment {
             let lock = Arc::new(FutexLock::new(Arc::clone(&membership)));
             Role::Member(Member { memory, membership, lock, book: PerProcess::new() })
         } else {
-            let control = map(0..PARTICIPANTS_OFFSET as u64, Access::ReadOnly)?;
+            let control = map(0..CONTROL_END as u64, Access::ReadOnly)?;
             let observed = ObservedControl::new(control).map_err(damaged)?;
-            Role::Observer(ObservedMemory { observed, slots: layout.slots })
+            let onlooker = segment.reopen().and_then(Onlooker::new).map_err(|source| {
+                let message = format!("cannot look on at stream `{}`", segment.name());
+                Error::with_source(ErrorKind::Os, message, source)
+            })?;
+            Role::Observer(ObservedMemory { observed, onlooker, slots: layout.slots })
         };
         Ok(Self {
             segment,

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use shm_core::Segment;
-use shm_lock::{LockWord, Membership, Memory, Participant, Roster};
+use shm_lock::{LockWord, Membership, Memory, Onlooker, Participant, Roster};
 
 use crate::ring::word::{Ctl, LeaseWord, Seq};
 use crate::ring::{Identity, Liveness, Ring, RingLoads, Slot};
@@ -111,6 +111,7 @@ impl Ring for StreamMemory {
 #[derive(Debug)]
 pub(crate) struct ObservedMemory {
     pub(crate) observed: ObservedControl,
+    pub(crate) onlooker: Onlooker,
     pub(crate) slots: usize,
 }
 

@@ -56,7 +56,7 @@ mod writer;
 use std::sync::Arc;
 
 pub use crate::ring::word::{Phase, SLOTS_MAX};
-pub use admin::{list, stat, unlink};
+pub use admin::{list, purge, stat, unlink};
 pub use counters::{ReaderFigures, WriterFigures};
 pub use description::{METADATA_BYTES, Publication, Stamp};
 pub use info::{ParticipantInfo, StreamInfo};

@@ -7,7 +7,7 @@ use shm_lock::park::{Parked, park_low_half};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ring::word::{Ctl, Phase};
-use crate::ring::{Liveness, Ring, RingLoads, announce_parking};
+use crate::ring::{Identity, Liveness, Ring, RingLoads, announce_parking};
 use crate::stream::attachment::{Attachment, Role};
 use crate::stream::counters::add;
 use crate::sync::Ordering;
@@ -176,14 +176,13 @@ pub(crate) fn writer_is_dead(attachment: &Attachment, ctl: Ctl) -> bool {
     if ctl.phase() != Phase::Writing || !attachment.ctl(Ordering::Acquire).same_for_writer(ctl) {
         return false;
     }
-    match &attachment.role {
-        Role::Member(member) => match member.lock.holder() {
-            Some(holder) => member
-                .peers()
-                .has_ended(crate::ring::Identity { entry: holder.slot, id: holder.id }),
-            // Somebody let the lock go without finishing: the next writer heals it.
-            None => attachment.ctl(Ordering::Acquire).same_for_writer(ctl),
-        },
-        Role::Observer(_) => false,
-    }
+    let holder_is_dead = match &attachment.role {
+        Role::Member(member) => member.lock.holder().map(|holder| {
+            let holder = Identity { entry: holder.slot, id: holder.id };
+            member.peers().has_ended(holder)
+        }),
+        Role::Observer(memory) => memory.observed.holder_is_gone(&memory.onlooker),
+    };
+    // Without a holder, somebody let the lock go without finishing: the next writer heals it.
+    holder_is_dead.unwrap_or(true) && attachment.ctl(Ordering::Acquire).same_for_writer(ctl)
 }

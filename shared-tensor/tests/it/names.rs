@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared_tensor::stream::{OpenOptions, Stamp, Wait, list, stat, unlink};
+use shared_tensor::stream::{OpenOptions, Stamp, Wait, list, purge, stat, unlink};
 use shared_tensor::{DType, ErrorKind};
 
 use crate::support::Scratch;
@@ -27,6 +27,20 @@ fn create_open_list_unlink() {
     assert!(stream.unlink().unwrap());
     assert!(!stream.unlink().unwrap());
     assert_eq!(again.reader().latest().unwrap().bytes(), [1; 1000], "handles keep their memory");
+}
+
+#[test]
+fn purging_spares_the_living_and_can_be_tried_first() {
+    let scratch = Scratch::new();
+    let live = scratch.small().create("live").unwrap();
+    drop(scratch.small().create("left").unwrap());
+    assert_eq!(purge(&scratch, false, true).unwrap(), ["left"]);
+    assert_eq!(list(&scratch).unwrap(), ["left", "live"], "a dry run removes nothing");
+    assert_eq!(purge(&scratch, false, false).unwrap(), ["left"]);
+    assert_eq!(list(&scratch).unwrap(), ["live"]);
+    assert_eq!(purge(&scratch, true, false).unwrap(), ["live"]);
+    let error = live.reader().next(&Wait::forever()).unwrap_err();
+    assert!(error.is_unlinked(), "who waits is told: {error}");
 }
 
 #[test]
