@@ -59,6 +59,7 @@ pub(super) fn run(length: Duration, photographs: &[PathBuf]) -> Result<(), Stop>
     let space = Namespace::with_limit("demo", length * 2 + MARGIN);
     let mut stage = Stage { screen: Screen::new(), interrupted, length, acts: Vec::new() };
     let frames = stage.play(&space, photographs);
+    stage.screen.erase();
     // Asserts that no name, no process, no descriptor and no mapping is left.
     drop(space);
     stage.close(frames?);
@@ -275,8 +276,7 @@ impl Stage {
             .line("   missed: overwritten before a slower reader came to it; writers never wait");
         self.screen.line("");
         self.screen.line(&format!(
-            "All {} frames verified: none torn, none out of order, every missed one counted; \
-             nothing is left in /dev/shm.",
+            "All {} frames verified: none torn, none out of order. Nothing is left behind.",
             thousands(verified)
         ));
     }

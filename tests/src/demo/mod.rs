@@ -1,11 +1,11 @@
 //! The demo: photographs streamed by one process to three others, through the death of the writer.
 //!
-//! [`main`] is the whole program `st-demo`. Started by a person it is the stage ([`acts`]): it
+//! [`main`] is the whole program `st-demo`. Started by a person it is the stage (`acts`): it
 //! creates the stream, starts a writer and three readers, each a process of its own, and asks them
 //! for their figures. Started by itself with `--role` it is one of those processes.
 //!
 //! Every frame differs from its neighbours in every part, carries the number it must have and a
-//! checksum over what it must hold ([`label`]), and is checked by every reader that reads it.
+//! checksum over what it must hold (`label`), and is checked by every reader that reads it.
 
 mod acts;
 mod arguments;

@@ -135,7 +135,10 @@ fn between(one: f32, other: f32, share: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{CHANNELS, FRAME_BYTES, HEIGHT, Photograph, Pixels, ROW_BYTES, WIDTH, decode_png};
+    use super::{
+        CHANNELS, FRAME_BYTES, HEIGHT, Photograph, Pixels, ROW_BYTES, WIDTH, decode_jpeg,
+        decode_png,
+    };
 
     fn png(width: u32, height: u32, color: png::ColorType, samples: &[u8]) -> Vec<u8> {
         let mut file = Vec::new();
@@ -159,6 +162,26 @@ mod tests {
             assert_eq!(decode_png(&png(1, 1, color, samples)).unwrap().bytes, expected);
         }
         assert!(decode_png(b"\x89PNG and nothing more").is_err());
+    }
+
+    /// 8 x 8 pixels, all of grey 200: what a JPEG encoder makes of them, without the optional parts.
+    const GREY_JPEG: &[u8] = b"\
+        \xff\xd8\xff\xdb\x00\x43\x00\x03\x02\x02\x03\x02\x02\x03\x03\x03\x03\x04\x03\x03\
+        \x04\x05\x08\x05\x05\x04\x04\x05\x0a\x07\x07\x06\x08\x0c\x0a\x0c\x0c\x0b\x0a\x0b\
+        \x0b\x0d\x0e\x12\x10\x0d\x0e\x11\x0e\x0b\x0b\x10\x16\x10\x11\x13\x14\x15\x15\x15\
+        \x0c\x0f\x17\x18\x16\x14\x18\x12\x14\x15\x14\xff\xc0\x00\x0b\x08\x00\x08\x00\x08\
+        \x01\x01\x11\x00\xff\xc4\x00\x14\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\
+        \x00\x00\x00\x00\x00\x08\xff\xc4\x00\x14\x10\x01\x00\x00\x00\x00\x00\x00\x00\x00\
+        \x00\x00\x00\x00\x00\x00\x00\x00\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00\x60\x3f\
+        \xff\xd9\
+    ";
+
+    #[test]
+    fn a_grey_jpeg_becomes_rgb() {
+        let pixels = decode_jpeg(GREY_JPEG).unwrap();
+        assert_eq!((pixels.width, pixels.height), (8, 8));
+        assert_eq!(pixels.bytes, [200; 8 * 8 * CHANNELS]);
+        assert!(decode_jpeg(&GREY_JPEG[..40]).is_err());
     }
 
     #[test]

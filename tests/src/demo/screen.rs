@@ -60,6 +60,13 @@ impl Screen {
         self.write(&text);
     }
 
+    /// Takes the block away: what comes next may be an error.
+    pub(super) fn erase(&mut self) {
+        let erased = self.erasure();
+        self.block = 0;
+        self.write(&erased);
+    }
+
     fn erasure(&self) -> String {
         if self.block == 0 { String::new() } else { format!("\x1b[{}A\x1b[J", self.block) }
     }
