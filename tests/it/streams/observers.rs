@@ -75,6 +75,33 @@ fn an_observer_copies_and_waits_and_takes_no_lease() {
 }
 
 #[test]
+fn an_observer_can_ask_to_be_told_of_a_dead_writer() {
+    let space = Namespace::new("observer-told");
+    let mut observer = match stranger(&space) {
+        Ok(observer) => observer,
+        Err(reason) => return skip("an_observer_can_ask_to_be_told_of_a_dead_writer", &reason),
+    };
+    let mut owner = peer(&space);
+    owner.ask("stream.create a 100003 mode=644 slots=4");
+    owner.ask("stream.write a 1");
+    observer.ask("stream.open a");
+    observer.ask("stream.reader a raise");
+    owner.ask("stream.lock a");
+    owner.ask("stream.begin a 5 50000");
+    assert_eq!(observer.ask("stream.latest a"), "1 1 writing", "its writer lives");
+    owner.freeze();
+    assert_eq!(observer.ask("stream.latest a"), "1 1 writing", "a stopped writer is not dead");
+    owner.kill();
+    let told = observer.ask_refused("stream.latest a");
+    assert!(told.starts_with("Inconsistent") && told.contains("exited"), "{told}");
+    let mut next = peer(&space);
+    next.ask("stream.open a");
+    next.ask("stream.write a 6");
+    assert_eq!(observer.ask("stream.latest a"), "2 6 idle");
+    next.ask("stream.unlink a");
+}
+
+#[test]
 fn a_group_that_may_read_observes_and_others_are_refused() {
     let space = Namespace::new("observer-group");
     let mut stranger = match stranger(&space) {
