@@ -47,7 +47,7 @@ fn judge_row<'a>(group: &'static str, row: &'a Row, measured: &Measured) -> Judg
     let value = Spread::of(ours);
     let ratio = Spread::of(&ratios);
     let (limit, judged) = match &row.gate {
-        Gate::Shown => (None, None),
+        Gate::Shown | Gate::Ends => (None, None),
         Gate::AtMost(limit) => (Some(*limit), value),
         Gate::AtMostTimes(limit) => (Some(*limit), ratio),
         Gate::AtMostTimesOrPaying(limit, second) => {
@@ -65,7 +65,10 @@ fn judge_row<'a>(group: &'static str, row: &'a Row, measured: &Measured) -> Judg
         peer: row.peer.as_ref().and_then(values).and_then(Spread::of),
         ratio,
         limit,
-        passes: limit.zip(judged).map(|(limit, judged)| judged.median <= limit),
+        passes: match row.gate {
+            Gate::Ends => Some(value.is_some()),
+            _ => limit.zip(judged).map(|(limit, judged)| judged.median <= limit),
+        },
     }
 }
 

@@ -41,6 +41,7 @@ fn row(judged: &Judgement<'_>) -> Value {
         "gate": judged.limit,
         "gate_is": match judged.row.gate {
             Gate::Shown => None,
+            Gate::Ends => Some("ends well"),
             Gate::AtMost(_) => Some("ns"),
             Gate::AtMostTimes(_) | Gate::AtMostTimesOrPaying(..) => Some("times the floor"),
         },
