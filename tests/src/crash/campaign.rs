@@ -84,6 +84,8 @@ impl<'a> Campaign<'a> {
         let sight = Sight::open(&self.shm, STREAM);
         let mut crew = Crew::start(self.space, &CREW, &mut self.seed);
         let outcome = self.strike_often(kills, &mut crew, &board, &sight);
+        // Nobody takes their places, and with them what they had leased.
+        crew.lose(Duty::Lessee);
         board.word(Word::Stop).store(1, Ordering::Release);
         // The last words of whoever is left count before the fact that somebody hung.
         let dismissed = crew.dismiss();

@@ -53,6 +53,17 @@ impl<'a> Crew<'a> {
         self.members[place] = Member::start(self.space, member.duty, member.index, seed);
     }
 
+    /// Kills everybody of a duty, for good.
+    pub fn lose(&mut self, duty: Duty) {
+        let everybody = std::mem::take(&mut self.members).into_iter();
+        let (lost, left): (Vec<_>, Vec<_>) = everybody.partition(|member| member.duty == duty);
+        self.members = left;
+        for mut member in lost {
+            member.strike();
+            member.bury();
+        }
+    }
+
     /// Comes back when everybody has got on since now.
     ///
     /// # Errors
