@@ -15,7 +15,7 @@ use crate::stream::admin::successor;
 use crate::stream::attachment::{Attachment, Role};
 use crate::stream::copy;
 use crate::stream::counters::add;
-use crate::stream::description::Publication;
+use crate::stream::description::{Description, Publication};
 use crate::stream::lease::{Attempt, Lease, OnFull, out_of_bounds, revoke_oldest, try_lease};
 use crate::stream::wait::{Moved, Spin, Spinner, wait_once, writer_is_dead};
 use crate::sync::Ordering;
@@ -189,20 +189,20 @@ impl Reader {
         };
         loop {
             let found = self.find_newest(&wait, started)?;
-            let attachment = Arc::clone(&self.attachment);
-            let Role::Member(member) = &attachment.role else {
+            let Role::Member(member) = &self.attachment.role else {
                 return self.private_copy(&wait);
             };
             let me = member.me()?;
-            match try_lease(member, me, attachment.layout.slots, &found) {
+            match try_lease(member, me, self.attachment.layout.slots, &found) {
                 Attempt::Leased => {
-                    let description = attachment.description(found.slot);
-                    let missed = self.advance(&found);
-                    let publication =
-                        description.publication(found.seq.frame(), missed, found.ctl.phase());
                     add(&member.counters(me).leases, 1);
+                    let description = self.attachment.description(found.slot);
+                    let missed = self.advance(&found);
                     self.count_frame(0)?;
-                    return Ok(Lease::of_slot(Arc::clone(&attachment), me, &found, publication));
+                    let count = found.seq.frame();
+                    let publication = description.publication(count, missed, found.ctl.phase());
+                    let attachment = Arc::clone(&self.attachment);
+                    return Ok(Lease::of_slot(attachment, me, &found, publication));
                 }
                 Attempt::Gone => std::hint::spin_loop(),
                 Attempt::Full => match on_full {
@@ -216,9 +216,9 @@ impl Reader {
                     OnFull::Wait(_) => {
                         // Leases end without a wake-up, by design: look again after the next
                         // publication or slice.
-                        let now = found.ctl;
-                        wait_once(&attachment, &mut self.spinner, &wait, started, |ctl| {
-                            ctl.count() != now.count()
+                        let seen = found.ctl.count();
+                        wait_once(&self.attachment, &mut self.spinner, &wait, started, |ctl| {
+                            ctl.count() != seen
                         })?;
                     }
                 },
@@ -419,43 +419,21 @@ impl Reader {
     }
 
     /// Copies a frame that was found; `None` if a writer overtook the copy.
-    ///
-    /// The first try only checks afterwards. Then the slot is pinned, which writers respect while
-    /// they can; then it is leased, which they always respect.
     fn copy_found(
         &mut self,
         found: &Found,
         sink: &mut Sink<'_>,
         laps: &mut u32,
     ) -> Result<Option<Publication>> {
-        let attachment = Arc::clone(&self.attachment);
-        let layout = &attachment.layout;
-        let start = layout.slot_start(found.slot);
-        let hold = match &attachment.role {
-            Role::Member(member) if *laps > 0 => {
-                let me = member.me()?;
-                let hold = Hold::take(member, me, &attachment, found, *laps);
-                if matches!(hold, Hold::Gone) {
-                    *laps += 1;
-                    return Ok(None);
-                }
-                hold
-            }
-            _ => Hold::None,
-        };
-        sink.fill(&attachment.readable, start, layout.payload_bytes).map_err(out_of_bounds)?;
-        let description = attachment.description(found.slot);
-        let whole = is_unchanged(&*attachment, found);
-        drop(hold);
-        if !whole {
+        let Some(description) = copy_once(&self.attachment, found, sink, *laps)? else {
             *laps += 1;
-            if let Role::Member(member) = &attachment.role {
+            if let Role::Member(member) = &self.attachment.role {
                 add(&member.counters(member.me()?).retries, 1);
             }
             return Ok(None);
-        }
+        };
         let missed = self.advance(found);
-        self.count_frame(layout.payload_bytes as u64)?;
+        self.count_frame(self.attachment.layout.payload_bytes as u64)?;
         Ok(Some(description.publication(found.seq.frame(), missed, found.ctl.phase())))
     }
 
@@ -554,6 +532,32 @@ impl Reader {
         self.seen = 0;
         Ok(true)
     }
+}
+
+/// One try to copy a frame; `None` if a writer overtook it.
+///
+/// The first try only checks afterwards. Then the slot is pinned, which writers respect while they
+/// can; then it is leased, which they always respect.
+fn copy_once(
+    attachment: &Arc<Attachment>,
+    found: &Found,
+    sink: &mut Sink<'_>,
+    laps: u32,
+) -> Result<Option<Description>> {
+    let hold = match &attachment.role {
+        Role::Member(member) if laps > 0 => {
+            Hold::take(member, member.me()?, attachment, found, laps)
+        }
+        _ => Hold::None,
+    };
+    if matches!(hold, Hold::Gone) {
+        return Ok(None);
+    }
+    let layout = &attachment.layout;
+    sink.fill(&attachment.readable, layout.slot_start(found.slot), layout.payload_bytes)
+        .map_err(out_of_bounds)?;
+    let description = attachment.description(found.slot);
+    Ok(is_unchanged(&**attachment, found).then_some(description))
 }
 
 /// Where a copy goes.
