@@ -203,7 +203,7 @@ impl Attachment {
                 start..start + self.layout.slot_stride
             });
             let huge = self.layout.slot_stride >= HUGE_SLOT_BYTES_MIN;
-            let population = Populate::new(bytes).ranges(order.collect()).ok()?;
+            let population = Populate::new(bytes).ranges(order).ok()?;
             population.huge_pages(huge).spawn().ok()
         });
         Ok(())
