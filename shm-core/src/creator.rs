@@ -50,3 +50,29 @@ fn start_ticks(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_ascii_whitespace().nth(19)?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_is_found_behind_any_command() {
+        let fields: Vec<_> = (3..=52).map(|field| field.to_string()).collect();
+        for command in ["plain", "two words", "a) R 1 (b", ")))"] {
+            let stat = format!("17 ({command}) {}\n", fields.join(" "));
+            assert_eq!(start_ticks(&stat), Some(22), "{stat}");
+        }
+        assert_eq!(start_ticks(""), None);
+        assert_eq!(start_ticks("17 (short) R 1 2"), None);
+    }
+
+    #[test]
+    fn any_stored_time_is_a_time() {
+        let mut creator = Creator::current();
+        for ns in [i64::MIN, -1, 0, 1, i64::MAX] {
+            creator.created_unix_ns = ns;
+            let shown = creator.created();
+            assert_eq!(shown < UNIX_EPOCH, ns < 0, "{shown:?}");
+        }
+    }
+}

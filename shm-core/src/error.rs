@@ -198,7 +198,7 @@ pub enum OpenError {
         found: String,
     },
     /// Somebody is removing it at this moment, and does not come to an end.
-    #[error("`{}` is being removed by another process; try again", .path.display())]
+    #[error("`{}` is being removed by another process that does not end; resume or kill it", .path.display())]
     Busy {
         /// The segment's file.
         path: PathBuf,
@@ -355,7 +355,9 @@ pub enum ReserveError {
 #[non_exhaustive]
 pub enum RegionError {
     /// The size cannot be that of a region.
-    #[error("a region cannot have {bytes} bytes; ask for at least one")]
+    #[error(
+        "a region cannot have {bytes} bytes; ask for at least one and no more than a signed 64-bit number holds"
+    )]
     Size {
         /// The size asked for.
         bytes: u64,

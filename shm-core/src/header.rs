@@ -207,3 +207,96 @@ impl Fields<'_> {
         u64::from_ne_bytes(self.array(offset))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn header() -> Header {
+        Header {
+            total_bytes: 1 << 33,
+            generation: Generation::from_bytes(*b"sixteen bytes it"),
+            kind: Kind { magic: *b"a format", version: 0x0708_090a },
+            creator: Creator {
+                pid: 4711,
+                uid: 1000,
+                created_unix_ns: 1_700_000_000_123_456_789,
+                start_ticks: 0x0102_0304_0506_0708,
+                pid_namespace: 4_026_531_836,
+            },
+            name: SegmentName::new("camera/größe 0").expect("a name"),
+        }
+    }
+
+    /// Segments outlive builds: today's bytes are those that the first release wrote.
+    #[test]
+    fn the_image_is_the_golden_one() {
+        let golden = include_bytes!("../tests/fixtures/header-v1.bin");
+        assert_eq!(header().encode(), *golden);
+        assert_eq!(Header::decode(golden), Ok(header()));
+    }
+
+    #[test]
+    fn every_value_of_every_byte_is_refused_or_harmless() {
+        let good = header().encode();
+        let mut accepted = 0;
+        for at in 0..good.len() {
+            for value in 0..=u8::MAX {
+                let mut image = good;
+                image[at] = value;
+                if let Ok(decoded) = Header::decode(&image) {
+                    assert_eq!(decoded.encode(), image, "byte {at} = {value}: something is lost");
+                    accepted += 1;
+                }
+            }
+        }
+        assert!(accepted > good.len(), "the good one, once for each byte, and free fields");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_encoded_is_decoded(
+            total_bytes in HEADER_BYTES..=i64::MAX.cast_unsigned(),
+            generation: [u8; 16],
+            magic: [u8; 8],
+            version: u32,
+            pid: u32,
+            created_unix_ns: i64,
+            start_ticks: u64,
+            name in "\\PC{1,80}",
+        ) {
+            let Ok(name) = SegmentName::new(name) else { return Ok(()) };
+            let header = Header {
+                total_bytes,
+                generation: Generation::from_bytes(generation),
+                kind: Kind { magic, version },
+                creator: Creator {
+                    pid,
+                    created_unix_ns,
+                    start_ticks,
+                    uid: pid ^ version,
+                    pid_namespace: start_ticks.rotate_left(7),
+                },
+                name,
+            };
+            // The time of creation is shown, whatever it is.
+            let _ = header.creator.created();
+            prop_assert_eq!(Header::decode(&header.encode()), Ok(header));
+        }
+
+        #[test]
+        fn any_bytes_behind_the_magic_are_answered(noise: [u8; 32], rest: u64, at in 8usize..480) {
+            let mut image = header().encode();
+            image[at..at + 32].copy_from_slice(&noise);
+            let other = rest as usize % 504;
+            image[other..other + 8].copy_from_slice(&rest.to_ne_bytes());
+            if let Ok(decoded) = Header::decode(&image) {
+                prop_assert_eq!(decoded.encode(), image);
+            }
+        }
+    }
+}

@@ -114,3 +114,32 @@ fn fnv1a_128(bytes: &[u8]) -> u128 {
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
     bytes.iter().fold(OFFSET, |hash, &byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_the_published_one() {
+        // Vectors of the algorithm's authors: file names must mean the same to every build.
+        for (text, hash) in [
+            ("", 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d),
+            ("a", 0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964),
+            ("foobar", 0x343e_1662_793c_64bf_6f0d_3597_ba44_6f18_u128),
+        ] {
+            assert_eq!(fnv1a_128(text.as_bytes()), hash, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_hashed_from_201_encoded_bytes_on() {
+        let encode = |text: String| SegmentName::new(text).expect("a name").encode();
+        assert_eq!(encode("x".repeat(200)), "x".repeat(200));
+        assert_eq!(encode("x".repeat(201)).len(), 2 + 32);
+        assert_eq!(encode("/".repeat(66)).len(), 198);
+        assert!(encode("/".repeat(67)).starts_with("%h"));
+        // Nothing that is typed encodes to what is hashed or temporary.
+        assert!(encode("%h00".into()).starts_with("%25h"));
+        assert!(encode("%tmp.0".into()).starts_with("%25tmp."));
+    }
+}

@@ -9,7 +9,7 @@ use crate::creator::Creator;
 use crate::error::{CreateError, OpenError};
 use crate::header::{HEADER_BYTES, Header};
 use crate::headroom;
-use crate::identity::{Access, Generation, Kind};
+use crate::identity::{Access, Generation, Identity, Kind};
 use crate::name::SegmentName;
 use crate::namespace::Namespace;
 use crate::segment::Segment;
@@ -65,8 +65,8 @@ impl SegmentOptions {
     /// Memory is promised only where it is reserved: touching a hole takes a page then, and if
     /// there is none left, the kernel ends the process with SIGBUS.
     #[must_use]
-    pub fn reserve(mut self, ranges: Vec<Range<u64>>) -> SegmentOptions {
-        self.reserve = Some(ranges);
+    pub fn reserve(mut self, ranges: impl IntoIterator<Item = Range<u64>>) -> SegmentOptions {
+        self.reserve = Some(ranges.into_iter().collect());
         self
     }
 
@@ -204,8 +204,7 @@ impl Draft {
             creator: Creator::current(),
             name: name.clone(),
         };
-        furnish(options, namespace, &path, &fd, &header)?;
-        let identity = file::status(fd.as_fd()).map_err(os(&path, "fstat"))?.identity;
+        let identity = furnish(options, namespace, &path, &fd, &header)?;
         let segment = Segment::assemble(namespace, header, fd, identity, Access::ReadWrite);
         Ok(Draft { segment, stage })
     }
@@ -226,14 +225,15 @@ impl Draft {
     }
 }
 
-/// Sizes the file, reserves its memory, writes its header and sets its owner and mode.
+/// Sizes the file, reserves its memory, writes its header and sets its owner and mode; tells which
+/// file it is.
 fn furnish(
     options: &SegmentOptions,
     namespace: &Namespace,
     path: &Path,
     fd: &OwnedFd,
     header: &Header,
-) -> Result<(), CreateError> {
+) -> Result<Identity, CreateError> {
     let fd = fd.as_fd();
     file::set_size(fd, options.total_bytes).map_err(os(path, "ftruncate"))?;
     let reservations = options.reservations();
@@ -260,11 +260,12 @@ fn furnish(
             source,
         })?;
     }
-    // After the group, a change of which may clear bits; explicit, because of the umask.
-    if options.mode != MODE_DEFAULT || options.group.is_some() {
+    // After the group, a change of which may clear bits. The umask may have cleared others.
+    let status = file::status(fd).map_err(os(path, "fstat"))?;
+    if status.mode != options.mode {
         file::set_mode(fd, options.mode).map_err(os(path, "fchmod"))?;
     }
-    Ok(())
+    Ok(status.identity)
 }
 
 fn os(path: &Path, call: &'static str) -> impl Fn(io::Error) -> CreateError {

@@ -144,7 +144,7 @@ pub(crate) fn huge_blocks(
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Residency {
-    /// The length of the mapping.
+    /// The length of the kernel's areas, whole pages.
     pub mapped_bytes: usize,
     /// What this process has in its page tables.
     pub resident_bytes: usize,
@@ -155,44 +155,94 @@ pub struct Residency {
 }
 
 impl Residency {
-    pub(crate) fn of(address: usize) -> io::Result<Residency> {
+    pub(crate) fn of(mapping: &Mapping) -> io::Result<Residency> {
         let text = read_text("/proc/self/smaps")?;
-        Residency::parse(&text, address).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::NotFound, "the mapping is not in `/proc/self/smaps`")
-        })
+        let start = mapping.base().addr();
+        Ok(Residency::parse(&text, start..start + mapping.len()))
     }
 
-    fn parse(smaps: &str, address: usize) -> Option<Residency> {
-        let mut lines =
-            smaps.lines().skip_while(|line| !bounds(line).is_some_and(|b| b.contains(&address)));
-        let bounds = bounds(lines.next()?)?;
-        let mut residency = Residency { mapped_bytes: bounds.len(), ..Residency::default() };
-        for line in lines.take_while(|line| self::bounds(line).is_none()) {
-            let Some((key, value)) = line.split_once(':') else { continue };
-            let kib: Option<usize> =
-                value.split_ascii_whitespace().next().and_then(|number| number.parse().ok());
-            let bytes = kib.unwrap_or(0).saturating_mul(1024);
-            match key {
-                "Rss" => residency.resident_bytes += bytes,
-                "Locked" => residency.locked_bytes += bytes,
-                "AnonHugePages" | "ShmemPmdMapped" | "FilePmdMapped" => {
-                    residency.huge_bytes += bytes;
-                }
-                // Pages of the huge page pool are not part of Rss.
-                "Shared_Hugetlb" | "Private_Hugetlb" => {
-                    residency.huge_bytes += bytes;
-                    residency.resident_bytes += bytes;
-                }
-                _ => {}
+    /// Sums up the kernel's areas that lie in `range`. There may be several: locking a part, for
+    /// one, splits an area.
+    fn parse(smaps: &str, range: Range<usize>) -> Residency {
+        let mut residency = Residency::default();
+        let mut inside = false;
+        for line in smaps.lines() {
+            if let Some(area) = area(line) {
+                inside = area.start < range.end && range.start < area.end;
+                residency.mapped_bytes += if inside { area.len() } else { 0 };
+            } else if inside && let Some((key, value)) = line.split_once(':') {
+                residency.count(key, value);
             }
         }
-        Some(residency)
+        residency
+    }
+
+    fn count(&mut self, key: &str, value: &str) {
+        let kib = value.split_ascii_whitespace().next().and_then(|number| number.parse().ok());
+        let bytes = kib.unwrap_or(0_usize).saturating_mul(1024);
+        match key {
+            "Rss" => self.resident_bytes += bytes,
+            "Locked" => self.locked_bytes += bytes,
+            "AnonHugePages" | "ShmemPmdMapped" | "FilePmdMapped" => self.huge_bytes += bytes,
+            // Pages of the huge page pool are not part of Rss.
+            "Shared_Hugetlb" | "Private_Hugetlb" => {
+                self.huge_bytes += bytes;
+                self.resident_bytes += bytes;
+            }
+            _ => {}
+        }
     }
 }
 
-/// The addresses of an smaps line that opens a mapping.
-fn bounds(line: &str) -> Option<Range<usize>> {
+/// The addresses of an smaps line that opens an area.
+fn area(line: &str) -> Option<Range<usize>> {
     let (start, rest) = line.split_once('-')?;
     let (end, _) = rest.split_once(' ')?;
     Some(usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMAPS: &str = "\
+7f0000000000-7f0000004000 rw-s 00000000 00:1a 7 /dev/shm/x
+Size:                 16 kB
+Rss:                   8 kB
+ShmemPmdMapped:        0 kB
+Locked:                0 kB
+VmFlags: rd wr sh mr mw me ms sd
+7f0000004000-7f0000006000 rw-s 00004000 00:1a 7 /dev/shm/x-1 y
+Size:                  8 kB
+Rss:                   8 kB
+ShmemPmdMapped:        4 kB
+Locked:                8 kB
+7f0000006000-7f0000008000 rw-p 00000000 00:00 0
+Rss:                   4 kB
+";
+
+    #[test]
+    fn all_areas_of_a_mapping_are_summed_up_and_no_others() {
+        let of = |start, end| Residency::parse(SMAPS, start..end);
+        let both = of(0x7f00_0000_0000, 0x7f00_0000_5001);
+        assert_eq!((both.mapped_bytes, both.resident_bytes), (0x6000, 0x4000));
+        assert_eq!((both.huge_bytes, both.locked_bytes), (0x1000, 0x2000));
+        let last = of(0x7f00_0000_6000, 0x7f00_0000_7000);
+        assert_eq!((last.mapped_bytes, last.resident_bytes), (0x2000, 0x1000));
+        assert_eq!(of(0x1000, 0x2000), Residency::default());
+    }
+
+    #[test]
+    fn refusals_say_what_to_do() {
+        let shown = |call, errno| Refusal { call, errno }.to_string();
+        assert!(
+            shown("mlock", libc::ENOMEM)
+                .ends_with("; raise the limit on locked memory (`ulimit -l`)")
+        );
+        assert!(shown("madvise MADV_COLLAPSE", libc::EINVAL).contains("older than 6.1"));
+        assert!(shown("madvise MADV_COLLAPSE", libc::ENOMEM).contains("no huge page was free"));
+        assert!(shown("madvise MADV_POPULATE_READ", libc::EINVAL).contains("older than 5.14"));
+        assert!(shown("madvise MADV_POPULATE_WRITE", libc::EFAULT).contains("full"));
+        assert!(!shown("mlock", libc::EIO).contains(';'));
+    }
 }

@@ -30,7 +30,11 @@ impl Populate {
     ///
     /// # Errors
     /// A range does not lie in the view.
-    pub fn ranges(mut self, ranges: Vec<Range<usize>>) -> Result<Populate, ViewError> {
+    pub fn ranges(
+        mut self,
+        ranges: impl IntoIterator<Item = Range<usize>>,
+    ) -> Result<Populate, ViewError> {
+        let ranges: Vec<_> = ranges.into_iter().collect();
         ranges.iter().try_for_each(|range| self.bytes.locate_range(range).map(drop))?;
         self.ranges = ranges;
         Ok(self)

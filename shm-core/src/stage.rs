@@ -128,3 +128,106 @@ pub(crate) fn leads_to(path: &Path, identity: Identity) -> io::Result<bool> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Kind;
+    use crate::{Access, CreateError, PurgeOptions, Segment, SegmentName, SegmentOptions};
+
+    const KIND: Kind = Kind { magic: *b"stagetst", version: 1 };
+
+    /// The kernel of this machine offers the best route, so the fall-backs are forced here.
+    fn on_every_route(check: impl Fn(Routes, &Namespace, SegmentOptions)) {
+        for (index, routes) in [
+            Routes::ALL,
+            Routes { by_descriptor: false, ..Routes::ALL },
+            Routes { anonymous: false, ..Routes::ALL },
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let directory = format!(
+                "/dev/shm/shm-core-stage-{}-{index}-{:?}",
+                std::process::id(),
+                std::thread::current().id()
+            );
+            std::fs::create_dir(&directory).expect("a fresh directory");
+            let namespace = Namespace::new(&directory, "s.").expect("a plain prefix");
+            let mut options = SegmentOptions::new(KIND, 4096);
+            options.routes = routes;
+            check(routes, &namespace, options);
+            std::fs::remove_dir(&directory).expect("nothing left behind");
+        }
+    }
+
+    fn files(namespace: &Namespace) -> Vec<String> {
+        let mut names: Vec<_> = file::names_in(namespace.directory())
+            .expect("readable")
+            .into_iter()
+            .map(|name| name.into_string().expect("ASCII"))
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn every_route_names_a_whole_segment_and_nothing_else() {
+        on_every_route(|routes, namespace, options| {
+            let name = SegmentName::new("a").expect("a name");
+            let made = options
+                .create(namespace, &name, |_| {
+                    let there = files(namespace);
+                    let hidden = there.iter().all(|name| name.starts_with("s.%tmp."));
+                    assert!(hidden && there.len() == usize::from(!routes.anonymous), "{there:?}");
+                    assert_eq!(namespace.scan().expect("scanned").segments, []);
+                    Ok(())
+                })
+                .expect("created");
+            assert_eq!(files(namespace), ["s.a"]);
+            let opened = Segment::open(namespace, &name, Access::ReadWrite, KIND).expect("opened");
+            assert_eq!(opened.identity(), made.identity());
+
+            let again = options.create(namespace, &name, |_| Ok(()));
+            assert!(matches!(again, Err(CreateError::AlreadyExists { .. })), "{again:?}");
+            assert_eq!(files(namespace), ["s.a"], "{routes:?}");
+            namespace.unlink(&name).expect("removed");
+        });
+    }
+
+    #[test]
+    fn every_route_tells_a_lost_race_at_the_last_step() {
+        on_every_route(|routes, namespace, options| {
+            let name = SegmentName::new("a").expect("a name");
+            let lost = options.create(namespace, &name, |_| {
+                SegmentOptions::new(KIND, 512).create(namespace, &name, |_| Ok(())).expect("first");
+                Ok(())
+            });
+            assert!(matches!(lost, Err(CreateError::AlreadyExists { .. })), "{routes:?}: {lost:?}");
+            assert_eq!(files(namespace), ["s.a"]);
+            namespace.unlink(&name).expect("removed");
+        });
+    }
+
+    #[test]
+    fn an_unfinished_file_is_spared_while_its_creator_lives_and_purged_after() {
+        let directory = format!("/dev/shm/shm-core-unfinished-{}", std::process::id());
+        std::fs::create_dir(&directory).expect("a fresh directory");
+        let namespace = Namespace::new(&directory, "s.").expect("a plain prefix");
+        let routes = Routes { anonymous: false, ..Routes::ALL };
+        let (stage, fd) = Stage::open(&namespace, routes).expect("staged");
+        for dry_run in [true, false] {
+            let options = PurgeOptions::new().dry_run(dry_run).include_live(true);
+            let report = namespace.purge(&options).expect("purged");
+            assert_eq!(report.unfinished, [] as [&Path; 0], "its creator lives");
+        }
+        // A killed creator drops nothing but its descriptors.
+        std::mem::forget(stage);
+        drop(fd);
+        let dry = namespace.purge(&PurgeOptions::new().dry_run(true)).expect("a dry run");
+        assert_eq!((dry.unfinished.len(), files(&namespace).len()), (1, 1));
+        let report = namespace.purge(&PurgeOptions::new()).expect("purged");
+        assert_eq!(report.unfinished, dry.unfinished);
+        std::fs::remove_dir(&directory).expect("nothing left behind");
+    }
+}

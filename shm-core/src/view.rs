@@ -227,7 +227,7 @@ impl SharedBytes {
     /// kernel's own account (`/proc/self/smaps`). It walks every mapping of the process:
     /// milliseconds, not for hot paths.
     pub fn residency(&self) -> io::Result<Residency> {
-        Residency::of(self.mapping.base().addr())
+        Residency::of(&self.mapping)
     }
 
     pub(crate) fn mapping(&self) -> &Arc<Mapping> {

@@ -164,3 +164,69 @@ mod words {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{copy, copy_overlapping, fill, words};
+
+    type Copy = unsafe fn(*mut u8, *const u8, usize);
+    type Fill = unsafe fn(*mut u8, u8, usize);
+
+    const LEN: usize = 200;
+
+    fn pattern() -> Vec<u8> {
+        (0..LEN).map(|at| at as u8 ^ 0x5a).collect()
+    }
+
+    /// Both ways of copying, whichever this architecture uses, against the standard library's.
+    #[test]
+    fn copies_agree_at_every_offset_and_length() {
+        for copy in [copy as Copy, words::copy, copy_overlapping, words::copy_overlapping] {
+            for from in 0..18 {
+                for to in 0..18 {
+                    for bytes in (0..40).chain([63, 64, 65, 127, 170]) {
+                        let source = pattern();
+                        let mut target = vec![0xee; LEN];
+                        let mut model = target.clone();
+                        // SAFETY: both ranges lie in their vectors, which are different.
+                        unsafe { copy(target[to..].as_mut_ptr(), source[from..].as_ptr(), bytes) };
+                        model[to..to + bytes].copy_from_slice(&source[from..from + bytes]);
+                        assert_eq!(target, model, "{bytes} bytes from {from} to {to}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn overlapping_copies_move_as_if_through_a_buffer() {
+        for copy in [copy_overlapping as Copy, words::copy_overlapping] {
+            for from in 0..40 {
+                for to in 0..40 {
+                    for bytes in [0, 1, 7, 8, 9, 31, 64, 120] {
+                        let mut moved = pattern();
+                        let mut model = pattern();
+                        let base = moved.as_mut_ptr();
+                        // SAFETY: both ranges lie in the vector, and may overlap.
+                        unsafe { copy(base.wrapping_add(to), base.wrapping_add(from), bytes) };
+                        model.copy_within(from..from + bytes, to);
+                        assert_eq!(moved, model, "{bytes} bytes from {from} to {to}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn fills_stop_where_they_should() {
+        for fill in [fill as Fill, words::fill] {
+            for (at, bytes) in [(0, 0), (3, 1), (5, 100), (0, LEN)] {
+                let mut target = [0xee; LEN];
+                // SAFETY: the range lies in the array.
+                unsafe { fill(target[at..].as_mut_ptr(), 0x11, bytes) };
+                let filled = |index| (at..at + bytes).contains(&index);
+                assert!((0..LEN).all(|i| target[i] == if filled(i) { 0x11 } else { 0xee }));
+            }
+        }
+    }
+}
