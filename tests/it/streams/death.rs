@@ -157,6 +157,8 @@ fn a_stopped_writer_is_not_a_dead_one() {
     reader.ask_refused("stream.wait a 1 500");
     assert_eq!(reader.ask("stream.latest a"), "1 10 writing");
     assert_eq!(field(&mut reader, "recoveries"), "0");
+    let told = reader.ask_refused("stream.lock a 50");
+    assert!(told.starts_with("Timeout") && told.contains(&writer.pid().to_string()), "{told}");
     writer.thaw();
     assert_eq!(writer.ask("stream.publish a"), "2", "nobody took the slot away");
     writer.ask("stream.release a");
@@ -181,6 +183,29 @@ fn a_publisher_that_dies_before_it_wakes_delays_its_frame_only() {
     reader.expect("ok 1");
     assert_eq!(reader.ask("stream.latest a"), "1 10 idle");
     assert_eq!(other.ask("stream.write a 11"), "2");
+    reader.ask("stream.unlink a");
+}
+
+#[test]
+fn a_write_that_is_given_up_is_told() {
+    let space = Namespace::new("given-up");
+    let (mut writer, mut reader) = pair(&space, BYTES, "");
+    let mut waiter = guest(&space);
+    waiter.ask("stream.reader a raise");
+    writer.ask("stream.write a 10");
+    waiter.say("stream.wait a 1");
+    until_parked(&waiter, &mut reader);
+    writing(&mut writer, 99);
+    writer.ask("stream.abort a");
+    let told = waiter.hear();
+    assert!(told.starts_with("error Inconsistent") && told.contains("given up"), "{told}");
+    assert_eq!(reader.ask("stream.latest a"), "1 10 aborted");
+    writer.ask(&format!("stream.begin a 11 {BYTES}"));
+    assert_eq!(writer.ask("stream.publish a"), "2");
+    writer.ask("stream.release a");
+    assert_eq!(waiter.ask("stream.latest a"), "2 11 idle");
+    assert_eq!(field(&mut reader, "aborts"), "1");
+    assert_eq!(field(&mut reader, "recoveries"), "0");
     reader.ask("stream.unlink a");
 }
 

@@ -1,6 +1,7 @@
 //! A forked child owns nothing of its parent's, and can do everything for itself.
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use st_tests::Namespace;
 
 use super::{field, guest, pair};
@@ -8,14 +9,17 @@ use crate::peer;
 
 /// From here on a ring's pages are populated by a thread, which a child does not have.
 const LARGE: usize = 1 << 20;
+/// Copies of this size are shared with another thread, which a child does not have either.
+const HUGE: usize = 8 << 20;
 
 #[test]
 fn a_child_reads_writes_and_leases_for_itself() {
-    for bytes in [1000, LARGE] {
+    for bytes in [1000, LARGE, HUGE] {
         let space = Namespace::new("fork-uses");
         let mut parent = peer(&space);
         parent.ask(&format!("stream.create a {bytes}"));
         parent.ask("stream.write a 1");
+        assert_eq!(parent.ask("stream.latest a"), "1 1 idle");
         assert_eq!(
             parent.ask(
                 "fork stream.latest a ; stream.write a 2 ; stream.lease a ; stream.write a 3 100 ; \
@@ -85,6 +89,14 @@ fn a_held_lock_stays_with_the_parent() {
     other.ask("stream.unlink a");
 }
 
+/// Kills somebody else's child, and comes back when it has ended.
+fn end(process: Pid) {
+    let process = pidfd_open(process, PidfdFlags::empty()).expect("the process");
+    pidfd_send_signal(&process, Signal::KILL).expect("the process killed");
+    let mut ended = [PollFd::new(&process, PollFlags::IN)];
+    rustix::io::retry_on_intr(|| poll(&mut ended, None)).expect("its end");
+}
+
 #[test]
 fn a_child_that_lives_on_does_not_keep_its_dead_parent_alive() {
     let space = Namespace::new("fork-linger");
@@ -101,6 +113,6 @@ fn a_child_that_lives_on_does_not_keep_its_dead_parent_alive() {
     assert_eq!(other.ask("stream.write a 3 100"), "101");
     let mut lessee = guest(&space);
     assert!(lessee.ask("stream.lease a").ends_with("slot"), "what the dead had leased is free");
-    kill_process(child, Signal::KILL).expect("the child killed");
+    end(child);
     other.ask("stream.unlink a");
 }

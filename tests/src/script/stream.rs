@@ -25,7 +25,7 @@ use crate::frame;
 /// | `stream.await NAME` | the same, once the stream exists |
 /// | `stream.reader NAME [raise] [reattach]` | `ok`; reads from here on are those of a new reader |
 /// | `stream.write NAME KEY [TIMES]` | `ok` the last count; the keys count up |
-/// | `stream.lock NAME` | `ok` `free` or `recovered` |
+/// | `stream.lock NAME [MS]` | `ok` `free` or `recovered` |
 /// | `stream.begin NAME KEY BYTES` | `ok`; claims a slot in the held lock, fills BYTES of it |
 /// | `stream.publish NAME` | `ok` the count |
 /// | `stream.abort NAME` | `ok` |
@@ -154,7 +154,8 @@ impl Open {
             }
             "lock" => {
                 let writer = self.stream.writer().map_err(|error| told(&error))?;
-                let (hold, found) = Hold::take(writer, self.stream.frame_bytes())?;
+                let (hold, found) =
+                    Hold::take(writer, self.stream.frame_bytes(), millis(words, 1))?;
                 self.hold = Some(hold);
                 Ok(found)
             }
@@ -317,10 +318,14 @@ pub(super) fn told(error: &Error) -> String {
     format!("{:?}: {error}", error.kind())
 }
 
-/// The word for milliseconds at `index`, or no limit.
+/// The milliseconds at `index`, if there are any.
+fn millis(words: &[&str], index: usize) -> Option<Duration> {
+    words.get(index).and_then(|text| text.parse().ok()).map(Duration::from_millis)
+}
+
+/// A wait for the milliseconds at `index`, or without a limit.
 fn limit(words: &[&str], index: usize) -> Wait<'static> {
-    let limit = words.get(index).and_then(|text| text.parse().ok()).map(Duration::from_millis);
-    limit.map_or(Wait::forever(), Wait::for_at_most)
+    millis(words, index).map_or(Wait::forever(), Wait::for_at_most)
 }
 
 fn phase_name(phase: Phase) -> &'static str {

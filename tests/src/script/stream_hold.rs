@@ -5,6 +5,7 @@
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use shared_tensor::stream::{Contents, Locked, Stamp, Wait, Writer};
 
@@ -33,10 +34,15 @@ pub(super) struct Hold {
 
 impl Hold {
     /// Takes the lock, and says how it was found.
-    pub(super) fn take(mut writer: Writer, frame_bytes: usize) -> Result<(Self, String), String> {
+    pub(super) fn take(
+        mut writer: Writer,
+        frame_bytes: usize,
+        limit: Option<Duration>,
+    ) -> Result<(Self, String), String> {
         let (orders, ordered) = mpsc::channel();
         let (answered, answers) = mpsc::channel();
-        let thread = std::thread::spawn(move || match writer.lock(&Wait::forever()) {
+        let wait = move || limit.map_or(Wait::forever(), Wait::for_at_most);
+        let thread = std::thread::spawn(move || match writer.lock(&wait()) {
             Err(error) => drop(answered.send(Err(told(&error)))),
             Ok(mut locked) => {
                 let found = if locked.is_recovered() { "recovered" } else { "free" };
