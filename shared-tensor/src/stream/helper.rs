@@ -9,6 +9,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::per_process::PerProcess;
+use crate::stream::cpus;
 use crate::sys::BorrowedJob;
 
 /// Copies below this are made alone: waking somebody costs as much as it saves.
@@ -96,8 +97,7 @@ impl Default for &'static Desk {
 impl Crew {
     /// Whether the next copy is made by two.
     fn choose(&self) -> bool {
-        let single = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1);
-        if single {
+        if cpus::is_single() {
             return false;
         }
         let (alone, together) =

@@ -39,6 +39,7 @@ mod admin;
 mod attachment;
 pub(crate) mod copy;
 pub(crate) mod counters;
+mod cpus;
 pub(crate) mod description;
 mod helper;
 mod info;

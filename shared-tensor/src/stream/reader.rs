@@ -1,7 +1,6 @@
 //! Reading: the newest frame, the next in order, in place or copied.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use shm_core::{Namespace, SharedBytes, ViewError};
 use shm_lock::Wait;
@@ -17,7 +16,7 @@ use crate::stream::copy;
 use crate::stream::counters::add;
 use crate::stream::description::{Description, Publication};
 use crate::stream::lease::{Attempt, Lease, OnFull, out_of_bounds, revoke_oldest, try_lease};
-use crate::stream::wait::{Moved, Spin, Spinner, wait_once, writer_is_dead};
+use crate::stream::wait::{Moved, Since, Spin, Spinner, wait_once, writer_is_dead};
 use crate::sync::Ordering;
 use crate::tensor::{DType, Element, Shape};
 
@@ -182,11 +181,11 @@ impl Reader {
     /// # Errors
     /// As [`latest`](Self::latest); [`ErrorKind::Timeout`] with [`OnFull::Wait`].
     pub fn lease(&mut self, on_full: OnFull) -> Result<Lease> {
-        let started = Instant::now();
         let wait = match on_full {
             OnFull::Wait(time) => Wait::for_at_most(time),
             OnFull::Copy | OnFull::Revoke => Wait::forever(),
         };
+        let started = Since::now(&wait);
         loop {
             let found = self.find_newest(&wait, started)?;
             let Role::Member(member) = &self.attachment.role else {
@@ -264,7 +263,7 @@ impl Reader {
     /// unlinked and nothing newer is there; [`ErrorKind::Inconsistent`] with [`OnAbort::Raise`];
     /// [`ErrorKind::Changed`] if the name was created anew with another shape or type.
     pub fn wait(&mut self, after: u64, wait: &Wait<'_>) -> Result<u64> {
-        let started = Instant::now();
+        let started = Since::now(wait);
         let now = self.attachment.ctl(Ordering::Acquire);
         if now.count() > after {
             return Ok(now.count());
@@ -335,7 +334,7 @@ impl Reader {
     }
 
     /// The newest complete frame, waiting only where a ring of one slot is being written.
-    fn find_newest(&mut self, wait: &Wait<'_>, started: Instant) -> Result<Found> {
+    fn find_newest(&mut self, wait: &Wait<'_>, started: Since) -> Result<Found> {
         loop {
             match newest(&*self.attachment) {
                 Look::Frame(found) => {
@@ -367,7 +366,7 @@ impl Reader {
     }
 
     /// In a ring of one slot the frame being written is the only one.
-    fn wait_for_single_slot(&mut self, seen: Ctl, wait: &Wait<'_>, started: Instant) -> Result<()> {
+    fn wait_for_single_slot(&mut self, seen: Ctl, wait: &Wait<'_>, started: Since) -> Result<()> {
         if matches!(seen.phase(), Phase::Aborted | Phase::Crashed) {
             return Err(self.inconsistent("its only slot was left incomplete"));
         }
@@ -383,7 +382,7 @@ impl Reader {
     }
 
     fn copy_newest(&mut self, sink: &mut Sink<'_>, wait: &Wait<'_>) -> Result<Publication> {
-        let started = Instant::now();
+        let started = Since::now(wait);
         let mut laps = 0;
         loop {
             let found = self.find_newest(wait, started)?;
@@ -502,7 +501,7 @@ impl Reader {
 
     /// After the name was unlinked: attaches to its successor if the options say so. `true` when
     /// that happened; `false` when it is still awaited.
-    fn follow(&mut self, wait: &Wait<'_>, started: Instant) -> Result<bool> {
+    fn follow(&mut self, wait: &Wait<'_>, started: Since) -> Result<bool> {
         let name = self.attachment.name();
         if !self.options.reattach {
             return Err(Error::new(

@@ -10,6 +10,7 @@ use crate::ring::word::{Ctl, Phase};
 use crate::ring::{Identity, Liveness, Ring, RingLoads, announce_parking};
 use crate::stream::attachment::{Attachment, Role};
 use crate::stream::counters::add;
+use crate::stream::cpus;
 use crate::sync::Ordering;
 
 /// Longest uninterrupted sleep. Not to find data: a publisher can die between publishing and
@@ -46,8 +47,7 @@ pub(crate) struct Spinner {
 
 impl Spinner {
     pub(crate) fn new(policy: Spin) -> Self {
-        let single_cpu = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1);
-        Self { policy, recent: u8::MAX, since_probe: 0, single_cpu }
+        Self { policy, recent: u8::MAX, since_probe: 0, single_cpu: cpus::is_single() }
     }
 
     fn budget(&mut self) -> Duration {
@@ -75,6 +75,21 @@ impl Spinner {
     }
 }
 
+/// When an operation began; only asked of the clock where there is a deadline to miss.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Since(Option<Instant>);
+
+impl Since {
+    #[inline]
+    pub(crate) fn now(wait: &Wait<'_>) -> Self {
+        Self(wait.deadline().map(|_| Instant::now()))
+    }
+
+    fn elapsed(self) -> Duration {
+        self.0.map_or(Duration::ZERO, |begun| begun.elapsed())
+    }
+}
+
 /// Why a wait ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moved {
@@ -92,7 +107,7 @@ pub(crate) fn wait_once(
     attachment: &Attachment,
     spinner: &mut Spinner,
     wait: &Wait<'_>,
-    started: Instant,
+    started: Since,
     arrived: impl Fn(Ctl) -> bool,
 ) -> Result<Moved> {
     let now = attachment.ctl(Ordering::Acquire);
@@ -159,7 +174,7 @@ pub(crate) fn wait_once(
 }
 
 /// Time left until the deadline.
-fn remaining(wait: &Wait<'_>, started: Instant, attachment: &Attachment) -> Result<Duration> {
+fn remaining(wait: &Wait<'_>, started: Since, attachment: &Attachment) -> Result<Duration> {
     let Some(deadline) = wait.deadline() else { return Ok(Duration::MAX) };
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
