@@ -25,6 +25,17 @@ pub enum Phase {
     Crashed,
 }
 
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Idle => "idle",
+            Self::Writing => "writing",
+            Self::Aborted => "aborted",
+            Self::Crashed => "crashed",
+        })
+    }
+}
+
 impl Phase {
     const fn code(self) -> u64 {
         match self {

@@ -12,6 +12,7 @@ use crate::ring::{
     reclaim_ended_lessees,
 };
 use crate::stream::attachment::{Attachment, Member};
+use crate::stream::copy;
 use crate::stream::counters::add;
 use crate::stream::description::Publication;
 use crate::sync::Ordering;
@@ -205,24 +206,31 @@ impl Lease {
                 format!("the frame has {} bytes, the destination {}", self.len(), out.len()),
             ));
         }
-        match &self.storage {
-            Storage::Copy(bytes) => out.copy_from_slice(bytes),
-            Storage::Slot(lease) => {
-                let start = lease.attachment.layout.slot_start(lease.slot);
-                lease.attachment.readable.read_into(start, out).map_err(out_of_bounds)?;
-                if lease.is_revoked() {
-                    return Err(Error::new(
-                        ErrorKind::Inconsistent,
-                        format!(
-                            "the lease of frame {} of stream `{}` was revoked",
-                            self.publication.count,
-                            lease.attachment.name()
-                        ),
-                    ));
-                }
-            }
+        self.read_at(0, out)
+    }
+
+    /// Copies a part of the frame out: `out.len()` bytes from `offset` on.
+    ///
+    /// # Errors
+    /// As [`copy_to`](Self::copy_to).
+    pub fn read_at(&self, offset: usize, out: &mut [u8]) -> Result<()> {
+        if offset.checked_add(out.len()).is_none_or(|end| end > self.len()) {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "{} bytes at offset {offset} are not in a frame of {} bytes",
+                    out.len(),
+                    self.len()
+                ),
+            ));
         }
-        Ok(())
+        match &self.storage {
+            Storage::Copy(bytes) => {
+                out.copy_from_slice(&bytes[offset..offset + out.len()]);
+                Ok(())
+            }
+            Storage::Slot(lease) => lease.read_at(offset, out, self.publication.count),
+        }
     }
 
     /// The frame's bytes as shared memory, for bounded copies; `None` for a private copy.
@@ -242,6 +250,20 @@ impl Lease {
 }
 
 impl SlotLease {
+    fn read_at(&self, offset: usize, out: &mut [u8], count: u64) -> Result<()> {
+        let start = self.attachment.layout.slot_start(self.slot) + offset;
+        let destination = copy::Destination::Initialised(out);
+        copy::from_shared(&self.attachment.readable, start, destination).map_err(out_of_bounds)?;
+        if self.is_revoked() {
+            let name = self.attachment.name();
+            return Err(Error::new(
+                ErrorKind::Inconsistent,
+                format!("the lease of frame {count} of stream `{name}` was revoked"),
+            ));
+        }
+        Ok(())
+    }
+
     fn is_revoked(&self) -> bool {
         if shm_lock::process_token() != self.process {
             return true;

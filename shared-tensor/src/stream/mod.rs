@@ -72,6 +72,7 @@ pub use wait_any::wait_any;
 pub use writer::{Contents, Locked, WriteView, Writer};
 
 use crate::error::Result;
+use crate::ring;
 use crate::tensor::{DType, Shape};
 use attachment::Attachment;
 
@@ -115,6 +116,11 @@ impl Stream {
     /// Bytes of one frame.
     pub fn frame_bytes(&self) -> usize {
         self.attachment.layout.payload_bytes
+    }
+
+    /// How many frames were published so far: one load.
+    pub fn count(&self) -> u64 {
+        ring::RingLoads::ctl(&*self.attachment, crate::sync::Ordering::Acquire).count()
     }
 
     /// Which creation of the name this is.

@@ -91,6 +91,15 @@ impl Writer {
         self.lock(&Wait::forever())?.clear()
     }
 
+    /// Takes the lock and claims a slot to fill in place: the next frame, published by
+    /// [`WriteView::publish`], given up by dropping the view. Either way the lock is released.
+    ///
+    /// # Errors
+    /// As [`lock`](Self::lock) and [`Locked::view`].
+    pub fn write_view(&mut self, contents: Contents, wait: &Wait<'_>) -> Result<WriteView<'_>> {
+        WriteView::claim(Held::Owned(self.lock(wait)?), contents)
+    }
+
     /// Takes the stream's lock, for one or more writes. A writer that died holding it is cleaned up
     /// after here.
     ///
@@ -194,29 +203,7 @@ impl<'w> Locked<'w> {
     /// # Errors
     /// [`ErrorKind::Fenced`] if this process was declared dead meanwhile.
     pub fn view(&mut self, contents: Contents) -> Result<WriteView<'_>> {
-        self.check_process()?;
-        let bytes = self.attachment.writable()?;
-        let memory = &*self.member.memory;
-        let me = self.member.me()?;
-        let newest = memory.ctl(Ordering::Acquire).slot();
-        let claim = ring::claim(memory, me, &self.member.peers())
-            .map_err(|fault| self.write_error(fault))?;
-        let counters = &memory.shared.control().writer.0;
-        if claim.revoked != 0 {
-            add_as_owner(&counters.pins_revoked, u64::from(claim.revoked));
-        }
-        if claim.skipped != 0 {
-            add_as_owner(&counters.slots_skipped, u64::from(claim.skipped));
-        }
-        let view = WriteView { locked: self, bytes, claim, newest, open: true };
-        if contents == Contents::Previous && claim.slot != newest {
-            let layout = &view.locked.attachment.layout;
-            let source = layout.slot_start(newest);
-            let source = source..source + layout.payload_bytes;
-            let from = &view.locked.attachment.readable;
-            view.bytes.copy_from(view.start(), from, source).map_err(out_of_bounds)?;
-        }
-        Ok(view)
+        WriteView::claim(Held::Borrowed(self), contents)
     }
 
     fn is_of_this_process(&self) -> bool {
@@ -289,14 +276,63 @@ impl<'w> Locked<'w> {
 /// A claimed slot: the next frame, not yet visible to anybody.
 #[derive(Debug)]
 pub struct WriteView<'l> {
-    locked: &'l Locked<'l>,
+    locked: Held<'l>,
     bytes: &'l SharedBytes,
     claim: Claim,
     newest: usize,
     open: bool,
 }
 
-impl WriteView<'_> {
+/// The lock under which a frame is written: the caller's, or the view's own.
+#[derive(Debug)]
+enum Held<'l> {
+    Borrowed(&'l Locked<'l>),
+    Owned(Locked<'l>),
+}
+
+impl<'l> std::ops::Deref for Held<'l> {
+    type Target = Locked<'l>;
+
+    fn deref(&self) -> &Locked<'l> {
+        match self {
+            Self::Borrowed(locked) => locked,
+            Self::Owned(locked) => locked,
+        }
+    }
+}
+
+impl<'l> WriteView<'l> {
+    fn claim(locked: Held<'l>, contents: Contents) -> Result<Self> {
+        locked.check_process()?;
+        let attachment = locked.attachment;
+        let bytes = attachment.writable()?;
+        let memory = &*locked.member.memory;
+        let me = locked.member.me()?;
+        let newest = memory.ctl(Ordering::Acquire).slot();
+        let claim = ring::claim(memory, me, &locked.member.peers())
+            .map_err(|fault| locked.write_error(fault))?;
+        let counters = &memory.shared.control().writer.0;
+        if claim.revoked != 0 {
+            add_as_owner(&counters.pins_revoked, u64::from(claim.revoked));
+        }
+        if claim.skipped != 0 {
+            add_as_owner(&counters.slots_skipped, u64::from(claim.skipped));
+        }
+        let view = Self { locked, bytes, claim, newest, open: true };
+        if contents == Contents::Previous && claim.slot != newest {
+            let source = attachment.layout.slot_start(newest);
+            let source = source..source + attachment.layout.payload_bytes;
+            let from = &attachment.readable;
+            view.bytes.copy_from(view.start(), from, source).map_err(out_of_bounds)?;
+        }
+        Ok(view)
+    }
+
+    /// The count that the frame will have when it is published.
+    pub fn count(&self) -> u64 {
+        self.claim.count
+    }
+
     fn start(&self) -> usize {
         self.locked.attachment.layout.slot_start(self.claim.slot)
     }
@@ -339,15 +375,15 @@ impl WriteView<'_> {
     /// # Errors
     /// [`ErrorKind::Fenced`] if this process was declared dead meanwhile.
     pub fn publish(mut self, stamp: &Stamp) -> Result<u64> {
-        let locked = self.locked;
-        locked.check_process()?;
+        self.locked.check_process()?;
+        self.open = false;
+        let locked = &*self.locked;
         let memory = &*locked.member.memory;
         let frame_id = match stamp.frame_id {
             Some(_) => 0,
             None => memory.slot(self.newest).frame_id.load(Ordering::Relaxed),
         };
         Description::store(memory.slot(self.claim.slot), stamp, frame_id);
-        self.open = false;
         let waiters =
             ring::commit(memory, &self.claim).map_err(|fault| locked.write_error(fault))?;
         let counters = &memory.shared.control().writer.0;

@@ -1,6 +1,8 @@
 //! What a publication says, and that it belongs to the payload it comes with.
 
-use shared_tensor::stream::{Contents, OnAbort, OnEmpty, Phase, ReaderOptions, Stamp, Wait};
+use shared_tensor::stream::{
+    Contents, OnAbort, OnEmpty, OnFull, Phase, ReaderOptions, Stamp, Wait,
+};
 use shared_tensor::{DType, ErrorKind};
 
 use crate::support::Scratch;
@@ -108,6 +110,32 @@ fn a_view_can_start_from_the_previous_frame() {
         assert_eq!(stream.reader().latest().unwrap().bytes(), [0; 1000]);
         stream.unlink().unwrap();
     }
+}
+
+#[test]
+fn a_view_of_its_own_holds_the_lock_as_long_as_it_lives() {
+    let scratch = Scratch::new();
+    let stream = scratch.small().create("a").unwrap();
+    let mut writer = stream.writer().unwrap();
+    let mut other = stream.writer().unwrap();
+    let forever = Wait::forever();
+    let mut view = writer.write_view(Contents::Fresh, &forever).unwrap();
+    assert_eq!((view.count(), stream.count()), (1, 0));
+    let soon = Wait::for_at_most(std::time::Duration::from_millis(5));
+    assert!(other.write_with(&[2; 1000], &Stamp::default(), &soon).unwrap_err().is_timeout());
+    view.write_at(0, &[3; 1000]).unwrap();
+    assert_eq!(view.publish(&Stamp::frame_id(9)).unwrap(), 1);
+    other.write(&[4; 1000]).unwrap();
+    drop(writer.write_view(Contents::Previous, &forever).unwrap());
+    other.write(&[5; 1000]).unwrap();
+    assert_eq!((stream.count(), stream.info().writer.aborts), (3, 1));
+    let lease = stream.reader().lease(OnFull::Copy).unwrap();
+    let mut part = [0; 10];
+    lease.read_at(990, &mut part).unwrap();
+    assert_eq!(part, [5; 10]);
+    assert!(lease.read_at(991, &mut part).is_err());
+    drop(lease);
+    stream.unlink().unwrap();
 }
 
 #[test]
