@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::claim::used_slots;
 use crate::error::AcquireError;
 use crate::guard::{Holder, Lock, LockGuard, OfProcess, Recovered, Sealed};
-use crate::membership::{Me, Membership, sleepers};
+use crate::membership::{Me, Membership};
 use crate::memory::Memory;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{self, futex};
@@ -150,8 +151,7 @@ impl<M: Memory> FutexLock<M> {
                 }
             }
             if slices % SLICES_PER_COUNT == 0 {
-                let crowded = sleepers(&**self.membership.memory(), CROWD) > CROWD;
-                slice = if crowded { SLICE_IN_A_CROWD } else { SLICE };
+                slice = if self.is_crowded() { SLICE_IN_A_CROWD } else { SLICE };
             }
             slices += 1;
             let slice = waiting
@@ -174,6 +174,18 @@ impl<M: Memory> FutexLock<M> {
             Parked::TimedOut | Parked::Interrupted => true,
             Parked::Woken | Parked::Changed => false,
         }
+    }
+
+    /// Whether more than [`CROWD`] threads sleep on the lock. Those who were killed asleep count
+    /// until their entry has a new owner, which costs the others two milliseconds at most.
+    fn is_crowded(&self) -> bool {
+        let memory = &**self.membership.memory();
+        let mut asleep = 0_u64;
+        used_slots(memory).any(|slot| {
+            let here = memory.participant(slot).waiting().load(Ordering::Relaxed);
+            asleep = asleep.saturating_add(here);
+            asleep > CROWD
+        })
     }
 
     #[cold]

@@ -19,8 +19,13 @@ compile_error!(
 compile_error!("shm-lock needs a 64-bit target: participants hold locks on bytes beyond 2^40");
 
 mod broadcast;
+mod claim;
 mod error;
+#[cfg(not(st_fault))]
 mod fault;
+#[cfg(st_fault)]
+#[doc(hidden)]
+pub mod fault;
 #[cfg(not(loom))]
 mod file;
 mod futex;

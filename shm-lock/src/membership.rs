@@ -3,12 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::claim::{Claim, capacity, claim, used_slots};
 use crate::error::JoinError;
 use crate::memory::Memory;
 use crate::presence::Presence;
-use crate::roster::{Entry, Identity, PARTICIPANTS_MAX, Participant};
+use crate::roster::{Entry, ID_MAX, Identity, PARTICIPANTS_MAX};
 use crate::sys::PerProcess;
-use crate::word::Observed;
+use crate::word::{Observed, TAG_MASK};
 
 /// Who this process is on one lock's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -184,10 +185,10 @@ impl Registration {
             let id = memory
                 .roster()
                 .next_id()
-                .map_err(|found| JoinError::IdsExhausted { found, limit: crate::roster::ID_MAX })?;
+                .map_err(|found| JoinError::IdsExhausted { found, limit: ID_MAX })?;
             // The byte comes first: an entry is judged by it from the moment of the claim.
             let presence = Presence::establish(memory, id)?;
-            let slot = match claim(memory, &presence, id)? {
+            let slot = match claim(memory, id, |other| presence.is_gone(memory, other))? {
                 Claim::Slot(slot) => slot,
                 Claim::AnotherId => continue,
             };
@@ -241,7 +242,6 @@ impl Registration {
 
 /// The largest id with the observed tag that is older than the entry's present owner.
 fn earlier_id(entry: Entry, observed: Observed) -> u64 {
-    use crate::word::TAG_MASK;
     let successor = entry.id().unwrap_or(0);
     let candidate = successor & !TAG_MASK | observed.tag();
     if candidate >= successor {
@@ -249,64 +249,4 @@ fn earlier_id(entry: Entry, observed: Observed) -> u64 {
     } else {
         candidate
     }
-}
-
-enum Claim {
-    Slot(usize),
-    /// The only entry to be had is one that the lock word still names under the same tag: with
-    /// this id we would look like its dead holder come back to life.
-    AnotherId,
-}
-
-fn claim<M: Memory>(memory: &M, presence: &Presence, id: u64) -> Result<Claim, JoinError> {
-    let capacity = capacity(memory);
-    let mut ambiguous = false;
-    let mut try_slot = |slot: usize| {
-        let participant = memory.participant(slot);
-        let entry = participant.entry();
-        if !entry.id().is_none_or(|id| presence.is_gone(memory, id)) {
-            return false;
-        }
-        // Whoever owned the entry is gone, so the word cannot come to name it after this look.
-        if memory.lock_word().observe().names(slot, id) {
-            ambiguous = true;
-            return false;
-        }
-        participant.claim(entry, id)
-    };
-    let used = used_slots(memory).end;
-    if let Some(slot) = (0..used).find(|slot| try_slot(*slot)) {
-        return Ok(Claim::Slot(slot));
-    }
-    for slot in used..capacity {
-        memory.prepare(slot).map_err(|source| JoinError::Prepare { slot, source })?;
-        memory.roster().raise_high_water(slot + 1);
-        if try_slot(slot) {
-            return Ok(Claim::Slot(slot));
-        }
-    }
-    if ambiguous { Ok(Claim::AnotherId) } else { Err(JoinError::Full { limit: capacity }) }
-}
-
-fn capacity<M: Memory>(memory: &M) -> usize {
-    memory.capacity().min(PARTICIPANTS_MAX)
-}
-
-/// The slots that may hold somebody; a damaged head of the table cannot lead beyond its end.
-pub(crate) fn used_slots<M: Memory>(memory: &M) -> std::ops::Range<usize> {
-    0..memory.roster().high_water().min(capacity(memory))
-}
-
-/// The threads asleep on the lock, counted no further than `enough`.
-pub(crate) fn sleepers<M: Memory>(memory: &M, enough: u64) -> u64 {
-    use crate::sync::atomic::Ordering;
-    let mut sleepers = 0;
-    for slot in used_slots(memory) {
-        let participant: &Participant = memory.participant(slot);
-        sleepers += participant.waiting().load(Ordering::Relaxed);
-        if sleepers > enough {
-            break;
-        }
-    }
-    sleepers
 }

@@ -45,8 +45,8 @@ impl Onlooker {
         let Some(entry) = participant(seen.slot()) else { return Some(false) };
         let id = entry.id();
         // An entry that somebody else has claimed meanwhile: the holder's byte was free then.
-        let is_gone = !seen.names(seen.slot(), id)
-            || self.prober.is_held(FIRST_BYTE + id) == Some(false);
+        let is_gone =
+            !seen.names(seen.slot(), id) || self.prober.is_held(FIRST_BYTE + id) == Some(false);
         // The verdict is about the holder that was seen, not about one that came since.
         Some(is_gone && word.observe() == seen)
     }

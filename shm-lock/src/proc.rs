@@ -6,8 +6,8 @@
 //! shifts start times. So a verdict needs namespaces that are provably our own, and evidence about
 //! *every* thread; whatever is missing proves nothing.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 
 use rustix::io::Errno;
@@ -35,8 +35,11 @@ struct Stat {
 impl Stat {
     fn read(path: &str) -> io::Result<Self> {
         fault::point("read stat file")?;
-        let text = fs::read(path)?;
-        Self::parse(&text).ok_or_else(|| io::ErrorKind::InvalidData.into())
+        // One read, into a buffer that holds the fields wanted here at their longest: the kernel
+        // writes the whole text anew for each.
+        let mut text = [0; 512];
+        let length = File::open(path)?.read(&mut text)?;
+        Self::parse(&text[..length]).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     /// The command's name stands in parentheses and may itself contain anything, so fields are

@@ -108,6 +108,11 @@ impl LockWord {
         self.observe().is_free()
     }
 
+    /// Whether somebody sleeps on the lock, or did when its holder died or it was last taken.
+    pub fn has_waiters(&self) -> bool {
+        self.observe().has_waiters()
+    }
+
     /// The word itself, as the futex calls need it.
     pub(crate) fn as_atomic(&self) -> &AtomicU32 {
         &self.0
@@ -194,5 +199,130 @@ impl LockWord {
 impl Default for LockWord {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::PARTICIPANTS_MAX;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        TryTake(usize),
+        TakeFree { who: usize, slept: bool },
+        TakeOver(usize),
+        Announce,
+        Release(usize),
+    }
+
+    /// The word as one would say it.
+    #[derive(Clone, Copy, Debug, Default, PartialEq)]
+    struct Said {
+        holder: Option<usize>,
+        waiters: bool,
+    }
+
+    /// The four corners of what a word can name, and one in the middle.
+    const PEOPLE: [(usize, u64); 5] = [
+        (0, 1),
+        (0, TAG_MASK),
+        (PARTICIPANTS_MAX - 1, TAG_MASK + 1),
+        (PARTICIPANTS_MAX - 1, (1 << 48) - 1),
+        (511, 0xabcde),
+    ];
+
+    fn owner(who: usize) -> Owner {
+        Owner::new(PEOPLE[who].0, PEOPLE[who].1)
+    }
+
+    fn say(observed: Observed) -> Said {
+        let holder = PEOPLE.iter().position(|(slot, id)| observed.names(*slot, *id));
+        assert_eq!(holder.is_none(), observed.is_free());
+        Said { holder, waiters: observed.has_waiters() }
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let who = 0..PEOPLE.len();
+        prop_oneof![
+            who.clone().prop_map(Step::TryTake),
+            (who.clone(), any::<bool>()).prop_map(|(who, slept)| Step::TakeFree { who, slept }),
+            who.clone().prop_map(Step::TakeOver),
+            Just(Step::Announce),
+            who.prop_map(Step::Release),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_word_does_what_its_table_says(steps in prop::collection::vec(step(), 1..50)) {
+            let word = LockWord::new();
+            let mut said = Said::default();
+            // A value read earlier, on which slower participants act.
+            let mut stale = word.observe();
+            for (turn, step) in steps.into_iter().enumerate() {
+                let fresh = word.observe();
+                let observed = if turn % 3 == 0 { stale } else { fresh };
+                let is_fresh = observed == fresh;
+                match step {
+                    Step::TryTake(who) => {
+                        let free = said == Said::default();
+                        prop_assert_eq!(word.try_take(owner(who)).is_ok(), free);
+                        if free {
+                            said = Said { holder: Some(who), waiters: false };
+                        }
+                    }
+                    Step::TakeFree { who, slept } => {
+                        if observed.is_free() {
+                            let taken = word.take_free(observed, owner(who), slept).is_ok();
+                            prop_assert_eq!(taken, is_fresh);
+                            if taken {
+                                said = Said { holder: Some(who), waiters: slept };
+                            }
+                        }
+                    }
+                    Step::TakeOver(who) => {
+                        if !observed.is_free() {
+                            let taken = word.take_over(observed, owner(who)).is_ok();
+                            prop_assert_eq!(taken, is_fresh);
+                            if taken {
+                                said.holder = Some(who);
+                            }
+                        }
+                    }
+                    Step::Announce => {
+                        if !observed.is_free() {
+                            let announced = word.announce(observed);
+                            if is_fresh {
+                                said.waiters = true;
+                                prop_assert_eq!(announced, Ok(word.observe()));
+                            } else if let Ok(asleep_on) = announced {
+                                // Nothing was written: the sleep will find another value.
+                                prop_assert!(observed.has_waiters());
+                                prop_assert_ne!(asleep_on, word.observe());
+                            }
+                        }
+                    }
+                    Step::Release(who) => {
+                        let released = word.release(owner(who));
+                        if said.holder == Some(who) {
+                            let expected =
+                                if said.waiters { Released::WakeOne } else { Released::Quiet };
+                            prop_assert_eq!(released, expected);
+                            said = Said::default();
+                        } else {
+                            prop_assert_eq!(released, Released::NotOurs);
+                        }
+                    }
+                }
+                prop_assert_eq!(say(word.observe()), said);
+                prop_assert_eq!(word.observe().bits() >> 31, 0);
+                if turn % 4 == 0 {
+                    stale = fresh;
+                }
+            }
+        }
     }
 }

@@ -29,6 +29,10 @@ pub(crate) fn play(role: &Role) {
     if let Some(kind) = role.kind.strip_prefix("confined-") {
         return namespaces::confine(kind, role);
     }
+    #[cfg(st_fault)]
+    if let Some(scenario) = role.kind.strip_prefix("fault-") {
+        return crate::fault::play(scenario, &role.path);
+    }
     if let Some(path) = role.kind.strip_prefix("walk-") {
         return syscalls::walk(path);
     }

@@ -1,0 +1,217 @@
+//! How long it takes from SIGKILL to the next owner, for owners of several sizes.
+//!
+//! `cargo run --release -p shm-lock --example takeover_gate -- 100 10M 400M core:400M 8G`
+//!
+//! The first argument says how often to kill, the others name owners by their resident memory;
+//! `core:` makes them die by SIGABRT with core dumps enabled. With arguments the program fails if
+//! the 99th percentile of any of them exceeds 10 ms. Without it shows a few figures and judges
+//! nothing.
+//!
+//! At each kill one process sleeps on the lock, one dies and the killer sleeps on a pipe: leave
+//! the machine two processors and nothing else to do.
+
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
+use shm_lock::{FutexLock, Membership, MemoryFile, Wait};
+
+const ROLE: &str = "TAKEOVER_GATE_ROLE";
+const GATE_US: u64 = 10_000;
+
+type Fallible<T> = Result<T, Box<dyn Error>>;
+
+fn main() -> Fallible<ExitCode> {
+    if let Ok(role) = env::var(ROLE) {
+        return play(&role);
+    }
+    let mut arguments = env::args().skip(1);
+    let kills: u64 = arguments.next().map_or(Ok(20), |count| count.parse())?;
+    let mut owners = arguments.map(|name| Owner::parse(&name)).collect::<Fallible<Vec<_>>>()?;
+    let judged = !owners.is_empty();
+    if !judged {
+        owners.push(Owner::parse("10M")?);
+    }
+    let place = Place::new()?;
+    let mut waiter = Peer::start("waiter", place.folder())?;
+    say(&format!(
+        "{:>10}{:>7}{:>9}{:>9}{:>9}{:>9}  us",
+        "owner", "kills", "p50", "p90", "p99", "max"
+    ))?;
+    let mut slow = false;
+    for owner in owners {
+        let mut latencies = (0..kills)
+            .map(|round| owner.kill_one(&place, &mut waiter, round))
+            .collect::<Fallible<Vec<u64>>>()?;
+        latencies.sort_unstable();
+        let at = |percent: usize| latencies[(latencies.len() * percent).div_ceil(100).max(1) - 1];
+        let (p50, p90, p99, max) = (at(50), at(90), at(99), at(100));
+        say(&format!("{:>10}{kills:>7}{p50:>9}{p90:>9}{p99:>9}{max:>9}", owner.name))?;
+        slow |= p99 > GATE_US;
+    }
+    if judged && slow {
+        say(&format!("a 99th percentile exceeds {GATE_US} us"))?;
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Owner {
+    name: String,
+    megabytes: usize,
+    dumps_core: bool,
+}
+
+impl Owner {
+    fn parse(name: &str) -> Fallible<Self> {
+        let (dumps_core, size) =
+            name.strip_prefix("core:").map_or((false, name), |size| (true, size));
+        let megabytes = match size.split_at(size.len().saturating_sub(1)) {
+            (number, "M") => number.parse::<usize>()?,
+            (number, "G") => number.parse::<usize>()? * 1024,
+            _ => return Err(format!("`{name}` is not a size such as 10M, 8G or core:400M").into()),
+        };
+        Ok(Self { name: name.to_owned(), megabytes, dumps_core })
+    }
+
+    /// From just before the kill to the moment at which the waiter owns the lock.
+    fn kill_one(&self, place: &Place, waiter: &mut Peer, round: u64) -> Fallible<u64> {
+        let mut victim = Peer::start(&format!("owner {}", self.megabytes), place.folder())?;
+        victim.hear()?;
+        waiter.order("wait")?;
+        place.wait_until_somebody_sleeps()?;
+        // A waiter asks after the holder every 2 ms: every phase of that gets its turn.
+        std::thread::sleep(Duration::from_micros(round * 617 % 2000));
+        let pid = Pid::from_raw(i32::try_from(victim.child.id())?).ok_or("a positive pid")?;
+        let signal = if self.dumps_core { Signal::ABORT } else { Signal::KILL };
+        let killed = now();
+        kill_process(pid, signal)?;
+        let owned: u64 = waiter.hear()?.parse()?;
+        victim.child.wait()?;
+        place.remove_cores()?;
+        Ok((owned - killed) / 1000)
+    }
+}
+
+fn play(role: &str) -> Fallible<ExitCode> {
+    let memory = Arc::new(MemoryFile::open("lock")?);
+    let lock = FutexLock::new(Membership::join(memory)?);
+    let words: Vec<&str> = role.split(' ').collect();
+    if let ["owner", megabytes] = words[..] {
+        let Rlimit { maximum, .. } = getrlimit(Resource::Core);
+        setrlimit(Resource::Core, Rlimit { current: maximum, maximum })?;
+        let ballast = vec![1_u8; megabytes.parse::<usize>()? << 20];
+        let _guard = lock.acquire(&Wait::forever())?;
+        say("held")?;
+        loop {
+            std::thread::park();
+            std::hint::black_box(&ballast);
+        }
+    }
+    for order in io::stdin().lines() {
+        order?;
+        let guard = lock.acquire(&Wait::forever())?;
+        let owned = now();
+        assert!(guard.recovered().is_some(), "the owner was killed");
+        drop(guard);
+        say(&owned.to_string())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Nanoseconds on the clock that all processes share.
+fn now() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+fn say(line: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
+}
+
+struct Peer {
+    child: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Peer {
+    fn start(role: &str, folder: &Path) -> Fallible<Self> {
+        let mut command = Command::new(env::current_exe()?);
+        command.env(ROLE, role).current_dir(folder);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let orders = child.stdin.take().ok_or("a pipe")?;
+        let answers = BufReader::new(child.stdout.take().ok_or("a pipe")?);
+        Ok(Self { child, orders, answers })
+    }
+
+    fn order(&mut self, order: &str) -> io::Result<()> {
+        writeln!(self.orders, "{order}")
+    }
+
+    fn hear(&mut self) -> Fallible<String> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        Ok(line.trim_end().to_owned())
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Where the lock lives and cores are dumped: on a disk, not in memory, because of the cores.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Fallible<Self> {
+        let path = env::temp_dir().join(format!("takeover-gate-{}", std::process::id()));
+        fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+
+    fn folder(&self) -> &Path {
+        &self.0
+    }
+
+    /// The waiters' bit of the lock word, which is where the layout of memory files has it.
+    fn wait_until_somebody_sleeps(&self) -> io::Result<()> {
+        use std::os::unix::fs::FileExt;
+        let file = fs::File::open(self.0.join("lock"))?;
+        let mut word = [0; 4];
+        while word[0] & 1 == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+            file.read_exact_at(&mut word, 64)?;
+        }
+        Ok(())
+    }
+
+    fn remove_cores(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.0)? {
+            let path = entry?.path();
+            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("core")) {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Left behind only if something else removes it at the same time.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
