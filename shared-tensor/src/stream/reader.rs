@@ -196,7 +196,7 @@ impl Reader {
                 Attempt::Leased => {
                     add(&member.counters(me).leases, 1);
                     let description = self.attachment.description(found.slot);
-                    let missed = self.advance(&found);
+                    let missed = self.advance(&found, self.seen);
                     self.count_frame(0)?;
                     let count = found.seq.frame();
                     let publication = description.publication(count, missed, found.ctl.phase());
@@ -300,6 +300,14 @@ impl Reader {
         }
     }
 
+    /// Waits for a frame that this reader has not seen. Returns how many were published.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn wait_new(&mut self, wait: &Wait<'_>) -> Result<u64> {
+        self.wait(self.seen, wait)
+    }
+
     /// Takes a position: the next frame in order is the first above `count`.
     pub fn seek(&mut self, count: u64) {
         self.seen = count;
@@ -386,7 +394,7 @@ impl Reader {
         let mut laps = 0;
         loop {
             let found = self.find_newest(wait, started)?;
-            if let Some(publication) = self.copy_found(&found, sink, &mut laps)? {
+            if let Some(publication) = self.copy_found(&found, self.seen, sink, &mut laps)? {
                 return Ok(publication);
             }
         }
@@ -410,8 +418,7 @@ impl Reader {
                 std::hint::spin_loop();
                 continue;
             };
-            self.seen = self.seen.min(after);
-            if let Some(publication) = self.copy_found(&found, sink, &mut laps)? {
+            if let Some(publication) = self.copy_found(&found, after, sink, &mut laps)? {
                 return Ok(publication);
             }
         }
@@ -421,6 +428,7 @@ impl Reader {
     fn copy_found(
         &mut self,
         found: &Found,
+        after: u64,
         sink: &mut Sink<'_>,
         laps: &mut u32,
     ) -> Result<Option<Publication>> {
@@ -431,24 +439,27 @@ impl Reader {
             }
             return Ok(None);
         };
-        let missed = self.advance(found);
+        let missed = self.advance(found, after);
         self.count_frame(self.attachment.layout.payload_bytes as u64)?;
         Ok(Some(description.publication(found.seq.frame(), missed, found.ctl.phase())))
     }
 
-    /// Moves the position to a frame that was read; how many were skipped on the way.
-    fn advance(&mut self, found: &Found) -> u64 {
+    /// Moves the position to a frame that was read; how many lie between it and `after`. Only those
+    /// that this reader had not passed before count as missed by it.
+    fn advance(&mut self, found: &Found, after: u64) -> u64 {
         let count = found.seq.frame();
-        let missed = count.saturating_sub(self.seen).saturating_sub(1);
-        self.seen = self.seen.max(count);
-        self.missed_total += missed;
-        if missed != 0
-            && let Role::Member(member) = &self.attachment.role
-            && let Ok(me) = member.me()
-        {
-            add(&member.counters(me).missed, missed);
+        let skipped = |from: u64| count.saturating_sub(from).saturating_sub(1);
+        let newly = skipped(self.seen.max(after));
+        if newly != 0 {
+            self.missed_total += newly;
+            if let Role::Member(member) = &self.attachment.role
+                && let Ok(me) = member.me()
+            {
+                add(&member.counters(me).missed, newly);
+            }
         }
-        missed
+        self.seen = self.seen.max(count);
+        skipped(after)
     }
 
     fn count_frame(&self, bytes: u64) -> Result<()> {

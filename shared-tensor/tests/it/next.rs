@@ -35,6 +35,26 @@ fn frames_come_in_order_while_the_ring_has_them() {
 }
 
 #[test]
+fn looking_back_does_not_move_the_reader_nor_count_twice() {
+    let scratch = Scratch::new();
+    let stream = scratch.small().slots(4).create("a").unwrap();
+    let mut writer = stream.writer().unwrap();
+    let mut reader = stream.reader();
+    for value in 1..=10 {
+        writer.write(&[value; 1000]).unwrap();
+    }
+    let forever = Wait::forever();
+    assert_eq!(reader.next(&forever).unwrap().publication().missed, 6);
+    assert_eq!(reader.next(&forever).unwrap().publication().count, 8);
+    let back = reader.next_after(2, &forever).unwrap();
+    assert_eq!((back.publication().count, back.publication().missed), (7, 4));
+    assert_eq!((reader.last_count(), reader.missed_total()), (8, 6));
+    assert_eq!(reader.next(&forever).unwrap().publication().count, 9);
+    assert_eq!(reader.wait_new(&forever).unwrap(), 10);
+    stream.unlink().unwrap();
+}
+
+#[test]
 fn latest_counts_what_it_skipped() {
     let scratch = Scratch::new();
     let stream = scratch.small().create("a").unwrap();
