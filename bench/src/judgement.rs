@@ -91,7 +91,7 @@ impl Judgement<'_> {
     /// The cells of this row in the table on the screen.
     pub fn cells(&self) -> Vec<String> {
         let shown = |spread: Option<Spread>| spread.map_or(String::new(), |it| duration(it.median));
-        let is_count = self.row.ours.ends_with(".frames");
+        let is_count = [".frames", "_percent"].iter().any(|it| self.row.ours.ends_with(it));
         let value = match self.value {
             Some(value) if is_count => format!("{:.0}", value.median),
             _ => shown(self.value),

@@ -352,8 +352,8 @@ impl Planner<'_> {
         Group {
             title: "Small streams",
             probes: vec![
-                // A stream of eight slots and its control page.
-                self.floor("c_create", "create", &["737280".into(), samples.clone(), path]),
+                // What is reserved for eight slots, the header and the control page.
+                self.floor("c_create", "create", &["344064".into(), samples.clone(), path]),
                 self.ours("create", "create", &[samples]),
             ],
             rows: vec![row("create", 60_000.0), row("attach", 20_000.0)],
@@ -386,6 +386,7 @@ impl Planner<'_> {
                     Gate::AtMostTimes(1.1),
                 ),
                 row("created, all pages huge", "big.huge", Some("c_ring.create_huge"), Gate::Shown),
+                row("of them huge, percent", "big.huge_percent", None, Gate::Shown),
                 row(
                     "attach, frame touched, small pages",
                     "big.attach",

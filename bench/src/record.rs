@@ -10,7 +10,7 @@ use crate::round::Measured;
 /// Everything about a run.
 pub fn of(
     machine: &[(&'static str, String)],
-    run: Map<String, Value>,
+    run: &Value,
     measured: &Measured,
     judgements: &[Judgement<'_>],
 ) -> Value {

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use serde_json::{Map, json};
+use serde_json::json;
 use st_bench::floor::Floors;
 use st_bench::judgement::{self, Judgement};
 use st_bench::plan::Planner;
@@ -101,8 +101,7 @@ fn bench(options: &Options) -> Outcome<bool> {
         "load_after": after,
         "void": void,
     });
-    let run: Map<_, _> = run.as_object().cloned().unwrap_or_default();
-    let record = record::of(&machine, run, &measured, &judgements);
+    let record = record::of(&machine, &run, &measured, &judgements);
     let heading = format!("Share of what is allowed: {}, {}", machine[0].1, machine[3].1);
     write("streams.json", &serde_json::to_string_pretty(&record)?)?;
     write("streams.svg", &chart::of(&judgements, &heading))?;

@@ -14,22 +14,22 @@ use crate::Outcome;
 pub(super) fn run(given: &mut Arguments) -> Outcome<()> {
     let (there, back): (usize, usize) = (given.next()?, given.next()?);
     let (slots, way, samples) = (given.next()?, given.next::<String>()?, given.next::<usize>()?);
-    let ping = space::create("ping", there, slots)?;
-    let pong = space::create("pong", back.max(8), slots)?;
+    let outward = space::create("ping", there, slots)?;
+    let homeward = space::create("pong", back.max(8), slots)?;
     let rounds = samples + samples / 10 + 1;
     let echo = Companion::start("pingpong-echo", &[way.clone(), rounds.to_string()])?;
     pin(0)?;
-    let (mut writer, mut reader) = (ping.writer()?, reader(&pong, &way)?);
-    let frame = vec![7; ping.frame_bytes()];
-    let mut answer = vec![0; pong.frame_bytes()];
+    let (mut writer, mut reader) = (outward.writer()?, reader(&homeward, &way)?);
+    let frame = vec![7; outward.frame_bytes()];
+    let mut answer = vec![0; homeward.frame_bytes()];
     let times = times(samples, 1, || {
         writer.write(&frame)?;
         reader.next_into(&mut answer, &Wait::forever())?;
         Ok(())
     })?;
     echo.finish()?;
-    ping.unlink()?;
-    pong.unlink()?;
+    outward.unlink()?;
+    homeward.unlink()?;
     print_quantiles(&times);
     Ok(())
 }
@@ -37,13 +37,13 @@ pub(super) fn run(given: &mut Arguments) -> Outcome<()> {
 pub(super) fn echo(given: &mut Arguments) -> Outcome<()> {
     let (way, rounds) = (given.next::<String>()?, given.next::<usize>()?);
     pin(1)?;
-    let (ping, pong) = (space::open("ping")?, space::open("pong")?);
-    let (mut reader, mut writer) = (reader(&ping, &way)?, pong.writer()?);
-    let mut frame = vec![0; ping.frame_bytes()];
+    let (outward, homeward) = (space::open("ping")?, space::open("pong")?);
+    let (mut reader, mut writer) = (reader(&outward, &way)?, homeward.writer()?);
+    let mut frame = vec![0; outward.frame_bytes()];
     ready()?;
     for _ in 0..rounds {
         reader.next_into(&mut frame, &Wait::forever())?;
-        writer.write(&frame[..pong.frame_bytes()])?;
+        writer.write(&frame[..homeward.frame_bytes()])?;
     }
     Ok(())
 }

@@ -73,7 +73,7 @@ pub(super) fn both_ways(given: &mut Arguments) -> Outcome<()> {
     let samples = given.next::<usize>()?;
     let back = back.max(8);
     let node = node()?;
-    let (ping, pong) = (sender(&node, "ping", there)?, receiver(&node, "pong")?);
+    let (outward, homeward) = (sender(&node, "ping", there)?, receiver(&node, "pong")?);
     let rounds = samples + samples / 10 + 1;
     let numbers = [there, back, rounds].map(|number| number.to_string());
     let echo = Companion::start("iceoryx2-pingpong-echo", &numbers)?;
@@ -81,8 +81,8 @@ pub(super) fn both_ways(given: &mut Arguments) -> Outcome<()> {
     let frame = vec![7; there];
     let mut answer = vec![0; back];
     let times = times(samples, 1, || {
-        send(&ping, &frame)?;
-        receive(&pong, &mut answer)
+        send(&outward, &frame)?;
+        receive(&homeward, &mut answer)
     })?;
     echo.finish()?;
     print_quantiles(&times);
@@ -94,12 +94,12 @@ pub(super) fn echo(given: &mut Arguments) -> Outcome<()> {
     let rounds = given.next::<usize>()?;
     pin(1)?;
     let node = node()?;
-    let (ping, pong) = (receiver(&node, "ping")?, sender(&node, "pong", back)?);
+    let (outward, homeward) = (receiver(&node, "ping")?, sender(&node, "pong", back)?);
     let mut frame = vec![0; there];
     ready()?;
     for _ in 0..rounds {
-        receive(&ping, &mut frame)?;
-        send(&pong, &frame[..back])?;
+        receive(&outward, &mut frame)?;
+        send(&homeward, &frame[..back])?;
     }
     Ok(())
 }

@@ -51,12 +51,12 @@ pub(super) fn big(given: &mut Arguments) -> Outcome<()> {
     }
     print("first", since(begun));
     let ring = stream.info().total_bytes as usize;
-    let mut attached_small = None;
+    let mut is_populated = false;
     loop {
         let population = stream.info().population.ok_or("nothing is populated")?;
-        if attached_small.is_none() && population.populated.obtained_bytes + (1 << 21) >= ring {
+        if !is_populated && population.populated.obtained_bytes + (1 << 21) >= ring {
             print("populated", since(begun));
-            attached_small = Some(());
+            is_populated = true;
         }
         if population.finished {
             break;
@@ -64,6 +64,8 @@ pub(super) fn big(given: &mut Arguments) -> Outcome<()> {
         std::thread::sleep(std::time::Duration::from_micros(500));
     }
     print("huge", since(begun));
+    let collapsed = stream.info().population.map_or(0, |it| it.collapsed.obtained_bytes);
+    print("huge_percent", 100.0 * collapsed as f64 / ring as f64);
     drop((writer, stream));
     print("attach_huge", touch(bytes)?);
     space::open("big")?.unlink()?;

@@ -31,7 +31,7 @@ pub fn sweep() -> Outcome<()> {
 }
 
 pub(super) fn namespace() -> Outcome<Namespace> {
-    Ok(Namespace::new(DIRECTORY, &prefix())?)
+    Ok(Namespace::new(DIRECTORY, prefix())?)
 }
 
 /// A new stream of `bytes` bytes a frame; `slots` 0 is the default number.
