@@ -35,7 +35,7 @@ impl Presence {
         if other != inode {
             return Err(JoinError::NotReopened { found: "two calls led to two different files" });
         }
-        let prober = Prober::keep(file, inode, id).map_err(JoinError::Reopen)?;
+        let prober = Prober::keep(file, inode).map_err(JoinError::Reopen)?;
         // The proof that probing works here at all: our own byte, seen through another
         // description than the one that holds it.
         if prober.is_held(FIRST_BYTE + id) != Some(true) {

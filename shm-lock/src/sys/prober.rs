@@ -3,10 +3,9 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use super::ofd;
-use super::token::process_token;
 use crate::fault;
 
 /// Which file a descriptor leads to.
@@ -34,9 +33,10 @@ impl Inode {
     }
 }
 
-/// Where the position of a prober's description stands. Nobody reads or writes there, so the
-/// position is a mark by which the description is known again.
-const MARK: u64 = 0x5a_0000_0000;
+/// Where the positions of probers' descriptions stand. Nobody reads or writes there, so a position
+/// is a mark by which a description is known again; each prober of a process has its own.
+const FIRST_MARK: i64 = 0x5a_0000_0000;
+static PROBERS: AtomicU32 = AtomicU32::new(0);
 
 /// A descriptor that may have been closed, and its number given to another file, behind our back:
 /// `close_range(3, ~0)` is what daemons do. It is therefore kept as a number, and no answer given
@@ -46,15 +46,13 @@ pub(crate) struct Prober {
     fd: AtomicI32,
     inode: Inode,
     mark: i64,
-    token: u64,
 }
 
 impl Prober {
-    /// Keeps `file` to ask through; `id` tells apart the probers of one process on one inode.
-    pub(crate) fn keep(file: OwnedFd, inode: Inode, id: u64) -> io::Result<Self> {
-        let mark =
-            i64::try_from(MARK + (id & 0xffff_ffff)).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let prober = Self { fd: AtomicI32::new(-1), inode, mark, token: process_token() };
+    /// Keeps `file`, a description of `inode` of its own, to ask through.
+    pub(crate) fn keep(file: OwnedFd, inode: Inode) -> io::Result<Self> {
+        let mark = FIRST_MARK + i64::from(PROBERS.fetch_add(1, Ordering::Relaxed));
+        let prober = Self { fd: AtomicI32::new(-1), inode, mark };
         prober.replace(file)?;
         Ok(prober)
     }
@@ -86,7 +84,7 @@ impl Prober {
     }
 
     fn close(&self, fd: RawFd) {
-        if self.token == process_token() && self.is_ours(fd) {
+        if self.is_ours(fd) {
             // SAFETY: the number leads to the description that only this prober has marked; if
             // another thread had closed it and opened the same file at the same position under
             // the same number just now, a descriptor would be lost, not memory.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use shm_lock::{FutexLock, Liveness, Me, Membership, MemoryFile, Wait};
+use shm_lock::{FutexLock, Liveness, Me, Membership, Memory, MemoryFile, Onlooker, Wait};
 
 use crate::harness::{Outcome, Skip, tests};
 use crate::memories::Raw;
@@ -20,6 +20,7 @@ tests![
     a_dead_holder_whose_entry_was_given_away_is_still_dead,
     an_id_is_not_taken_for_an_older_one_with_the_same_low_bits,
     every_waiter_gets_the_lock_in_the_end,
+    an_onlooker_without_write_permission_sees_deaths_only,
 ];
 
 pub(crate) fn lock(path: &Path) -> FutexLock<MemoryFile> {
@@ -222,4 +223,33 @@ fn every_waiter_gets_the_lock_in_the_end() {
         assert!(told.starts_with("held after"), "{told}");
         holder.kill_and_reap();
     }
+}
+
+fn an_onlooker_without_write_permission_sees_deaths_only() {
+    let place = Place::new();
+    let memory = MemoryFile::open(place.file()).expect("the memory can be opened");
+    let read_only = std::fs::File::open(place.file()).expect("the memory can be read");
+    let onlooker = Onlooker::new(read_only.into()).expect("the file can be examined");
+    let judge = || {
+        onlooker.holder_is_gone(memory.lock_word(), |slot| {
+            (slot < memory.roster().high_water()).then(|| memory.participant(slot))
+        })
+    };
+    assert_eq!(judge(), None, "nobody holds the lock");
+    let mut holder = Peer::spawn("futex", &place.file());
+    assert_eq!(judge(), None, "nobody holds the lock");
+    holder.expect("acquire", "held");
+    assert_eq!(judge(), Some(false));
+    holder.stop();
+    assert_eq!(judge(), Some(false));
+    let stranger = sys::hold_byte(&place.file(), byte(Me { slot: 0, id: 1 }));
+    holder.kill_and_reap();
+    assert_eq!(judge(), Some(true), "by /proc");
+    drop(stranger);
+    assert_eq!(judge(), Some(true), "by its byte");
+    let mut newcomer = Peer::spawn("futex", &place.file());
+    assert_eq!(me(&mut newcomer).slot, 0);
+    assert_eq!(judge(), Some(true), "by its entry");
+    newcomer.expect("acquire", &format!("held after 0 {:?}", Liveness::Gone));
+    assert_eq!(judge(), Some(false));
 }
