@@ -51,7 +51,8 @@ pub struct ReaderOptions {
     /// Before the first write.
     pub on_empty: OnEmpty,
     /// When the name is unlinked and created anew with the same shape and type, go on with the new
-    /// stream instead of failing.
+    /// stream instead of failing. Who only asks for the newest frame goes on as soon as the new
+    /// stream has one.
     pub reattach: bool,
 }
 
@@ -345,6 +346,7 @@ impl Reader {
     fn find_newest(&mut self, wait: &Wait<'_>, started: Since) -> Result<Found> {
         loop {
             match newest(&*self.attachment) {
+                Look::Frame(found) if found.ctl.is_unlinked() && self.moves_on()? => {}
                 Look::Frame(found) => {
                     self.check_phase(found.ctl)?;
                     if found.ctl.phase() == Phase::Writing
@@ -406,6 +408,7 @@ impl Reader {
         sink: &mut Sink<'_>,
         wait: &Wait<'_>,
     ) -> Result<Publication> {
+        let started = Since::now(wait);
         let mut after = after;
         let mut laps = 0;
         loop {
@@ -414,7 +417,12 @@ impl Reader {
             if self.attachment.segment.generation() != generation {
                 after = 0;
             }
+            let seen = self.attachment.ctl(Ordering::Acquire);
             let Some(found) = oldest_after(&*self.attachment, after) else {
+                // The only slot may stay incomplete for as long as its writer likes, or for ever.
+                if self.attachment.layout.slots == 1 {
+                    self.wait_for_single_slot(seen, wait, started)?;
+                }
                 std::hint::spin_loop();
                 continue;
             };
@@ -528,19 +536,43 @@ impl Reader {
             wait_once(&self.attachment, &mut self.spinner, wait, started, |_| false)?;
             return Ok(false);
         };
+        self.adopt(successor)?;
+        Ok(true)
+    }
+
+    /// Whether the options say so and the unlinked stream has a successor with a frame, which is
+    /// read from here on. Until then the last frame of the old one is the newest there is.
+    fn moves_on(&mut self) -> Result<bool> {
+        if !self.options.reattach {
+            return Ok(false);
+        }
+        match successor(&self.attachment, &self.namespace)? {
+            Some(successor) if successor.ctl(Ordering::Acquire).count() > 0 => {
+                self.adopt(successor)?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn adopt(&mut self, successor: Arc<Attachment>) -> Result<()> {
         let (old, new) = (&self.attachment.layout, &successor.layout);
         if (old.dtype, &old.shape) != (new.dtype, &new.shape) {
             return Err(Error::new(
                 ErrorKind::Changed,
                 format!(
-                    "stream `{name}` was {}{} and is now {}{}: open it again",
-                    old.dtype, old.shape, new.dtype, new.shape
+                    "stream `{}` was {}{} and is now {}{}: open it again",
+                    self.attachment.name(),
+                    old.dtype,
+                    old.shape,
+                    new.dtype,
+                    new.shape
                 ),
             ));
         }
         self.attachment = successor;
         self.seen = 0;
-        Ok(true)
+        Ok(())
     }
 }
 
