@@ -63,3 +63,29 @@ fn the_entry_of_the_dead_goes_to_the_next() {
     assert_eq!(owner.ask("stream.latest a"), "19 19 idle");
     owner.ask("stream.unlink a");
 }
+
+#[test]
+fn the_holder_of_a_revoked_lease_is_told() {
+    let space = Namespace::new("revoked");
+    let (mut writer, mut one) = pair(&space, 1000, "slots=4");
+    let mut other = guest(&space);
+    writer.ask("stream.write a 1");
+    assert_eq!(one.ask("stream.lease a"), "1 1 slot");
+    writer.ask("stream.write a 2");
+    assert!(other.ask_refused("stream.lease a 20").starts_with("Timeout"));
+    assert_eq!(one.ask("stream.leased a"), "1");
+    assert_eq!(other.ask("stream.lease a revoke"), "2 2 slot");
+    assert_eq!(one.ask("stream.leased a"), "revoked");
+    writer.ask("stream.write a 3 100");
+    assert_eq!(other.ask("stream.leased a"), "2");
+    // Giving the revoked one up frees nothing of anybody's.
+    one.ask("stream.drop_leases a");
+    writer.ask("stream.write a 103 100");
+    assert_eq!(other.ask("stream.leased a"), "2");
+    // One who waits gets the slot when it comes free.
+    one.say("stream.lease a 60000");
+    other.ask("stream.drop_leases a");
+    writer.ask("stream.write a 203");
+    assert!(one.hear_ok().ends_with("slot"));
+    writer.ask("stream.unlink a");
+}

@@ -46,12 +46,21 @@ fn a_ring_of_one_slot_says_that_its_frame_is_lost() {
     writer.ask("stream.write a 10");
     assert_eq!(other.ask("stream.latest a"), "1 10 idle");
     writing(&mut writer, 99);
-    let mut reader = guest(&space);
-    reader.say("stream.latest a");
-    until_parked(&reader, &mut other);
+    let mut readers = [guest(&space), guest(&space)];
+    other.ask_refused("stream.next a 10");
+    readers[0].say("stream.latest a");
+    // In order from the beginning: the frame that it wants is the one that is written over.
+    readers[1].ask("stream.seek a 0");
+    readers[1].say("stream.next a");
+    for reader in &readers {
+        until_parked(reader, &mut other);
+    }
     writer.kill();
-    let told = reader.hear();
-    assert!(told.starts_with("error Inconsistent") && told.contains("exited"), "{told}");
+    for reader in &mut readers {
+        let told = reader.hear();
+        assert!(told.starts_with("error Inconsistent") && told.contains("exited"), "{told}");
+    }
+    let [mut reader, _] = readers;
     assert_eq!(other.ask("stream.write a 11"), "2");
     assert_eq!(reader.ask("stream.latest a"), "2 11 idle");
     reader.ask("stream.unlink a");

@@ -82,6 +82,24 @@ fn a_reader_that_asks_for_it_goes_on_with_the_successor() {
 }
 
 #[test]
+fn a_reader_of_the_newest_frame_goes_on_with_the_successor_too() {
+    let space = Namespace::new("successor-latest");
+    let (mut one, mut reader) = pair(&space, 1000, "");
+    reader.ask("stream.reader a reattach");
+    one.ask("stream.write a 1 5");
+    assert_eq!(reader.ask("stream.latest a"), "5 5 idle");
+    one.ask("stream.unlink a");
+    assert_eq!(reader.ask("stream.latest a"), "5 5 idle", "there is no successor yet");
+    let mut two = peer(&space);
+    two.ask("stream.create a 1000");
+    assert_eq!(reader.ask("stream.latest a"), "5 5 idle", "the successor has no frame yet");
+    two.ask("stream.write a 100");
+    assert_eq!(reader.ask("stream.latest a"), "1 100 idle");
+    assert_eq!(reader.ask("stream.lease a"), "1 100 slot");
+    two.ask("stream.unlink a");
+}
+
+#[test]
 fn a_name_can_be_awaited() {
     let space = Namespace::new("awaited");
     let mut waiters = [peer(&space), peer(&space)];

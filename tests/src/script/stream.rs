@@ -33,8 +33,9 @@ use crate::frame;
 /// | `stream.latest NAME` | `ok` count, key, phase |
 /// | `stream.next NAME [MS]` | `ok` count, key, missed |
 /// | `stream.follow NAME UNTIL` | `ok` frames read in order up to count UNTIL, and missed |
+/// | `stream.seek NAME COUNT` | `ok`; the next frame in order is the first above COUNT |
 /// | `stream.wait NAME AFTER [MS]` | `ok` the count |
-/// | `stream.lease NAME` | `ok` count, key, `slot` or `copy` |
+/// | `stream.lease NAME [revoke or MS]` | `ok` count, key, `slot` or `copy` |
 /// | `stream.leased NAME` | `ok` the keys of all leases, read again; `revoked` where one was |
 /// | `stream.drop_leases NAME` | `ok` |
 /// | `stream.info NAME` | `ok` what there is to know, as `field=value`, warnings last |
@@ -234,12 +235,21 @@ impl Open {
                 Ok(until) => self.follow(until)?,
                 Err(words) => Err(words),
             },
+            "seek" => number(words, 1, "the count").map(|count| {
+                self.reader.seek(count);
+                String::new()
+            }),
             "wait" => match number(words, 1, "the count") {
                 Ok(after) => Ok(self.reader.wait(after, &limit(words, 2))?.to_string()),
                 Err(words) => Err(words),
             },
             "lease" => {
-                let lease = self.reader.lease(OnFull::Copy)?;
+                let on_full = match (words.get(1), millis(words, 1)) {
+                    (Some(&"revoke"), _) => OnFull::Revoke,
+                    (_, Some(limit)) => OnFull::Wait(limit),
+                    _ => OnFull::Copy,
+                };
+                let lease = self.reader.lease(on_full)?;
                 let how = if lease.is_copy() { "copy" } else { "slot" };
                 let mut bytes = vec![0; lease.len()];
                 lease.copy_to(&mut bytes)?;
