@@ -174,6 +174,9 @@ pub(crate) enum SlotState {
     Invalid,
 }
 
+/// Bits of a frame's number in a [`Seq`].
+pub(crate) const FRAME_BITS: u32 = 48;
+
 /// A slot's sequence word: `frame:48 | epoch:8 | state:8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seq(pub(crate) u64);

@@ -1,6 +1,6 @@
 //! The write side: claim a slot, publish it or give it up, and heal what a dead writer left.
 
-use crate::ring::word::{COUNT_MAX, Ctl, LeaseWord, Phase, Seq, SlotState};
+use crate::ring::word::{COUNT_MAX, Ctl, FRAME_BITS, LeaseWord, Phase, Seq, SlotState};
 use crate::ring::{Identity, Liveness, Ring, Slot, reclaim_ended_lessees};
 use crate::sync::{Ordering, fence};
 
@@ -102,12 +102,11 @@ fn slot_owner(slot: &Slot) -> Identity {
     }
 }
 
-/// How willingly a slot is claimed; `None` is never.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
-    Free,
-    SoftlyPinned,
-    Quarantined,
+/// How willingly a slot is claimed: the lowest first, among equals the oldest frame.
+mod rank {
+    pub(super) const FREE: u64 = 0;
+    pub(super) const SOFTLY_PINNED: u64 = 1;
+    pub(super) const QUARANTINED: u64 = 2;
 }
 
 /// Claims a slot for the next frame and marks the stream as being written. The caller holds the
@@ -185,31 +184,35 @@ fn candidate(
         held |= lease.held_mask();
         pinned |= lease.mask();
     }
-    let single = ring.slots() == 1;
-    let mut best: Option<(Rank, u64, usize, Seq)> = None;
+    let newest = if ring.slots() == 1 { 0 } else { 1_u32 << base.slot() };
+    let barred = tried | held | newest;
+    let mut best: Option<(u64, usize, Seq)> = None;
     for index in 0..ring.slots() {
         let bit = 1_u32 << index;
-        if (tried | held) & bit != 0 || (index == base.slot() && !single) {
+        if barred & bit != 0 {
             continue;
         }
         let seen = Seq(ring.slot(index).seq.load(Ordering::Relaxed));
-        let rank = match seen.state() {
-            SlotState::Empty | SlotState::Ready | SlotState::Invalid if pinned & bit == 0 => {
-                Rank::Free
-            }
-            SlotState::Empty | SlotState::Ready | SlotState::Invalid => Rank::SoftlyPinned,
-            SlotState::Busy | SlotState::Quarantined => Rank::Quarantined,
+        let wanted = if pinned & bit == 0 { rank::FREE } else { rank::SOFTLY_PINNED };
+        // One number to compare, and the usual state first: this loop is a fifth of a small write.
+        let key = if seen.state() == SlotState::Ready {
+            wanted << FRAME_BITS | seen.frame()
+        } else if matches!(seen.state(), SlotState::Empty | SlotState::Invalid) {
+            wanted << FRAME_BITS
+        } else {
+            rank::QUARANTINED << FRAME_BITS
         };
-        let age = if seen.state() == SlotState::Ready { seen.frame() } else { 0 };
-        if best.is_some_and(|(r, a, ..)| (r, a) <= (rank, age)) {
+        if best.is_some_and(|(least, ..)| least <= key) {
             continue;
         }
-        if rank == Rank::Quarantined && !liveness.has_ended(slot_owner(ring.slot(index))) {
+        if key == rank::QUARANTINED << FRAME_BITS
+            && !liveness.has_ended(slot_owner(ring.slot(index)))
+        {
             continue;
         }
-        best = Some((rank, age, index, seen));
+        best = Some((key, index, seen));
     }
-    best.map(|(_, _, index, seen)| (index, seen))
+    best.map(|(_, index, seen)| (index, seen))
 }
 
 /// A reader holds the slot.
