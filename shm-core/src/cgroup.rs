@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 /// Reads a whole file; tests put a made-up tree behind it.
 type Read<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
 
+/// No machine has so much.
+const UNLIMITED_FROM: u64 = 1 << 62;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
     One,
@@ -120,7 +123,8 @@ impl Group<'_> {
     }
 
     fn room(&self, limit: &str, usage: &str) -> Option<(u64, u64)> {
-        let limit = self.number(limit)?;
+        // Version 1 writes "no limit" as the largest number of whole pages.
+        let limit = self.number(limit).filter(|&limit| limit < UNLIMITED_FROM)?;
         Some((limit, limit.saturating_sub(self.number(usage)?)))
     }
 

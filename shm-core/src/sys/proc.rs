@@ -1,14 +1,31 @@
 //! What the kernel tells in text, and who we are.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 use super::fault;
 
-/// Reads a whole small file of `/proc` or `/sys`.
+/// Reads a whole file of `/proc` or `/sys`. Their sizes are not told, so the standard library
+/// would feel its way in small steps; nearly all fit one page.
 pub(crate) fn read_text(path: impl AsRef<Path>) -> io::Result<String> {
     fault::point("read")?;
-    std::fs::read_to_string(path)
+    let mut file = File::open(path)?;
+    let mut bytes = vec![0; 4096];
+    let mut filled = 0;
+    loop {
+        match file.read(&mut bytes[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if filled == bytes.len() {
+            bytes.resize(2 * filled, 0);
+        }
+    }
+    bytes.truncate(filled);
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// The effective user id.
