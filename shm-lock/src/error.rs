@@ -146,3 +146,79 @@ fn held_by(holder: Option<u32>) -> String {
         None => "held by an unknown process".to_owned(),
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_say_what_was_found_and_what_to_do() {
+        let five = Duration::from_secs(5);
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let told: [(String, &str); 14] = [
+            (
+                JoinError::Full { limit: 3 }.to_string(),
+                "the participant table is full: all 3 entries belong to living participants; \
+                 close some, or create the memory with a larger table",
+            ),
+            (
+                JoinError::Capacity { found: 2000, limit: 1022 }.to_string(),
+                "the memory claims room for 2000 participants, a lock word can name 1022",
+            ),
+            (
+                JoinError::IdsExhausted { found: 9, limit: 8 }.to_string(),
+                "the roster's next id is 9, above the largest id 8: the memory is damaged",
+            ),
+            (
+                JoinError::Reopen(denied()).to_string(),
+                "cannot open the memory's file again, which a participant must hold a lock on",
+            ),
+            (
+                JoinError::NotReopened { found: "two calls led to two different files" }
+                    .to_string(),
+                "`Memory::reopen` must open the same file anew each time: two calls led to two \
+                 different files; open the path or `/proc/self/fd/N`, do not duplicate a \
+                 descriptor",
+            ),
+            (
+                JoinError::Pin { step: "take the lock", source: denied() }.to_string(),
+                "cannot take the lock that shows this participant alive",
+            ),
+            (
+                JoinError::Prepare { slot: 7, source: denied() }.to_string(),
+                "cannot prepare entry 7 of the participant table",
+            ),
+            (
+                JoinError::Forking { attempts: 64 }.to_string(),
+                "the process forked during each of 64 attempts to register; try again",
+            ),
+            (WaitError::Timeout { waited: five }.to_string(), "waited 5.0s without being notified"),
+            (WaitError::Interrupted.to_string(), "the wait was interrupted"),
+            (
+                AcquireError::Timeout { waited: five, holder: Some(4711) }.to_string(),
+                "waited 5.0s for the lock, held by pid 4711",
+            ),
+            (
+                AcquireError::WouldBlock { holder: None }.to_string(),
+                "the lock is taken, held by an unknown process",
+            ),
+            (AcquireError::Interrupted.to_string(), "waiting for the lock was interrupted"),
+            (
+                AcquireError::File { step: "open", path: "/a/b".into(), source: denied() }
+                    .to_string(),
+                "cannot open lock file `/a/b`",
+            ),
+        ];
+        for (found, expected) in told {
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn a_refused_registration_is_the_source_of_a_refused_lock() {
+        let refused = AcquireError::from(JoinError::Full { limit: 1 });
+        assert_eq!(refused.to_string(), "cannot register for the lock");
+        let source = std::error::Error::source(&refused).map(ToString::to_string);
+        assert!(source.is_some_and(|text| text.starts_with("the participant table is full")));
+    }
+}

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +20,9 @@ use crate::wait::Wait;
 /// How often a taken lock is tried again. The kernel can be asked to wait, but then neither a
 /// deadline nor an interruption ends the wait.
 const SLICE: Duration = Duration::from_millis(2);
+
+/// How often an attempt is begun anew because the file was replaced or the process forked.
+const ATTEMPTS: u32 = 64;
 
 /// What the holder leaves in the file: while it is there, somebody holds the lock or died with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +108,8 @@ impl FileLock {
 
     /// Who holds the lock at this moment, or died with it.
     pub fn holder(&self) -> Option<Holder> {
-        let file = File::open(&self.path).ok()?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = File::from(rustix::fs::open(&self.path, flags, Mode::empty()).ok()?);
         let Record { pid, acquisition } = Record::read(&file).ok()?.filter(Record::is_held)?;
         Some(Holder { slot: 0, id: acquisition, pid })
     }
@@ -129,7 +132,7 @@ impl FileLock {
         let failed = |step| {
             move |source: io::Error| AcquireError::File { step, path: self.path.clone(), source }
         };
-        loop {
+        for _ in 0..ATTEMPTS {
             let forks = Forks::watch();
             let file = self.open().map_err(failed("open"))?;
             fault::point("lock file").map_err(failed("lock"))?;
@@ -140,44 +143,42 @@ impl FileLock {
                 Err(fs4::TryLockError::Error(error)) => return Err(failed("lock")(error)),
             }
             let inode = Inode::of(&file).map_err(failed("identify"))?;
-            if !self.leads_to(inode) {
+            match Inode::at(&self.path) {
+                Ok(found) if found == inode => {}
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("find")(error));
+                }
                 // Removed or replaced while we waited: a lock on it excludes nobody.
-                continue;
+                _ => continue,
             }
             let previous = Record::read(&file).map_err(failed("read"))?;
             let record = Record::after(previous);
             record.write(&file).map_err(failed("write"))?;
             let pin = Pin::hold(&file).map_err(failed("pin"))?;
-            match forks.close_unshared(OwnedFd::from(file)) {
-                Ok(()) => {
-                    let recovered = previous.filter(Record::is_held).map(Record::recovered);
-                    let process = OfProcess::this();
-                    return Ok(Some(FileHold {
-                        pin: Some(pin),
-                        inode,
-                        record,
-                        process,
-                        recovered,
-                    }));
-                }
-                Err(file) => {
-                    // A child may share the description for as long as it lives.
-                    let file = File::from(file);
-                    previous.unwrap_or(record.released()).write(&file).map_err(failed("write"))?;
-                    fs4::FileExt::unlock(&file).map_err(failed("unlock"))?;
-                }
-            }
+            let Err(file) = forks.close_unshared(file.into()) else {
+                let recovered = previous.filter(Record::is_held).map(Record::recovered);
+                let process = OfProcess::this();
+                return Ok(Some(FileHold { pin: Some(pin), inode, record, process, recovered }));
+            };
+            // A child may share the description for as long as it lives: leave nothing on it.
+            let file = File::from(file);
+            previous.unwrap_or(record.released()).write(&file).map_err(failed("write"))?;
+            fs4::FileExt::unlock(&file).map_err(failed("unlock"))?;
         }
+        let moving = "the file was replaced, or the process forked, during each attempt";
+        Err(failed("lock")(io::Error::other(moving)))
     }
 
     fn open(&self) -> io::Result<File> {
         fault::point("open lock file")?;
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        // Whatever the path leads to, opening it neither waits nor follows the last link.
+        let flags = OFlags::RDWR
+            | OFlags::CREATE
+            | OFlags::CLOEXEC
+            | OFlags::NOFOLLOW
+            | OFlags::NONBLOCK
+            | OFlags::NOCTTY;
         Ok(rustix::fs::open(&self.path, flags, Mode::RUSR | Mode::WUSR)?.into())
-    }
-
-    fn leads_to(&self, inode: Inode) -> bool {
-        File::open(&self.path).and_then(Inode::of).is_ok_and(|found| found == inode)
     }
 
     fn leave(&self, hold: &mut FileHold) {

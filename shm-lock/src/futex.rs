@@ -232,19 +232,24 @@ impl Hold {
     }
 }
 
-/// Counts one sleeper for as long as it lives.
-struct Counted<'a>(&'a AtomicU64);
+/// Counts one sleeper for as long as it lives, in the process that sleeps.
+struct Counted<'a> {
+    waiting: &'a AtomicU64,
+    process: OfProcess,
+}
 
 impl<'a> Counted<'a> {
     fn among(waiting: &'a AtomicU64) -> Self {
         waiting.fetch_add(1, Ordering::Relaxed);
-        Self(waiting)
+        Self { waiting, process: OfProcess::this() }
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        if self.process.is_this() {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -15,10 +15,14 @@ static CLOSING: AtomicU64 = AtomicU64::new(0);
 
 extern "C" fn before() {
     BEGUN.fetch_add(1, Ordering::SeqCst);
-    // One system call of another thread, at the longest. That thread either sees BEGUN changed
-    // and keeps its descriptor, or was counted before, and is waited for.
-    while CLOSING.load(Ordering::SeqCst) != 0 {
-        std::hint::spin_loop();
+    // One system call of another thread, at the longest: that thread either sees BEGUN changed and
+    // keeps its descriptor, or was counted before and is waited for. Not for ever: it may be this
+    // very thread, forking in a signal handler.
+    for _ in 0..10_000 {
+        if CLOSING.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        std::thread::yield_now();
     }
 }
 

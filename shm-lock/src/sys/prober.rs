@@ -3,6 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use super::ofd;
@@ -19,6 +20,13 @@ impl Inode {
     pub(crate) fn of(file: impl AsFd) -> io::Result<Self> {
         fault::point("identify file")?;
         Self::behind(file.as_fd().as_raw_fd())
+    }
+
+    /// The file that `path` itself leads to, not one that it is a symbolic link to.
+    pub(crate) fn at(path: &Path) -> io::Result<Self> {
+        fault::point("identify path")?;
+        let status = rustix::fs::lstat(path)?;
+        Ok(Self { device: status.st_dev, number: status.st_ino })
     }
 
     fn behind(fd: RawFd) -> io::Result<Self> {

@@ -7,6 +7,7 @@ mod death;
 mod descriptors;
 #[cfg(st_fault)]
 mod fault;
+mod file;
 mod harness;
 mod memories;
 mod namespaces;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         ("descriptors", descriptors::TESTS),
         ("namespaces", namespaces::TESTS),
         ("table", table::TESTS),
+        ("file", file::TESTS),
         ("broadcast", broadcast::TESTS),
         ("syscalls", syscalls::TESTS),
         #[cfg(st_fault)]
