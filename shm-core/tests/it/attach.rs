@@ -3,7 +3,7 @@
 use shm_core::{Access, PurgeOptions, Segment};
 
 use crate::harness::{KIND, PAGE, Peer, Role, Scratch, Watchdog, alone, name, small};
-use crate::raw::IdleFork;
+use crate::sys::IdleFork;
 
 fn attached(scratch: &Scratch) -> bool {
     scratch.namespace().list().expect("listed")[0].attached

@@ -23,4 +23,4 @@ mod fault;
 mod frozen;
 
 #[expect(unsafe_code, reason = "fork, and loads from read-only mappings, have no safe form")]
-mod raw;
+mod sys;

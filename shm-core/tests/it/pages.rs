@@ -3,7 +3,7 @@
 use shm_core::{Access, Populate, Region, RegionOptions, SegmentOptions, SharedBytes, ViewError};
 
 use crate::harness::{KIND, PAGE, Scratch, Watchdog, alone, name, skip};
-use crate::raw;
+use crate::sys;
 
 const HUGE: usize = 2 << 20;
 
@@ -140,7 +140,7 @@ fn a_forked_child_drops_its_parents_populator_without_waiting() {
         let populator = populate.spawn().expect("a thread");
         // In the child's copy of memory the option becomes empty, in the parent's it does not.
         let mut inherited = Some(populator);
-        let status = raw::in_forked_child(|| {
+        let status = sys::in_forked_child(|| {
             drop(inherited.take());
             true
         });

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use shm_core::{Access, MapError, Region, RegionError, RegionOptions};
 
 use crate::harness::{PAGE, PeerCommand, Role, Scratch, Watchdog};
-use crate::raw;
+use crate::sys;
 
 fn region(bytes: u64) -> Region {
     Region::create("test region", bytes, &RegionOptions::new()).expect("room")
@@ -34,7 +34,7 @@ fn a_read_only_descriptor_reads_and_does_not_write() {
     assert!(matches!(refused, Err(MapError::ReadOnly)), "{refused:?}");
     let view = theirs.map(PAGE..2 * PAGE, Access::ReadOnly).expect("mapped");
     ours.write_from(PAGE as usize + 4, &5u32.to_le_bytes()).expect("in bounds");
-    assert_eq!(raw::load_u32(&view, 4), Ok(5));
+    assert_eq!(sys::load_u32(&view, 4), Ok(5));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use proptest::prelude::*;
 use shm_core::{Access, Region, RegionOptions, SharedBytes, ViewError};
 
-use crate::raw;
+use crate::sys;
 
 fn bytes(len: usize) -> SharedBytes {
     let region = Region::create("views", len as u64, &RegionOptions::new()).expect("a region");
@@ -19,7 +19,7 @@ fn atomics_are_shared_between_mappings() {
     let one = region.map(0..8192, Access::ReadWrite).expect("a mapping");
     let two = region.map(4096..8192, Access::ReadOnly).expect("a mapping");
     one.at::<AtomicU32>(4096 + 8).expect("in bounds").store(7, Ordering::Release);
-    assert_eq!(raw::load_u32(&two, 8), Ok(7));
+    assert_eq!(sys::load_u32(&two, 8), Ok(7));
     assert_eq!(two.at::<AtomicU32>(8).map(drop), Err(ViewError::ReadOnly));
     assert_eq!(two.write_from(0, &[1]), Err(ViewError::ReadOnly));
     assert_eq!(two.fill(0..1, 1), Err(ViewError::ReadOnly));

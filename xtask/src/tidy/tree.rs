@@ -15,6 +15,7 @@ const BUILT: &[&str] = &[
     ".venv",
     "__pycache__",
     "dist",
+    "out",
     "gpu-bundle",
     "target",
 ];
