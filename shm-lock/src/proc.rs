@@ -127,27 +127,37 @@ fn evidence(them: &Identity) -> Evidence {
     }
 }
 
-/// Proves that no thread of `pid` lives on, although threads start and end while we look.
+fn every_thread_is_ending(pid: u32, leader_path: &str) -> io::Result<bool> {
+    let listed = threads_of(pid)?;
+    nobody_lives_on(
+        &listed,
+        |thread| Ok(Stat::read(thread)?.is_ending()),
+        || Ok(Stat::read(leader_path)?.threads),
+    )
+}
+
+/// Proves that no thread of a process lives on, although threads start and end while we look.
 ///
 /// Ending is final, so it is enough to find a moment at which every thread is known to be ending.
 /// That moment is the reading of the thread count: each listed thread was seen ending before it
 /// and still existed after it, so the count includes all of them, and if it is no larger than the
-/// list, there was nobody else. Only a living thread can start another one.
-fn every_thread_is_ending(pid: u32, leader_path: &str) -> io::Result<bool> {
-    let listed = threads_of(pid)?;
-    let all_ending = || -> io::Result<bool> {
-        for thread in &listed {
-            if !Stat::read(thread)?.is_ending() {
+/// list, there was nobody else. Only a living thread can start another one. The list itself may be
+/// old or incomplete: that can only spoil the proof.
+fn nobody_lives_on<T>(
+    listed: &[T],
+    mut is_ending: impl FnMut(&T) -> io::Result<bool>,
+    count: impl FnOnce() -> io::Result<u64>,
+) -> io::Result<bool> {
+    let mut all_ending = || -> io::Result<bool> {
+        for thread in listed {
+            if !is_ending(thread)? {
                 return Ok(false);
             }
         }
         Ok(true)
     };
-    if !all_ending()? {
-        return Ok(false);
-    }
-    let count = Stat::read(leader_path)?.threads;
-    Ok(listed.len() as u64 >= count && all_ending()?)
+    // The second time round, one that was reaped fails to be read: it may not have been counted.
+    Ok(all_ending()? && count()? <= listed.len() as u64 && all_ending()?)
 }
 
 fn threads_of(pid: u32) -> io::Result<Vec<String>> {
@@ -184,6 +194,10 @@ fn own_pid() -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -199,6 +213,99 @@ mod tests {
         for text in [&b""[..], b"42 (a", b"42 (a) S 1 2", b"42 (a) S 1 2 3 4 5 six 7 8 9 10 11"] {
             assert_eq!(Stat::parse(text), None);
         }
+    }
+
+    /// A thread of a process that is being looked at.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Thread {
+        Alive,
+        Ending,
+        Reaped,
+    }
+
+    /// What a process does between two looks at it. The first thread is the leader, which stays
+    /// as a zombie.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Nothing,
+        Start,
+        End(usize),
+        Reap(usize),
+    }
+
+    fn advance(threads: &mut Vec<Thread>, step: Step) {
+        match step {
+            Step::Nothing => {}
+            Step::Start => {
+                if threads.contains(&Thread::Alive) {
+                    threads.push(Thread::Alive);
+                }
+            }
+            Step::End(which) => {
+                let which = which % threads.len();
+                if threads[which] == Thread::Alive {
+                    threads[which] = Thread::Ending;
+                }
+            }
+            Step::Reap(which) => {
+                let which = which % threads.len();
+                if which != 0 && threads[which] == Thread::Ending {
+                    threads[which] = Thread::Reaped;
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn a_process_with_a_living_thread_is_never_ending(
+            listed in 1..4_usize,
+            // Between two looks, up to three things happen.
+            steps in prop::collection::vec(
+                prop_oneof![
+                    2 => Just(Step::Nothing),
+                    2 => Just(Step::Start),
+                    4 => (0..6_usize).prop_map(Step::End),
+                    3 => (0..6_usize).prop_map(Step::Reap),
+                ],
+                40,
+            ),
+        ) {
+            let threads = RefCell::new(vec![Thread::Alive; listed]);
+            let script = RefCell::new(steps.into_iter());
+            let look = || {
+                for step in script.borrow_mut().by_ref().take(3) {
+                    advance(&mut threads.borrow_mut(), step);
+                }
+            };
+            let list: Vec<usize> = (0..listed).collect();
+            let verdict = nobody_lives_on(
+                &list,
+                |thread| {
+                    look();
+                    match threads.borrow()[*thread] {
+                        Thread::Reaped => Err(io::ErrorKind::NotFound.into()),
+                        state => Ok(state == Thread::Ending),
+                    }
+                },
+                || {
+                    look();
+                    let existing = threads.borrow();
+                    Ok(existing.iter().filter(|state| **state != Thread::Reaped).count() as u64)
+                },
+            );
+            if verdict.is_ok_and(|ending| ending) {
+                prop_assert!(!threads.borrow().contains(&Thread::Alive), "{:?}", threads);
+            }
+        }
+    }
+
+    #[test]
+    fn a_process_whose_threads_have_all_ended_is_ending() {
+        let ending = nobody_lives_on(&[1, 2, 3], |_| Ok(true), || Ok(3));
+        assert_eq!(ending.ok(), Some(true));
     }
 
     #[test]
