@@ -190,11 +190,11 @@ pub enum OpenError {
         expected: u32,
     },
     /// The file was created for another name: it was renamed, or two names share a hash.
-    #[error("`{}` was created as `{found}`; it was renamed or two long names collide", .path.display())]
+    #[error("`{}` was created as `{}`; it was renamed or two long names collide", .path.display(), .found.escape_debug())]
     NameMismatch {
         /// The segment's file.
         path: PathBuf,
-        /// The name stored in it.
+        /// The name stored in it, as it stands there: escape it before you show it.
         found: String,
     },
     /// Somebody is removing it at this moment, and does not come to an end.
@@ -242,8 +242,14 @@ pub enum UnlinkError {
         source: io::Error,
     },
     /// What stands under the name is not this crate's to remove.
-    #[error("what stands under the name is not this segment")]
-    Foreign(#[source] OpenError),
+    #[error("`{}` is left alone: it is not the segment that was named", .path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        #[source]
+        source: OpenError,
+    },
     /// Another remover holds the file and does not come to an end.
     #[error("`{}` is being removed by another process that does not end; resume or kill it", .path.display())]
     Busy {

@@ -128,7 +128,7 @@ pub use error::{
 pub use header::HEADER_BYTES;
 pub use headroom::{Resource, Shortage};
 pub use identity::{Access, Generation, Identity, Kind};
-pub use listing::{Listing, Owner, Scan, Skipped};
+pub use listing::{Listing, Scan, Skipped};
 pub use name::{NAME_BYTES_MAX, NameError, SegmentName};
 pub use namespace::Namespace;
 pub use options::{OpenOrCreateError, SegmentOptions};
@@ -137,7 +137,7 @@ pub use populate::{Populate, PopulateReport, Populator};
 pub use purge::{PurgeOptions, PurgeReport};
 pub use region::{Region, RegionOptions};
 pub use removal::Unlinked;
-pub use segment::{Current, Segment};
+pub use segment::{Current, Owner, Segment};
 pub use sys::Shared;
 pub use view::{OutOfBounds, SharedBytes, ViewError};
 

@@ -11,6 +11,7 @@ use crate::name::SegmentName;
 use crate::namespace::{Entry, Namespace};
 use crate::probe;
 use crate::removal::{self, Unlinked};
+use crate::segment::Owner;
 use crate::sys::file;
 
 /// One segment, as it was found.
@@ -35,19 +36,9 @@ pub struct Listing {
     pub identity: Identity,
     /// Owner, group and permission bits of the file.
     pub owner: Owner,
-    /// Whether any process has it open or mapped.
+    /// Whether any process has it open or mapped. A child that a holder has just forked counts
+    /// until it has called exec.
     pub attached: bool,
-}
-
-/// Who may do what with a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// User id.
-    pub uid: u32,
-    /// Group id.
-    pub gid: u32,
-    /// Permission bits.
-    pub mode: u32,
 }
 
 /// A file of the namespace that is not listed.
@@ -68,7 +59,7 @@ pub struct Scan {
     pub segments: Vec<Listing>,
     /// Files that start with the prefix and are no readable segments.
     pub skipped: Vec<Skipped>,
-    /// Files of segments that were never finished.
+    /// Files of segments that are not finished: their creators are at work or have died.
     pub unfinished: Vec<PathBuf>,
 }
 

@@ -69,7 +69,11 @@ impl Namespace {
     /// Whether a file name may be that of a segment of this namespace.
     pub(crate) fn holds(&self, file_name: &str) -> Option<Entry> {
         let rest = file_name.strip_prefix(&self.prefix)?;
-        Some(if rest.starts_with(TEMPORARY_MARK) { Entry::Temporary } else { Entry::Segment })
+        let unique = rest.strip_prefix(TEMPORARY_MARK);
+        let is_ours = unique.is_some_and(|unique| {
+            unique.len() == 32 && unique.bytes().all(|byte| byte.is_ascii_hexdigit())
+        });
+        Some(if is_ours { Entry::Temporary } else { Entry::Segment })
     }
 }
 

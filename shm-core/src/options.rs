@@ -290,6 +290,7 @@ fn forced_routes() -> Routes {
     match std::env::var("ST_CREATE_ROUTE").as_deref() {
         Ok("proc") => return Routes { by_descriptor: false, ..Routes::ALL },
         Ok("temporary") => return Routes { anonymous: false, ..Routes::ALL },
+        Ok("link") => return Routes { anonymous: false, by_rename: false, ..Routes::ALL },
         _ => {}
     }
     Routes::ALL

@@ -2,11 +2,14 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{
+    AtomicBool, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
-use crate::pages::{self, Obtained};
+use crate::pages::{self, Obtained, Refusal};
 use crate::sys::{self, huge_page_bytes};
 use crate::view::{SharedBytes, ViewError};
 
@@ -61,7 +64,8 @@ impl Populate {
 
     fn run(&self, progress: &Progress) {
         let complete = self.populate(progress) && (!self.huge || self.collapse(progress));
-        progress.report().finished = complete;
+        // SYNC: populate-finished.
+        progress.finished.store(complete, Release);
     }
 
     /// Piece by piece, so that stopping takes one piece; `false`: stopped.
@@ -75,7 +79,7 @@ impl Populate {
                 let end = range.end.min(start + huge_page_bytes());
                 let Ok(piece) = self.bytes.populate(start..end) else { return false };
                 let refused = piece.refusal.is_some();
-                progress.report().populated.add(&piece);
+                progress.populated.add(piece);
                 if refused {
                     // The next piece would fare no better.
                     break;
@@ -94,7 +98,7 @@ impl Populate {
                     return false;
                 }
                 let piece = pages::collapse_block(self.bytes.mapping(), block);
-                progress.report().collapsed.add(&piece);
+                progress.collapsed.add(piece);
             }
         }
         true
@@ -124,7 +128,7 @@ pub struct Populator {
 impl Populator {
     /// What has been obtained until now.
     pub fn report(&self) -> PopulateReport {
-        self.progress.report().clone()
+        self.progress.report()
     }
 
     /// Waits for the end and tells what was obtained.
@@ -140,7 +144,7 @@ impl Populator {
     }
 
     fn halt(&mut self) {
-        self.progress.stop.store(true, Ordering::Relaxed);
+        self.progress.stop.store(true, Relaxed);
         self.join();
     }
 
@@ -160,18 +164,55 @@ impl Drop for Populator {
     }
 }
 
+/// Words without a lock: a forked child may ask for the report, and a lock that the thread held at
+/// the fork would never be released there.
 #[derive(Debug, Default)]
 struct Progress {
     stop: AtomicBool,
-    report: Mutex<PopulateReport>,
+    finished: AtomicBool,
+    populated: Tally,
+    collapsed: Tally,
 }
 
 impl Progress {
     fn is_stopping(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.stop.load(Relaxed)
     }
 
-    fn report(&self) -> MutexGuard<'_, PopulateReport> {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    fn report(&self) -> PopulateReport {
+        // SYNC: populate-finished, so that "finished" comes with all that was counted.
+        let finished = self.finished.load(Acquire);
+        PopulateReport {
+            populated: self.populated.sum(),
+            collapsed: self.collapsed.sum(),
+            finished,
+        }
+    }
+}
+
+/// What one kind of advice has obtained; written by the thread alone.
+#[derive(Debug, Default)]
+struct Tally {
+    asked_bytes: AtomicUsize,
+    obtained_bytes: AtomicUsize,
+    refusal: OnceLock<Refusal>,
+}
+
+impl Tally {
+    fn add(&self, piece: Obtained) {
+        // The first refusal is the telling one: those that follow often follow from it.
+        if let Some(refusal) = piece.refusal {
+            let _ = self.refusal.set(refusal);
+        }
+        self.obtained_bytes.fetch_add(piece.obtained_bytes, Relaxed);
+        self.asked_bytes.fetch_add(piece.asked_bytes, Relaxed);
+    }
+
+    fn sum(&self) -> Obtained {
+        Obtained {
+            asked_bytes: self.asked_bytes.load(Relaxed),
+            obtained_bytes: self.obtained_bytes.load(Relaxed),
+            refusal: self.refusal.get().cloned(),
+        }
     }
 }

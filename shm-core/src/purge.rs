@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use crate::attach;
+use crate::attach::{self, Claim};
 use crate::error::{ListError, UnlinkError};
 use crate::identity::Kind;
 use crate::listing::{Listing, Skipped};
@@ -126,7 +126,8 @@ fn purge_unfinished(path: &Path, dry_run: bool) -> io::Result<bool> {
     if dry_run {
         return Ok(published || !attach::is_attached_elsewhere(fd.as_fd())?);
     }
-    if !published && !attach::exclude(fd.as_fd())? {
+    let Some(claim) = Claim::take(fd.as_fd())? else { return Ok(false) };
+    if !published && !claim.exclude()? {
         return Ok(false);
     }
     if !leads_to(path, status.identity)? {

@@ -76,8 +76,10 @@ impl Region {
     /// `None`: the pool has no room, or this kernel has no pool.
     fn on_huge_pages(label: &str, bytes: u64) -> Result<Option<Region>, RegionError> {
         let Ok(fd) = sys::create_memfd(label, true) else { return Ok(None) };
-        let page = file::status(fd.as_fd()).map_err(os("fstat"))?.block_bytes;
-        let Some(bytes) = bytes.checked_next_multiple_of(page.max(1)) else { return Ok(None) };
+        let page = sys::pool_page_bytes(fd.as_fd()).map_err(os("fstatfs"))?;
+        let Some(bytes) = page.and_then(|page| bytes.checked_next_multiple_of(page)) else {
+            return Ok(None);
+        };
         let made =
             file::set_size(fd.as_fd(), bytes).and_then(|()| file::allocate(fd.as_fd(), 0..bytes));
         match made {
@@ -123,10 +125,11 @@ impl Region {
             return Err(refuse("it is empty"));
         }
         let writable = writable && !seals.refuses_writers();
+        let pool_page_bytes = sys::pool_page_bytes(fd.as_fd()).map_err(os("fstatfs"))?;
         Ok(Region {
             fd,
             bytes,
-            page_bytes: status.block_bytes.max(sys::page_bytes() as u64),
+            page_bytes: pool_page_bytes.unwrap_or(sys::page_bytes() as u64),
             access: if writable { Access::ReadWrite } else { Access::ReadOnly },
             identity: status.identity,
         })

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use crate::attach;
+use crate::attach::Claim;
 use crate::error::{OpenError, UnlinkError};
 use crate::identity::{Access, Generation};
 use crate::name::SegmentName;
@@ -73,9 +73,11 @@ fn remove(
             Err(OpenError::PermissionDenied { path, source, .. }) => {
                 return Err(UnlinkError::PermissionDenied { path, source });
             }
-            Err(other) => return Err(UnlinkError::Foreign(other)),
+            Err(source) => return Err(UnlinkError::Foreign { path: path.to_owned(), source }),
         };
-        found.expect_name(path, name).map_err(UnlinkError::Foreign)?;
+        found
+            .expect_name(path, name)
+            .map_err(|source| UnlinkError::Foreign { path: path.to_owned(), source })?;
         match attempt(&found, path, expected, even_attached)? {
             Attempt::Done(done) => return Ok(Some(done)),
             Attempt::Attached => return Ok(None),
@@ -99,10 +101,10 @@ fn attempt(
         return Ok(Attempt::Done(Unlinked::Replaced(generation)));
     }
     let fd = found.fd.as_fd();
-    if !attach::claim_removal(fd).map_err(os(path, "fcntl"))? {
+    let Some(claim) = Claim::take(fd).map_err(os(path, "fcntl"))? else {
         return Ok(Attempt::Again);
-    }
-    if !even_attached && !attach::exclude(fd).map_err(os(path, "fcntl"))? {
+    };
+    if !even_attached && !claim.exclude().map_err(os(path, "fcntl"))? {
         return Ok(Attempt::Attached);
     }
     if !leads_to(path, found.status.identity).map_err(os(path, "lstat"))? {

@@ -10,7 +10,7 @@ use crate::attach;
 use crate::creator::Creator;
 use crate::error::{MapError, OpenError, ReserveError, UnlinkError};
 use crate::header::Header;
-use crate::headroom;
+use crate::headroom::{self, Shortage};
 use crate::identity::{Access, Generation, Identity, Kind};
 use crate::name::SegmentName;
 use crate::namespace::Namespace;
@@ -19,7 +19,8 @@ use crate::patience::Patience;
 use crate::probe::{self, Found, os};
 use crate::removal::{self, Unlinked};
 use crate::stage::leads_to;
-use crate::sys::{self, Mapping, file};
+use crate::sys::file::{self, FileStatus};
+use crate::sys::{self, Mapping};
 use crate::view::SharedBytes;
 
 /// An open segment: its checked header, and the right to map its bytes.
@@ -33,6 +34,23 @@ pub struct Segment {
     access: Access,
     namespace: Namespace,
     path: PathBuf,
+}
+
+/// Who may do what with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+impl From<FileStatus> for Owner {
+    fn from(status: FileStatus) -> Owner {
+        Owner { uid: status.uid, gid: status.gid, mode: status.mode }
+    }
 }
 
 /// Where a segment's name leads now.
@@ -117,7 +135,7 @@ impl Segment {
         self.header.total_bytes
     }
 
-    /// Who made the segment, and when.
+    /// Who made the segment, and when, by its own account.
     pub fn creator(&self) -> Creator {
         self.header.creator
     }
@@ -125,6 +143,13 @@ impl Segment {
     /// The file behind the segment.
     pub fn identity(&self) -> Identity {
         self.identity
+    }
+
+    /// Who owns the file, by the kernel's account: unlike [`creator`](Self::creator), nobody can
+    /// forge it. In a directory where everybody may create files, compare it with the user that
+    /// you expect before you rely on what the segment says.
+    pub fn owner(&self) -> io::Result<Owner> {
+        file::status(self.fd.as_fd()).map(Owner::from)
     }
 
     /// What this handle may do.
@@ -155,7 +180,8 @@ impl Segment {
 
     /// Reserves memory for `range`, so that touching it can no longer fail.
     ///
-    /// What is reserved already stays so and keeps its contents.
+    /// What is reserved already stays so and keeps its contents. After an error, a first part of
+    /// the range may have been reserved.
     pub fn reserve(&self, range: Range<u64>) -> Result<(), ReserveError> {
         if range.start > range.end || range.end > self.total_bytes() {
             return Err(ReserveError::Range { range, total_bytes: self.total_bytes() });
@@ -167,17 +193,28 @@ impl Segment {
             return Ok(());
         }
         let pages = on_pages(&range, self.total_bytes());
-        let needed = footprint(std::slice::from_ref(&pages));
         let fd = self.fd.as_fd();
         let directory = self.namespace.directory();
         let no_space = |shortage| ReserveError::NoSpace { path: self.path.clone(), shortage };
         let os =
             |source| ReserveError::Os { path: self.path.clone(), range: range.clone(), source };
-        if let Some(shortage) = headroom::shortage(fd, directory, needed).map_err(os)? {
-            return Err(no_space(shortage));
+        // Part of the range may be reserved already; the kernel tells how much of the file is, not
+        // where. A full file system is an error that leaves no harm, so there the request is
+        // refused at once only if it cannot fit in any case. A memory limit kills, so there it
+        // must fit in every case.
+        let asked = footprint(std::slice::from_ref(&pages));
+        let whole = footprint(std::slice::from_ref(&(0..self.total_bytes())));
+        let taken = file::status(fd).map_err(os)?.allocated_bytes;
+        let (at_least, at_most) =
+            (asked.saturating_sub(taken), asked.min(whole.saturating_sub(taken)));
+        let short = headroom::filesystem_shortage(fd, directory, at_least)
+            .map_err(os)?
+            .or_else(|| headroom::memory_shortage(at_most));
+        if let Some(shortage) = short {
+            return Err(no_space(Shortage { needed_bytes: asked, ..shortage }));
         }
         file::allocate(fd, pages).map_err(|source| {
-            headroom::ran_out(&source, fd, directory, needed).map_or_else(|| os(source), no_space)
+            headroom::ran_out(&source, fd, directory, asked).map_or_else(|| os(source), no_space)
         })
     }
 

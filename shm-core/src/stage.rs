@@ -18,7 +18,7 @@ pub(crate) enum Route {
     Proc,
     /// It has a temporary one, where the file system or the absence of `/proc` allows nothing
     /// better.
-    Temporary(PathBuf),
+    Temporary { path: PathBuf, by_rename: bool },
 }
 
 /// Which routes may be taken: all in production, fewer in tests.
@@ -28,10 +28,12 @@ pub(crate) struct Routes {
     pub(crate) anonymous: bool,
     /// Naming them by their descriptor.
     pub(crate) by_descriptor: bool,
+    /// Giving a temporary file its name by moving it, in one step.
+    pub(crate) by_rename: bool,
 }
 
 impl Routes {
-    pub(crate) const ALL: Routes = Routes { anonymous: true, by_descriptor: true };
+    pub(crate) const ALL: Routes = Routes { anonymous: true, by_descriptor: true, by_rename: true };
 }
 
 /// A file on its way to a name. Dropped before [`publish`](Stage::publish), it leaves nothing.
@@ -52,7 +54,7 @@ impl Stage {
             return Ok((Stage { route, published: false }, fd));
         }
         loop {
-            if let Some(staged) = open_temporary(namespace)? {
+            if let Some(staged) = open_temporary(namespace, routes)? {
                 return Ok(staged);
             }
         }
@@ -63,7 +65,9 @@ impl Stage {
         match &self.route {
             Route::Descriptor => file::link_descriptor(fd.as_fd(), path),
             Route::Proc => file::link_proc(fd.as_fd(), path),
-            Route::Temporary(temporary) => publish_temporary(temporary, path),
+            Route::Temporary { path: temporary, by_rename } => {
+                publish_temporary(temporary, path, *by_rename)
+            }
         }?;
         self.published = true;
         Ok(())
@@ -72,7 +76,7 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        if let (Route::Temporary(path), false) = (&self.route, self.published) {
+        if let (Route::Temporary { path, .. }, false) = (&self.route, self.published) {
             // What cannot be removed now is removed by a later purge.
             let _ = file::unlink(path);
         }
@@ -98,26 +102,29 @@ fn open_anonymous(directory: &Path, routes: Routes) -> io::Result<Option<(Route,
 }
 
 /// `None`: a purge took the file in the instant before it was attached.
-fn open_temporary(namespace: &Namespace) -> io::Result<Option<(Stage, OwnedFd)>> {
+fn open_temporary(namespace: &Namespace, routes: Routes) -> io::Result<Option<(Stage, OwnedFd)>> {
     let path = namespace.temporary_path(u128::from_ne_bytes(file::random()?));
     let fd = file::open_exclusive(&path)?;
-    let stage = Stage { route: Route::Temporary(path.clone()), published: false };
+    let route = Route::Temporary { path: path.clone(), by_rename: routes.by_rename };
+    let stage = Stage { route, published: false };
     // Attached first, looked up second: a purge excludes first and removes second, so one of the
     // two sees the other.
     let own = attach::attach(fd.as_fd())? && leads_to(&path, file::status(fd.as_fd())?.identity)?;
     Ok(own.then_some((stage, fd)))
 }
 
-fn publish_temporary(temporary: &Path, path: &Path) -> io::Result<()> {
-    match file::rename_new(temporary, path) {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
-            file::link_name(temporary, path)?;
-            // The segment is published; a temporary name left over is removed by a later purge.
-            let _ = file::unlink(temporary);
-            Ok(())
+fn publish_temporary(temporary: &Path, path: &Path, by_rename: bool) -> io::Result<()> {
+    if by_rename {
+        match file::rename_new(temporary, path) {
+            // A file system that cannot refuse to replace.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {}
+            done => return done,
         }
-        done => done,
     }
+    file::link_name(temporary, path)?;
+    // The segment is published; a temporary name left over is removed by a later purge.
+    let _ = file::unlink(temporary);
+    Ok(())
 }
 
 /// Whether `path` names the file `identity`.
@@ -143,6 +150,7 @@ mod tests {
             Routes::ALL,
             Routes { by_descriptor: false, ..Routes::ALL },
             Routes { anonymous: false, ..Routes::ALL },
+            Routes { anonymous: false, by_rename: false, ..Routes::ALL },
         ]
         .into_iter()
         .enumerate()

@@ -53,6 +53,14 @@ pub enum ViewError {
         /// The length of the view, in bytes.
         len: usize,
     },
+    /// The range does not lie in the view, or ends before it starts.
+    #[error("the range {range:?} does not lie in the {len} bytes of this view")]
+    Range {
+        /// The range asked for, in bytes.
+        range: Range<usize>,
+        /// The length of the view, in bytes.
+        len: usize,
+    },
     /// The place is not aligned for the type.
     #[error("offset {offset} is not aligned to the {align} bytes that the type needs")]
     Misaligned {
@@ -236,13 +244,10 @@ impl SharedBytes {
 
     /// Where `range` of this view lies in the mapping.
     pub(crate) fn locate_range(&self, range: &Range<usize>) -> Result<Range<usize>, ViewError> {
-        let bytes = range.end.checked_sub(range.start).ok_or(ViewError::OutOfBounds {
-            offset: range.start,
-            bytes: 0,
-            len: self.len,
-        })?;
-        let start = self.locate(range.start, bytes)?;
-        Ok(start..start + bytes)
+        if range.start > range.end || range.end > self.len {
+            return Err(ViewError::Range { range: range.clone(), len: self.len });
+        }
+        Ok(self.start + range.start..self.start + range.end)
     }
 
     /// Where `bytes` bytes at `offset` of this view start in the mapping.

@@ -28,7 +28,6 @@ pub(crate) struct FileStatus {
     pub(crate) mode: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
-    pub(crate) block_bytes: u64,
 }
 
 impl FileStatus {
@@ -54,7 +53,6 @@ impl From<rustix::fs::Stat> for FileStatus {
             mode: stat.st_mode & 0o7777,
             uid: stat.st_uid,
             gid: stat.st_gid,
-            block_bytes: stat.st_blksize as u64,
         }
     }
 }

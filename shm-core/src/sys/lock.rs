@@ -51,6 +51,12 @@ pub(crate) fn try_lock_exclusive(fd: BorrowedFd<'_>, byte: u64) -> io::Result<Pr
     try_lock(fd, libc::F_WRLCK, byte)
 }
 
+/// Gives up the lock of the description of `fd` on `byte`, if it has one.
+pub(crate) fn unlock(fd: BorrowedFd<'_>, byte: u64) -> io::Result<()> {
+    fault::point("fcntl F_OFD_SETLK F_UNLCK")?;
+    try_lock(fd, libc::F_UNLCK, byte).map(drop)
+}
+
 /// Whether any *other* description holds a lock on `byte`.
 pub(crate) fn would_conflict(fd: BorrowedFd<'_>, byte: u64) -> io::Result<Probe> {
     fault::point("fcntl F_OFD_GETLK")?;

@@ -56,6 +56,17 @@ pub(crate) fn seals(fd: BorrowedFd<'_>) -> io::Result<SealState> {
     Ok(SealState(rustix::fs::fcntl_get_seals(fd)?))
 }
 
+/// The page size of a file on the huge page pool; `None`: the file has ordinary pages.
+///
+/// `stat` does not tell: where huge pages are enabled for shared memory it shows their size for
+/// ordinary memfds too.
+pub(crate) fn pool_page_bytes(fd: BorrowedFd<'_>) -> io::Result<Option<u64>> {
+    const HUGETLBFS_MAGIC: i64 = 0x9584_58f6;
+    fault::point("fstatfs")?;
+    let stat = rustix::fs::fstatfs(fd)?;
+    Ok((stat.f_type == HUGETLBFS_MAGIC).then_some(stat.f_bsize.cast_unsigned()))
+}
+
 /// Whether the description of `fd` may read, and whether it may write.
 pub(crate) fn access_mode(fd: BorrowedFd<'_>) -> io::Result<(bool, bool)> {
     fault::point("fcntl F_GETFL")?;

@@ -36,9 +36,9 @@ mod shared;
 pub(crate) mod fault;
 pub(crate) mod file;
 
-pub(crate) use lock::{Probe, try_lock_exclusive, try_lock_shared, would_conflict};
+pub(crate) use lock::{Probe, try_lock_exclusive, try_lock_shared, unlock, would_conflict};
 pub(crate) use map::Mapping;
-pub(crate) use memfd::{SealState, access_mode, add_seals, create_memfd, seals};
+pub(crate) use memfd::{SealState, access_mode, add_seals, create_memfd, pool_page_bytes, seals};
 pub(crate) use pages::{Advice, huge_page_bytes, mask_signals, page_bytes};
 pub(crate) use proc::{process, read_text, user};
 pub use shared::Shared;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::{Mapping, fault, read_text};
 
@@ -74,14 +74,20 @@ pub(crate) fn page_bytes() -> usize {
 
 /// The size of the huge page that one page-table entry can map.
 pub(crate) fn huge_page_bytes() -> usize {
-    static BYTES: OnceLock<usize> = OnceLock::new();
-    *BYTES.get_or_init(|| {
-        read_text("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
-            .ok()
-            .and_then(|text| text.trim().parse().ok())
-            .filter(|&bytes: &usize| bytes.is_power_of_two() && bytes > page_bytes())
-            .unwrap_or(2 << 20)
-    })
+    // Not a `OnceLock`: a child forked while another thread is inside would wait for ever. Threads
+    // that meet here find out the same.
+    static BYTES: AtomicUsize = AtomicUsize::new(0);
+    let known = BYTES.load(Relaxed);
+    if known != 0 {
+        return known;
+    }
+    let bytes = read_text("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .filter(|&bytes: &usize| bytes.is_power_of_two() && bytes > page_bytes())
+        .unwrap_or(2 << 20);
+    BYTES.store(bytes, Relaxed);
+    bytes
 }
 
 /// Blocks the signals of the calling thread that can wait for another one, so that the program's

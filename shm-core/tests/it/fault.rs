@@ -125,8 +125,8 @@ fn every_fault(test: &'static str, effects: &[&str]) {
 
 fn every_scenario(test: &str, effects: &[&str]) {
     for (scenario, routes) in [
-        ("create", &["", "proc", "temporary"][..]),
-        ("life", &["", "temporary"]),
+        ("create", &["", "proc", "temporary", "link"][..]),
+        ("life", &["", "temporary", "link"]),
         ("open", &[""]),
         ("purge", &[""]),
         ("region", &[""]),

@@ -69,7 +69,10 @@ fn other_things_under_the_name_are_refused_without_waiting() {
             assert!(refused.to_string().contains(reason), "{refused}, not {reason}");
         }
         let refused = ns.unlink(&name("a")).expect_err("not ours");
-        assert!(matches!(refused, UnlinkError::Foreign(OpenError::NotASegment { .. })));
+        assert!(matches!(
+            refused,
+            UnlinkError::Foreign { source: OpenError::NotASegment { .. }, .. }
+        ));
         let report = ns.purge(&PurgeOptions::new().include_live(true)).expect("purged");
         assert_eq!((report.removed.len(), report.skipped.len()), (0, 1));
         assert_eq!(scratch.files(), ["t.a"], "left alone");

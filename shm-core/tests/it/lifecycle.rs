@@ -30,6 +30,8 @@ fn what_init_wrote_is_what_openers_see() {
     assert_eq!(opened.total_bytes(), 3 * PAGE + 7);
     assert_eq!(opened.identity(), made.identity());
     assert_eq!(opened.path(), scratch.directory().join("t.camera%200"));
+    let owner = opened.owner().expect("a stat");
+    assert_eq!((owner.uid, owner.mode), (rustix::process::geteuid().as_raw(), 0o600));
     assert_eq!((made.access(), opened.access()), (Access::ReadWrite, Access::ReadOnly));
     let creator = opened.creator();
     assert_eq!(creator.pid, std::process::id());

@@ -124,8 +124,8 @@ fn opening() {
          release",
     );
     check(
-        &OpenError::NameMismatch { path: path(), found: "b".into() },
-        "`/dev/shm/st.a` was created as `b`; it was renamed or two long names collide",
+        &OpenError::NameMismatch { path: path(), found: "b\u{1b}[2J".into() },
+        "`/dev/shm/st.a` was created as `b\\u{1b}[2J`; it was renamed or two long names collide",
     );
     check(
         &OpenError::Busy { path: path() },
@@ -144,8 +144,8 @@ fn removal_and_listing() {
         "no permission to remove `/dev/shm/st.a`; only its owner may, with write access to it",
     );
     check(
-        &UnlinkError::Foreign(OpenError::NotFound { path: path() }),
-        "what stands under the name is not this segment",
+        &UnlinkError::Foreign { path: path(), source: OpenError::NotFound { path: path() } },
+        "`/dev/shm/st.a` is left alone: it is not the segment that was named",
     );
     check(
         &UnlinkError::Busy { path: path() },
@@ -193,6 +193,10 @@ fn memory() {
     check(
         &ViewError::Misaligned { offset: 4, align: 8 },
         "offset 4 is not aligned to the 8 bytes that the type needs",
+    );
+    check(
+        &ViewError::Range { range: 4..9, len: 8 },
+        "the range 4..9 does not lie in the 8 bytes of this view",
     );
     check(&ViewError::ReadOnly, "the mapping is read-only; map it with write access");
     check(

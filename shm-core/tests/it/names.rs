@@ -87,7 +87,10 @@ fn the_stored_name_decides_not_the_file_name() {
     let created = shm_core::SegmentOptions::new(KIND, 4096).create(ns, &theirs, |_| Ok(()));
     assert!(matches!(created, Err(shm_core::CreateError::AlreadyExists { .. })), "{created:?}");
     let unlinked = ns.unlink(&theirs).expect_err("not its name");
-    assert!(matches!(unlinked, UnlinkError::Foreign(OpenError::NameMismatch { .. })));
+    assert!(matches!(
+        unlinked,
+        UnlinkError::Foreign { source: OpenError::NameMismatch { .. }, .. }
+    ));
     let scan = ns.scan().expect("scanned");
     assert!(scan.segments.is_empty(), "{scan:?}");
     assert!(matches!(scan.skipped[0].reason, OpenError::NameMismatch { .. }), "{scan:?}");

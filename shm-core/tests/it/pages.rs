@@ -34,7 +34,7 @@ fn populating_faults_in_what_was_asked_for_and_no_more() {
     assert!(part.populate(0..part.len()).expect("in bounds").is_complete());
     assert_eq!(resident(&bytes), 12 * page);
     assert!(bytes.populate(0..0).expect("in bounds").is_complete());
-    assert!(matches!(bytes.populate(0..64 * page + 1), Err(ViewError::OutOfBounds { .. })));
+    assert!(matches!(bytes.populate(0..64 * page + 1), Err(ViewError::Range { .. })));
 }
 
 #[test]

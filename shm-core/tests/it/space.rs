@@ -58,6 +58,12 @@ fn on_a_small_filesystem(role: &Role) {
     }
     let third = create("third", 2 * MIB).expect("exactly what is left");
     assert_eq!(free(), 0);
+    first.reserve(0..first.total_bytes()).expect("it has all of this");
+    sparse.reserve(0..2 * MIB).expect("it has all of this");
+    match sparse.reserve(MIB..2 * MIB + PAGE) {
+        Err(ReserveError::NoSpace { shortage, .. }) => assert_eq!(shortage.free_bytes, 0),
+        other => panic!("{other:?}"),
+    }
     assert_eq!(shortage(create("fourth", PAGE)).free_bytes, 0);
     for segment in [first, sparse, third] {
         segment.unlink().expect("removed");
