@@ -3,7 +3,7 @@
 use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
@@ -119,9 +119,10 @@ impl Peer {
     }
 
     /// Waits until it has ended, and is gone with everything it held.
-    pub(crate) fn reap(&mut self) {
-        self.child.wait().expect("a peer is a child");
+    pub(crate) fn reap(&mut self) -> ExitStatus {
+        let status = self.child.wait().expect("a peer is a child");
         self.reaped = true;
+        status
     }
 
     pub(crate) fn kill_and_reap(&mut self) {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::process::{Pid, WaitOptions, waitpid};
 use shm_lock::{
     AcquireError, Broadcast, FileLock, FutexLock, Holder, LockGuard, Membership, OwnedFileGuard,
-    OwnedGuard, Wait,
+    OwnedGuard, Wait, process_token,
 };
 
 use crate::harness::say;
@@ -148,6 +148,7 @@ impl Script {
                 }
                 say("opened");
             }
+            "token" => say(&process_token().to_string()),
             "open-descriptors" => say(&sys::open_descriptors().to_string()),
             "leave-lock" => {
                 // The memory stays: its file is an ordinary one, closed like any other.

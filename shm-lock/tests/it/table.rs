@@ -21,6 +21,7 @@ tests![
     ids_are_never_used_twice,
     a_guard_that_was_forgotten_is_recovered_after_leaving,
     a_forked_child_registers_itself_on_first_use,
+    a_forked_child_has_a_token_of_its_own,
     a_damaged_table_is_an_error_and_not_a_crash,
     a_foreign_file_is_refused_and_left_alone,
 ];
@@ -147,6 +148,26 @@ fn a_forked_child_registers_itself_on_first_use() {
     parent.expect("quit", "parent again");
     assert_eq!(observer.membership().liveness(child.slot, child.id), Liveness::Gone);
     assert_eq!(me(&mut parent), before);
+}
+
+fn a_forked_child_has_a_token_of_its_own() {
+    let place = Place::new();
+    let (mut one, mut two) =
+        (Peer::spawn("futex", &place.file()), Peer::spawn("futex", &place.file()));
+    let token = one.ask("token");
+    assert_ne!(token, "0");
+    assert_eq!(one.ask("token"), token);
+    assert_ne!(two.ask("token"), token);
+    assert!(one.ask("fork").starts_with("child "));
+    let childs = one.ask("token");
+    assert!(childs != token && childs != "0");
+    assert_eq!(one.ask("token"), childs);
+    assert!(one.ask("fork").starts_with("child "));
+    let grandchilds = one.ask("token");
+    assert!(grandchilds != childs && grandchilds != token);
+    one.expect("quit", "parent again");
+    one.expect("quit", "parent again");
+    assert_eq!(one.ask("token"), token);
 }
 
 fn a_damaged_table_is_an_error_and_not_a_crash() {
