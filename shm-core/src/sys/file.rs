@@ -13,9 +13,8 @@ use rustix::io::Errno;
 use super::fault;
 use crate::identity::Identity;
 
-/// The largest piece given to one `fallocate`: tmpfs gives up and undoes the call when a signal
-/// arrives, so that under a fast interval timer one big call would never end.
-const ALLOCATION_STEP_BYTES: u64 = 8 << 20;
+/// The largest and the smallest piece given to one `fallocate`.
+const ALLOCATION_STEP_BYTES: Range<u64> = 64 << 10..8 << 20;
 
 /// What `stat` tells about a file, reduced to what this crate decides by.
 #[derive(Clone, Copy, Debug)]
@@ -185,12 +184,34 @@ pub(crate) fn set_size(fd: BorrowedFd<'_>, bytes: u64) -> io::Result<()> {
 
 /// Reserves memory for `range`, in steps, each of which is kept or undone as a whole.
 pub(crate) fn allocate(fd: BorrowedFd<'_>, range: Range<u64>) -> io::Result<()> {
-    let mut start = range.start;
-    while start < range.end {
-        let step = (range.end - start).min(ALLOCATION_STEP_BYTES);
+    in_steps(range, |start, bytes| {
         fault::point("fallocate")?;
-        retry(|| rustix::fs::fallocate(fd, FallocateFlags::empty(), start, step))?;
-        start += step;
+        Ok(rustix::fs::fallocate(fd, FallocateFlags::empty(), start, bytes)?)
+    })
+}
+
+/// Covers `range` by calls of `allocate(start, bytes)`.
+///
+/// Many kernels give up and undo the call when a signal arrives, so that under a fast interval
+/// timer (a profiler's, for one) a big call would never end: whatever is interrupted is tried again
+/// in smaller pieces.
+fn in_steps(
+    range: Range<u64>,
+    mut allocate: impl FnMut(u64, u64) -> io::Result<()>,
+) -> io::Result<()> {
+    let (mut start, mut step) = (range.start, ALLOCATION_STEP_BYTES.end);
+    while start < range.end {
+        let bytes = (range.end - start).min(step);
+        match allocate(start, bytes) {
+            Ok(()) => {
+                start += bytes;
+                step = (2 * step).min(ALLOCATION_STEP_BYTES.end);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                step = (step / 2).max(ALLOCATION_STEP_BYTES.start);
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
@@ -266,4 +287,37 @@ pub(crate) fn random() -> io::Result<[u8; 16]> {
     // Up to 256 bytes the kernel gives all or an error.
     assert_eq!(filled, bytes.len(), "getrandom must fill a request this small");
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interrupted_allocation_goes_on_in_smaller_pieces() {
+        for patience in [64 << 10, 100_000, 1 << 20, 20 << 20] {
+            let mut covered = 4096;
+            in_steps(4096..(40 << 20) + 5, |start, bytes| {
+                assert_eq!(start, covered, "without gaps");
+                if bytes > patience {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
+                covered += bytes;
+                Ok(())
+            })
+            .expect("ends");
+            assert_eq!(covered, (40 << 20) + 5, "interrupted beyond {patience} bytes");
+        }
+    }
+
+    #[test]
+    fn an_allocation_ends_at_the_first_error() {
+        let mut calls = 0;
+        let refused = in_steps(0..100 << 20, |start, _| {
+            calls += 1;
+            if start < 16 << 20 { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+        });
+        assert_eq!(refused.map_err(|error| error.kind()), Err(io::ErrorKind::StorageFull));
+        assert_eq!(calls, 3);
+    }
 }

@@ -8,7 +8,8 @@ use shm_core::{
     SegmentOptions, Shortage,
 };
 
-use crate::harness::{KIND, PAGE, PeerCommand, Role, Scratch, Watchdog, name, skip};
+use crate::harness::{KIND, PAGE, PeerCommand, Role, Scratch, Watchdog, alone, name, skip};
+use crate::sys;
 
 const MIB: u64 = 1 << 20;
 /// The size of the private file system.
@@ -101,6 +102,23 @@ fn a_full_filesystem_is_an_error_with_the_numbers() {
     print!("{}", String::from_utf8_lossy(&done.stdout));
     eprint!("{}", String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success(), "{}", done.status);
+}
+
+/// tmpfs undoes a reservation when a signal arrives. A profiler's timer must not make it start over
+/// for ever.
+#[test]
+fn a_fast_timer_does_not_keep_memory_from_being_reserved() {
+    alone("space::a_fast_timer_does_not_keep_memory_from_being_reserved", || {
+        let scratch = Scratch::new("timer");
+        let ns = scratch.namespace().clone();
+        let segment = sys::under_a_fast_timer(move || {
+            SegmentOptions::new(KIND, 64 * MIB).create(&ns, &name("a"), |_| Ok(()))
+        });
+        let segment = segment.expect("created");
+        let listed = scratch.namespace().list().expect("listed");
+        assert_eq!(listed[0].allocated_bytes, 64 * MIB);
+        segment.unlink().expect("removed");
+    });
 }
 
 const LIMIT: u64 = 64 * MIB;
