@@ -81,6 +81,7 @@ impl SharedBytes {
     }
 
     /// The length in bytes.
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
@@ -91,6 +92,7 @@ impl SharedBytes {
     }
 
     /// Whether stores are possible.
+    #[inline]
     pub fn is_writable(&self) -> bool {
         self.mapping.is_writable()
     }
@@ -220,7 +222,7 @@ impl SharedBytes {
     }
 
     /// Puts the pages that `range` touches on huge pages where whole ones fit into the mapping,
-    /// populating them. Contents stay; the work is done before this returns, about 0.5 ms per
+    /// populating them. Contents stay; the work is done before this returns, about 1 to 2 ms per
     /// 2 MiB.
     ///
     /// Needs Linux 6.1 (`MADV_COLLAPSE`), no mount option and no privilege.

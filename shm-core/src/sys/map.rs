@@ -48,14 +48,17 @@ impl Mapping {
         Ok(Mapping { base, len, mapped, writable })
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
+    #[inline]
     pub(crate) fn is_writable(&self) -> bool {
         self.writable
     }
 
+    #[inline]
     pub(crate) fn base(&self) -> *mut u8 {
         self.base.as_ptr()
     }
@@ -69,6 +72,7 @@ impl Mapping {
         self.base.as_ptr().wrapping_add(offset)
     }
 
+    #[inline]
     fn writable_pointer(&self, offset: usize, bytes: usize) -> *mut u8 {
         assert!(self.writable, "a store needs a writable mapping");
         self.pointer(offset, bytes)
