@@ -7,6 +7,7 @@ use super::space;
 use crate::Outcome;
 
 const PAGE: usize = 4096;
+const HUGE_PAGE: usize = 2 << 20;
 
 /// `create SAMPLES`: a stream of 40 KB made, then opened after its maker has let go of it.
 pub(super) fn small(given: &mut Arguments) -> Outcome<()> {
@@ -67,7 +68,7 @@ pub(super) fn big(given: &mut Arguments) -> Outcome<()> {
     let collapsed = stream.info().population.map_or(0, |it| it.collapsed.obtained_bytes);
     print("huge_percent", 100.0 * collapsed as f64 / ring as f64);
     drop((writer, stream));
-    print("attach_huge", touch(bytes)?);
+    print("attach_huge", touch(bytes, HUGE_PAGE)?);
     space::open("big")?.unlink()?;
 
     // Without a writer's population the pages that the first frame touched are small.
@@ -75,20 +76,20 @@ pub(super) fn big(given: &mut Arguments) -> Outcome<()> {
     let mut writer = stream.writer()?;
     writer.lock(&Wait::forever())?.clear()?;
     drop((writer, stream));
-    print("attach", touch(bytes)?);
+    print("attach", touch(bytes, PAGE)?);
     space::open("big")?.unlink()?;
     Ok(())
 }
 
-/// Opens the stream, leases its newest frame and touches every page of it.
-fn touch(bytes: usize) -> Outcome<f64> {
+/// Opens the stream, leases its newest frame and touches every page of it, of the size that it has.
+fn touch(bytes: usize, page: usize) -> Outcome<f64> {
     let begun = now_ns();
     let stream = space::open("big")?;
     let lease = stream.reader().lease(OnFull::Copy)?;
     let frame = lease.shared_bytes()?.ok_or("a copy was made")?;
     let mut byte = [0];
-    for page in (0..bytes).step_by(PAGE) {
-        frame.read_into(page, &mut byte)?;
+    for start in (0..bytes).step_by(page) {
+        frame.read_into(start, &mut byte)?;
     }
     Ok((now_ns() - begun) as f64)
 }
