@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
@@ -281,13 +281,41 @@ pub(crate) fn alone(test: &'static str, body: impl FnOnce()) {
     if Role::mine().is_some() {
         body();
     } else {
-        let mut command = PeerCommand::new(test, ALONE, Path::new("/"));
-        let done = command.command().stderr(Stdio::piped()).output().expect("this program starts");
-        // Through the test runner, which shows it when asked to or when the test fails.
-        print!("{}", String::from_utf8_lossy(&done.stdout));
-        eprint!("{}", String::from_utf8_lossy(&done.stderr));
-        assert!(done.status.success(), "{test} alone ended with {}", done.status);
+        succeed_and_show(test, PeerCommand::new(test, ALONE, Path::new("/")).command());
     }
+}
+
+/// Runs the peer of `test` where `mount`, a shell command with the scratch directory as `$0`, has
+/// changed what is mounted, which nobody else sees. As root, or as root of a user namespace where
+/// that is allowed; elsewhere the test is skipped.
+pub(crate) fn in_private_mounts(test: &str, mount: &str, scratch: &Scratch) {
+    let outer = |how: &str, then: &str| {
+        let script = format!("mount --make-rprivate / && {mount} && {then}");
+        let mut command = Command::new("unshare");
+        command.args([how, "sh", "-c", &script]).arg(scratch.directory());
+        command
+    };
+    let tried = ["-m", "-rm"].map(|how| (how, outer(how, "true").output()));
+    let works = |(_, done): &&(&str, std::io::Result<Output>)| {
+        done.as_ref().is_ok_and(|done| done.status.success())
+    };
+    let Some((how, _)) = tried.iter().find(works) else {
+        return skip(test, &format!("no private mounts: {tried:?}"));
+    };
+    let mut peer = PeerCommand::new(test, "inside", scratch.directory());
+    let inner = peer.command();
+    let mut outer = outer(how, "exec \"$@\"");
+    outer.arg(inner.get_program()).args(inner.get_args());
+    outer.envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    succeed_and_show(test, &mut outer);
+}
+
+/// Through the test runner, which shows the output when asked to or when the test fails.
+fn succeed_and_show(test: &str, command: &mut Command) {
+    let done = command.stdin(Stdio::null()).output().expect("the program starts");
+    print!("{}", String::from_utf8_lossy(&done.stdout));
+    eprint!("{}", String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "a peer of {test} ended with {}", done.status);
 }
 
 /// This program in a place where every user may execute it.

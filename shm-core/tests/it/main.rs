@@ -16,6 +16,7 @@ mod region;
 mod removal;
 mod space;
 mod views;
+mod without_proc;
 
 #[cfg(st_fault)]
 mod fault;

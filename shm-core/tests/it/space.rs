@@ -1,14 +1,15 @@
 //! Too little room: an error with the numbers, before anything is taken.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use shm_core::{
     Access, CreateError, Region, RegionError, RegionOptions, ReserveError, Resource, Segment,
     SegmentOptions, Shortage,
 };
 
-use crate::harness::{KIND, PAGE, PeerCommand, Role, Scratch, Watchdog, alone, name, skip};
+use crate::harness::{
+    KIND, PAGE, PeerCommand, Role, Scratch, Watchdog, alone, in_private_mounts, name, skip,
+};
 use crate::sys;
 
 const MIB: u64 = 1 << 20;
@@ -79,32 +80,8 @@ fn a_full_filesystem_is_an_error_with_the_numbers() {
     }
     let _watchdog = Watchdog::start("full file system");
     let scratch = Scratch::new("space");
-    let mount = |how: &str, then: &str| {
-        let script = format!(
-            "mount --make-rprivate / && mount -t tmpfs -o size={SMALL} none \"$0\" && {then}"
-        );
-        let mut command = Command::new("unshare");
-        command.args([how, "sh", "-c", &script]).arg(scratch.directory());
-        command
-    };
-    // As root; otherwise as root of a user namespace, where that is allowed.
-    let tried = ["-m", "-rm"].map(|how| (how, mount(how, "true").output()));
-    let works = |(_, done): &&(&str, std::io::Result<Output>)| {
-        done.as_ref().is_ok_and(|done| done.status.success())
-    };
-    let Some((how, _)) = tried.iter().find(works) else {
-        return skip("full file system", &format!("no private mount: {tried:?}"));
-    };
-    let test = "space::a_full_filesystem_is_an_error_with_the_numbers";
-    let mut command = PeerCommand::new(test, "inside", scratch.directory());
-    let inner = command.command();
-    let mut outer = mount(how, "exec \"$@\"");
-    outer.arg(inner.get_program()).args(inner.get_args());
-    outer.envs(inner.get_envs().filter_map(|(key, value)| Some((key, value?))));
-    let done = outer.output().expect("unshare runs");
-    print!("{}", String::from_utf8_lossy(&done.stdout));
-    eprint!("{}", String::from_utf8_lossy(&done.stderr));
-    assert!(done.status.success(), "{}", done.status);
+    let mount = format!("mount -t tmpfs -o size={SMALL} none \"$0\"");
+    in_private_mounts("space::a_full_filesystem_is_an_error_with_the_numbers", &mount, &scratch);
 }
 
 /// tmpfs undoes a reservation when a signal arrives. A profiler's timer must not make it start over
