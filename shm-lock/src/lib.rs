@@ -163,6 +163,6 @@ pub use memory_file::{MemoryFile, MemoryFileError};
 #[cfg(not(loom))]
 pub use onlooker::Onlooker;
 pub use roster::{PARTICIPANTS_MAX, Participant, Roster};
-pub use sys::process_token;
+pub use sys::{PerProcess, process_token};
 pub use wait::Wait;
 pub use word::LockWord;

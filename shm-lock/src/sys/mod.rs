@@ -19,7 +19,7 @@ mod cast;
 mod per_process;
 mod token;
 
-pub(crate) use per_process::PerProcess;
+pub use per_process::PerProcess;
 pub use token::process_token;
 
 /// What only real memory and a real kernel have; the models do without.

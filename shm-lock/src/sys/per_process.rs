@@ -1,5 +1,6 @@
 //! A cell that every process fills for itself: a forked child finds it empty.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -8,13 +9,16 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use super::token::process_token;
 
-/// Holds one `T` per process.
+/// Holds one `T` per process: a forked child finds the cell empty and fills it for itself.
+///
+/// For what a process owns behind a lock of its own: a child may inherit that lock in the hands of a
+/// thread that does not exist in it. Looking a value up costs some nanoseconds.
 ///
 /// No lock of the standard library would do: a fork taken while another thread holds one leaves
 /// the child with a lock that nobody will ever release. Here the claim carries the token of the
 /// process that made it, so a child sees that an inherited claim is not its own. What a parent
 /// stored is never dropped in a child: it describes the parent.
-pub(crate) struct PerProcess<T> {
+pub struct PerProcess<T> {
     newest: AtomicPtr<Node<T>>,
     /// The token of the process that is filling the cell, or 0, or that of an ancestor.
     claim: AtomicU64,
@@ -34,7 +38,8 @@ unsafe impl<T: Send> Send for PerProcess<T> {}
 unsafe impl<T: Send + Sync> Sync for PerProcess<T> {}
 
 impl<T> PerProcess<T> {
-    pub(crate) const fn new() -> Self {
+    /// A cell that no process has filled.
+    pub const fn new() -> Self {
         Self {
             newest: AtomicPtr::new(ptr::null_mut()),
             claim: AtomicU64::new(0),
@@ -44,13 +49,29 @@ impl<T> PerProcess<T> {
 
     /// The value of this process.
     #[inline]
-    pub(crate) fn get(&self) -> Option<&T> {
+    pub fn get(&self) -> Option<&T> {
         self.value_of(process_token())
     }
 
     /// The value of this process, made by `make` if there is none yet. Other threads wait.
-    pub(crate) fn get_or_try_init<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
+    #[inline]
+    pub fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
+        let Ok(value) = self.get_or_try_init(|| Ok::<_, Infallible>(make()));
+        value
+    }
+
+    /// As [`get_or_init`](Self::get_or_init), for what may fail; a failure leaves the cell empty.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    #[inline]
+    pub fn get_or_try_init<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
         let token = process_token();
+        self.value_of(token).map_or_else(|| self.fill(token, make), Ok)
+    }
+
+    #[cold]
+    fn fill<E>(&self, token: u64, make: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
         loop {
             if let Some(value) = self.value_of(token) {
                 return Ok(value);
@@ -112,6 +133,12 @@ impl<T> Drop for PerProcess<T> {
                 unsafe { ManuallyDrop::drop(&mut node.value) };
             }
         }
+    }
+}
+
+impl<T> Default for PerProcess<T> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

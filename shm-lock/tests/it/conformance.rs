@@ -185,6 +185,18 @@ fn a_killed_holder_is_told_of_once<L: Lock>(stand: &Stand<L>) {
         assert_eq!(acquire_now(&handle), None);
         victim.reap();
     }
+    // One that has been dead for long is found out at once, whatever the deadline.
+    let mut victim = stand.peer();
+    victim.expect("acquire", "held");
+    victim.kill_and_reap();
+    let guard = handle.acquire(&Wait::until(Instant::now())).expect("the holder is dead");
+    assert_eq!(guard.recovered().map(|dead| dead.pid), Some(victim.pid()));
+    drop(guard);
+    victim = stand.peer();
+    victim.expect("acquire", "held");
+    victim.kill_and_reap();
+    let guard = handle.try_acquire().expect("the holder is dead");
+    assert_eq!(guard.recovered().map(|dead| dead.pid), Some(victim.pid()));
 }
 
 fn a_stopped_holder_is_not_dead<L: Lock>(stand: &Stand<L>) {

@@ -19,6 +19,7 @@ tests![
     eight_threads_die_together,
     a_dead_holder_whose_entry_was_given_away_is_still_dead,
     an_id_is_not_taken_for_an_older_one_with_the_same_low_bits,
+    a_forked_child_does_not_keep_its_parent_alive,
     every_waiter_gets_the_lock_in_the_end,
     an_onlooker_without_write_permission_sees_deaths_only,
 ];
@@ -198,6 +199,19 @@ fn an_id_is_not_taken_for_an_older_one_with_the_same_low_bits() {
     assert!(new.slot != dead.slot || new.id & 0xf_ffff != dead.id & 0xf_ffff, "{new:?}");
     let guard = heir.acquire(&Wait::forever()).expect("a wait for ever ends with the lock");
     assert!(guard.recovered().is_some(), "the newcomer does not pass for the dead holder");
+}
+
+fn a_forked_child_does_not_keep_its_parent_alive() {
+    let place = Place::new();
+    let observer = lock(&place.file());
+    let mut parent = Peer::spawn("futex", &place.file());
+    let me = me(&mut parent);
+    let child = parent.ask("fork-bystander").parse().expect("a pid");
+    parent.kill_and_reap();
+    assert_eq!(observer.membership().liveness(me.slot, me.id), Liveness::Gone);
+    let child = rustix::process::Pid::from_raw(child).expect("a positive pid");
+    // It lived until here: nobody else would have ended it.
+    rustix::process::kill_process(child, rustix::process::Signal::KILL).expect("it lives");
 }
 
 fn every_waiter_gets_the_lock_in_the_end() {
