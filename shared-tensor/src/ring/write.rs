@@ -10,6 +10,9 @@ const PASSES_MAX: usize = 1 << 14;
 #[cfg(loom)]
 const PASSES_MAX: usize = 2;
 
+/// Passes for each look at whether the holders of leases still live.
+const PASSES_PER_PROBE: usize = 16;
+
 /// Why a slot could not be claimed or published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WriteFault {
@@ -44,6 +47,13 @@ pub(crate) struct Claim {
     pub(crate) revoked: u32,
 }
 
+impl Claim {
+    /// The slot of the newest frame while this one is written: one that the ring has.
+    pub(crate) fn newest(&self) -> usize {
+        self.ctl.slot()
+    }
+}
+
 /// Makes the ring whole after a writer that did not finish. The caller holds the lock.
 ///
 /// The epoch goes up first: from then on nothing that the previous writer does can succeed. Parked
@@ -55,7 +65,7 @@ pub(crate) fn heal(ring: &impl Ring, liveness: &impl Liveness) {
         let mut after = before.with_next_epoch().without_waiters();
         #[cfg(st_mutant = "heal-epoch")]
         let mut after = before.without_waiters();
-        if before.phase() == Phase::Writing {
+        if before.phase() == Phase::Writing || has_lost_its_frame(ring, before) {
             after = after.with_phase(Phase::Crashed);
         }
         match ring.ctl_word().compare_exchange(
@@ -93,6 +103,14 @@ pub(crate) fn heal(ring: &impl Ring, liveness: &impl Liveness) {
             }
         }
     }
+}
+
+/// Whether the only slot was marked by a writer that died before it could say so: its frame is
+/// gone, and readers must not wait for it.
+fn has_lost_its_frame(ring: &impl Ring, ctl: Ctl) -> bool {
+    ring.slots() == 1
+        && ctl.phase() == Phase::Idle
+        && !Seq(ring.slot(0).seq.load(Ordering::Acquire)).is_ready(ctl.count())
 }
 
 fn slot_owner(slot: &Slot) -> Identity {
@@ -158,9 +176,11 @@ pub(crate) fn claim(
             let _ =
                 slot.seq.compare_exchange(busy.0, previous.0, Ordering::AcqRel, Ordering::Relaxed);
         }
-        reclaim_ended_lessees(ring, liveness);
-        if pass % 16 == 15 {
-            crate::sync::yield_now();
+        // Asking after the living costs system calls, under the lock: not in every pass.
+        match pass % PASSES_PER_PROBE {
+            0 => drop(reclaim_ended_lessees(ring, liveness)),
+            1 => crate::sync::yield_now(),
+            _ => {}
         }
         if !Ctl(ring.ctl_word().load(Ordering::Acquire)).same_for_writer(base) {
             return Err(WriteFault::Fenced);

@@ -279,7 +279,6 @@ pub struct WriteView<'l> {
     locked: Held<'l>,
     bytes: &'l SharedBytes,
     claim: Claim,
-    newest: usize,
     open: bool,
 }
 
@@ -308,7 +307,6 @@ impl<'l> WriteView<'l> {
         let bytes = attachment.writable()?;
         let memory = &*locked.member.memory;
         let me = locked.member.me()?;
-        let newest = memory.ctl(Ordering::Acquire).slot();
         let claim = ring::claim(memory, me, &locked.member.peers())
             .map_err(|fault| locked.write_error(fault))?;
         let counters = &memory.shared.control().writer.0;
@@ -318,7 +316,9 @@ impl<'l> WriteView<'l> {
         if claim.skipped != 0 {
             add_as_owner(&counters.slots_skipped, u64::from(claim.skipped));
         }
-        let view = Self { locked, bytes, claim, newest, open: true };
+        let view = Self { locked, bytes, claim, open: true };
+        // Not read from the control word again: what the claim has was checked.
+        let newest = claim.newest();
         if contents == Contents::Previous && claim.slot != newest {
             let source = attachment.layout.slot_start(newest);
             let source = source..source + attachment.layout.payload_bytes;
@@ -347,7 +347,8 @@ impl<'l> WriteView<'l> {
         self.len() == 0
     }
 
-    /// Where the frame's bytes are: writable while the view lives, by nobody else.
+    /// Where the frame's bytes are: writable while the view lives, by nobody else. Not in a forked
+    /// child, which inherits the view but not the write.
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
         self.bytes.as_ptr().wrapping_add(self.start())
     }
@@ -355,8 +356,10 @@ impl<'l> WriteView<'l> {
     /// Copies bytes into the frame from `offset` on.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidArgument`] if they do not fit.
+    /// [`ErrorKind::InvalidArgument`] if they do not fit; [`ErrorKind::Fenced`] in a forked child:
+    /// its parent may have published the frame.
     pub fn write_at(&mut self, offset: usize, bytes: &[u8]) -> Result<()> {
+        self.locked.check_process()?;
         if offset.checked_add(bytes.len()).is_none_or(|end| end > self.len()) {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
@@ -381,7 +384,7 @@ impl<'l> WriteView<'l> {
         let memory = &*locked.member.memory;
         let frame_id = match stamp.frame_id {
             Some(_) => 0,
-            None => memory.slot(self.newest).frame_id.load(Ordering::Relaxed),
+            None => memory.slot(self.claim.newest()).frame_id.load(Ordering::Relaxed),
         };
         Description::store(memory.slot(self.claim.slot), stamp, frame_id);
         let waiters =

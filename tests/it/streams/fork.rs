@@ -66,8 +66,8 @@ fn a_write_stays_with_the_parent() {
     for bytes in [1000, LARGE] {
         let space = Namespace::new("fork-write");
         let (mut parent, mut other) = pair(&space, bytes, "");
-        // The child may not publish, drops without effect, and may not write under the lock.
-        assert_eq!(parent.ask("stream.fork_in_write a 7"), "Fenced Fenced dropped 1");
+        // The child may not publish nor fill, drops without effect, and may not write under the lock.
+        assert_eq!(parent.ask("stream.fork_in_write a 7"), "Fenced Fenced Fenced dropped 1");
         assert_eq!(other.ask("stream.latest a"), "1 7 idle");
         assert_eq!(field(&mut other, "aborts"), "0");
         assert_eq!(field(&mut other, "frames"), "1");

@@ -309,6 +309,10 @@ fn share_write(view: WriteView<'_>, frame: &[u8]) -> Answer {
         let view = view.take().map(|view| view.publish(&Stamp::default()));
         view.map_or_else(String::new, |published| outcome(published.map(|_| "published")))
     })?;
+    let filled = in_child(|| {
+        let filled = view.as_mut().map(|view| view.write_at(0, &[0; 8]));
+        filled.map_or_else(String::new, |filled| outcome(filled.map(|()| "filled")))
+    })?;
     let dropped = in_child(|| {
         drop(view.take());
         "dropped".to_owned()
@@ -316,7 +320,7 @@ fn share_write(view: WriteView<'_>, frame: &[u8]) -> Answer {
     let mut view = view.ok_or("the view is gone")?;
     view.write_at(0, frame).map_err(|error| told(&error))?;
     let count = view.publish(&Stamp::default()).map_err(|error| told(&error))?;
-    Ok(format!("{published} {dropped} {count}"))
+    Ok(format!("{published} {filled} {dropped} {count}"))
 }
 
 fn outcome(result: Result<&str, Error>) -> String {
