@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use shm_core::{Shared, SharedBytes, ViewError};
 use shm_lock::Onlooker;
-use shm_lock::park::{Parked, park_low_half};
+use shm_lock::park::park_low_half;
 
 use crate::stream::copy::{self, Destination};
 use crate::stream::counters::WriterFigures;
@@ -140,8 +140,8 @@ impl ObservedControl {
     }
 
     /// Sleeps while the low half of the control word is `expected`, as far as the kernel sees it.
-    pub(crate) fn park(&self, expected: u32, at_most: Duration) -> Parked {
-        park_low_half(&self.words().ctl.0, expected, at_most)
+    pub(crate) fn park(&self, expected: u32, at_most: Duration) {
+        park_low_half(&self.words().ctl.0, expected, at_most);
     }
 }
 

@@ -10,6 +10,9 @@ use crate::sync::{Ordering, fence};
 
 /// Asks writers to avoid the slot. `false`: the frame is gone already, nothing was pinned.
 ///
+/// A process has one pin bit per slot for all its threads, and [`promote`] cannot tell whose pin it
+/// turns into a lease: the caller sees to it that no other thread of the process pins in between.
+///
 /// A pin is only a wish: a writer that has no other slot takes it away, and the copy is checked as
 /// any other.
 pub(crate) fn pin(ring: &impl Ring, me: Identity, found: &Found) -> bool {
@@ -67,9 +70,11 @@ pub(crate) fn promote(
 
 /// Slots that anybody holds or is about to hold.
 pub(crate) fn leased_mask(ring: &impl Ring) -> u32 {
-    (0..ring.high_water())
+    let leased = (0..ring.high_water())
         .map(|entry| LeaseWord(ring.lease(entry).load(Ordering::Acquire)).mask())
-        .fold(0, |all, mask| all | mask)
+        .fold(0, |all, mask| all | mask);
+    // Bits of slots that there are not would count against the budget for ever.
+    leased & ((1 << ring.slots()) - 1)
 }
 
 /// Gives a leased slot back.
@@ -90,9 +95,11 @@ pub(crate) fn reclaim_ended_lessees(ring: &impl Ring, liveness: &impl Liveness) 
         }
         let who = liveness.occupant(entry);
         // The tag ties the word to the participant that was probed: an entry that somebody else
-        // claimed meanwhile has another tag and the exchange fails.
+        // claimed meanwhile has another tag and the exchange fails. A word that had another tag
+        // before the occupant was asked for is that of somebody replaced, and only the ended are:
+        // the newcomer died, or has yet to come, between taking the entry and clearing its word.
         let tagged = LeaseWord::new(who.id);
-        if seen.tag() == tagged.tag() && liveness.has_ended(who) {
+        if seen.tag() != tagged.tag() || liveness.has_ended(who) {
             let taken =
                 word.compare_exchange(seen.0, tagged.0, Ordering::AcqRel, Ordering::Relaxed);
             reclaimed += u32::from(taken.is_ok());

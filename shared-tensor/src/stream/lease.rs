@@ -15,7 +15,7 @@ use crate::stream::attachment::{Attachment, Member};
 use crate::stream::copy;
 use crate::stream::counters::add;
 use crate::stream::description::Publication;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence};
 
 /// What a lease does when the ring has no slot to spare.
 ///
@@ -26,7 +26,8 @@ pub enum OnFull {
     /// Answer with a private copy of the frame. [`Lease::is_copy`] says so.
     #[default]
     Copy,
-    /// Wait for a slot, up to this long, then fail with a timeout.
+    /// Wait for a slot, up to this long, then fail with a timeout. A ring that can spare none at all
+    /// answers with a copy.
     Wait(Duration),
     /// Take the slot of the oldest leased frame away. Its holders are told by
     /// [`Lease::is_revoked`]; what they read afterwards may be another frame.
@@ -52,6 +53,15 @@ pub(crate) enum Attempt {
     /// The frame is gone: look for the newest again.
     Gone,
     Full,
+}
+
+/// Pins the slot of `found` for this process, softly.
+///
+/// Under the book, as the pins of leases: otherwise a pin set here, after a writer took the pin of
+/// another thread and wrote over its frame, would let that thread lease the wrong frame.
+pub(crate) fn try_pin(member: &Member, me: Identity, found: &Found) -> bool {
+    let _book = member.book();
+    pin(&*member.memory, me, found)
 }
 
 /// Leases the slot of `found` for this process, or shares the lease it has.
@@ -254,6 +264,8 @@ impl SlotLease {
         let start = self.attachment.layout.slot_start(self.slot) + offset;
         let destination = copy::Destination::Initialised(out);
         copy::from_shared(&self.attachment.readable, start, destination).map_err(out_of_bounds)?;
+        // SYNC: revocation. The copy comes before the look at whether the slot was still ours.
+        fence(Ordering::Acquire);
         if self.is_revoked() {
             let name = self.attachment.name();
             return Err(Error::new(

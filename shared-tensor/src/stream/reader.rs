@@ -6,17 +6,19 @@ use shm_core::{Namespace, SharedBytes, ViewError};
 use shm_lock::Wait;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ring::word::{Ctl, Phase};
-use crate::ring::{
-    Found, Identity, Look, RingLoads, is_unchanged, newest, oldest_after, pin, unpin,
-};
+use crate::ring::word::{Ctl, Phase, lease_budget};
+use crate::ring::{Found, Identity, Look, RingLoads, is_unchanged, newest, oldest_after, unpin};
 use crate::stream::admin::successor;
 use crate::stream::attachment::{Attachment, Role};
 use crate::stream::copy;
 use crate::stream::counters::add;
 use crate::stream::description::{Description, Publication};
-use crate::stream::lease::{Attempt, Lease, OnFull, out_of_bounds, revoke_oldest, try_lease};
-use crate::stream::wait::{Moved, Since, Spin, Spinner, wait_once, writer_is_dead};
+use crate::stream::lease::{
+    Attempt, Lease, OnFull, out_of_bounds, revoke_oldest, try_lease, try_pin,
+};
+use crate::stream::wait::{
+    Moved, Since, Spin, Spinner, check_patience, wait_once, writer_has_left, writer_is_dead,
+};
 use crate::sync::Ordering;
 use crate::tensor::{DType, Element, Shape};
 
@@ -193,25 +195,30 @@ impl Reader {
                 return self.private_copy(&wait);
             };
             let me = member.me()?;
-            match try_lease(member, me, self.attachment.layout.slots, &found) {
+            let slots = self.attachment.layout.slots;
+            if lease_budget(slots) == 0 {
+                // Nothing to wait for and nothing to take away.
+                add(&member.counters(me).lease_copies, 1);
+                return self.private_copy(&wait);
+            }
+            match try_lease(member, me, slots, &found) {
                 Attempt::Leased => {
                     add(&member.counters(me).leases, 1);
                     let description = self.attachment.description(found.slot);
                     let missed = self.advance(&found, self.seen);
-                    self.count_frame(0)?;
                     let count = found.seq.frame();
                     let publication = description.publication(count, missed, found.ctl.phase());
                     let attachment = Arc::clone(&self.attachment);
-                    return Ok(Lease::of_slot(attachment, me, &found, publication));
+                    let lease = Lease::of_slot(attachment, me, &found, publication);
+                    self.count_frame(0)?;
+                    return Ok(lease);
                 }
-                Attempt::Gone => std::hint::spin_loop(),
+                Attempt::Gone => check_patience(&self.attachment, &wait, started)?,
                 Attempt::Full => match on_full {
-                    OnFull::Copy => {
+                    OnFull::Revoke if revoke_oldest(member) => {}
+                    OnFull::Copy | OnFull::Revoke => {
                         add(&member.counters(me).lease_copies, 1);
                         return self.private_copy(&wait);
-                    }
-                    OnFull::Revoke => {
-                        revoke_oldest(member);
                     }
                     OnFull::Wait(_) => {
                         // Leases end without a wake-up, by design: look again after the next
@@ -370,7 +377,7 @@ impl Reader {
                 Look::Moved(ctl) if self.attachment.layout.slots == 1 => {
                     self.wait_for_single_slot(ctl, wait, started)?;
                 }
-                Look::Moved(_) => std::hint::spin_loop(),
+                Look::Moved(_) => check_patience(&self.attachment, wait, started)?,
             }
         }
     }
@@ -384,7 +391,13 @@ impl Reader {
             !ctl.same_for_writer(seen) || ctl.is_unlinked() != seen.is_unlinked()
         })?;
         match moved {
-            Moved::Slice(ctl) if writer_is_dead(&self.attachment, ctl) => {
+            // Also before it said that it writes: it marks the slot first. The word did not move, so
+            // if the slot is not whole by now, nobody is at it any more.
+            Moved::Slice(ctl)
+                if ctl.same_for_writer(seen)
+                    && writer_has_left(&self.attachment, ctl)
+                    && matches!(newest(&*self.attachment), Look::Moved(_)) =>
+            {
                 Err(self.inconsistent("the writer exited during a write"))
             }
             _ => Ok(()),
@@ -399,6 +412,7 @@ impl Reader {
             if let Some(publication) = self.copy_found(&found, self.seen, sink, &mut laps)? {
                 return Ok(publication);
             }
+            check_patience(&self.attachment, wait, started)?;
         }
     }
 
@@ -419,16 +433,21 @@ impl Reader {
             }
             let seen = self.attachment.ctl(Ordering::Acquire);
             let Some(found) = oldest_after(&*self.attachment, after) else {
-                // The only slot may stay incomplete for as long as its writer likes, or for ever.
-                if self.attachment.layout.slots == 1 {
-                    self.wait_for_single_slot(seen, wait, started)?;
+                match newest(&*self.attachment) {
+                    Look::Damaged => return Err(self.damaged()),
+                    // It may stay incomplete for as long as its writer likes, or for ever.
+                    Look::Moved(_) if self.attachment.layout.slots == 1 => {
+                        self.wait_for_single_slot(seen, wait, started)?;
+                    }
+                    Look::Moved(_) | Look::Frame(_) => {}
                 }
-                std::hint::spin_loop();
+                check_patience(&self.attachment, wait, started)?;
                 continue;
             };
             if let Some(publication) = self.copy_found(&found, after, sink, &mut laps)? {
                 return Ok(publication);
             }
+            check_patience(&self.attachment, wait, started)?;
         }
     }
 
@@ -459,7 +478,7 @@ impl Reader {
         let skipped = |from: u64| count.saturating_sub(from).saturating_sub(1);
         let newly = skipped(self.seen.max(after));
         if newly != 0 {
-            self.missed_total += newly;
+            self.missed_total = self.missed_total.saturating_add(newly);
             if let Role::Member(member) = &self.attachment.role
                 && let Ok(me) = member.me()
             {
@@ -648,7 +667,7 @@ impl<'a> Hold<'a> {
                 Attempt::Full => {}
             }
         }
-        if pin(&*member.memory, me, found) {
+        if try_pin(member, me, found) {
             add(&member.counters(me).pins, 1);
             Self::Pin { attachment, me, slot: found.slot }
         } else {

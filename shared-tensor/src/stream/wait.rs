@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use shm_lock::Wait;
-use shm_lock::park::{Parked, park_low_half};
+use shm_lock::park::park_low_half;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ring::word::{Ctl, Phase};
@@ -117,6 +117,7 @@ pub(crate) fn wait_once(
     let budget = spinner.budget();
     if !budget.is_zero() {
         let begun = Instant::now();
+        let mut asked = begun;
         loop {
             for _ in 0..LOOKS {
                 let now = attachment.ctl(Ordering::Acquire);
@@ -129,14 +130,20 @@ pub(crate) fn wait_once(
                 }
                 std::hint::spin_loop();
             }
-            if begun.elapsed() >= budget {
+            let now = Instant::now();
+            if now - begun >= budget || wait.deadline().is_some_and(|deadline| now >= deadline) {
                 break;
+            }
+            if now - asked >= SLICE {
+                asked = now;
+                check_interrupt(attachment, wait)?;
             }
         }
         spinner.learn(false);
     }
+    check_interrupt(attachment, wait)?;
     let at_most = remaining(wait, started, attachment)?.min(SLICE);
-    let parked = match &attachment.role {
+    match &attachment.role {
         Role::Member(member) => {
             add(&member.counters(member.me()?).parks, 1);
             let seen = member.memory.ctl(Ordering::Acquire);
@@ -144,9 +151,8 @@ pub(crate) fn wait_once(
                 return Ok(Moved::Arrived(seen));
             }
             // SYNC: park. The word that is slept on is the word that publishing changes.
-            match announce_parking(&*member.memory, seen) {
-                Some(low) => park_low_half(member.memory.ctl_word(), low, at_most),
-                None => Parked::Changed,
+            if let Some(low) = announce_parking(&*member.memory, seen) {
+                park_low_half(member.memory.ctl_word(), low, at_most);
             }
         }
         Role::Observer(memory) => {
@@ -154,23 +160,39 @@ pub(crate) fn wait_once(
             if arrived(seen) {
                 return Ok(Moved::Arrived(seen));
             }
-            memory.observed.park(seen.low(), at_most)
+            memory.observed.park(seen.low(), at_most);
         }
-    };
+    }
     let now = attachment.ctl(Ordering::Acquire);
     if arrived(now) {
         return Ok(Moved::Arrived(now));
     }
-    if matches!(parked, Parked::TimedOut | Parked::Interrupted) {
-        if wait.is_interrupted() {
-            return Err(Error::new(
-                ErrorKind::Interrupted,
-                format!("waiting on stream `{}` was interrupted", attachment.name()),
-            ));
-        }
-        remaining(wait, started, attachment)?;
-    }
+    check_patience(attachment, wait, started)?;
     Ok(Moved::Slice(now))
+}
+
+/// Whether the caller still wants to go on; asked wherever a read is tried again.
+///
+/// # Errors
+/// [`ErrorKind::Timeout`] and [`ErrorKind::Interrupted`].
+pub(crate) fn check_patience(
+    attachment: &Attachment,
+    wait: &Wait<'_>,
+    started: Since,
+) -> Result<()> {
+    std::hint::spin_loop();
+    check_interrupt(attachment, wait)?;
+    remaining(wait, started, attachment).map(drop)
+}
+
+fn check_interrupt(attachment: &Attachment, wait: &Wait<'_>) -> Result<()> {
+    if !wait.is_interrupted() {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Interrupted,
+        format!("waiting on stream `{}` was interrupted", attachment.name()),
+    ))
 }
 
 /// Time left until the deadline.
@@ -188,7 +210,12 @@ fn remaining(wait: &Wait<'_>, started: Since, attachment: &Attachment) -> Result
 ///
 /// Only asks when the word has not moved since `ctl` was loaded.
 pub(crate) fn writer_is_dead(attachment: &Attachment, ctl: Ctl) -> bool {
-    if ctl.phase() != Phase::Writing || !attachment.ctl(Ordering::Acquire).same_for_writer(ctl) {
+    ctl.phase() == Phase::Writing && writer_has_left(attachment, ctl)
+}
+
+/// Whether nobody who lives has had the lock for as long as the word has not moved.
+pub(crate) fn writer_has_left(attachment: &Attachment, ctl: Ctl) -> bool {
+    if !attachment.ctl(Ordering::Acquire).same_for_writer(ctl) {
         return false;
     }
     let holder_is_dead = match &attachment.role {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::thread::ClockId;
 use rustix::thread::futex::{self, WaitFlags, WaitPtr, WaitvFlags};
 use rustix::time::Timespec;
@@ -18,8 +19,8 @@ use crate::sync::Ordering;
 /// Most streams that the kernel waits on at once (`FUTEX_WAITV_MAX`).
 const STREAMS_MAX: usize = 128;
 /// Longest uninterrupted sleep, as for a single stream.
-const SLICE_NS: u64 = 50_000_000;
-/// Sleep where the kernel cannot wait on several words (before Linux 5.16).
+const SLICE: Duration = Duration::from_millis(50);
+/// Sleep where the kernel cannot wait on several words (before Linux 5.16), or may not.
 const FALLBACK_SLICE: Duration = Duration::from_millis(1);
 
 /// Waits until one of the readers' streams has a frame that its reader has not seen, or was
@@ -86,17 +87,17 @@ fn announce(attachment: &Attachment, seen: Ctl) -> Option<(u32, WaitPtr)> {
 
 /// Sleeps until one of the words changes, for a slice at most. Every outcome means: look again.
 fn sleep(parked: &[futex::Wait], wait: &Wait<'_>) {
-    let mut until = monotonic_ns() + SLICE_NS;
-    if let Some(deadline) = wait.deadline() {
-        let left = deadline.saturating_duration_since(Instant::now()).as_nanos();
-        until = until.min(monotonic_ns() + u64::try_from(left).unwrap_or(u64::MAX / 2));
-    }
+    let slice = wait
+        .deadline()
+        .map_or(SLICE, |deadline| deadline.saturating_duration_since(Instant::now()).min(SLICE));
+    let until = monotonic_ns() + slice.as_nanos() as u64;
     let until = Timespec {
         tv_sec: (until / 1_000_000_000).cast_signed(),
         tv_nsec: (until % 1_000_000_000).cast_signed(),
     };
-    let outcome = futex::waitv(parked, WaitvFlags::empty(), Some(&until), ClockId::Monotonic);
-    if outcome == Err(rustix::io::Errno::NOSYS) {
-        std::thread::sleep(FALLBACK_SLICE);
+    match futex::waitv(parked, WaitvFlags::empty(), Some(&until), ClockId::Monotonic) {
+        Ok(_) | Err(Errno::AGAIN | Errno::TIMEDOUT | Errno::INTR) => {}
+        // ENOSYS, and whatever a sandbox answers to a call that it does not know.
+        Err(_) => std::thread::sleep(FALLBACK_SLICE),
     }
 }

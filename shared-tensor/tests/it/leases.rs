@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use shared_tensor::ErrorKind;
-use shared_tensor::stream::OnFull;
+use shared_tensor::stream::{Contents, OnFull, Stamp, StreamOptions, Wait};
+use shared_tensor::{DType, ErrorKind};
 
 use crate::support::Scratch;
 
@@ -105,7 +105,55 @@ fn rings_too_small_to_lease_from_say_so() {
         let stream = scratch.small().slots(slots).create("a").unwrap();
         assert!(stream.info().warnings.iter().any(|warning| warning.contains("leased")));
         stream.writer().unwrap().write(&[1; 1000]).unwrap();
-        assert!(stream.reader().lease(OnFull::Copy).unwrap().is_copy());
+        // There is nothing to wait for and nothing to take away.
+        for on_full in [OnFull::Copy, OnFull::Revoke, OnFull::Wait(Duration::from_secs(60))] {
+            assert!(stream.reader().lease(on_full).unwrap().is_copy(), "{on_full:?}");
+        }
         stream.unlink().unwrap();
     }
+}
+
+/// Threads of one process have one pin bit per slot between them: a copy's pin must not be taken for
+/// that of a lease whose frame is gone.
+#[test]
+fn leases_and_copies_of_one_process_do_not_mix() {
+    const WORDS: usize = 8192;
+    const FRAMES: u64 = 20_000;
+    let scratch = Scratch::new();
+    let options = StreamOptions::new(DType::U64, [WORDS as u64]).namespace(scratch.clone());
+    let stream = options.slots(3).create("a").unwrap();
+    let is_frame = |bytes: &[u8], count: u64| {
+        bytes.as_chunks::<8>().0.iter().all(|word| u64::from_ne_bytes(*word) == count)
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut writer = stream.writer().unwrap();
+            for _ in 0..FRAMES {
+                let mut view = writer.write_view(Contents::Fresh, &Wait::forever()).unwrap();
+                let word = view.count().to_ne_bytes();
+                view.write_at(0, &word.repeat(WORDS)).unwrap();
+                view.publish(&Stamp::default()).unwrap();
+            }
+        });
+        for leases in [true, true, false, false] {
+            let stream = &stream;
+            scope.spawn(move || {
+                let mut reader = stream.reader();
+                let mut out = vec![0; WORDS * 8];
+                reader.wait(0, &Wait::forever()).unwrap();
+                while reader.last_count() < FRAMES {
+                    let count = if leases {
+                        let lease = reader.lease(OnFull::Copy).unwrap();
+                        lease.copy_to(&mut out).unwrap();
+                        lease.publication().count
+                    } else {
+                        reader.read_into(&mut out).unwrap().count
+                    };
+                    assert!(is_frame(&out, count), "frame {count}, lease {leases}");
+                }
+            });
+        }
+    });
+    assert_eq!(stream.info().participants[0].leases, 0);
+    stream.unlink().unwrap();
 }

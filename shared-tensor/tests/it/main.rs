@@ -2,6 +2,7 @@
 
 #![cfg(not(loom))]
 
+mod damage;
 mod leases;
 mod names;
 mod next;

@@ -133,3 +133,40 @@ fn any_of_several_streams() {
     assert_eq!(wait_any(&mut readers, &Wait::forever()).unwrap(), 0, "unlinked counts as news");
     assert!(wait_any(&mut [], &Wait::forever()).is_err());
 }
+
+#[test]
+fn the_longest_wait_is_no_overflow() {
+    let scratch = Scratch::new();
+    let stream = scratch.small().create("a").unwrap();
+    for longest in [Duration::from_nanos(u64::MAX), Duration::MAX] {
+        std::thread::scope(|scope| {
+            let mut reader = stream.reader_with(parked());
+            let parks = stream.info().participants[0].reader.parks;
+            let mut lone = stream.reader_with(parked());
+            let any = scope
+                .spawn(move || wait_any(&mut [&mut reader], &Wait::for_at_most(longest)).unwrap());
+            let one = scope.spawn(move || lone.next(&Wait::for_at_most(longest)).unwrap());
+            while stream.info().participants[0].reader.parks == parks {
+                std::thread::yield_now();
+            }
+            stream.writer().unwrap().write(&[1; 1000]).unwrap();
+            assert_eq!(any.join().unwrap(), 0);
+            one.join().unwrap();
+        });
+    }
+    stream.unlink().unwrap();
+}
+
+#[test]
+fn a_spinning_wait_keeps_its_deadline_and_can_be_interrupted() {
+    let scratch = Scratch::new();
+    let stream = scratch.small().create("a").unwrap();
+    let mut options = ReaderOptions::default();
+    options.spin = Spin::For(Duration::MAX);
+    let mut reader = stream.reader_with(options);
+    let wait = Wait::for_at_most(Duration::from_millis(10));
+    assert_eq!(reader.next(&wait).unwrap_err().kind(), ErrorKind::Timeout);
+    let wait = Wait::forever().interruptible(&|| true);
+    assert_eq!(reader.next(&wait).unwrap_err().kind(), ErrorKind::Interrupted);
+    stream.unlink().unwrap();
+}
