@@ -71,7 +71,6 @@ compile_error!(
 );
 
 mod error;
-mod per_process;
 mod ring;
 #[cfg(not(loom))]
 pub mod stream;

@@ -7,6 +7,10 @@
 //!   made, and the `SharedBytes` beside it keeps the mapping, whose length never shrinks.
 //! - S3: nothing outside this module gets a reference through which it could store to a mapping
 //!   that is not writable: [`ObservedControl`] hands out loads, never references.
+//! - S4: a lent job is kept alive and untouched by its lender until it has run: a [`Desk`] has one
+//!   job at a time, and [`Desk::lend`] does not return before that job is back, nor unwind.
+
+mod desk;
 
 use std::ptr::NonNull;
 use std::time::Duration;
@@ -22,6 +26,8 @@ use crate::stream::layout::{
     CONTROL_OFFSET, Control, PARTICIPANTS, PARTICIPANTS_OFFSET, ParticipantRecord,
 };
 use crate::sync::Ordering;
+
+pub(crate) use desk::Desk;
 
 // SAFETY: S1; `repr(C)` and made of atomics, arrays of atomics and structs of such.
 unsafe impl Shared for Control {}
@@ -142,36 +148,6 @@ impl ObservedControl {
     /// Sleeps while the low half of the control word is `expected`, as far as the kernel sees it.
     pub(crate) fn park(&self, expected: u32, at_most: Duration) {
         park_low_half(&self.words().ctl.0, expected, at_most);
-    }
-}
-
-/// A job on somebody's stack, lent to another thread.
-///
-/// S4: whoever lends it keeps the job alive and untouched until the job has run: `helper::Desk`
-/// waits for that before it returns, also when it unwinds.
-#[derive(Debug)]
-pub(crate) struct BorrowedJob(NonNull<dyn FnMut() + Send>);
-
-// SAFETY: the job is `Send` and, by S4, used by one thread at a time.
-unsafe impl Send for BorrowedJob {}
-
-impl BorrowedJob {
-    /// Forgets the lifetime of a job; see S4.
-    pub(crate) fn lend<'job>(job: &'job mut (dyn FnMut() + Send + 'job)) -> Self {
-        let job: NonNull<dyn FnMut() + Send + 'job> = NonNull::from(job);
-        // SAFETY: only the lifetime changes; the pointer is used while the job lives (S4).
-        Self(unsafe {
-            std::mem::transmute::<NonNull<dyn FnMut() + Send + 'job>, NonNull<dyn FnMut() + Send>>(
-                job,
-            )
-        })
-    }
-
-    /// Runs the job.
-    pub(crate) fn run(mut self) {
-        // SAFETY: S4.
-        let job = unsafe { self.0.as_mut() };
-        job();
     }
 }
 

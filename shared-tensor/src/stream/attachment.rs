@@ -10,11 +10,10 @@ use shm_core::{
     Access, Identity as FileIdentity, Populate, PopulateReport, Populator, Segment, SharedBytes,
     ViewError,
 };
-use shm_lock::{FutexLock, Membership, Onlooker};
+use shm_lock::{FutexLock, Membership, Onlooker, PerProcess};
 use zerocopy::FromZeros;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::per_process::PerProcess;
 use crate::ring::word::{Ctl, Seq};
 use crate::ring::{Identity, RingLoads};
 use crate::stream::description::Description;
@@ -34,8 +33,9 @@ pub(crate) struct Attachment {
     pub(crate) readable: SharedBytes,
     /// The payload with write permission, mapped by the first writer of this process.
     writable: OnceLock<SharedBytes>,
-    /// Page population in the background, started by the first writer.
-    population: OnceLock<Option<Populator>>,
+    /// Page population in the background, started by the first writer. A forked child has neither
+    /// the thread nor a use for a lock that the thread may have held.
+    population: PerProcess<Option<Populator>>,
 }
 
 /// Rings below this are not populated ahead: their pages come quickly enough one by one.
@@ -45,7 +45,6 @@ const HUGE_SLOT_BYTES_MIN: usize = 2 << 20;
 
 /// What this process may do.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one per attachment, never moved")]
 pub(crate) enum Role {
     /// Reads, writes control words, takes part in the lock.
     Member(Member),
@@ -76,7 +75,7 @@ impl Member {
 
     /// This process's leases, locked for a few instructions.
     pub(crate) fn book(&self) -> MutexGuard<'_, LeaseBook> {
-        self.book.own().lock().unwrap_or_else(PoisonError::into_inner)
+        self.book.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The read counters of this process.
@@ -99,7 +98,8 @@ impl Attachment {
     pub(crate) fn of(segment: Segment) -> Result<Arc<Self>> {
         let writes = segment.access() == Access::ReadWrite;
         let key = (segment.identity(), writes);
-        let mut attached = ATTACHED.own().lock().unwrap_or_else(PoisonError::into_inner);
+        let mut attached =
+            ATTACHED.get_or_init(Registry::default).lock().unwrap_or_else(PoisonError::into_inner);
         // An inode number can come back with another file once the first one is gone, but not
         // while an attachment maps it.
         if let Some(existing) = attached.get(&key).and_then(Weak::upgrade) {
@@ -144,7 +144,7 @@ impl Attachment {
             role,
             readable,
             writable: OnceLock::new(),
-            population: OnceLock::new(),
+            population: PerProcess::new(),
         })
     }
 

@@ -4,13 +4,14 @@
 //! the other one is tried again now and then, because a busy host becomes idle and the reverse.
 
 use std::ops::Range;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::per_process::PerProcess;
+use shm_lock::PerProcess;
+
 use crate::stream::cpus;
-use crate::sys::BorrowedJob;
+use crate::sys::Desk;
 
 /// Copies below this are made alone: waking somebody costs as much as it saves.
 pub(crate) const BYTES_MIN: usize = 4 << 20;
@@ -23,7 +24,7 @@ pub(crate) fn split<E: Send>(
     bytes: usize,
     copy: impl Fn(Range<usize>) -> Result<(), E> + Sync,
 ) -> Result<(), E> {
-    let crew = CREW.own();
+    let crew = CREW.get_or_init(Crew::default);
     let together = crew.choose();
     let begun = Instant::now();
     let outcome = if together {
@@ -41,7 +42,7 @@ pub(crate) fn split_mut<T: Send, E: Send>(
     out: &mut [T],
     copy: impl Fn(usize, &mut [T]) -> Result<(), E> + Sync,
 ) -> Result<(), E> {
-    let crew = CREW.own();
+    let crew = CREW.get_or_init(Crew::default);
     let together = crew.choose();
     let begun = Instant::now();
     let bytes = out.len();
@@ -68,30 +69,8 @@ struct Crew {
     copies: AtomicU64,
     /// Held by the copy that has the helper; others copy alone meanwhile.
     turn: Mutex<bool>,
+    /// Never freed, as the helper's life never ends.
     desk: &'static Desk,
-}
-
-/// Where a job is handed over.
-#[derive(Debug, Default)]
-struct Desk {
-    job: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-enum State {
-    #[default]
-    Idle,
-    Waiting(BorrowedJob),
-    Running,
-    Done,
-}
-
-impl Default for &'static Desk {
-    fn default() -> Self {
-        // One per process that ever copies much: never freed, as its thread never ends.
-        Box::leak(Box::default())
-    }
 }
 
 impl Crew {
@@ -142,10 +121,10 @@ impl Crew {
             }
             *started = true;
         }
-        let mut theirs_outcome = Ok(());
+        let mut theirs_outcome = None;
         let ours_outcome = {
             let outcome = &mut theirs_outcome;
-            let mut job = Some(move || *outcome = theirs());
+            let mut job = Some(move || *outcome = Some(theirs()));
             let mut run = || {
                 if let Some(job) = job.take() {
                     job();
@@ -153,67 +132,10 @@ impl Crew {
             };
             self.desk.lend(&mut run, ours)
         };
-        ours_outcome.and(theirs_outcome)
-    }
-}
-
-impl Desk {
-    /// Lends a job to the helper, does `meanwhile`, and comes back when both are done.
-    fn lend<R>(&self, job: &mut (dyn FnMut() + Send), meanwhile: impl FnOnce() -> R) -> R {
-        /// The job borrows our stack: nothing leaves before it is back, not even a panic.
-        struct Return<'d>(&'d Desk);
-        impl Drop for Return<'_> {
-            fn drop(&mut self) {
-                let mut state = self.0.lock();
-                loop {
-                    match std::mem::take(&mut *state) {
-                        State::Done | State::Idle => return,
-                        // The helper did not get a CPU yet: it is quicker to do it here.
-                        State::Waiting(job) => {
-                            if !std::thread::panicking() {
-                                job.run();
-                            }
-                            return;
-                        }
-                        State::Running => {
-                            *state = State::Running;
-                            state =
-                                self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                        }
-                    }
-                }
-            }
-        }
-        let lent = BorrowedJob::lend(job);
-        *self.lock() = State::Waiting(lent);
-        self.changed.notify_all();
-        let returned = Return(self);
-        let result = meanwhile();
-        drop(returned);
-        result
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.job.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The helper's life.
-    fn serve(&self) {
-        let mut state = self.lock();
-        loop {
-            match std::mem::replace(&mut *state, State::Running) {
-                State::Waiting(job) => {
-                    drop(state);
-                    job.run();
-                    state = self.lock();
-                    *state = State::Done;
-                    self.changed.notify_all();
-                }
-                other => {
-                    *state = other;
-                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                }
-            }
+        match theirs_outcome {
+            Some(outcome) => ours_outcome.and(outcome),
+            // Half of the bytes were not copied, and nobody may take them for copied.
+            None => std::panic::resume_unwind(Box::new("the copying thread panicked")),
         }
     }
 }
