@@ -8,14 +8,19 @@ use crate::ring::word::LeaseWord;
 use crate::ring::{Found, Identity, Liveness, Ring};
 use crate::sync::{Ordering, fence};
 
-/// Asks writers to avoid the slot. `false`: the frame is gone already, nothing was pinned.
+/// The right to set the pins of one process: it has one of these, behind a lock.
 ///
-/// A process has one pin bit per slot for all its threads, and [`promote`] cannot tell whose pin it
-/// turns into a lease: the caller sees to it that no other thread of the process pins in between.
+/// Its threads share one pin bit per slot, and [`promote`] cannot tell whose pin it turns into a
+/// lease. If another thread could pin in between, after a writer took the first pin and wrote over
+/// its frame, the lease would be of the wrong frame.
+#[derive(Debug, Default)]
+pub(crate) struct Pins(());
+
+/// Asks writers to avoid the slot. `false`: the frame is gone already, nothing was pinned.
 ///
 /// A pin is only a wish: a writer that has no other slot takes it away, and the copy is checked as
 /// any other.
-pub(crate) fn pin(ring: &impl Ring, me: Identity, found: &Found) -> bool {
+pub(crate) fn pin(ring: &impl Ring, _: &mut Pins, me: Identity, found: &Found) -> bool {
     let bit = LeaseWord::pending_bit(found.slot);
     ring.lease(me.entry).fetch_or(bit, Ordering::AcqRel);
     // SYNC: lease-handshake. Pairs with the fence in `claim`.
@@ -43,9 +48,11 @@ pub(crate) enum LeaseRefusal {
     BudgetSpent,
 }
 
-/// Turns a pin into a lease: from here on no writer touches the slot until [`release`].
+/// Turns a pin into a lease: from here on no writer touches the slot until [`release`]. The caller
+/// has kept the right to pin since it pinned.
 pub(crate) fn promote(
     ring: &impl Ring,
+    _: &mut Pins,
     me: Identity,
     slot: usize,
     budget: usize,

@@ -19,7 +19,7 @@ pub(crate) mod word;
 mod write;
 
 pub(crate) use lease::{
-    LeaseRefusal, leased_mask, pin, promote, reclaim_ended_lessees, release, unpin,
+    LeaseRefusal, Pins, leased_mask, pin, promote, reclaim_ended_lessees, release, unpin,
 };
 pub(crate) use park::{announce_parking, entomb};
 pub(crate) use read::{Found, Look, is_unchanged, newest, oldest_after};

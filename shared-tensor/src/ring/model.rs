@@ -9,7 +9,7 @@
 //! exchange that every thread makes, before each step on a control word. Ticks carry
 //! happens-before across acquire fences, which hides other faults: hence the run without.
 
-use loom::sync::Arc;
+use loom::sync::{Arc, Mutex};
 use loom::thread;
 
 use super::word::{Ctl, LeaseWord, Seq};
@@ -181,10 +181,10 @@ fn loom_leased_frames_do_not_change() {
                 let _ = ring.write(0);
             })
         };
-        let me = identity(1);
+        let (me, mut pins) = (identity(1), Pins::default());
         if let Look::Frame(found) = newest(&*ring)
-            && pin(&*ring, me, &found)
-            && promote(&*ring, me, found.slot, 1).is_ok()
+            && pin(&*ring, &mut pins, me, &found)
+            && promote(&*ring, &mut pins, me, found.slot, 1).is_ok()
         {
             let frame = found.seq.frame();
             assert_eq!(ring.copy(found.slot), [frame; 2], "the leased frame is another one");
@@ -193,6 +193,37 @@ fn loom_leased_frames_do_not_change() {
             release(&*ring, me, found.slot);
         }
         writer.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_threads_of_one_process_do_not_lease_for_each_other() {
+    check(|ticking| {
+        let ring = Arc::new(Heap::new(2, 2, ticking));
+        let pins = Arc::new(Mutex::new(Pins::default()));
+        let me = identity(1);
+        let Look::Frame(found) = newest(&*ring) else { panic!("no first frame") };
+        let copier = {
+            let (ring, pins) = (Arc::clone(&ring), Arc::clone(&pins));
+            thread::spawn(move || {
+                // The second goes where the first frame is, unless that is leased.
+                ring.write(0).unwrap();
+                let _ = ring.write(0);
+                if let Look::Frame(found) = newest(&*ring) {
+                    pin(&*ring, &mut pins.lock().unwrap(), me, &found);
+                }
+            })
+        };
+        let mut turn = pins.lock().unwrap();
+        if pin(&*ring, &mut turn, me, &found)
+            && promote(&*ring, &mut turn, me, found.slot, 1).is_ok()
+        {
+            let frame = found.seq.frame();
+            assert_eq!(ring.copy(found.slot), [frame; 2], "the leased frame is another one");
+            release(&*ring, me, found.slot);
+        }
+        drop(turn);
+        copier.join().unwrap();
     });
 }
 
@@ -209,8 +240,9 @@ fn loom_two_leases_respect_the_budget() {
             };
             let ring = Arc::clone(&ring);
             move || {
-                let me = identity(entry);
-                pin(&*ring, me, &found) && promote(&*ring, me, slot, 1).is_ok()
+                let (me, mut pins) = (identity(entry), Pins::default());
+                pin(&*ring, &mut pins, me, &found)
+                    && promote(&*ring, &mut pins, me, slot, 1).is_ok()
             }
         };
         let newest_slot = ring.ctl(Ordering::Acquire).slot();

@@ -8,7 +8,7 @@ use shm_core::SharedBytes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ring::word::{LeaseWord, SLOTS_MAX, lease_budget};
 use crate::ring::{
-    self, Found, Identity, LeaseRefusal, Ring, RingLoads, leased_mask, pin, promote,
+    self, Found, Identity, LeaseRefusal, Pins, Ring, RingLoads, leased_mask, pin, promote,
     reclaim_ended_lessees,
 };
 use crate::stream::attachment::{Attachment, Member};
@@ -37,6 +37,7 @@ pub enum OnFull {
 /// The leases of one process: how many handles share each slot.
 #[derive(Debug, Default)]
 pub(crate) struct LeaseBook {
+    pins: Pins,
     entries: [Entry; SLOTS_MAX],
 }
 
@@ -56,36 +57,33 @@ pub(crate) enum Attempt {
 }
 
 /// Pins the slot of `found` for this process, softly.
-///
-/// Under the book, as the pins of leases: otherwise a pin set here, after a writer took the pin of
-/// another thread and wrote over its frame, would let that thread lease the wrong frame.
 pub(crate) fn try_pin(member: &Member, me: Identity, found: &Found) -> bool {
-    let _book = member.book();
-    pin(&*member.memory, me, found)
+    pin(&*member.memory, &mut member.book().pins, me, found)
 }
 
 /// Leases the slot of `found` for this process, or shares the lease it has.
 pub(crate) fn try_lease(member: &Member, me: Identity, slots: usize, found: &Found) -> Attempt {
     let memory = &*member.memory;
     let mut book = member.book();
-    let entry = &mut book.entries[found.slot];
+    let LeaseBook { pins, entries } = &mut *book;
+    let entry = &mut entries[found.slot];
     let held = LeaseWord(memory.lease(me.entry).load(Ordering::Acquire)).is_held(found.slot);
     if held && entry.holders > 0 && entry.seq == found.seq.0 {
         entry.holders += 1;
         return Attempt::Leased;
     }
-    if !pin(memory, me, found) {
+    if !pin(memory, pins, me, found) {
         return Attempt::Gone;
     }
     let budget = lease_budget(slots);
-    let mut outcome = promote(memory, me, found.slot, budget);
+    let mut outcome = promote(memory, pins, me, found.slot, budget);
     if outcome == Err(LeaseRefusal::BudgetSpent)
         && reclaim_ended_lessees(memory, &member.peers()) > 0
     {
-        if !pin(memory, me, found) {
+        if !pin(memory, pins, me, found) {
             return Attempt::Gone;
         }
-        outcome = promote(memory, me, found.slot, budget);
+        outcome = promote(memory, pins, me, found.slot, budget);
     }
     match outcome {
         Ok(()) => {
