@@ -12,7 +12,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum ErrorKind {
     /// The caller passed something that cannot work; the message says what would.
     InvalidArgument,
-    /// No stream of that name.
+    /// No stream of that name; on creation, no such directory.
     NotFound,
     /// A stream of that name exists.
     AlreadyExists,
@@ -28,9 +28,10 @@ pub enum ErrorKind {
     Timeout,
     /// The caller's interrupt said to stop waiting.
     Interrupted,
-    /// The stream was unlinked while waiting for it.
+    /// The stream was unlinked, and holds nothing that this reader has not seen.
     Unlinked,
-    /// The name now leads to a stream of another shape or type.
+    /// The name leads to another stream than the one that was meant: one of another shape or type,
+    /// or, when unlinking, a newer one.
     Changed,
     /// Nothing was published yet.
     Empty,
@@ -46,7 +47,8 @@ pub enum ErrorKind {
 /// The error of this crate.
 ///
 /// `Display` is one lowercase fragment that says what was found and what to do; [`Error::kind`] is
-/// for programs; [`std::error::Error::source`] leads to the cause.
+/// for programs. What the layers below said is part of the message; [`std::error::Error::source`]
+/// goes on behind it, usually with the kernel's answer, so that a printed chain repeats nothing.
 pub struct Error {
     kind: ErrorKind,
     message: String,
@@ -58,6 +60,7 @@ impl Error {
         Self { kind, message: message.into(), source: None }
     }
 
+    /// An error that `source` caused. The message ends with what the source says.
     pub(crate) fn with_source(
         kind: ErrorKind,
         message: impl Into<String>,
@@ -109,7 +112,44 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        let source = self.source.as_deref()?;
-        Some(source)
+        // The message has the source's own words already.
+        self.source.as_deref()?.source()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+    use std::{fmt, io};
+
+    use super::{Error, ErrorKind};
+
+    #[derive(Debug)]
+    struct Refused(io::Error);
+
+    impl fmt::Display for Refused {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("`a` could not be opened")
+        }
+    }
+
+    impl std::error::Error for Refused {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn a_printed_chain_says_everything_once() {
+        let source = Refused(io::Error::other("out of inodes"));
+        let message = format!("cannot open stream `a`: {source}");
+        let error = Error::with_source(ErrorKind::Os, message, source);
+        let mut chain = vec![error.to_string()];
+        let mut next = error.source();
+        while let Some(cause) = next {
+            chain.push(cause.to_string());
+            next = cause.source();
+        }
+        assert_eq!(chain, ["cannot open stream `a`: `a` could not be opened", "out of inodes"]);
     }
 }

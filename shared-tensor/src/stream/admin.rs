@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use shm_core::{Access, Generation, Namespace, Segment, SegmentName, Unlinked};
+use shm_core::{Access, Generation, Listing, Namespace, Segment, SegmentName, Unlinked};
 use shm_lock::park::wake_all_low_half;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -21,15 +21,17 @@ use crate::sys::ObservedControl;
 /// # Errors
 /// [`ErrorKind::Os`] if the directory cannot be read.
 pub fn list(namespace: &Namespace) -> Result<Vec<String>> {
-    let listings = namespace.list().map_err(|source| {
-        let message = format!("cannot list `{}`: {source}", namespace.directory().display());
-        Error::with_source(ErrorKind::Os, message, source)
-    })?;
-    Ok(listings
+    Ok(listings(namespace)?
         .into_iter()
         .filter(|listing| listing.kind.magic == KIND.magic)
         .map(|listing| listing.name.as_str().to_owned())
         .collect())
+}
+
+fn listings(namespace: &Namespace) -> Result<Vec<Listing>> {
+    namespace.list().map_err(|source| {
+        Error::with_source(ErrorKind::Os, format!("cannot list streams: {source}"), source)
+    })
 }
 
 /// What is known about a stream without attaching to it: nothing of it is written, no payload is
@@ -43,7 +45,7 @@ pub fn stat(namespace: &Namespace, name: &str) -> Result<StreamInfo> {
         .map_err(|source| open_error(&name, source))?;
     let layout = read_layout(&segment)?;
     let page = segment.map(0..CONTROL_END as u64, Access::ReadOnly).map_err(|source| {
-        Error::with_source(ErrorKind::Os, format!("cannot map `{}`", name.as_str()), source)
+        Error::with_source(ErrorKind::Os, format!("cannot map stream `{name}`: {source}"), source)
     })?;
     let observed = ObservedControl::new(page).map_err(|source| {
         Error::with_source(ErrorKind::Corrupt, format!("control page: {source}"), source)
@@ -67,6 +69,7 @@ pub fn unlink(namespace: &Namespace, name: &str) -> Result<bool> {
         let segment = match Segment::open(namespace, &name, Access::ReadWrite, KIND) {
             Ok(segment) => segment,
             Err(shm_core::OpenError::NotFound { .. }) => return Ok(false),
+            Err(shm_core::OpenError::PermissionDenied { .. }) => return Err(may_not_unlink(&name)),
             Err(source) => return Err(open_error(&name, source)),
         };
         match unlink_segment(&segment)? {
@@ -85,12 +88,8 @@ pub fn unlink(namespace: &Namespace, name: &str) -> Result<bool> {
 /// [`ErrorKind::Os`] if the directory cannot be read. Streams that may not be removed are passed
 /// over.
 pub fn purge(namespace: &Namespace, include_live: bool, dry_run: bool) -> Result<Vec<String>> {
-    let listings = namespace.list().map_err(|source| {
-        let message = format!("cannot list `{}`: {source}", namespace.directory().display());
-        Error::with_source(ErrorKind::Os, message, source)
-    })?;
     let mut purged = Vec::new();
-    for listing in listings {
+    for listing in listings(namespace)? {
         if listing.kind.magic != KIND.magic || (listing.attached && !include_live) {
             continue;
         }
@@ -122,13 +121,7 @@ fn unlink_generation(namespace: &Namespace, name: &str, generation: Generation) 
 /// Removes the name of an attached stream if it still leads there.
 pub(crate) fn unlink_attached(attachment: &Arc<Attachment>, namespace: &Namespace) -> Result<bool> {
     if let Role::Observer(_) = attachment.role {
-        return Err(Error::new(
-            ErrorKind::PermissionDenied,
-            format!(
-                "stream `{}` may only be unlinked by a user who may write it",
-                attachment.name()
-            ),
-        ));
+        return Err(may_not_unlink(attachment.segment.name()));
     }
     match unlink_segment(&attachment.segment)? {
         Unlinked::Removed(_) => Ok(true),
@@ -146,6 +139,11 @@ pub(crate) fn unlink_attached(attachment: &Arc<Attachment>, namespace: &Namespac
     }
 }
 
+fn may_not_unlink(name: &SegmentName) -> Error {
+    let message = format!("stream `{name}` may only be unlinked by a user who may write it");
+    Error::new(ErrorKind::PermissionDenied, message)
+}
+
 /// Removes the name, then marks the memory: whoever sees the mark finds the name gone.
 fn unlink_segment(segment: &Segment) -> Result<Unlinked> {
     let outcome = segment.unlink().map_err(|source| {
@@ -157,12 +155,14 @@ fn unlink_segment(segment: &Segment) -> Result<Unlinked> {
         Error::with_source(kind, message, source)
     })?;
     if let Unlinked::Removed(_) = outcome {
-        let page = segment
-            .map(0..PARTICIPANTS_OFFSET as u64, Access::ReadWrite)
-            .map_err(|source| Error::with_source(ErrorKind::Os, "cannot map", source))?;
-        let control = page
-            .at::<Control>(CONTROL_OFFSET)
-            .map_err(|source| Error::with_source(ErrorKind::Corrupt, "control page", source))?;
+        let page =
+            segment.map(0..PARTICIPANTS_OFFSET as u64, Access::ReadWrite).map_err(|source| {
+                let message = format!("cannot map stream `{}`: {source}", segment.name());
+                Error::with_source(ErrorKind::Os, message, source)
+            })?;
+        let control = page.at::<Control>(CONTROL_OFFSET).map_err(|source| {
+            Error::with_source(ErrorKind::Corrupt, format!("control page: {source}"), source)
+        })?;
         entomb(&control.ctl.0);
         wake_all_low_half(&control.ctl.0);
     }

@@ -133,7 +133,7 @@ impl Attachment {
             let control = map(0..CONTROL_END as u64, Access::ReadOnly)?;
             let observed = ObservedControl::new(control).map_err(damaged)?;
             let onlooker = segment.reopen().and_then(Onlooker::new).map_err(|source| {
-                let message = format!("cannot look on at stream `{}`", segment.name());
+                let message = format!("cannot look on at stream `{}`: {source}", segment.name());
                 Error::with_source(ErrorKind::Os, message, source)
             })?;
             Role::Observer(ObservedMemory { observed, onlooker, slots: layout.slots })

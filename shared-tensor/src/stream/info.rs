@@ -69,7 +69,8 @@ pub struct ParticipantInfo {
     pub leases: u32,
     /// Its read counters.
     pub reader: ReaderFigures,
-    /// Frames published since its last read.
+    /// Frames published since its last read; all of them for a process that has read none, such as
+    /// one that only writes.
     pub lag: u64,
 }
 
@@ -132,11 +133,10 @@ pub(crate) fn gather(attachment: &Attachment) -> StreamInfo {
             let writer = memory.observed.writer_counters();
             let mut info = StreamInfo::of(&attachment.segment, &attachment.layout, ctl, writer);
             info.observer = true;
-            info.warnings.push(
-                "no write permission on the stream's file: frames are copied, never leased; waits \
-                 are slices of 50 ms unless the stream always wakes"
-                    .to_owned(),
-            );
+            let waits = if info.always_wakes { "" } else { ", and waits are slices of 50 ms" };
+            info.warnings.push(format!(
+                "no write permission on the stream's file: frames are copied, never leased{waits}"
+            ));
             info
         }
         Role::Member(member) => {

@@ -25,7 +25,10 @@ pub fn locked_many<'w>(
     if let Some(pair) = order.windows(2).find(|pair| key(pair[0]) == key(pair[1])) {
         return Err(Error::new(
             ErrorKind::InvalidArgument,
-            format!("stream `{}` is named twice: streams must be unique", key(pair[0]).0),
+            format!(
+                "two of the writers are on stream `{}`: pass one writer for each stream",
+                key(pair[0]).0
+            ),
         ));
     }
     // One deadline for all: it is absolute, so it can be handed on as it is.

@@ -142,8 +142,9 @@ struct DirectoryWatch {
 impl DirectoryWatch {
     fn new(directory: &Path) -> Result<Self> {
         let failed = |source: rustix::io::Errno| {
-            let message = format!("cannot watch `{}`", directory.display());
-            Error::with_source(ErrorKind::Os, message, std::io::Error::from(source))
+            let source = std::io::Error::from(source);
+            let message = format!("cannot watch `{}`: {source}", directory.display());
+            Error::with_source(ErrorKind::Os, message, source)
         };
         let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
         let events = inotify::init(flags).map_err(failed)?;
@@ -170,7 +171,8 @@ impl DirectoryWatch {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(source) => {
                 let source = std::io::Error::from(source);
-                return Err(Error::with_source(ErrorKind::Os, "cannot wait for files", source));
+                let message = format!("cannot wait for files: {source}");
+                return Err(Error::with_source(ErrorKind::Os, message, source));
             }
         }
         let mut events = [0_u8; 4096];

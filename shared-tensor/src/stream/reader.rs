@@ -42,7 +42,14 @@ pub enum OnEmpty {
     Zeros,
 }
 
-/// How a [`Reader`] behaves.
+/// How a [`Reader`] behaves. Start from the default and set what differs:
+///
+/// ```
+/// use shared_tensor::stream::ReaderOptions;
+///
+/// let mut options = ReaderOptions::default();
+/// options.reattach = true;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReaderOptions {
@@ -531,7 +538,7 @@ impl Reader {
     /// Whether the file was removed without a tombstone.
     fn name_is_gone(&self) -> Result<bool> {
         let current = self.attachment.segment.is_current().map_err(|source| {
-            let message = format!("cannot look up stream `{}`", self.attachment.name());
+            let message = format!("cannot look up stream `{}`: {source}", self.attachment.name());
             Error::with_source(ErrorKind::Os, message, source)
         })?;
         Ok(!matches!(current, shm_core::Current::Yes))

@@ -88,7 +88,7 @@ fn two_processes_worth_of_locks_order_writers() {
     assert_eq!(first.reader().latest().unwrap().bytes(), [2; 1000]);
     let error =
         shared_tensor::stream::locked_many([&mut a, &mut other], &Wait::forever()).unwrap_err();
-    assert!(error.to_string().contains("unique"), "{error}");
+    assert!(error.to_string().contains("one writer for each stream"), "{error}");
     first.unlink().unwrap();
     second.unlink().unwrap();
 }
