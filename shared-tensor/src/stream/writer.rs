@@ -21,6 +21,9 @@ use crate::tensor::Element;
 ///
 /// Any number of processes may have one; the stream's lock orders them. A write that finds nobody
 /// waiting makes no system call. Dropping a writer ends nothing: streams live until unlinked.
+///
+/// Nor does unlinking end a writer: it goes on to publish to those who have the stream open, and
+/// nobody finds it by name any more. [`StreamInfo::unlinked`](crate::stream::StreamInfo) tells.
 #[derive(Debug)]
 pub struct Writer {
     attachment: Arc<Attachment>,
@@ -102,6 +105,10 @@ impl Writer {
 
     /// Takes the stream's lock, for one or more writes. A writer that died holding it is cleaned up
     /// after here.
+    ///
+    /// The lock knows writers, not threads: a second writer waits for it like anybody else, also in
+    /// the thread that holds it. For several streams at once there is
+    /// [`locked_many`](crate::stream::locked_many).
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] naming the holder; [`ErrorKind::Interrupted`].
