@@ -38,6 +38,9 @@ const RECORD_BYTES: usize = 16;
 
 /// A mutual exclusion lock between processes on a file of its own.
 ///
+/// Give it a path that is used for nothing else: taking the lock writes the record over the first
+/// 16 bytes of whatever file is there.
+///
 /// The kernel releases it when its holder dies; a record in the file tells the next holder. It
 /// costs a few system calls where [`FutexLock`](crate::FutexLock) costs none: it is the lock for
 /// the time when there is no shared memory yet. Guards are tokens, and no forked child holds

@@ -117,7 +117,7 @@ impl MemoryFile {
         match magic.compare_exchange(0, MAGIC.to_le(), Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {}
             Err(found) if found == MAGIC.to_le() => {}
-            Err(_) => return Err(Unusable::Foreign("its first bytes say otherwise")),
+            Err(_) => return Err(Unusable::Foreign("it does not begin like one")),
         }
         Ok(Self { mapping, file, inode, path: path.map(Path::to_owned) })
     }
@@ -139,7 +139,7 @@ fn extend(file: &File) -> Result<(), Unusable> {
         fault::point("size memory file").map_err(failed)?;
         file.set_len(LENGTH as u64).map_err(failed)?;
     } else if found.len() != LENGTH as u64 {
-        return Err(Unusable::Foreign("it has another length"));
+        return Err(Unusable::Foreign("it is neither empty nor 128 KiB long"));
     }
     Ok(())
 }
