@@ -113,6 +113,14 @@ pub enum AcquireError {
     /// This process could not register first.
     #[error("cannot register for the lock")]
     Join(#[from] JoinError),
+    /// The lock file holds something that no lock wrote: it was left as it is.
+    #[error(
+        "`{}` is not a lock file: it holds other data; give the lock a path of its own", path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
     /// The lock file could not be worked with.
     #[error("cannot {step} lock file `{}`", path.display())]
     File {

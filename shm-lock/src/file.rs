@@ -32,14 +32,32 @@ struct Record {
     acquisition: u64,
 }
 
+/// What a file that is to be locked holds already.
+enum Found {
+    /// It is new.
+    Nothing,
+    Record(Record),
+    /// Something that no lock wrote.
+    Foreign,
+}
+
+impl Found {
+    fn record(self) -> Option<Record> {
+        match self {
+            Self::Record(record) => Some(record),
+            Self::Nothing | Self::Foreign => None,
+        }
+    }
+}
+
 /// The upper half of the record's first word; the pid is the lower one.
 const RECORD_MAGIC: u64 = u32::from_le_bytes(*b"LOCK") as u64;
 const RECORD_BYTES: usize = 16;
 
 /// A mutual exclusion lock between processes on a file of its own.
 ///
-/// Give it a path that is used for nothing else: taking the lock writes the record over the first
-/// 16 bytes of whatever file is there.
+/// Give it a path that is used for nothing else. A file that holds what no lock wrote is refused and
+/// left as it is.
 ///
 /// The kernel releases it when its holder dies; a record in the file tells the next holder. It
 /// costs a few system calls where [`FutexLock`](crate::FutexLock) costs none: it is the lock for
@@ -113,7 +131,8 @@ impl FileLock {
     pub fn holder(&self) -> Option<Holder> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = File::from(rustix::fs::open(&self.path, flags, Mode::empty()).ok()?);
-        let Record { pid, acquisition } = Record::read(&file).ok()?.filter(Record::is_held)?;
+        let Record { pid, acquisition } =
+            Record::read(&file).ok()?.record().filter(Record::is_held)?;
         Some(Holder { slot: 0, id: acquisition, pid })
     }
 
@@ -154,7 +173,12 @@ impl FileLock {
                 // Removed or replaced while we waited: a lock on it excludes nobody.
                 _ => continue,
             }
-            let previous = Record::read(&file).map_err(failed("read"))?;
+            let previous = match Record::read(&file).map_err(failed("read"))? {
+                Found::Record(record) => Some(record),
+                Found::Nothing => None,
+                // Nothing was written: whatever it is, it stays what it is.
+                Found::Foreign => return Err(AcquireError::Foreign { path: self.path.clone() }),
+            };
             let record = Record::after(previous);
             record.write(&file).map_err(failed("write"))?;
             let pin = Pin::hold(&file).map_err(failed("pin"))?;
@@ -218,20 +242,27 @@ impl Record {
         Recovered { slot: 0, id: self.acquisition, pid: self.pid, liveness: Liveness::Gone }
     }
 
-    /// The record in `file`; `None` if it is new, or was written by something else.
-    fn read(file: &File) -> io::Result<Option<Self>> {
+    /// What `file` starts with.
+    fn read(file: &File) -> io::Result<Found> {
         fault::point("read record")?;
+        if file.metadata()?.len() == 0 {
+            return Ok(Found::Nothing);
+        }
         let mut bytes = [0; RECORD_BYTES];
         match file.read_exact_at(&mut bytes, 0) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Ok(Found::Foreign);
+            }
             Err(error) => return Err(error),
         }
         let (holder, acquisition) = bytes.split_at(8);
         let [holder, acquisition] = [holder, acquisition]
             .map(|word| word.iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte)));
-        let ours = holder >> 32 == RECORD_MAGIC;
-        Ok(ours.then_some(Self { pid: holder as u32, acquisition }))
+        if holder >> 32 != RECORD_MAGIC {
+            return Ok(Found::Foreign);
+        }
+        Ok(Found::Record(Self { pid: holder as u32, acquisition }))
     }
 
     fn write(self, file: &File) -> io::Result<()> {

@@ -71,11 +71,13 @@ pub trait Lock: Send + Sync + Sealed {
 pub(crate) struct OfProcess(u64);
 
 impl OfProcess {
+    #[inline]
     pub(crate) fn this() -> Self {
         Self(process_token())
     }
 
     /// False in a child that inherited the value by `fork`.
+    #[inline]
     pub(crate) fn is_this(self) -> bool {
         self.0 == process_token()
     }

@@ -221,10 +221,15 @@ impl Registration {
     }
 
     fn verdict_on<M: Memory>(&self, memory: &M, observed: Observed) -> Option<Verdict> {
-        if observed.is_free() || observed.slot() >= capacity(memory) {
+        if observed.is_free() {
             return None;
         }
         let slot = observed.slot();
+        if slot >= capacity(memory) {
+            // No participant can have written this, so none will ever release it.
+            let id = observed.tag();
+            return Some(Verdict { slot, id, pid: 0, liveness: Liveness::Gone });
+        }
         let participant = memory.participant(slot);
         let entry = participant.entry();
         let Some(id) = entry.id().filter(|id| observed.names(slot, *id)) else {

@@ -228,6 +228,7 @@ impl Roster {
     }
 
     /// How many slots have ever been used: entries from here on were never touched.
+    #[inline]
     pub fn high_water(&self) -> usize {
         // SYNC: high-water. Whoever sees a participant act also sees its slot counted here.
         usize::try_from(self.high_water.load(Ordering::Acquire)).unwrap_or(usize::MAX)

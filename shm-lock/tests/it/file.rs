@@ -12,7 +12,7 @@ use crate::peer::{Peer, Place};
 tests![
     the_file_is_made_for_its_owner_only,
     a_file_that_was_replaced_is_locked_anew,
-    a_record_that_is_none_is_overwritten,
+    an_empty_file_is_taken_and_a_foreign_one_refused_and_kept,
     what_is_no_file_is_an_error_and_not_a_hang,
     a_file_that_cannot_be_made_is_named,
 ];
@@ -45,18 +45,23 @@ fn a_file_that_was_replaced_is_locked_anew() {
     other.expect("try", "held");
 }
 
-fn a_record_that_is_none_is_overwritten() {
-    for text in ["", "short", "something else entirely, and long enough"] {
-        let place = Place::new();
+fn an_empty_file_is_taken_and_a_foreign_one_refused_and_kept() {
+    let place = Place::new();
+    fs::write(place.file(), "").expect("the folder is ours");
+    let lock = FileLock::new(place.file());
+    assert!(lock.holder().is_none());
+    let guard = lock.try_acquire().expect("the lock is free");
+    assert!(guard.recovered().is_none());
+    let holder = lock.holder().expect("it is held");
+    assert_eq!((holder.pid, holder.id), (std::process::id(), 1));
+    drop(guard);
+    assert_eq!(lock.try_acquire().map(drop).ok(), Some(()));
+    for text in ["short", "something else entirely, and long enough"] {
         fs::write(place.file(), text).expect("the folder is ours");
-        let lock = FileLock::new(place.file());
-        assert!(lock.holder().is_none());
-        let guard = lock.try_acquire().expect("the lock is free");
-        assert!(guard.recovered().is_none());
-        let holder = lock.holder().expect("it is held");
-        assert_eq!((holder.pid, holder.id), (std::process::id(), 1));
-        drop(guard);
-        assert_eq!(lock.try_acquire().map(drop).ok(), Some(()));
+        let error = lock.try_acquire().expect_err("it is no lock file");
+        assert!(matches!(error, AcquireError::Foreign { .. }), "{error}");
+        assert!(error.to_string().contains("not a lock file"), "{error}");
+        assert_eq!(fs::read_to_string(place.file()).expect("it is there"), text);
     }
 }
 
