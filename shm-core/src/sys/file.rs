@@ -223,6 +223,10 @@ pub(crate) fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
 
 pub(crate) fn set_group(fd: BorrowedFd<'_>, gid: u32) -> io::Result<()> {
     fault::point("fchown")?;
+    if gid == u32::MAX {
+        // To the kernel this number means: leave the group as it is.
+        return Err(Errno::INVAL.into());
+    }
     Ok(rustix::fs::fchown(fd, None, Some(Gid::from_raw(gid)))?)
 }
 
