@@ -14,7 +14,7 @@ use crate::stream::cpus;
 use crate::sys::Desk;
 
 /// Copies below this are made alone: waking somebody costs as much as it saves.
-pub(crate) const BYTES_MIN: usize = 4 << 20;
+pub(crate) const BYTES_MIN: usize = 4_000_000;
 
 /// Copies between two trials of the way that is not in use.
 const TRIAL_EVERY: u64 = 32;

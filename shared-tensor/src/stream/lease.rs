@@ -16,6 +16,7 @@ use crate::stream::copy;
 use crate::stream::counters::add;
 use crate::stream::description::Publication;
 use crate::sync::{Ordering, fence};
+use crate::tensor::{DType, Element};
 
 /// What a lease does when the ring has no slot to spare.
 ///
@@ -108,6 +109,8 @@ pub(crate) fn revoke_oldest(member: &Member) -> bool {
         .or_else(|| (mask & (1 << newest) != 0).then_some(newest));
     let Some(slot) = oldest else { return false };
     let bits = LeaseWord::held_bit(slot) | LeaseWord::pending_bit(slot);
+    // SYNC: revocation. A writer takes the slot after this exchange; a lessee that copied any of its
+    // bytes finds the held bit gone.
     for entry in 0..memory.high_water() {
         let word = memory.lease(entry);
         let before = LeaseWord(word.fetch_and(!bits, Ordering::AcqRel));
@@ -126,6 +129,7 @@ pub(crate) fn revoke_oldest(member: &Member) -> bool {
 #[derive(Debug)]
 pub struct Lease {
     publication: Publication,
+    dtype: DType,
     storage: Storage,
 }
 
@@ -153,13 +157,14 @@ impl Lease {
     ) -> Self {
         let process = shm_lock::process_token();
         let slot = found.slot;
+        let dtype = attachment.layout.dtype;
         let storage =
             Storage::Slot(SlotLease { attachment, owner, process, slot, seq: found.seq.0 });
-        Self { publication, storage }
+        Self { publication, dtype, storage }
     }
 
-    pub(crate) fn of_copy(bytes: Box<[u8]>, publication: Publication) -> Self {
-        Self { publication, storage: Storage::Copy(bytes) }
+    pub(crate) fn of_copy(bytes: Box<[u8]>, dtype: DType, publication: Publication) -> Self {
+        Self { publication, dtype, storage: Storage::Copy(bytes) }
     }
 
     /// Which frame this is.
@@ -239,6 +244,23 @@ impl Lease {
             }
             Storage::Slot(lease) => lease.read_at(offset, out, self.publication.count),
         }
+    }
+
+    /// The frame's elements, copied.
+    ///
+    /// # Errors
+    /// As [`copy_to`](Self::copy_to); also [`ErrorKind::InvalidArgument`] if `T` is not the stream's
+    /// element type.
+    pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
+        if T::DTYPE != self.dtype {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("the frame has elements of {}, not {}", self.dtype, T::DTYPE),
+            ));
+        }
+        let mut elements = vec![T::new_zeroed(); self.len() / size_of::<T>()];
+        self.copy_to(zerocopy::IntoBytes::as_mut_bytes(elements.as_mut_slice()))?;
+        Ok(elements)
     }
 
     /// The frame's bytes as shared memory, for bounded copies; `None` for a private copy.

@@ -123,6 +123,12 @@ impl Stream {
         ring::RingLoads::ctl(&*self.attachment, crate::sync::Ordering::Acquire).count()
     }
 
+    /// Whether the name was unlinked since: frames still flow between those who have it open, and
+    /// nobody new can join. One load.
+    pub fn is_unlinked(&self) -> bool {
+        ring::RingLoads::ctl(&*self.attachment, crate::sync::Ordering::Acquire).is_unlinked()
+    }
+
     /// Which creation of the name this is.
     pub fn generation(&self) -> shm_core::Generation {
         self.attachment.segment.generation()

@@ -152,11 +152,23 @@ impl StreamOptions {
         let segment = options
             .create(&self.namespace, name, |segment| initialise(segment, layout))
             .map_err(|source| create_error(name, source))?;
-        let attachment = Attachment::of(segment)?;
-        if self.lock_memory {
-            attachment.lock_memory()?;
+        let generation = segment.generation();
+        let attached = Attachment::of(segment).and_then(|attachment| {
+            if self.lock_memory {
+                attachment.lock_memory()?;
+            }
+            Ok(attachment)
+        });
+        match attached {
+            Ok(attachment) => {
+                Ok(Stream { attachment, namespace: self.namespace.clone(), read_only: false })
+            }
+            Err(error) => {
+                // The name exists by now: what could not be had whole is not left behind.
+                let _ = self.namespace.unlink_generation(name, generation);
+                Err(error)
+            }
         }
-        Ok(Stream { attachment, namespace: self.namespace.clone(), read_only: false })
     }
 }
 

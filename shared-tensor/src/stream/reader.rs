@@ -47,8 +47,7 @@ pub enum OnEmpty {
 /// ```
 /// use shared_tensor::stream::ReaderOptions;
 ///
-/// let mut options = ReaderOptions::default();
-/// options.reattach = true;
+/// let options = ReaderOptions::new().reattach(true);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -63,6 +62,41 @@ pub struct ReaderOptions {
     /// stream instead of failing. Who only asks for the newest frame goes on as soon as the new
     /// stream has one.
     pub reattach: bool,
+}
+
+impl ReaderOptions {
+    /// The default.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How long waits spin before they park.
+    #[must_use]
+    pub fn spin(mut self, spin: Spin) -> Self {
+        self.spin = spin;
+        self
+    }
+
+    /// What an aborted or crashed write means to reads.
+    #[must_use]
+    pub fn on_abort(mut self, on_abort: OnAbort) -> Self {
+        self.on_abort = on_abort;
+        self
+    }
+
+    /// What reads give before the first write.
+    #[must_use]
+    pub fn on_empty(mut self, on_empty: OnEmpty) -> Self {
+        self.on_empty = on_empty;
+        self
+    }
+
+    /// Whether to go on with a successor of the same name, shape and type.
+    #[must_use]
+    pub fn reattach(mut self, reattach: bool) -> Self {
+        self.reattach = reattach;
+        self
+    }
 }
 
 /// Reads one stream. Owns its position: what it has seen and what it missed.
@@ -353,7 +387,7 @@ impl Reader {
     fn private_copy(&mut self, wait: &Wait<'_>) -> Result<Lease> {
         let mut bytes = Vec::new();
         let publication = self.copy_newest(&mut Sink::Growing(&mut bytes), wait)?;
-        Ok(Lease::of_copy(bytes.into_boxed_slice(), publication))
+        Ok(Lease::of_copy(bytes.into_boxed_slice(), self.dtype(), publication))
     }
 
     /// The newest complete frame, waiting only where a ring of one slot is being written.

@@ -71,19 +71,21 @@ impl Writer {
     /// As [`write`](Self::write); also [`ErrorKind::InvalidArgument`] if the element type is not
     /// the stream's.
     pub fn write_slice<T: Element>(&mut self, elements: &[T]) -> Result<u64> {
-        let layout = &self.attachment.layout;
-        if T::DTYPE != layout.dtype {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!(
-                    "stream `{}` has elements of {}, the slice has {}",
-                    self.attachment.name(),
-                    layout.dtype,
-                    T::DTYPE
-                ),
-            ));
-        }
-        self.write(zerocopy::IntoBytes::as_bytes(elements))
+        self.write(bytes_of(&self.attachment, elements)?)
+    }
+
+    /// Publishes one frame of elements with a description, waiting for the lock as `wait` says.
+    ///
+    /// # Errors
+    /// As [`write_slice`](Self::write_slice), and those of [`lock`](Self::lock).
+    pub fn write_slice_with<T: Element>(
+        &mut self,
+        elements: &[T],
+        stamp: &Stamp,
+        wait: &Wait<'_>,
+    ) -> Result<u64> {
+        let bytes = bytes_of(&self.attachment, elements)?;
+        self.write_with(bytes, stamp, wait)
     }
 
     /// Publishes a frame of zeros.
@@ -123,6 +125,19 @@ impl Writer {
     fn check_bytes(&self, given: usize) -> Result<()> {
         check_bytes(&self.attachment, given)
     }
+}
+
+/// The bytes of elements of the stream's type.
+fn bytes_of<'e, T: Element>(attachment: &Attachment, elements: &'e [T]) -> Result<&'e [u8]> {
+    let dtype = attachment.layout.dtype;
+    if T::DTYPE == dtype {
+        return Ok(zerocopy::IntoBytes::as_bytes(elements));
+    }
+    let name = attachment.name();
+    Err(Error::new(
+        ErrorKind::InvalidArgument,
+        format!("stream `{name}` has elements of {dtype}, the slice has {}", T::DTYPE),
+    ))
 }
 
 fn check_bytes(attachment: &Attachment, given: usize) -> Result<()> {

@@ -24,7 +24,9 @@ fn create_open_list_unlink() {
     assert_eq!((info.count, info.slots, info.frame_bytes), (1, 8, 1000));
     assert!(unlink(&scratch, "b").unwrap());
     assert!(!unlink(&scratch, "b").unwrap(), "absent is told apart");
+    assert!(!again.is_unlinked());
     assert!(stream.unlink().unwrap());
+    assert!(again.is_unlinked());
     assert!(!stream.unlink().unwrap());
     assert_eq!(again.reader().latest().unwrap().bytes(), [1; 1000], "handles keep their memory");
 }
@@ -51,6 +53,8 @@ fn impossible_requests_name_what_would_work() {
         let error = options.namespace(scratch.clone()).create(name).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
     }
+    let error = scratch.small().group(u32::MAX).create("a").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
     for slots in [0, 25] {
         let error = scratch.small().slots(slots).create("a").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
