@@ -37,16 +37,27 @@ pub(crate) fn all(workspace: &Workspace) -> Result<(), Failure> {
 }
 
 fn rust(workspace: &Workspace, report: &mut Report) -> Result<(), Failure> {
-    let rings: [(&str, &[&str]); 2] = [
-        ("Rust, unit and integration", &["--lib", "--bins", "--tests", "--examples"]),
-        ("Rust, documentation", &["--doc"]),
+    let cargo = |ring: &str, targets: &[&str]| {
+        (ring.to_owned(), Task::cargo(["test", "--locked", "--no-fail-fast"]).args(targets))
+    };
+    let (faults, leaves) = cargo("Rust, faults at every kernel call", &["--test", "it"]);
+    let rings = [
+        cargo("Rust, unit and integration", &["--lib", "--bins", "--tests", "--examples"]),
+        cargo("Rust, documentation", &["--doc"]),
+        // The same suites, and more of them, with every call to the kernel a place to fail or die.
+        (
+            faults,
+            leaves
+                .args(["-p", "shm-core", "-p", "shm-lock"])
+                .env("RUSTFLAGS", "--cfg st_fault")
+                .env("CARGO_TARGET_DIR", workspace.target.join("fault")),
+        ),
     ];
-    for (ring, targets) in rings {
-        screen::step(ring);
+    for (ring, task) in rings {
+        screen::step(&ring);
         let skips = SkipFile::new(workspace)?;
         let mut tally = Tally::default();
-        let outcome = Task::cargo(["test", "--locked", "--no-fail-fast"])
-            .args(targets)
+        let outcome = task
             .within(&workspace.root)
             .env("ST_SKIPS", &skips.0)
             .tee(|line| tally += Tally::of_libtest(line).unwrap_or_default());
@@ -55,7 +66,7 @@ fn rust(workspace: &Workspace, report: &mut Report) -> Result<(), Failure> {
         let count = u32::try_from(skipped.len()).unwrap_or(u32::MAX).min(tally.passed);
         tally.passed -= count;
         tally.skipped += count;
-        report.add(ring, tally, &outcome);
+        report.add(&ring, tally, &outcome);
         report.add_skips(skipped);
     }
     Ok(())
