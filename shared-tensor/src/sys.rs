@@ -25,7 +25,7 @@ use crate::stream::description::Description;
 use crate::stream::layout::{
     CONTROL_OFFSET, Control, PARTICIPANTS, PARTICIPANTS_OFFSET, ParticipantRecord,
 };
-use crate::sync::Ordering;
+use crate::sync::{AtomicU64, Ordering, fence};
 
 pub(crate) use desk::Desk;
 
@@ -73,6 +73,17 @@ impl SharedControl {
     }
 }
 
+/// A load that is defined on memory without write permission: of those, the standard library admits
+/// relaxed ones only, so the ordering is a fence of its own.
+#[inline]
+fn load(word: &AtomicU64, order: Ordering) -> u64 {
+    let value = word.load(Ordering::Relaxed);
+    if order != Ordering::Relaxed {
+        fence(Ordering::Acquire);
+    }
+    value
+}
+
 /// The control memory of a stream, mapped without write permission.
 #[derive(Debug)]
 pub(crate) struct ObservedControl {
@@ -108,13 +119,13 @@ impl ObservedControl {
     /// The control word.
     #[inline]
     pub(crate) fn ctl(&self, order: Ordering) -> u64 {
-        self.words().ctl.0.load(order)
+        load(&self.words().ctl.0, order)
     }
 
     /// The sequence word of a slot.
     #[inline]
     pub(crate) fn seq(&self, slot: usize, order: Ordering) -> u64 {
-        self.words().slots[slot].seq.load(order)
+        load(&self.words().slots[slot].seq, order)
     }
 
     /// The description of the frame in a slot.
