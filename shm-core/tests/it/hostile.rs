@@ -36,7 +36,9 @@ fn exercise(ns: &Namespace) -> Result<Segment, OpenError> {
         let scan = ns.scan().expect("scanned");
         assert_eq!(scan.segments.len() + scan.skipped.len(), 1, "{scan:?}");
         let report = ns.purge(&PurgeOptions::new().dry_run(true)).expect("a dry run");
-        assert_eq!(report.removed.len() + report.skipped.len(), 1, "{report:?}");
+        // Live as well: a process that another test forks just now holds our mappings for a moment.
+        let seen = report.removed.len() + report.live.len() + report.skipped.len();
+        assert_eq!(seen, 1, "{report:?}");
     }
     opened
 }
