@@ -16,8 +16,16 @@ use crate::sys::Desk;
 /// Copies below this are made alone: waking somebody costs as much as it saves.
 pub(crate) const BYTES_MIN: usize = 4_000_000;
 
-/// Copies between two trials of the way that is not in use.
-const TRIAL_EVERY: u64 = 32;
+/// Copies that are made each way in turn before one is preferred.
+const FIRST_TRIALS: u64 = 8;
+
+/// Copies between two trials of the way that is not in use: odd, so that trials fall on writes and
+/// on reads where the two alternate.
+const TRIAL_EVERY: u64 = 31;
+
+/// A copy slower than the fastest known raises that by one part in so many: pages touched for the
+/// first time and lost time slices tell nothing, a host that stays busy does.
+const FORGETTING: u64 = 8;
 
 /// Runs `copy` over all of `0..bytes`, in one part or in two at once.
 pub(crate) fn split<E: Send>(
@@ -63,7 +71,7 @@ static CREW: PerProcess<Crew> = PerProcess::new();
 /// The helper of this process and what is known about its use.
 #[derive(Debug, Default)]
 struct Crew {
-    /// Picoseconds per byte, exponentially averaged; 0: not measured yet.
+    /// Picoseconds per byte, the fastest of late; 0: not measured yet.
     alone: AtomicU64,
     together: AtomicU64,
     copies: AtomicU64,
@@ -79,26 +87,22 @@ impl Crew {
         if cpus::is_single() {
             return false;
         }
-        let (alone, together) =
-            (self.alone.load(Ordering::Relaxed), self.together.load(Ordering::Relaxed));
-        if together == 0 {
-            return true;
+        let copies = self.copies.fetch_add(1, Ordering::Relaxed);
+        if copies < FIRST_TRIALS {
+            // In twos, as what is written is often read back next: each way gets both kinds.
+            return copies % 4 >= 2;
         }
-        if alone == 0 {
-            return false;
-        }
-        let faster = together < alone;
-        let trial = self.copies.fetch_add(1, Ordering::Relaxed).is_multiple_of(TRIAL_EVERY);
-        faster != trial
+        let faster = self.together.load(Ordering::Relaxed) < self.alone.load(Ordering::Relaxed);
+        faster != copies.is_multiple_of(TRIAL_EVERY)
     }
 
     fn learn(&self, together: bool, bytes: usize, begun: Instant) {
         let elapsed = begun.elapsed().as_nanos().saturating_mul(1000) / bytes.max(1) as u128;
         let now = u64::try_from(elapsed).unwrap_or(u64::MAX).max(1);
-        let average = if together { &self.together } else { &self.alone };
-        let before = average.load(Ordering::Relaxed);
-        let after = if before == 0 { now } else { before - before / 4 + now / 4 };
-        average.store(after.max(1), Ordering::Relaxed);
+        let fastest = if together { &self.together } else { &self.alone };
+        let before = fastest.load(Ordering::Relaxed);
+        let after = if before == 0 { now } else { now.min(before + before / FORGETTING + 1) };
+        fastest.store(after, Ordering::Relaxed);
     }
 
     /// Runs `theirs` on the helper thread and `ours` here; both here if the helper is taken.

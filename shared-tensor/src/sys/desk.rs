@@ -2,6 +2,7 @@
 
 use std::ptr::NonNull;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// A job on somebody's stack, lent to another thread (S4).
 #[derive(Debug)]
@@ -53,12 +54,17 @@ impl Default for &'static Desk {
     }
 }
 
+/// How long either side looks again before it sleeps. A sleeper takes tens of microseconds to wake,
+/// as long as a megabyte takes to copy: the lender's half and the helper's end about together, and
+/// what is written is often read back at once.
+const PATIENCE: Duration = Duration::from_micros(50);
+
 /// A job borrows its lender's stack: nobody leaves before it is back, not even by a panic.
 struct Return<'desk>(&'desk Desk);
 
 impl Drop for Return<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        let mut state = self.0.lock_after(|state| !matches!(state, State::Running));
         loop {
             match std::mem::take(&mut *state) {
                 State::Done | State::Idle => return,
@@ -114,7 +120,7 @@ impl Desk {
                     let finished = Finished(self);
                     job.run();
                     drop(finished);
-                    state = self.lock();
+                    state = self.lock_after(|state| matches!(state, State::Waiting(_)));
                 }
                 other => {
                     *state = other;
@@ -122,6 +128,20 @@ impl Desk {
                 }
             }
         }
+    }
+
+    /// The state once it is as wished, or after [`PATIENCE`].
+    fn lock_after(&self, wished: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        let begun = Instant::now();
+        while !wished(&state) && begun.elapsed() < PATIENCE {
+            drop(state);
+            for _ in 0..32 {
+                std::hint::spin_loop();
+            }
+            state = self.lock();
+        }
+        state
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
