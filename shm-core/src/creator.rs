@@ -1,5 +1,6 @@
 //! Who made a segment, and when.
 
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::sys::{self, file};
@@ -25,15 +26,13 @@ impl Creator {
     /// This process, now.
     pub(crate) fn current() -> Creator {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let Origin { pid, start_ticks, pid_namespace } = Origin::current();
         Creator {
-            pid: sys::process(),
+            pid,
             uid: sys::user(),
             created_unix_ns: i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
-            start_ticks: sys::read_text("/proc/self/stat")
-                .ok()
-                .and_then(|stat| start_ticks(&stat))
-                .unwrap_or(0),
-            pid_namespace: file::inode_of("/proc/self/ns/pid".as_ref()).unwrap_or(0),
+            start_ticks,
+            pid_namespace,
         }
     }
 
@@ -41,6 +40,42 @@ impl Creator {
     pub fn created(&self) -> SystemTime {
         let since = Duration::from_nanos(self.created_unix_ns.unsigned_abs());
         if self.created_unix_ns < 0 { UNIX_EPOCH - since } else { UNIX_EPOCH + since }
+    }
+}
+
+/// What tells one process from another.
+#[derive(Clone, Copy)]
+struct Origin {
+    pid: u32,
+    start_ticks: u64,
+    pid_namespace: u64,
+}
+
+impl Origin {
+    /// This process. Read once, as `/proc` is slow to answer; a forked child has another pid.
+    fn current() -> Origin {
+        static KNOWN: Mutex<Option<Origin>> = Mutex::new(None);
+        let pid = sys::process();
+        // Never waited for: a child may inherit the lock in the hands of a thread that it has not.
+        let mut known = KNOWN.try_lock();
+        if let Ok(known) = &known
+            && let Some(origin) = known.filter(|origin| origin.pid == pid)
+        {
+            return origin;
+        }
+        let stat = sys::read_text("/proc/self/stat");
+        let origin = Origin {
+            pid,
+            start_ticks: stat.ok().and_then(|stat| start_ticks(&stat)).unwrap_or(0),
+            pid_namespace: file::inode_of("/proc/self/ns/pid".as_ref()).unwrap_or(0),
+        };
+        if let Ok(known) = &mut known
+            && origin.start_ticks != 0
+            && origin.pid_namespace != 0
+        {
+            **known = Some(origin);
+        }
+        origin
     }
 }
 

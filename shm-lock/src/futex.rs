@@ -52,7 +52,8 @@ pub struct OwnedGuard<M: Memory> {
 struct Hold {
     owner: Owner,
     process: OfProcess,
-    recovered: Option<Recovered>,
+    /// Boxed, as it is rare and a guard is moved by everybody.
+    recovered: Option<Box<Recovered>>,
 }
 
 impl<M: Memory> FutexLock<M> {
@@ -228,7 +229,7 @@ impl<M: Memory> FutexLock<M> {
 impl Hold {
     #[inline]
     fn new(owner: Owner, recovered: Option<Recovered>) -> Self {
-        Self { owner, process: OfProcess::this(), recovered }
+        Self { owner, process: OfProcess::this(), recovered: recovered.map(Box::new) }
     }
 }
 
@@ -254,16 +255,30 @@ impl Drop for Counted<'_> {
 }
 
 impl<M: Memory> Guard<'_, M> {
+    /// Whether this process took the lock: false in a forked child, which inherits the guard and not
+    /// the lock.
+    #[inline]
+    pub fn is_of_this_process(&self) -> bool {
+        self.hold.process.is_this()
+    }
+
     /// The previous holder, if it died holding the lock.
     pub fn recovered(&self) -> Option<&Recovered> {
-        self.hold.recovered.as_ref()
+        self.hold.recovered.as_deref()
     }
 }
 
 impl<M: Memory> OwnedGuard<M> {
+    /// Whether this process took the lock: false in a forked child, which inherits the guard and not
+    /// the lock.
+    #[inline]
+    pub fn is_of_this_process(&self) -> bool {
+        self.hold.process.is_this()
+    }
+
     /// The previous holder, if it died holding the lock.
     pub fn recovered(&self) -> Option<&Recovered> {
-        self.hold.recovered.as_ref()
+        self.hold.recovered.as_deref()
     }
 }
 

@@ -15,6 +15,7 @@ use rustix::process::Pid;
 
 use crate::fault;
 use crate::roster::Identity;
+use crate::sys::PerProcess;
 
 /// `PF_EXITING`, `PF_POSTCOREDUMP`, `PF_DUMPCORE`, `PF_SIGNALED`: the kernel sets each of them
 /// only on paths from which a thread never returns to user mode.
@@ -65,7 +66,24 @@ impl Stat {
 
 /// This process, as others may look for it. What cannot be read stays zero, which is equal to
 /// nobody's.
+///
+/// Read once per process, as `/proc` is slow to answer; if not all of it can be read, again the next
+/// time. Should the process move to another time namespace, what others see of it contradicts this
+/// identity, which proves nothing: see [`can_judge`].
 pub(crate) fn own_identity() -> Identity {
+    static KNOWN: PerProcess<Identity> = PerProcess::new();
+    KNOWN
+        .get_or_try_init(|| {
+            let identity = read_own_identity();
+            let complete = identity.pid_namespace != 0
+                && identity.time_namespace != 0
+                && identity.start_ticks != 0;
+            if complete { Ok(identity) } else { Err(identity) }
+        })
+        .map_or_else(|incomplete| incomplete, |known| *known)
+}
+
+fn read_own_identity() -> Identity {
     let namespace = |name: &str| {
         fault::point("identify namespace")?;
         fs::metadata(format!("/proc/self/ns/{name}")).map(|entry| entry.ino())

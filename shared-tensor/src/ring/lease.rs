@@ -8,6 +8,8 @@ use crate::ring::word::LeaseWord;
 use crate::ring::{Found, Identity, Liveness, Ring};
 use crate::sync::{Ordering, fence};
 
+const LESSEES_PER_WORD: usize = 64;
+
 /// The right to set the pins of one process: it has one of these, behind a lock.
 ///
 /// Its threads share one pin bit per slot, and [`promote`] cannot tell whose pin it turns into a
@@ -21,17 +23,49 @@ pub(crate) struct Pins(());
 /// A pin is only a wish: a writer that has no other slot takes it away, and the copy is checked as
 /// any other.
 pub(crate) fn pin(ring: &impl Ring, _: &mut Pins, me: Identity, found: &Found) -> bool {
+    #[cfg(not(st_mutant = "enlist-late"))]
+    enlist(ring, me);
     let bit = LeaseWord::pending_bit(found.slot);
     ring.lease(me.entry).fetch_or(bit, Ordering::AcqRel);
     // SYNC: lease-handshake. Pairs with the fence in `claim`.
     #[cfg(not(st_mutant = "pin-fence"))]
     fence(Ordering::SeqCst);
+    #[cfg(st_mutant = "enlist-late")]
+    enlist(ring, me);
     #[cfg(not(st_mutant = "pin-recheck"))]
     if ring.seq(found.slot, Ordering::Acquire) != found.seq {
         unpin(ring, me, found.slot);
         return false;
     }
     true
+}
+
+/// Tells writers to look at this participant's lease word: one bit, set once for good, so that the
+/// many who never lease cost a writer nothing.
+fn enlist(ring: &impl Ring, me: Identity) {
+    let group = ring.lessees(me.entry / LESSEES_PER_WORD);
+    let bit = 1 << (me.entry % LESSEES_PER_WORD);
+    // SYNC: lease-handshake. Like the pin, the bit is set before the fence, by us or by whoever we
+    // see to have set it.
+    if group.load(Ordering::Relaxed) & bit == 0 {
+        group.fetch_or(bit, Ordering::AcqRel);
+    }
+}
+
+/// The entries whose lease words may say anything: those that ever pinned a slot.
+pub(crate) fn lessees(ring: &impl Ring) -> impl Iterator<Item = usize> {
+    let used = ring.high_water();
+    (0..used.div_ceil(LESSEES_PER_WORD)).flat_map(move |group| {
+        let mut listed = ring.lessees(group).load(Ordering::Acquire);
+        let first = group * LESSEES_PER_WORD;
+        std::iter::from_fn(move || {
+            let index = (listed != 0).then(|| listed.trailing_zeros() as usize)?;
+            listed &= listed - 1;
+            Some(first + index)
+        })
+        // Bits of entries that there are not name nobody.
+        .filter(move |&entry| entry < used)
+    })
 }
 
 /// Takes the wish back.
@@ -77,7 +111,7 @@ pub(crate) fn promote(
 
 /// Slots that anybody holds or is about to hold.
 pub(crate) fn leased_mask(ring: &impl Ring) -> u32 {
-    let leased = (0..ring.high_water())
+    let leased = lessees(ring)
         .map(|entry| LeaseWord(ring.lease(entry).load(Ordering::Acquire)).mask())
         .fold(0, |all, mask| all | mask);
     // Bits of slots that there are not would count against the budget for ever.
@@ -94,7 +128,7 @@ pub(crate) fn release(ring: &impl Ring, me: Identity, slot: usize) {
 /// Gives the slots of ended participants back.
 pub(crate) fn reclaim_ended_lessees(ring: &impl Ring, liveness: &impl Liveness) -> u32 {
     let mut reclaimed = 0;
-    for entry in 0..ring.high_water() {
+    for entry in lessees(ring) {
         let word = ring.lease(entry);
         let seen = LeaseWord(word.load(Ordering::Acquire));
         if seen.mask() == 0 {

@@ -19,7 +19,7 @@ pub(crate) mod word;
 mod write;
 
 pub(crate) use lease::{
-    LeaseRefusal, Pins, leased_mask, pin, promote, reclaim_ended_lessees, release, unpin,
+    LeaseRefusal, Pins, leased_mask, lessees, pin, promote, reclaim_ended_lessees, release, unpin,
 };
 pub(crate) use park::{announce_parking, entomb};
 pub(crate) use read::{Found, Look, is_unchanged, newest, oldest_after};
@@ -43,6 +43,8 @@ pub(crate) trait Ring: RingLoads {
     /// Entries of the participant table that were ever used.
     fn high_water(&self) -> usize;
     fn lease(&self, entry: usize) -> &AtomicU64;
+    /// One bit for each of 64 entries: whether it ever pinned a slot.
+    fn lessees(&self, group: usize) -> &AtomicU64;
 }
 
 /// Who a process is in the participant table.

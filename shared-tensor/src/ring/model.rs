@@ -22,6 +22,7 @@ struct Heap {
     slots: Vec<Slot>,
     payload: Vec<[AtomicU64; 2]>,
     leases: Vec<AtomicU64>,
+    lessees: AtomicU64,
     tick: Option<AtomicU64>,
 }
 
@@ -32,6 +33,7 @@ impl Heap {
             slots: (0..slots).map(|_| Slot::default()).collect(),
             payload: (0..slots).map(|_| [AtomicU64::new(0), AtomicU64::new(0)]).collect(),
             leases: (1..=participants).map(|id| AtomicU64::new(LeaseWord::new(id).0)).collect(),
+            lessees: AtomicU64::new(0),
             tick: ticking.then(|| AtomicU64::new(0)),
         };
         heap.slots[0].seq.store(Seq::ready(0, 0).0, Ordering::Relaxed);
@@ -111,6 +113,11 @@ impl Ring for Heap {
     fn lease(&self, entry: usize) -> &AtomicU64 {
         self.step();
         &self.leases[entry]
+    }
+
+    fn lessees(&self, group: usize) -> &AtomicU64 {
+        assert_eq!(group, 0, "a model has few participants");
+        &self.lessees
     }
 }
 

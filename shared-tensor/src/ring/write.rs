@@ -1,7 +1,7 @@
 //! The write side: claim a slot, publish it or give it up, and heal what a dead writer left.
 
 use crate::ring::word::{COUNT_MAX, Ctl, FRAME_BITS, LeaseWord, Phase, Seq, SlotState};
-use crate::ring::{Identity, Liveness, Ring, Slot, reclaim_ended_lessees};
+use crate::ring::{Identity, Liveness, Ring, Slot, lessees, reclaim_ended_lessees};
 use crate::sync::{Ordering, fence};
 
 /// Passes over all slots before a writer gives up: each pass fails only if a lease moved under it.
@@ -129,6 +129,7 @@ mod rank {
 
 /// Claims a slot for the next frame and marks the stream as being written. The caller holds the
 /// lock and has healed the ring if it was left open.
+#[inline]
 pub(crate) fn claim(
     ring: &impl Ring,
     me: Identity,
@@ -167,9 +168,8 @@ pub(crate) fn claim(
             fence(Ordering::SeqCst);
             if let Ok(pins) = take_pins(ring, index) {
                 revoked += pins;
-                let ctl = base.with_phase(Phase::Writing);
-                let claim = Claim { slot: index, count, busy, ctl, skipped, revoked };
-                return mark_writing(ring, claim, base);
+                let ctl = mark_writing(ring, index, busy, base)?;
+                return Ok(Claim { slot: index, count, busy, ctl, skipped, revoked });
             }
             skipped += 1;
             // The payload is untouched: the frame in it is as good as before.
@@ -199,7 +199,7 @@ fn candidate(
 ) -> Option<(usize, Seq)> {
     let mut held = 0;
     let mut pinned = 0;
-    for entry in 0..ring.high_water() {
+    for entry in lessees(ring) {
         let lease = LeaseWord(ring.lease(entry).load(Ordering::Relaxed));
         held |= lease.held_mask();
         pinned |= lease.mask();
@@ -241,7 +241,7 @@ struct Held;
 /// Takes every soft pin off a slot that was just marked busy.
 fn take_pins(ring: &impl Ring, slot: usize) -> Result<u32, Held> {
     let mut revoked = 0;
-    for entry in 0..ring.high_water() {
+    for entry in lessees(ring) {
         let word = ring.lease(entry);
         let mut seen = LeaseWord(word.load(Ordering::Acquire));
         loop {
@@ -264,7 +264,8 @@ fn take_pins(ring: &impl Ring, slot: usize) -> Result<u32, Held> {
     Ok(revoked)
 }
 
-fn mark_writing(ring: &impl Ring, claim: Claim, base: Ctl) -> Result<Claim, WriteFault> {
+/// Says that a slot marked `busy` is being written, unless this writer was declared dead.
+fn mark_writing(ring: &impl Ring, slot: usize, busy: Seq, base: Ctl) -> Result<Ctl, WriteFault> {
     let mut seen = base;
     loop {
         let writing = seen.with_phase(Phase::Writing);
@@ -274,12 +275,11 @@ fn mark_writing(ring: &impl Ring, claim: Claim, base: Ctl) -> Result<Claim, Writ
             Ordering::AcqRel,
             Ordering::Acquire,
         ) {
-            Ok(_) => return Ok(Claim { ctl: writing, ..claim }),
+            Ok(_) => return Ok(writing),
             Err(now) if Ctl(now).same_for_writer(base) => seen = Ctl(now),
             Err(_) => {
-                let slot = &ring.slot(claim.slot).seq;
-                let _ = slot.compare_exchange(
-                    claim.busy.0,
+                let _ = ring.slot(slot).seq.compare_exchange(
+                    busy.0,
                     Seq::EMPTY.0,
                     Ordering::AcqRel,
                     Ordering::Relaxed,
@@ -292,6 +292,7 @@ fn mark_writing(ring: &impl Ring, claim: Claim, base: Ctl) -> Result<Claim, Writ
 
 /// Publishes a claimed slot whose payload and description are complete. Returns whether somebody
 /// may be parked.
+#[inline]
 pub(crate) fn commit(ring: &impl Ring, claim: &Claim) -> Result<bool, WriteFault> {
     let seq = &ring.slot(claim.slot).seq;
     let ready = Seq::ready(claim.count, claim.ctl.epoch());

@@ -8,9 +8,9 @@ use shm_lock::park::wake_all_low_half;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ring::entomb;
 use crate::ring::word::Ctl;
-use crate::stream::attachment::{Attachment, Role, read_layout};
+use crate::stream::attachment::{Attachment, Role, map_control};
 use crate::stream::info::StreamInfo;
-use crate::stream::layout::{CONTROL_END, CONTROL_OFFSET, Control, KIND, PARTICIPANTS_OFFSET};
+use crate::stream::layout::{CONTROL_OFFSET, Control, KIND, PARTICIPANTS_OFFSET};
 use crate::stream::open::{open_error, parse_name};
 use crate::sync::Ordering;
 use crate::sys::ObservedControl;
@@ -43,11 +43,8 @@ pub fn stat(namespace: &Namespace, name: &str) -> Result<StreamInfo> {
     let name = parse_name(name)?;
     let segment = Segment::open(namespace, &name, Access::ReadOnly, KIND)
         .map_err(|source| open_error(&name, source))?;
-    let layout = read_layout(&segment)?;
-    let page = segment.map(0..CONTROL_END as u64, Access::ReadOnly).map_err(|source| {
-        Error::with_source(ErrorKind::Os, format!("cannot map stream `{name}`: {source}"), source)
-    })?;
-    let observed = ObservedControl::new(page).map_err(|source| {
+    let (control, layout) = map_control(&segment, Access::ReadOnly)?;
+    let observed = ObservedControl::new(control).map_err(|source| {
         Error::with_source(ErrorKind::Corrupt, format!("control page: {source}"), source)
     })?;
     Ok(StreamInfo::of(

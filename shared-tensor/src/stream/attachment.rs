@@ -4,6 +4,7 @@
 //! a stream is mapped once and a process is one participant however often it opens the name.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use shm_core::{
@@ -112,25 +113,18 @@ impl Attachment {
     }
 
     fn new(segment: Segment) -> Result<Self> {
-        let layout = read_layout(&segment)?;
+        let access = segment.access();
+        let (control, layout) = map_control(&segment, access)?;
         let segment = Arc::new(segment);
-        let map = |range, access| {
-            segment.map(range, access).map_err(|source| {
-                let message = format!("cannot map stream `{}`: {source}", segment.name());
-                Error::with_source(ErrorKind::Os, message, source)
-            })
-        };
         let payload = layout.payload_offset..layout.payload_offset + layout.ring_bytes() as u64;
-        let readable = map(payload, Access::ReadOnly)?;
-        let role = if segment.access() == Access::ReadWrite {
-            let control = map(0..CONTROL_END as u64, Access::ReadWrite)?;
+        let readable = map(&segment, payload, Access::ReadOnly)?;
+        let role = if access == Access::ReadWrite {
             let shared = SharedControl::new(control).map_err(damaged)?;
             let memory = Arc::new(StreamMemory::new(Arc::clone(&segment), shared, &layout));
             let membership = Membership::join(Arc::clone(&memory)).map_err(join_error)?;
             let lock = Arc::new(FutexLock::new(Arc::clone(&membership)));
             Role::Member(Member { memory, membership, lock, book: PerProcess::new() })
         } else {
-            let control = map(0..CONTROL_END as u64, Access::ReadOnly)?;
             let observed = ObservedControl::new(control).map_err(damaged)?;
             let onlooker = segment.reopen().and_then(Onlooker::new).map_err(|source| {
                 let message = format!("cannot look on at stream `{}`: {source}", segment.name());
@@ -266,8 +260,16 @@ impl RingLoads for Attachment {
     }
 }
 
-/// Reads and checks the stream header of a segment.
-pub(crate) fn read_layout(segment: &Segment) -> Result<Layout> {
+fn map(segment: &Segment, range: Range<u64>, access: Access) -> Result<SharedBytes> {
+    segment.map(range, access).map_err(|source| {
+        let message = format!("cannot map stream `{}`: {source}", segment.name());
+        Error::with_source(ErrorKind::Os, message, source)
+    })
+}
+
+/// Maps the control memory of a segment, from the first byte of the file on, and checks the stream's
+/// header in it.
+pub(crate) fn map_control(segment: &Segment, access: Access) -> Result<(SharedBytes, Layout)> {
     let corrupt = |what: String| {
         Error::new(ErrorKind::Corrupt, format!("`{}`: {what}", segment.path().display()))
     };
@@ -277,15 +279,15 @@ pub(crate) fn read_layout(segment: &Segment) -> Result<Layout> {
             segment.total_bytes()
         )));
     }
-    let page = segment
-        .map(0..4096, Access::ReadOnly)
-        .map_err(|source| corrupt(format!("cannot map the header: {source}")))?;
+    let control = map(segment, 0..CONTROL_END as u64, access)?;
     let mut header = Header::new_zeroed();
-    page.read_into(HEADER_OFFSET, zerocopy::IntoBytes::as_mut_bytes(&mut header))
+    control
+        .read_into(HEADER_OFFSET, zerocopy::IntoBytes::as_mut_bytes(&mut header))
         .map_err(|source| corrupt(source.to_string()))?;
-    Layout::from_header(&header, segment.total_bytes()).map_err(|source| {
+    let layout = Layout::from_header(&header, segment.total_bytes()).map_err(|source| {
         Error::new(source.kind(), format!("`{}`: {source}", segment.path().display()))
-    })
+    })?;
+    Ok((control, layout))
 }
 
 fn damaged(source: ViewError) -> Error {

@@ -24,7 +24,10 @@ pub(crate) const HEADER_OFFSET: usize = shm_core::HEADER_BYTES as usize;
 pub(crate) const CONTROL_OFFSET: usize = 4096;
 /// Where the table of participants starts.
 pub(crate) const PARTICIPANTS_OFFSET: usize = 16384;
-/// Entries of the table of participants; pages of it exist once somebody claims an entry there.
+/// End of the control memory that exists from the start: the first page of participants included, so
+/// that the first few to attach have nothing to reserve.
+pub(crate) const RESERVED_AT_CREATION: usize = PARTICIPANTS_OFFSET + PAGE;
+/// Entries of the table of participants; further pages of it exist once somebody claims an entry there.
 pub(crate) const PARTICIPANTS: usize = shm_lock::PARTICIPANTS_MAX;
 /// End of the participants, rounded to pages: what is mapped as control memory.
 pub(crate) const CONTROL_END: usize =
@@ -83,7 +86,9 @@ pub(crate) struct Control {
     pub(crate) roster: Roster,
     /// Written by the lock holder.
     pub(crate) writer: Line<WriterCounters>,
-    reserved: Line<[AtomicU64; 64]>,
+    /// One bit per participant that ever pinned a slot. Written by participants, once each.
+    pub(crate) lessees: Line<[AtomicU64; PARTICIPANTS / 64]>,
+    reserved: Line<[AtomicU64; 48]>,
     /// Written by the lock holder.
     pub(crate) slots: [Slot; SLOTS_MAX],
     /// CUDA streams: sockets of the processes that hand out the chunk's descriptor.
@@ -164,7 +169,8 @@ const _: () = {
     assert!(offset_of!(Control, ctl) == 128);
     assert!(offset_of!(Control, roster) == 256);
     assert!(offset_of!(Control, writer) == 384);
-    assert!(offset_of!(Control, reserved) == 512);
+    assert!(offset_of!(Control, lessees) == 512);
+    assert!(offset_of!(Control, reserved) == 640);
     assert!(offset_of!(Control, slots) == 1024);
     assert!(offset_of!(Control, holders) == 4096);
     assert!(offset_of!(Control, gpu_ready) == 8192);

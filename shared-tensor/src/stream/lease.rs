@@ -8,7 +8,7 @@ use shm_core::SharedBytes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ring::word::{LeaseWord, SLOTS_MAX, lease_budget};
 use crate::ring::{
-    self, Found, Identity, LeaseRefusal, Pins, Ring, RingLoads, leased_mask, pin, promote,
+    self, Found, Identity, LeaseRefusal, Pins, Ring, RingLoads, leased_mask, lessees, pin, promote,
     reclaim_ended_lessees,
 };
 use crate::stream::attachment::{Attachment, Member};
@@ -111,7 +111,7 @@ pub(crate) fn revoke_oldest(member: &Member) -> bool {
     let bits = LeaseWord::held_bit(slot) | LeaseWord::pending_bit(slot);
     // SYNC: revocation. A writer takes the slot after this exchange; a lessee that copied any of its
     // bytes finds the held bit gone.
-    for entry in 0..memory.high_water() {
+    for entry in lessees(memory) {
         let word = memory.lease(entry);
         let before = LeaseWord(word.fetch_and(!bits, Ordering::AcqRel));
         if before.is_held(slot) {

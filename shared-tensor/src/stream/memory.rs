@@ -10,7 +10,9 @@ use shm_lock::{LockWord, Membership, Memory, Onlooker, Participant, Roster};
 
 use crate::ring::word::{Ctl, LeaseWord, Seq};
 use crate::ring::{Identity, Liveness, Ring, RingLoads, Slot};
-use crate::stream::layout::{Layout, PARTICIPANTS, PARTICIPANTS_OFFSET, ParticipantRecord};
+use crate::stream::layout::{
+    Layout, PARTICIPANTS, PARTICIPANTS_OFFSET, ParticipantRecord, RESERVED_AT_CREATION,
+};
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::{ObservedControl, SharedControl};
 
@@ -53,9 +55,12 @@ impl Memory for StreamMemory {
     fn prepare(&self, slot: usize) -> io::Result<()> {
         // The table is a hole in the file until somebody needs its next page: reserving it now
         // makes a full file system an error here instead of a signal at the first store.
-        let start = (PARTICIPANTS_OFFSET + slot * size_of::<ParticipantRecord>()) as u64;
-        let end = start + size_of::<ParticipantRecord>() as u64;
-        self.segment.reserve(start..end).map_err(io::Error::other)
+        let start = PARTICIPANTS_OFFSET + slot * size_of::<ParticipantRecord>();
+        let end = start + size_of::<ParticipantRecord>();
+        if end <= RESERVED_AT_CREATION {
+            return Ok(());
+        }
+        self.segment.reserve(start as u64..end as u64).map_err(io::Error::other)
     }
 
     fn claimed(&self, slot: usize, id: u64) {
@@ -104,6 +109,11 @@ impl Ring for StreamMemory {
     #[inline]
     fn lease(&self, entry: usize) -> &AtomicU64 {
         &self.record(entry).lease.0
+    }
+
+    #[inline]
+    fn lessees(&self, group: usize) -> &AtomicU64 {
+        &self.shared.control().lessees.0[group]
     }
 }
 

@@ -8,7 +8,8 @@ use crate::ring::word::{Ctl, Seq};
 use crate::stream::Stream;
 use crate::stream::attachment::Attachment;
 use crate::stream::layout::{
-    CONTROL_OFFSET, Control, HEADER_OFFSET, KIND, Layout, PARTICIPANTS_OFFSET, flags,
+    CONTROL_OFFSET, Control, HEADER_OFFSET, KIND, Layout, PARTICIPANTS_OFFSET,
+    RESERVED_AT_CREATION, flags,
 };
 use crate::stream::open::{OpenOptions, parse_name};
 use crate::sync::Ordering;
@@ -145,7 +146,7 @@ impl StreamOptions {
         let payload = layout.payload_offset..layout.total_bytes;
         let mut options = SegmentOptions::new(KIND, layout.total_bytes)
             .mode(self.mode)
-            .reserve(vec![0..PARTICIPANTS_OFFSET as u64, payload]);
+            .reserve(vec![0..RESERVED_AT_CREATION as u64, payload]);
         if let Some(group) = self.group {
             options = options.group(group);
         }

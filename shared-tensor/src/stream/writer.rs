@@ -166,29 +166,20 @@ pub struct Locked<'w> {
     attachment: &'w Attachment,
     member: &'w Member,
     guard: Guard<'w, StreamMemory>,
-    /// The process that took the lock.
-    process: u64,
 }
 
 impl<'w> Locked<'w> {
+    #[inline]
     pub(crate) fn acquire(attachment: &'w Attachment, wait: &Wait<'_>) -> Result<Self> {
         let member = attachment.member()?;
         let guard = member.lock.acquire(wait).map_err(|source| lock_error(attachment, source))?;
-        let locked = Self { attachment, member, guard, process: shm_lock::process_token() };
-        locked.heal_if_left_open();
-        Ok(locked)
-    }
-
-    /// The first act under every lock: a writer that died, or left without a word, is cleaned up
-    /// after. Costs one load when there is nothing to do.
-    fn heal_if_left_open(&self) {
-        let memory = &*self.member.memory;
-        let left_open = memory.ctl(Ordering::Acquire).phase() == Phase::Writing;
-        if self.guard.recovered().is_some() || left_open {
-            ring::heal(memory, &self.member.peers());
-            add_as_owner(&memory.shared.control().writer.0.recoveries, 1);
-            self.wake();
+        // The first act under every lock: a writer that died, or left without a word, is cleaned up
+        // after. Costs one load when there is nothing to do.
+        let left_open = member.memory.ctl(Ordering::Acquire).phase() == Phase::Writing;
+        if guard.recovered().is_some() || left_open {
+            heal(member);
         }
+        Ok(Self { attachment, member, guard })
     }
 
     /// Whether the previous holder died with the lock, so that what it was doing is unfinished.
@@ -229,7 +220,7 @@ impl<'w> Locked<'w> {
     }
 
     fn is_of_this_process(&self) -> bool {
-        self.process == shm_lock::process_token()
+        self.guard.is_of_this_process()
     }
 
     /// # Errors
@@ -248,14 +239,10 @@ impl<'w> Locked<'w> {
         ))
     }
 
-    fn wake(&self) {
-        shm_lock::park::wake_all_low_half(self.member.memory.ctl_word());
-    }
-
     fn wake_if(&self, waiters: bool) {
         if waiters || self.attachment.layout.always_wakes() {
             add_as_owner(&self.member.memory.shared.control().writer.0.wakes, 1);
-            self.wake();
+            wake(self.member);
         }
     }
 
@@ -293,6 +280,17 @@ impl<'w> Locked<'w> {
         };
         Error::new(kind, message)
     }
+}
+
+#[cold]
+fn heal(member: &Member) {
+    ring::heal(&*member.memory, &member.peers());
+    add_as_owner(&member.memory.shared.control().writer.0.recoveries, 1);
+    wake(member);
+}
+
+fn wake(member: &Member) {
+    shm_lock::park::wake_all_low_half(member.memory.ctl_word());
 }
 
 /// A claimed slot: the next frame, not yet visible to anybody.
@@ -338,16 +336,25 @@ impl<'l> WriteView<'l> {
         if claim.skipped != 0 {
             add_as_owner(&counters.slots_skipped, u64::from(claim.skipped));
         }
-        let view = Self { locked, bytes, claim, open: true };
+        match contents {
+            Contents::Fresh => Ok(Self { locked, bytes, claim, open: true }),
+            Contents::Previous => Self { locked, bytes, claim, open: true }.filled(),
+        }
+    }
+
+    /// With a copy of the newest frame; aborted if that fails.
+    fn filled(self) -> Result<Self> {
         // Not read from the control word again: what the claim has was checked.
-        let newest = claim.newest();
-        if contents == Contents::Previous && claim.slot != newest {
+        let newest = self.claim.newest();
+        if self.claim.slot != newest {
+            let attachment = self.locked.attachment;
             let source = attachment.layout.slot_start(newest);
             let source = source..source + attachment.layout.payload_bytes;
-            let from = &attachment.readable;
-            view.bytes.copy_from(view.start(), from, source).map_err(out_of_bounds)?;
+            self.bytes
+                .copy_from(self.start(), &attachment.readable, source)
+                .map_err(out_of_bounds)?;
         }
-        Ok(view)
+        Ok(self)
     }
 
     /// The count that the frame will have when it is published.
