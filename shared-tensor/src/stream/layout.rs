@@ -87,7 +87,7 @@ pub(crate) struct Control {
     /// Written by the lock holder.
     pub(crate) writer: Line<WriterCounters>,
     /// One bit per participant that ever pinned a slot. Written by participants, once each.
-    pub(crate) lessees: Line<[AtomicU64; PARTICIPANTS / 64]>,
+    pub(crate) lessees: Line<[AtomicU64; PARTICIPANTS.div_ceil(64)]>,
     reserved: Line<[AtomicU64; 48]>,
     /// Written by the lock holder.
     pub(crate) slots: [Slot; SLOTS_MAX],
@@ -171,6 +171,7 @@ const _: () = {
     assert!(offset_of!(Control, writer) == 384);
     assert!(offset_of!(Control, lessees) == 512);
     assert!(offset_of!(Control, reserved) == 640);
+    assert!(PARTICIPANTS.div_ceil(64) * 8 == 128);
     assert!(offset_of!(Control, slots) == 1024);
     assert!(offset_of!(Control, holders) == 4096);
     assert!(offset_of!(Control, gpu_ready) == 8192);

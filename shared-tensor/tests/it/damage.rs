@@ -22,6 +22,7 @@ mod place {
     pub(super) const CTL: usize = 4096 + 128;
     pub(super) const ROSTER: usize = 4096 + 256;
     pub(super) const WRITER: Range<usize> = 4096 + 384..4096 + 512;
+    pub(super) const LESSEES: usize = 4096 + 512;
     pub(super) const SLOTS: usize = 4096 + 1024;
     pub(super) const SLOT_BYTES: usize = 128;
     pub(super) const PARTICIPANTS: usize = 16_384;
@@ -83,8 +84,9 @@ impl Vandal {
         let within = |vandal: &mut Self, range: Range<usize>| {
             range.start + 8 * vandal.below(range.len() / 8)
         };
-        match self.below(8) {
+        match self.below(9) {
             0 => place::LOCK,
+            8 => place::LESSEES + 8 * self.below(2),
             1 => place::ROSTER + 8 * self.below(2),
             2 => within(self, place::WRITER),
             3 | 4 => {
@@ -210,6 +212,8 @@ fn garbage_that_keeps_coming_gives_errors() {
         let stop = AtomicBool::new(false);
         comes_back(&format!("K = {slots}"), || {
             std::thread::scope(|scope| {
+                // Also when what follows panics: the scope waits for its threads.
+                let _stop = StopWhenDropped(&stop);
                 scope.spawn(|| {
                     while !stop.load(Ordering::Relaxed) {
                         vandal.strike();
@@ -219,10 +223,17 @@ fn garbage_that_keeps_coming_gives_errors() {
                 for round in 0..20 {
                     use_everything(&scratch, &stream, round % 2 == 0);
                 }
-                stop.store(true, Ordering::Relaxed);
             });
         });
         stream.unlink().unwrap();
+    }
+}
+
+struct StopWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for StopWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -321,7 +321,11 @@ fn succeed_and_show(test: &str, command: &mut Command) {
 /// This program in a place where every user may execute it.
 pub(crate) fn program_for_everybody(directory: &Path) -> PathBuf {
     let copy = directory.join("program");
-    std::fs::copy(std::env::current_exe().expect("a path"), &copy).expect("room for a copy");
+    // By another process: a child that a test beside this one forks while we had the copy open for
+    // writing would keep it open, and what is open for writing cannot be executed.
+    let program = std::env::current_exe().expect("a path");
+    let copied = Command::new("cp").arg(program).arg(&copy).status().expect("`cp` starts");
+    assert!(copied.success(), "room for a copy");
     std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).expect("own file");
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o1777))
         .expect("own directory");

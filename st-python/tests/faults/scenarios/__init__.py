@@ -1,0 +1,1 @@
+"""Scenarios by topic. Each module enters its own into the catalogue."""
