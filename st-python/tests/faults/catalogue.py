@@ -64,6 +64,9 @@ class Fault:
         return self.exhibited and (self.before is None or sys.version_info < self.before)
 
 
+#: Keeps a verdict for the table below a test run.
+Record = Callable[[Fault, str, Verdict], None]
+
 FAULTS: dict[str, Fault] = {}
 
 

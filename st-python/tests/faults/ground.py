@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from functools import cache
 from pathlib import Path
 
 #: A /dev/shm that nobody else uses: whatever a scenario leaves there goes with it.
@@ -83,6 +84,7 @@ def become(user: int) -> None:
     die_with_parent()
 
 
+@cache
 def lacking(needs: frozenset[str]) -> str | None:
     """Name a ground that is needed and cannot be made here, tried in a child."""
     trials = {

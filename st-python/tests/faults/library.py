@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
 #: Version whose faults are listed; another one may have mended some.
@@ -81,6 +82,14 @@ class Contract:
         """See :class:`Library`."""
         purged: Iterable[str] = self.module.purge()
         return purged
+
+
+def peer_version() -> str:
+    """Version of pyshmem that is installed, or ``none``."""
+    try:
+        return version("pyshmem")
+    except PackageNotFoundError:
+        return "none"
 
 
 def load(key: str) -> Library:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import traceback
-from multiprocessing.connection import Connection
-from multiprocessing.connection import Pipe
+from multiprocessing.connection import Connection, Pipe
 from typing import Any, Callable
 
 from . import ground

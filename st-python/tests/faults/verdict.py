@@ -14,15 +14,15 @@ class Verdict:
 
 
 def shows(said: str) -> Verdict:
-    """The fault is there."""
+    """Report that the fault is there."""
     return Verdict(shows=True, said=said)
 
 
 def absent(said: str) -> Verdict:
-    """The fault is not there; ``said`` is what happened instead."""
+    """Report that it is not there, and what happened instead."""
     return Verdict(shows=False, said=said)
 
 
 def told(error: BaseException) -> str:
-    """An error as one line."""
+    """Put an error into one line."""
     return f"{type(error).__name__}: {error}".splitlines()[0][:160]

@@ -1,5 +1,8 @@
 """Processes that die, or stop, in the middle of something."""
 
+# Docstrings here tell what goes wrong where the fault exists, not what the function does.
+# ruff: noqa: D401
+
 from __future__ import annotations
 
 import itertools
@@ -12,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import ground
-from ..catalogue import CONTRACT, NATIVE, PEER, fault
-from ..peer import Line
-from ..stage import Stage, files_of_pyshmem
-from ..verdict import Verdict, absent, shows, told
+from faults import ground
+from faults.catalogue import CONTRACT, NATIVE, PEER, fault
+from faults.peer import Line
+from faults.stage import Stage, files_of_pyshmem
+from faults.verdict import Verdict, absent, shows, told
 
 
 def _after_a_frame(stage: Stage) -> None:
@@ -66,8 +69,12 @@ def writer_is_a_zombie(stage: Stage) -> Verdict:
     return _told_of_the_crash(stage, reader, timeout=2.0)
 
 
-@fault("W8", "a new process with the number of the dead counts as it", on=(CONTRACT, NATIVE),
-       exhibited=False, needs=[ground.PID_NAMESPACE])
+@fault(
+    "W8",
+    "a new process with the number of the dead counts as it",
+    on=(CONTRACT, NATIVE),
+    needs=[ground.PID_NAMESPACE],
+)
 def number_of_the_dead_reused(stage: Stage) -> Verdict:
     """The number of a process says nothing once it may have ended."""
     _after_a_frame(stage)
@@ -87,8 +94,11 @@ def number_of_the_dead_reused(stage: Stage) -> Verdict:
     return verdict
 
 
-@fault("W8", "killed between two stores, a lock holder makes the stream unopenable",
-       on=(CONTRACT, NATIVE))
+@fault(
+    "W8",
+    "killed between two stores, a lock holder makes the stream unopenable",
+    on=(CONTRACT, NATIVE),
+)
 def killed_between_two_stores(stage: Stage) -> Verdict:
     """Owner and depth are two words of the header, and must agree.
 
@@ -175,8 +185,13 @@ def _last_good_frame(stage: Stage, reader: object) -> Verdict:
     return absent(said) if frame == [6] * 4 else shows(said)
 
 
-@fault("W12", "killed while creating, it leaves a name that exists and does not",
-       on=(CONTRACT, NATIVE), needs=[ground.OWN_SHM], attempts=5)
+@fault(
+    "W12",
+    "killed while creating, it leaves a name that exists and does not",
+    on=(CONTRACT, NATIVE),
+    needs=[ground.OWN_SHM],
+    attempts=5,
+)
 def killed_while_creating(stage: Stage) -> Verdict:
     """A stream is two files, and there is a moment with only one of them."""
 

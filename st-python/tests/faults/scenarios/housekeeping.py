@@ -1,5 +1,8 @@
 """Names, files, users and processes around the streams."""
 
+# Docstrings here tell what goes wrong where the fault exists, not what the function does.
+# ruff: noqa: D401
+
 from __future__ import annotations
 
 import multiprocessing
@@ -11,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import ground, library
-from ..catalogue import CONTRACT, NATIVE, PEER, fault
-from ..peer import Line
-from ..stage import Stage
-from ..verdict import Verdict, absent, shows, told
+from faults import ground, library
+from faults.catalogue import CONTRACT, NATIVE, PEER, fault
+from faults.peer import Line
+from faults.stage import Stage
+from faults.verdict import Verdict, absent, shows, told
 
 
 def _churn(stage: Stage) -> None:
@@ -46,8 +49,13 @@ def opened_while_created(stage: Stage) -> Verdict:
     return absent(f"{opened} opened whole, {missing} missing")
 
 
-@fault("W12", "list_streams() trips over a half-made stream", on=(CONTRACT, NATIVE), attempts=5,
-       needs=[ground.OWN_SHM])
+@fault(
+    "W12",
+    "list_streams() trips over a half-made stream",
+    on=(CONTRACT, NATIVE),
+    attempts=5,
+    needs=[ground.OWN_SHM],
+)
 def listed_while_created(stage: Stage) -> Verdict:
     """One stream that is being made hides all others."""
     _churn(stage)
@@ -74,19 +82,23 @@ def name_with_a_nul(stage: Stage) -> Verdict:
     return absent("opened under the name it was given")
 
 
-@fault("W24", "processes that open streams print tracebacks", on=(CONTRACT, NATIVE),
-       before=(3, 13), attempts=3)
+@fault(
+    "W24",
+    "processes that open streams print tracebacks",
+    on=(CONTRACT, NATIVE),
+    before=(3, 13),
+    attempts=3,
+)
 def tracker_noise(stage: Stage) -> Verdict:
     """Four spawned children share one resource tracker, which loses count of them."""
-    stage.create().close()
-    context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryFile(dir=stage.folder) as noise:
         kept = os.dup(2)
+        # Before anything starts the tracker, which keeps the standard error that it finds.
         os.dup2(noise.fileno(), 2)
-        children = [
-            context.Process(target=open_often, args=(stage.library.key, stage.name))
-            for _ in range(4)
-        ]
+        stage.create().close()
+        context = multiprocessing.get_context("spawn")
+        given = (stage.library.key, stage.name)
+        children = [context.Process(target=open_often, args=given) for _ in range(4)]
         for child in children:
             child.start()
         for child in children:
@@ -110,24 +122,37 @@ def _stop_tracker() -> None:
     """Have the resource tracker say all that it has to say."""
     from multiprocessing import resource_tracker
 
-    tracker: Any = resource_tracker._resource_tracker  # type: ignore[attr-defined]
+    tracker: Any = resource_tracker._resource_tracker
     tracker._stop()
 
 
-@fault("W26", "a stream of another user makes listing fail", on=(CONTRACT, NATIVE),
-       needs=[ground.OWN_SHM, ground.OTHER_USERS])
+def _become(stage: Stage, user: int) -> None:
+    """Continue as another user, with everything loaded that this one can no longer reach."""
+    with stage.library.create(f"{stage.name}-{user}", (1,), "uint8") as handle:
+        handle.write(np.ones(1, np.uint8))
+        stage.read(handle)
+    stage.library.unlink(handle.name)
+    ground.become(user)
+
+
+@fault(
+    "W26",
+    "a stream of another user makes listing fail",
+    on=(CONTRACT, NATIVE),
+    needs=[ground.OWN_SHM, ground.OTHER_USERS],
+)
 def listed_beside_another_user(stage: Stage) -> Verdict:
     """Nobody can list anything once two users have streams."""
     owner, other = ground.USERS
 
     def create(line: Line) -> None:
-        ground.become(owner)
+        _become(stage, owner)
         stage.create()
         line.say()
         line.hear()
 
     def survey(line: Line) -> None:
-        ground.become(other)
+        _become(stage, other)
         line.hear()
         try:
             line.say((None, list(stage.library.list_streams())))
@@ -162,13 +187,13 @@ def read_by_another_user(stage: Stage) -> Verdict:
     options = {"mode": 0o644} if stage.library.key == NATIVE else {}
 
     def create(line: Line) -> None:
-        ground.become(owner)
+        _become(stage, owner)
         stage.create(**options).write(np.full(4, 6, np.uint8))
         line.say()
         line.hear()
 
     def read(line: Line) -> None:
-        ground.become(other)
+        _become(stage, other)
         line.hear()
         try:
             line.say((None, stage.read(stage.open(readonly=True)).tolist()))
@@ -181,8 +206,9 @@ def read_by_another_user(stage: Stage) -> Verdict:
     return shows(error) if error else absent(f"reads {frame}")
 
 
-@fault("W29", "purge() removes streams that are in use", on=(CONTRACT, NATIVE),
-       needs=[ground.OWN_SHM])
+@fault(
+    "W29", "purge() removes streams that are in use", on=(CONTRACT, NATIVE), needs=[ground.OWN_SHM]
+)
 def live_stream_purged(stage: Stage) -> Verdict:
     """Cleaning up after one program ends the work of another.
 

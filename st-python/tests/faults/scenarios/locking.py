@@ -1,5 +1,8 @@
 """A lock that is lost, found twice, never found again, or too dear."""
 
+# Docstrings here tell what goes wrong where the fault exists, not what the function does.
+# ruff: noqa: D401
+
 from __future__ import annotations
 
 import ctypes
@@ -18,11 +21,11 @@ from typing import Any, Callable
 
 import numpy as np
 
-from .. import ground
-from ..catalogue import CONTRACT, NATIVE, fault
-from ..peer import Line, Peer, Silence
-from ..stage import Stage
-from ..verdict import Verdict, absent, shows, told
+from faults import ground
+from faults.catalogue import CONTRACT, NATIVE, fault
+from faults.peer import Line, Peer, Silence
+from faults.stage import Stage
+from faults.verdict import Verdict, absent, shows, told
 
 
 def _rival(stage: Stage) -> Peer:
@@ -249,7 +252,14 @@ def interrupted_wait(stage: Stage) -> Verdict:
 #: What pyshmem's lock does at every write; nothing here has to happen when nobody contends.
 _LOCK_CALLS = {
     "x86_64": {"fstat": 5, "getpid": 39, "fcntl": 72, "flock": 73, "futex": 202, "newfstatat": 262},
-    "aarch64": {"fcntl": 25, "flock": 32, "newfstatat": 79, "fstat": 80, "futex": 98, "getpid": 172},
+    "aarch64": {
+        "fcntl": 25,
+        "flock": 32,
+        "newfstatat": 79,
+        "fstat": 80,
+        "futex": 98,
+        "getpid": 172,
+    },
 }
 
 

@@ -1,20 +1,22 @@
 """Memory that goes away, or runs out, under those who use it."""
 
+# Docstrings here tell what goes wrong where the fault exists, not what the function does.
+# ruff: noqa: D401
+
 from __future__ import annotations
 
 import errno
 import gc
-import os
 import threading
 from pathlib import Path
 
 import numpy as np
 
-from .. import ground
-from ..catalogue import CONTRACT, NATIVE, fault
-from ..peer import Line
-from ..stage import Stage
-from ..verdict import Verdict, absent, shows, told
+from faults import ground
+from faults.catalogue import CONTRACT, NATIVE, fault
+from faults.peer import Line
+from faults.stage import Stage
+from faults.verdict import Verdict, absent, shows, told
 
 #: Large enough that an allocator gives it back to the kernel, so that a stray access is fatal.
 LARGE = (1 << 20,)
@@ -160,11 +162,15 @@ def descriptors_per_handle(stage: Stage) -> Verdict:
     """A hundred streams are four hundred descriptors."""
     stage.create()
     kept = [stage.open()]
-    before = len(os.listdir("/proc/self/fd"))
+    before = _descriptors()
     kept += [stage.open() for _ in range(16)]
-    each = (len(os.listdir("/proc/self/fd")) - before) / 16
-    said = f"{each:.2f} descriptors a handle, {len(kept)} handles"
+    each = (_descriptors() - before) / 16
+    said = f"{each:.2f} descriptors for each of {len(kept)} handles"
     return shows(said) if each >= 1 else absent(said)
+
+
+def _descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 @fault("W26", "readonly=True maps the frames writable", on=(CONTRACT, NATIVE))
@@ -172,8 +178,8 @@ def readonly_is_a_flag(stage: Stage) -> Verdict:
     """Nothing but good will keeps a read-only consumer from writing into a frame."""
     stage.create(LARGE).close()
     before = _writable_shared()
-    handle = stage.open(readonly=True)
-    writable = _writable_shared() - before
+    with stage.open(readonly=True):
+        writable = _writable_shared() - before
     said = f"{writable} bytes of shared memory writable, of {LARGE[0]} in a frame"
     return shows(said) if writable >= LARGE[0] else absent(said)
 

@@ -1,5 +1,8 @@
 """Writes that end badly, overlap, or carry what they should not."""
 
+# Docstrings here tell what goes wrong where the fault exists, not what the function does.
+# ruff: noqa: D401
+
 from __future__ import annotations
 
 import asyncio
@@ -7,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..catalogue import CONTRACT, NATIVE, fault
-from ..peer import Line
-from ..stage import Stage
-from ..verdict import Verdict, absent, shows, told
+from faults.catalogue import CONTRACT, NATIVE, fault
+from faults.peer import Line
+from faults.stage import Stage
+from faults.verdict import Verdict, absent, shows, told
 
 
 @fault("W2", "a good write after a crash is never readable", on=(CONTRACT, NATIVE))

@@ -1,0 +1,47 @@
+"""The native class in the spelling that scenarios use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from shared_tensor import Stream
+
+
+class Native:
+    """:class:`shared_tensor.Stream`."""
+
+    key = "native"
+
+    def create(self, name: str, shape: Any, dtype: Any, **options: Any) -> Any:
+        """See :class:`faults.library.Library`."""
+        return Stream.create(name, shape, dtype, **options)
+
+    def open(self, name: str, **options: Any) -> Any:
+        """See :class:`faults.library.Library`."""
+        return Stream.open(name, **options)
+
+    def read(self, handle: Any, timeout: float, **options: Any) -> Any:
+        """See :class:`faults.library.Library`."""
+        return handle.read(timeout=timeout, **options)
+
+    def read_later(self, handle: Any, timeout: float | None = None) -> Any:
+        """See :class:`faults.library.Library`."""
+        return handle.read_after(handle.count, timeout=timeout)
+
+    async def read_later_async(self, handle: Any) -> Any:
+        """See :class:`faults.library.Library`."""
+        async for frame in handle:
+            return frame
+
+    def unlink(self, name: str) -> Any:
+        """See :class:`faults.library.Library`."""
+        return Stream.unlink(name)
+
+    def list_streams(self) -> Iterable[str]:
+        """See :class:`faults.library.Library`."""
+        raise NotImplementedError
+
+    def purge(self) -> Iterable[str]:
+        """See :class:`faults.library.Library`."""
+        raise NotImplementedError
