@@ -126,7 +126,7 @@ def _stop_tracker() -> None:
     tracker._stop()
 
 
-def _become(stage: Stage, user: int) -> None:
+def become(stage: Stage, user: int) -> None:
     """Continue as another user, with everything loaded that this one can no longer reach."""
     with stage.library.create(f"{stage.name}-{user}", (1,), "uint8") as handle:
         handle.write(np.ones(1, np.uint8))
@@ -146,13 +146,13 @@ def listed_beside_another_user(stage: Stage) -> Verdict:
     owner, other = ground.USERS
 
     def create(line: Line) -> None:
-        _become(stage, owner)
+        become(stage, owner)
         stage.create()
         line.say()
         line.hear()
 
     def survey(line: Line) -> None:
-        _become(stage, other)
+        become(stage, other)
         line.hear()
         try:
             line.say((None, list(stage.library.list_streams())))
@@ -187,13 +187,13 @@ def read_by_another_user(stage: Stage) -> Verdict:
     options = {"mode": 0o644} if stage.library.key == NATIVE else {}
 
     def create(line: Line) -> None:
-        _become(stage, owner)
+        become(stage, owner)
         stage.create(**options).write(np.full(4, 6, np.uint8))
         line.say()
         line.hear()
 
     def read(line: Line) -> None:
-        _become(stage, other)
+        become(stage, other)
         line.hear()
         try:
             line.say((None, stage.read(stage.open(readonly=True)).tolist()))
