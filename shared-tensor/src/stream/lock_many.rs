@@ -3,7 +3,8 @@
 use shm_lock::Wait;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::stream::writer::{Locked, Writer};
+use crate::stream::locked::Locked;
+use crate::stream::writer::Writer;
 
 /// Locks the streams of all writers, in the order of their names so that two callers cannot lock
 /// each other out, under one deadline. The locks come back in the caller's order; if one fails,

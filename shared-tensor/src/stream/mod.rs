@@ -46,10 +46,13 @@ mod info;
 pub(crate) mod layout;
 mod lease;
 mod lock_many;
+mod locked;
 mod memory;
 mod open;
 mod options;
+mod owned;
 mod reader;
+mod tenure;
 mod wait;
 mod wait_any;
 mod writer;
@@ -63,13 +66,15 @@ pub use description::{METADATA_BYTES, Publication, Stamp};
 pub use info::{ParticipantInfo, StreamInfo};
 pub use lease::{Lease, OnFull};
 pub use lock_many::locked_many;
+pub use locked::{Locked, WriteView};
 pub use open::OpenOptions;
 pub use options::StreamOptions;
-pub use reader::{Frame, OnAbort, OnEmpty, Reader, ReaderOptions};
+pub use owned::OwnedLocked;
+pub use reader::{Frame, OnAbort, OnEmpty, OnWriting, Reader, ReaderOptions};
 pub use shm_lock::Wait;
 pub use wait::Spin;
-pub use wait_any::wait_any;
-pub use writer::{Contents, Locked, WriteView, Writer};
+pub use wait_any::{Bell, wait_any, wait_any_or_bell};
+pub use writer::{Contents, Writer};
 
 use crate::error::Result;
 use crate::ring;
@@ -165,6 +170,14 @@ impl Stream {
     /// guarantees hold.
     pub fn info(&self) -> StreamInfo {
         info::gather(&self.attachment)
+    }
+
+    /// Wakes everybody who waits on this stream, for nothing: whoever waits interruptibly looks at its
+    /// interrupt, the others go on waiting.
+    pub fn nudge(&self) {
+        if let Ok(member) = self.attachment.member() {
+            shm_lock::park::wake_all_low_half(ring::Ring::ctl_word(&*member.memory));
+        }
     }
 
     /// Removes the name, if it still leads to this stream, and tells everybody who waits. Handles

@@ -6,7 +6,7 @@ use shm_lock::Wait;
 use shm_lock::park::park_low_half;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ring::word::{Ctl, Phase};
+use crate::ring::word::Ctl;
 use crate::ring::{Identity, Liveness, Ring, RingLoads, announce_parking};
 use crate::stream::attachment::{Attachment, Role};
 use crate::stream::counters::add;
@@ -204,13 +204,6 @@ fn remaining(wait: &Wait<'_>, started: Since, attachment: &Attachment) -> Result
         return Err(Error::timeout(&what, started.elapsed()));
     }
     Ok(left)
-}
-
-/// Whether the write that `ctl` shows in progress will never end: its writer is dead.
-///
-/// Only asks when the word has not moved since `ctl` was loaded.
-pub(crate) fn writer_is_dead(attachment: &Attachment, ctl: Ctl) -> bool {
-    ctl.phase() == Phase::Writing && writer_has_left(attachment, ctl)
 }
 
 /// Whether nobody who lives has had the lock for as long as the word has not moved.

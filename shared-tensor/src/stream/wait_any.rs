@@ -1,5 +1,6 @@
 //! Waiting on several streams at once.
 
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -16,35 +17,95 @@ use crate::stream::description::monotonic_ns;
 use crate::stream::reader::Reader;
 use crate::sync::Ordering;
 
-/// Most streams that the kernel waits on at once (`FUTEX_WAITV_MAX`).
-const STREAMS_MAX: usize = 128;
+/// Most streams that are waited on at once: the kernel's limit (`FUTEX_WAITV_MAX`, 128), less one
+/// word for a bell.
+const STREAMS_MAX: usize = 127;
 /// Longest uninterrupted sleep, as for a single stream.
 const SLICE: Duration = Duration::from_millis(50);
 /// Sleep where the kernel cannot wait on several words (before Linux 5.16), or may not.
 const FALLBACK_SLICE: Duration = Duration::from_millis(1);
 
-/// Waits until one of the readers' streams has a frame that its reader has not seen, or was
-/// unlinked. Returns the index of the first such reader.
+/// Ends a wait of [`wait_any_or_bell`] from another thread of this process.
+#[derive(Debug, Default)]
+pub struct Bell(AtomicU32);
+
+impl Bell {
+    /// A bell that has not been rung.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Ends the wait that is going on, or else the next one.
+    pub fn ring(&self) {
+        self.0.store(1, Ordering::Release);
+        // Nobody may be there, and then the next wait finds the value.
+        let _ = futex::wake(&self.0, futex::Flags::PRIVATE, 1);
+    }
+
+    fn take(&self) -> bool {
+        self.0.swap(0, Ordering::AcqRel) != 0
+    }
+}
+
+/// Waits until one of the readers' streams has a frame that its reader has not seen, was unlinked or
+/// removed, or would make the reader fail ([`OnAbort::Raise`](crate::stream::OnAbort)). Returns the
+/// index of the first such reader.
 ///
 /// # Errors
 /// [`ErrorKind::Timeout`], [`ErrorKind::Interrupted`]; [`ErrorKind::InvalidArgument`] for no or
-/// more than 128 readers.
+/// more than 127 readers.
 pub fn wait_any(readers: &mut [&mut Reader], wait: &Wait<'_>) -> Result<usize> {
-    if readers.is_empty() || readers.len() > STREAMS_MAX {
-        return Err(Error::new(
-            ErrorKind::InvalidArgument,
-            format!("{} streams to wait on: use 1 to {STREAMS_MAX}", readers.len()),
-        ));
+    if readers.is_empty() {
+        return Err(too_many_or_none(0));
+    }
+    let mut reached = None;
+    while reached.is_none() {
+        reached = wait_for(readers, None, wait)?;
+    }
+    Ok(reached.unwrap_or_default())
+}
+
+/// As [`wait_any`], until `bell` is rung; `None` says that it was. Without readers only the bell is
+/// waited for.
+///
+/// # Errors
+/// As [`wait_any`].
+pub fn wait_any_or_bell(
+    readers: &mut [&mut Reader],
+    bell: &Bell,
+    wait: &Wait<'_>,
+) -> Result<Option<usize>> {
+    wait_for(readers, Some(bell), wait)
+}
+
+fn too_many_or_none(given: usize) -> Error {
+    Error::new(
+        ErrorKind::InvalidArgument,
+        format!("{given} streams to wait on: use 1 to {STREAMS_MAX}"),
+    )
+}
+
+fn wait_for(
+    readers: &mut [&mut Reader],
+    bell: Option<&Bell>,
+    wait: &Wait<'_>,
+) -> Result<Option<usize>> {
+    if readers.len() > STREAMS_MAX {
+        return Err(too_many_or_none(readers.len()));
     }
     let started = Instant::now();
+    let mut looked = started;
     loop {
-        let mut parked = [futex::Wait::new(); STREAMS_MAX];
+        if bell.is_some_and(Bell::take) {
+            return Ok(None);
+        }
+        let mut parked = [futex::Wait::new(); STREAMS_MAX + 1];
         let mut all_announced = true;
         for (index, reader) in readers.iter().enumerate() {
             let attachment = reader.attachment();
             let now = attachment.ctl(Ordering::Acquire);
-            if now.count() > reader.last_count() || now.is_unlinked() {
-                return Ok(index);
+            if now.count() > reader.last_count() || now.is_unlinked() || reader.is_failed(now) {
+                return Ok(Some(index));
             }
             match announce(attachment, now) {
                 Some((low, address)) => {
@@ -53,6 +114,16 @@ pub fn wait_any(readers: &mut [&mut Reader], wait: &Wait<'_>) -> Result<usize> {
                     parked[index].flags = WaitFlags::SIZE_U32;
                 }
                 None => all_announced = false,
+            }
+        }
+        // What nobody wakes for: a file removed by hand, a writer that died.
+        if looked.elapsed() >= SLICE {
+            looked = Instant::now();
+            for (index, reader) in readers.iter().enumerate() {
+                let now = reader.attachment().ctl(Ordering::Acquire);
+                if reader.is_failed_by_death(now) || reader.name_is_gone()? {
+                    return Ok(Some(index));
+                }
             }
         }
         if wait.is_interrupted() {
@@ -66,7 +137,14 @@ pub fn wait_any(readers: &mut [&mut Reader], wait: &Wait<'_>) -> Result<usize> {
             return Err(Error::timeout(&what, started.elapsed()));
         }
         if all_announced {
-            sleep(&parked[..readers.len()], wait);
+            let mut used = readers.len();
+            if let Some(bell) = bell {
+                parked[used].val = 0;
+                parked[used].uaddr = WaitPtr::new(bell.0.as_ptr().cast());
+                parked[used].flags = WaitFlags::SIZE_U32 | WaitFlags::PRIVATE;
+                used += 1;
+            }
+            sleep(&parked[..used], wait);
         }
     }
 }

@@ -53,10 +53,10 @@ def fresh(shm: ModuleType) -> Iterator[Callable[..., str]]:
     """
     made: dict[str, str] = {}
 
-    def make(text: str = "") -> str:
+    def make(before: str = "", after: str = "") -> str:
         token = f"contract-{os.getpid()}-{next(_serial)}"
-        made[token + text] = token
-        return token + text
+        made[before + token + after] = token
+        return before + token + after
 
     yield make
     for name in made:

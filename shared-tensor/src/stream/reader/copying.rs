@@ -1,0 +1,305 @@
+//! Finding a frame and copying it, as often as it takes.
+
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+use shm_core::{SharedBytes, ViewError};
+use shm_lock::Wait;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ring::word::{Ctl, Phase};
+use crate::ring::{Found, Identity, Look, RingLoads, is_unchanged, newest, oldest_after, unpin};
+use crate::stream::attachment::{Attachment, Member, Role};
+use crate::stream::copy;
+use crate::stream::counters::add;
+use crate::stream::description::{Description, Publication};
+use crate::stream::lease::{Attempt, Lease, out_of_bounds, try_lease, try_pin};
+use crate::stream::reader::{OnAbort, OnEmpty, OnWriting, Reader};
+use crate::stream::wait::{Moved, Since, check_patience, wait_once, writer_has_left};
+use crate::sync::Ordering;
+
+/// Laps before a copying reader stops hoping and leases.
+const LAPS_BEFORE_LEASE: u32 = 3;
+
+impl Reader {
+    /// The newest complete frame, waiting only where a ring of one slot is being written.
+    pub(super) fn find_newest(&mut self, wait: &Wait<'_>, started: Since) -> Result<Found> {
+        // Once one write in progress was waited for, the newest frame is new enough.
+        let mut may_wait = self.options.on_writing == OnWriting::Wait;
+        loop {
+            match newest(&*self.attachment) {
+                Look::Frame(found) if found.ctl.is_unlinked() && self.moves_on()? => {}
+                Look::Frame(found) if may_wait && found.ctl.phase() == Phase::Writing => {
+                    self.wait_for_writer(found.ctl, wait, started)?;
+                    may_wait = false;
+                }
+                Look::Frame(found) => {
+                    self.check_phase(found.ctl)?;
+                    if self.options.on_abort == OnAbort::Raise && self.writer_is_dead(found.ctl) {
+                        return Err(self.inconsistent("the writer exited during a write"));
+                    }
+                    if found.ctl.count() == 0 && self.options.on_empty == OnEmpty::Raise {
+                        return Err(Error::new(
+                            ErrorKind::Empty,
+                            format!(
+                                "stream `{}` has published nothing yet: wait for its first frame",
+                                self.attachment.name()
+                            ),
+                        ));
+                    }
+                    return Ok(found);
+                }
+                Look::Damaged => return Err(self.damaged()),
+                Look::Moved(ctl) if self.attachment.layout.slots == 1 => {
+                    self.wait_for_single_slot(ctl, wait, started)?;
+                }
+                Look::Moved(_) => check_patience(&self.attachment, wait, started)?,
+            }
+        }
+    }
+
+    /// Waits for the end of the write that `seen` shows in progress.
+    fn wait_for_writer(&mut self, seen: Ctl, wait: &Wait<'_>, started: Since) -> Result<()> {
+        loop {
+            let moved = wait_once(&self.attachment, &mut self.spinner, wait, started, |ctl| {
+                ctl.count() != seen.count() || ctl.phase() != Phase::Writing
+            });
+            match moved {
+                Ok(Moved::Arrived(_)) => return Ok(()),
+                Ok(Moved::Slice(ctl)) => {
+                    if writer_has_left(&self.attachment, ctl) {
+                        return Err(self.inconsistent("the writer exited during a write"));
+                    }
+                }
+                Err(error) if error.is_timeout() => {
+                    // One look more often than slices are: the caller may never wait that long.
+                    if writer_has_left(&self.attachment, seen) {
+                        return Err(self.inconsistent("the writer exited during a write"));
+                    }
+                    return Err(Error::new(
+                        ErrorKind::Timeout,
+                        format!("{error}: a write is in progress, no stable write to read"),
+                    ));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// In a ring of one slot the frame being written is the only one.
+    fn wait_for_single_slot(&mut self, seen: Ctl, wait: &Wait<'_>, started: Since) -> Result<()> {
+        if matches!(seen.phase(), Phase::Aborted | Phase::Crashed) {
+            return Err(self.inconsistent("its only slot was left incomplete"));
+        }
+        let moved = wait_once(&self.attachment, &mut self.spinner, wait, started, |ctl| {
+            !ctl.same_for_writer(seen) || ctl.is_unlinked() != seen.is_unlinked()
+        })?;
+        match moved {
+            // Also before it said that it writes: it marks the slot first. The word did not move, so
+            // if the slot is not whole by now, nobody is at it any more.
+            Moved::Slice(ctl)
+                if ctl.same_for_writer(seen)
+                    && writer_has_left(&self.attachment, ctl)
+                    && matches!(newest(&*self.attachment), Look::Moved(_)) =>
+            {
+                Err(self.inconsistent("the writer exited during a write"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn copy_newest(
+        &mut self,
+        sink: &mut Sink<'_>,
+        wait: &Wait<'_>,
+    ) -> Result<Publication> {
+        let started = Since::now(wait);
+        let mut laps = 0;
+        loop {
+            let found = self.find_newest(wait, started)?;
+            if let Some(publication) = self.copy_found(&found, self.seen, sink, &mut laps)? {
+                return Ok(publication);
+            }
+            check_patience(&self.attachment, wait, started)?;
+        }
+    }
+
+    pub(super) fn copy_next(
+        &mut self,
+        after: u64,
+        sink: &mut Sink<'_>,
+        wait: &Wait<'_>,
+    ) -> Result<Publication> {
+        let started = Since::now(wait);
+        let mut after = after;
+        let mut laps = 0;
+        loop {
+            let generation = self.attachment.segment.generation();
+            self.wait(after, wait)?;
+            if self.attachment.segment.generation() != generation {
+                after = 0;
+            }
+            let seen = self.attachment.ctl(Ordering::Acquire);
+            let Some(found) = oldest_after(&*self.attachment, after) else {
+                match newest(&*self.attachment) {
+                    Look::Damaged => return Err(self.damaged()),
+                    // It may stay incomplete for as long as its writer likes, or for ever.
+                    Look::Moved(_) if self.attachment.layout.slots == 1 => {
+                        self.wait_for_single_slot(seen, wait, started)?;
+                    }
+                    Look::Moved(_) | Look::Frame(_) => {}
+                }
+                check_patience(&self.attachment, wait, started)?;
+                continue;
+            };
+            if let Some(publication) = self.copy_found(&found, after, sink, &mut laps)? {
+                return Ok(publication);
+            }
+            check_patience(&self.attachment, wait, started)?;
+        }
+    }
+
+    /// Copies a frame that was found; `None` if a writer overtook the copy.
+    fn copy_found(
+        &mut self,
+        found: &Found,
+        after: u64,
+        sink: &mut Sink<'_>,
+        laps: &mut u32,
+    ) -> Result<Option<Publication>> {
+        let Some(description) = copy_once(&self.attachment, found, sink, *laps)? else {
+            *laps += 1;
+            if let Role::Member(member) = &self.attachment.role {
+                add(&member.counters(member.me()?).retries, 1);
+            }
+            return Ok(None);
+        };
+        let missed = self.advance(found, after);
+        self.count_frame(self.attachment.layout.payload_bytes as u64)?;
+        Ok(Some(description.publication(found.seq.frame(), missed, found.ctl.phase())))
+    }
+
+    /// Moves the position to a frame that was read; how many lie between it and `after`. Only those
+    /// that this reader had not passed before count as missed by it.
+    pub(super) fn advance(&mut self, found: &Found, after: u64) -> u64 {
+        let count = found.seq.frame();
+        let skipped = |from: u64| count.saturating_sub(from).saturating_sub(1);
+        let newly = skipped(self.seen.max(after));
+        if newly != 0 {
+            self.missed_total = self.missed_total.saturating_add(newly);
+            if let Role::Member(member) = &self.attachment.role
+                && let Ok(me) = member.me()
+            {
+                add(&member.counters(me).missed, newly);
+            }
+        }
+        self.seen = self.seen.max(count);
+        skipped(after)
+    }
+
+    pub(super) fn count_frame(&self, bytes: u64) -> Result<()> {
+        if let Role::Member(member) = &self.attachment.role {
+            let counters = member.counters(member.me()?);
+            add(&counters.frames, 1);
+            add(&counters.bytes, bytes);
+            counters.last_count.fetch_max(self.seen, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// One try to copy a frame; `None` if a writer overtook it.
+///
+/// The first try only checks afterwards. Then the slot is pinned, which writers respect while they
+/// can; then it is leased, which they always respect.
+fn copy_once(
+    attachment: &Arc<Attachment>,
+    found: &Found,
+    sink: &mut Sink<'_>,
+    laps: u32,
+) -> Result<Option<Description>> {
+    let hold = match &attachment.role {
+        Role::Member(member) if laps > 0 => {
+            Hold::take(member, member.me()?, attachment, found, laps)
+        }
+        _ => Hold::None,
+    };
+    if matches!(hold, Hold::Gone) {
+        return Ok(None);
+    }
+    let layout = &attachment.layout;
+    sink.fill(&attachment.readable, layout.slot_start(found.slot), layout.payload_bytes)
+        .map_err(out_of_bounds)?;
+    let description = attachment.description(found.slot);
+    Ok(is_unchanged(&**attachment, found).then_some(description))
+}
+
+/// Where a copy goes.
+pub(super) enum Sink<'a> {
+    Slice(&'a mut [u8]),
+    Uninitialised(&'a mut [MaybeUninit<u8>]),
+    /// Filled once, without zeroing it first; filled again in place after a lap.
+    Growing(&'a mut Vec<u8>),
+}
+
+impl Sink<'_> {
+    fn fill(&mut self, shared: &SharedBytes, start: usize, bytes: usize) -> Result<(), ViewError> {
+        let out = match self {
+            Self::Slice(out) => &mut **out,
+            Self::Uninitialised(out) => {
+                let out = copy::Destination::Uninitialised(out);
+                return copy::from_shared(shared, start, out);
+            }
+            Self::Growing(out) if out.len() == bytes => out.as_mut_slice(),
+            Self::Growing(out) => return crate::sys::read_vec(out, shared, start, bytes),
+        };
+        copy::from_shared(shared, start, copy::Destination::Initialised(out))
+    }
+}
+
+/// What keeps writers off a slot while it is copied.
+enum Hold<'a> {
+    None,
+    Gone,
+    Pin { attachment: &'a Attachment, me: Identity, slot: usize },
+    Lease { _lease: Lease },
+}
+
+impl<'a> Hold<'a> {
+    fn take(
+        member: &'a Member,
+        me: Identity,
+        attachment: &'a Arc<Attachment>,
+        found: &Found,
+        laps: u32,
+    ) -> Self {
+        if laps >= LAPS_BEFORE_LEASE {
+            match try_lease(member, me, attachment.layout.slots, found) {
+                Attempt::Leased => {
+                    let publication =
+                        attachment.description(found.slot).publication(0, 0, Phase::Idle);
+                    let lease = Lease::of_slot(Arc::clone(attachment), me, found, publication);
+                    return Self::Lease { _lease: lease };
+                }
+                Attempt::Gone => return Self::Gone,
+                Attempt::Full => {}
+            }
+        }
+        if try_pin(member, me, found) {
+            add(&member.counters(me).pins, 1);
+            Self::Pin { attachment, me, slot: found.slot }
+        } else {
+            Self::Gone
+        }
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        if let Self::Pin { attachment, me, slot } = self
+            && let Role::Member(member) = &attachment.role
+        {
+            unpin(&*member.memory, *me, *slot);
+        }
+    }
+}
