@@ -6,10 +6,10 @@ use shm_core::{Access, Generation, Listing, Namespace, Segment, SegmentName, Unl
 use shm_lock::park::wake_all_low_half;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ring::entomb;
-use crate::ring::word::Ctl;
+use crate::ring::word::{Ctl, Seq};
+use crate::ring::{RingLoads, entomb};
 use crate::stream::attachment::{Attachment, Role, map_control};
-use crate::stream::info::StreamInfo;
+use crate::stream::info::{StreamInfo, newest_publication};
 use crate::stream::layout::{CONTROL_OFFSET, Control, KIND, PARTICIPANTS_OFFSET};
 use crate::stream::open::{open_error, parse_name};
 use crate::sync::Ordering;
@@ -51,8 +51,31 @@ pub fn stat(namespace: &Namespace, name: &str) -> Result<StreamInfo> {
         &segment,
         &layout,
         Ctl(observed.ctl(Ordering::Acquire)),
+        newest_publication(&Glance { observed: &observed, slots: layout.slots }, |slot| {
+            observed.description(slot)
+        }),
         observed.writer_counters(),
     ))
+}
+
+/// A control page that is only looked at.
+struct Glance<'a> {
+    observed: &'a ObservedControl,
+    slots: usize,
+}
+
+impl RingLoads for Glance<'_> {
+    fn slots(&self) -> usize {
+        self.slots
+    }
+
+    fn ctl(&self, order: Ordering) -> Ctl {
+        Ctl(self.observed.ctl(order))
+    }
+
+    fn seq(&self, slot: usize, order: Ordering) -> Seq {
+        Seq(self.observed.seq(slot, order))
+    }
 }
 
 /// Removes a name. Everybody who waits on the stream is told; handles keep their memory; nobody's

@@ -2,10 +2,11 @@
 
 use shm_core::{Creator, Generation, PopulateReport, Segment};
 
-use crate::ring::RingLoads;
 use crate::ring::word::{Ctl, Phase, lease_budget};
+use crate::ring::{Look, RingLoads, is_unchanged, newest};
 use crate::stream::attachment::{Attachment, Role};
 use crate::stream::counters::{ReaderFigures, WriterFigures};
+use crate::stream::description::{Description, Publication};
 use crate::stream::layout::{Layout, flags};
 use crate::sync::Ordering;
 use crate::tensor::{DType, Shape};
@@ -32,8 +33,12 @@ pub struct StreamInfo {
     pub generation: Generation,
     /// Who created it, and when.
     pub creator: Creator,
+    /// The creator's number for whoever opens the stream.
+    pub tag: u32,
     /// Frames published.
     pub count: u64,
+    /// The newest frame, as a reader would be told of it; `None` before the first one.
+    pub newest: Option<Publication>,
     /// What the write side is doing.
     pub phase: Phase,
     /// Whether the name was unlinked.
@@ -75,7 +80,13 @@ pub struct ParticipantInfo {
 }
 
 impl StreamInfo {
-    pub(crate) fn of(segment: &Segment, layout: &Layout, ctl: Ctl, writer: WriterFigures) -> Self {
+    pub(crate) fn of(
+        segment: &Segment,
+        layout: &Layout,
+        ctl: Ctl,
+        newest: Option<Publication>,
+        writer: WriterFigures,
+    ) -> Self {
         Self {
             name: segment.name().as_str().to_owned(),
             dtype: layout.dtype,
@@ -86,7 +97,9 @@ impl StreamInfo {
             leases_max: lease_budget(layout.slots),
             generation: segment.generation(),
             creator: segment.creator(),
+            tag: layout.tag,
             count: ctl.count(),
+            newest,
             phase: ctl.phase(),
             unlinked: ctl.is_unlinked(),
             always_wakes: layout.always_wakes(),
@@ -97,6 +110,32 @@ impl StreamInfo {
             warnings: warnings(layout),
         }
     }
+}
+
+const LOOKS_MAX: u32 = 1_000;
+
+/// What the newest frame's description says; `None` before the first frame, and if the only slot is
+/// being written or the page is damaged.
+pub(crate) fn newest_publication(
+    ring: &impl RingLoads,
+    describe: impl Fn(usize) -> Description,
+) -> Option<Publication> {
+    // A writer overtakes one look in a million: more often than this, the page is being vandalised.
+    for _ in 0..LOOKS_MAX {
+        match newest(ring) {
+            Look::Frame(found) => {
+                let description = describe(found.slot);
+                if is_unchanged(ring, &found) {
+                    let count = found.seq.frame();
+                    return (count > 0)
+                        .then(|| description.publication(count, 0, found.ctl.phase()));
+                }
+            }
+            Look::Moved(_) if ring.slots() > 1 => {}
+            Look::Moved(_) | Look::Damaged => return None,
+        }
+    }
+    None
 }
 
 /// What a small ring cannot promise.
@@ -128,10 +167,12 @@ fn warnings(layout: &Layout) -> Vec<String> {
 
 pub(crate) fn gather(attachment: &Attachment) -> StreamInfo {
     let ctl = attachment.ctl(Ordering::Acquire);
+    let newest = newest_publication(attachment, |slot| attachment.description(slot));
     match &attachment.role {
         Role::Observer(memory) => {
             let writer = memory.observed.writer_counters();
-            let mut info = StreamInfo::of(&attachment.segment, &attachment.layout, ctl, writer);
+            let mut info =
+                StreamInfo::of(&attachment.segment, &attachment.layout, ctl, newest, writer);
             info.observer = true;
             let waits = if info.always_wakes { "" } else { ", and waits are slices of 50 ms" };
             info.warnings.push(format!(
@@ -141,7 +182,8 @@ pub(crate) fn gather(attachment: &Attachment) -> StreamInfo {
         }
         Role::Member(member) => {
             let writer = WriterFigures::load(&member.memory.shared.control().writer.0);
-            let mut info = StreamInfo::of(&attachment.segment, &attachment.layout, ctl, writer);
+            let mut info =
+                StreamInfo::of(&attachment.segment, &attachment.layout, ctl, newest, writer);
             info.population = attachment.population();
             info.participants = member
                 .membership

@@ -66,7 +66,8 @@ pub(crate) struct Header {
     pub(crate) device_uuid: [u8; 16],
     /// 0 CPU; other values are reserved for CUDA streams.
     pub(crate) device_mode: u32,
-    pub(crate) reserved: u32,
+    /// A number of the creator's, for whoever opens the stream; means nothing here.
+    pub(crate) tag: u32,
     pub(crate) reserved_tail: [u8; 280],
 }
 
@@ -162,7 +163,7 @@ const _: () = {
     assert!(offset_of!(Header, shape) == 56);
     assert!(offset_of!(Header, device_uuid) == 208);
     assert!(offset_of!(Header, device_mode) == 224);
-    assert!(offset_of!(Header, reserved) == 228);
+    assert!(offset_of!(Header, tag) == 228);
     assert!(offset_of!(Header, reserved_tail) == 232);
 
     assert!(offset_of!(Control, lock) == 0);
@@ -227,6 +228,7 @@ pub(crate) struct Layout {
     pub(crate) shape: Shape,
     pub(crate) slots: usize,
     pub(crate) flags: u32,
+    pub(crate) tag: u32,
     pub(crate) payload_bytes: usize,
     pub(crate) slot_stride: usize,
     pub(crate) payload_offset: u64,
@@ -274,6 +276,7 @@ impl Layout {
             shape,
             slots,
             flags,
+            tag: 0,
             payload_bytes,
             slot_stride,
             payload_offset,
@@ -301,7 +304,7 @@ impl Layout {
             shape,
             device_uuid: [0; 16],
             device_mode: 0,
-            reserved: 0,
+            tag: self.tag,
             reserved_tail: [0; 280],
         }
     }
@@ -336,6 +339,7 @@ impl Layout {
         let layout = Shape::new(used)
             .and_then(|shape| Self::new(dtype, shape, header.slots as usize, header.flags))
             .map_err(|source| corrupt(source.to_string()))?;
+        let layout = Self { tag: header.tag, ..layout };
         if layout.header().as_bytes() != header.as_bytes() {
             return Err(corrupt("sizes and offsets do not belong to its shape and slots".into()));
         }

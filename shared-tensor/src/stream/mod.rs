@@ -128,6 +128,48 @@ impl Stream {
         ring::RingLoads::ctl(&*self.attachment, crate::sync::Ordering::Acquire).count()
     }
 
+    /// What is known about the newest frame, without its payload; `None` before the first one.
+    pub fn publication(&self) -> Option<Publication> {
+        info::newest_publication(&*self.attachment, |slot| self.attachment.description(slot))
+    }
+
+    /// What the write side is doing: one load.
+    pub fn phase(&self) -> Phase {
+        ring::RingLoads::ctl(&*self.attachment, crate::sync::Ordering::Acquire).phase()
+    }
+
+    /// Count and phase of one moment: one load.
+    pub fn state(&self) -> (u64, Phase) {
+        let ctl = ring::RingLoads::ctl(&*self.attachment, crate::sync::Ordering::Acquire);
+        (ctl.count(), ctl.phase())
+    }
+
+    /// Who created the stream, and when.
+    pub fn creator(&self) -> shm_core::Creator {
+        self.attachment.segment.creator()
+    }
+
+    /// The creator's number for whoever opens the stream.
+    pub fn tag(&self) -> u32 {
+        self.attachment.layout.tag
+    }
+
+    /// Slots of the ring.
+    pub fn slots(&self) -> usize {
+        self.attachment.layout.slots
+    }
+
+    /// Where this process has mapped the payload for reading. Only to tell where a pointer leads.
+    pub fn payload_addresses(&self) -> std::ops::Range<usize> {
+        let start = self.attachment.readable.as_ptr().addr();
+        start..start + self.attachment.readable.len()
+    }
+
+    /// The namespace in which the stream was found or created.
+    pub fn namespace(&self) -> &shm_core::Namespace {
+        &self.namespace
+    }
+
     /// Whether the name was unlinked since: frames still flow between those who have it open, and
     /// nobody new can join. One load.
     pub fn is_unlinked(&self) -> bool {

@@ -25,6 +25,7 @@ pub struct StreamOptions {
     group: Option<u32>,
     namespace: Namespace,
     lock_memory: bool,
+    tag: u32,
 }
 
 impl StreamOptions {
@@ -38,6 +39,7 @@ impl StreamOptions {
             group: None,
             namespace: Namespace::default(),
             lock_memory: false,
+            tag: 0,
         }
     }
 
@@ -47,6 +49,14 @@ impl StreamOptions {
     #[must_use]
     pub fn slots(mut self, slots: usize) -> Self {
         self.slots = Some(slots);
+        self
+    }
+
+    /// A number for whoever opens the stream ([`StreamInfo::tag`](crate::stream::StreamInfo::tag)); it
+    /// means nothing to the stream itself.
+    #[must_use]
+    pub fn tag(mut self, tag: u32) -> Self {
+        self.tag = tag;
         self
     }
 
@@ -143,6 +153,7 @@ impl StreamOptions {
     }
 
     fn create_with(&self, name: &SegmentName, layout: &Layout) -> Result<Stream> {
+        let layout = &Layout { tag: self.tag, ..layout.clone() };
         let payload = layout.payload_offset..layout.total_bytes;
         let mut options = SegmentOptions::new(KIND, layout.total_bytes)
             .mode(self.mode)

@@ -114,11 +114,11 @@ impl Writer {
     }
 
     /// As [`lock`](Self::lock), for a holder that borrows nothing: it can be kept in a structure,
-    /// moved to another thread, and outlives the writer.
+    /// moved to another thread, and outlives the writer. A second one waits for the first.
     ///
     /// # Errors
     /// As [`lock`](Self::lock).
-    pub fn lock_owned(&mut self, wait: &Wait<'_>) -> Result<OwnedLocked> {
+    pub fn lock_owned(&self, wait: &Wait<'_>) -> Result<OwnedLocked> {
         OwnedLocked::acquire(&self.attachment, wait)
     }
 
