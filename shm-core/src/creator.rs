@@ -36,6 +36,22 @@ impl Creator {
         }
     }
 
+    /// Whether that process still runs, as far as can be told from here: one of another pid namespace,
+    /// or one that is hidden from this user, counts as running.
+    pub fn is_running(&self) -> bool {
+        let here = Origin::current();
+        if self.pid_namespace == 0 || self.pid_namespace != here.pid_namespace {
+            return true;
+        }
+        if !sys::answers(self.pid) {
+            return false;
+        }
+        let Ok(stat) = sys::read_text(format!("/proc/{}/stat", self.pid)) else { return true };
+        let reused = self.start_ticks != 0
+            && start_ticks(&stat).is_some_and(|started| started != self.start_ticks);
+        !reused && !has_ended(&stat)
+    }
+
     /// The time of creation.
     pub fn created(&self) -> SystemTime {
         let since = Duration::from_nanos(self.created_unix_ns.unsigned_abs());
@@ -79,6 +95,15 @@ impl Origin {
     }
 }
 
+/// Whether a process is over and only waits for its parent to ask how it ended. One whose first
+/// thread has ended while others go on looks the same but for their number (field 20).
+fn has_ended(stat: &str) -> bool {
+    let Some((_, rest)) = stat.rsplit_once(')') else { return false };
+    let mut fields = rest.split_ascii_whitespace();
+    let is_zombie = fields.next().is_some_and(|state| matches!(state, "Z" | "X"));
+    is_zombie && fields.nth(16).is_some_and(|threads| matches!(threads, "0" | "1"))
+}
+
 /// Field 22 of a `/proc/pid/stat` line. The command in field 2 may hold anything, so counting
 /// starts behind the last closing parenthesis.
 fn start_ticks(stat: &str) -> Option<u64> {
@@ -99,6 +124,28 @@ mod tests {
         }
         assert_eq!(start_ticks(""), None);
         assert_eq!(start_ticks("17 (short) R 1 2"), None);
+    }
+
+    #[test]
+    fn only_a_process_without_threads_has_ended() {
+        let stat =
+            |state: &str, threads: u32| format!("1 (a) {state}{} {threads} 0 22", " 0".repeat(16));
+        assert!(has_ended(&stat("Z", 1)));
+        assert!(!has_ended(&stat("Z", 2)), "its other threads go on");
+        assert!(!has_ended(&stat("S", 1)));
+        assert!(Creator::current().is_running());
+    }
+
+    #[test]
+    fn a_process_that_was_reaped_does_not_run() {
+        let mut child = std::process::Command::new("true").spawn().expect("`true` starts");
+        let creator = Creator { pid: child.id(), start_ticks: 0, ..Creator::current() };
+        child.wait().expect("it ends");
+        assert!(!creator.is_running());
+        let elsewhere = Creator { pid_namespace: 1, ..creator };
+        assert!(elsewhere.is_running(), "nobody can tell");
+        let successor = Creator { start_ticks: 1, ..Creator::current() };
+        assert!(!successor.is_running(), "this process has that number, but is another one");
     }
 
     #[test]

@@ -40,6 +40,16 @@ impl<'a> Wait<'a> {
         Self { deadline: self.deadline, interrupted: Some(interrupted) }
     }
 
+    /// The same wait with an earlier deadline, if `deadline` is one and comes earlier.
+    #[must_use]
+    pub fn no_later_than(self, deadline: Option<Instant>) -> Self {
+        let deadline = match (self.deadline, deadline) {
+            (Some(own), Some(other)) => Some(own.min(other)),
+            (own, other) => own.or(other),
+        };
+        Self { deadline, ..self }
+    }
+
     /// The point in time at which waiting ends, if there is one.
     pub const fn deadline(&self) -> Option<Instant> {
         self.deadline

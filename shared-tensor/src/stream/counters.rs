@@ -16,6 +16,11 @@ macro_rules! figures {
             pub(crate) fn load(words: &$words) -> Self {
                 Self { $($field: words.$field.load(Ordering::Relaxed),)* }
             }
+
+            /// Every figure with its name.
+            pub fn named(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($field), self.$field),)*]
+            }
         }
     };
 }

@@ -6,6 +6,7 @@ use shm_lock::{OwnedGuard, Wait};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ring::Claim;
+use crate::stream::Stream;
 use crate::stream::attachment::Attachment;
 use crate::stream::description::Stamp;
 use crate::stream::lease::out_of_bounds;
@@ -37,6 +38,11 @@ impl OwnedLocked {
     /// Whether the previous holder died with the lock, so that what it was doing is unfinished.
     pub fn is_recovered(&self) -> bool {
         self.guard.recovered().is_some()
+    }
+
+    /// Whether this is the lock of `stream`.
+    pub fn is_of(&self, stream: &Stream) -> bool {
+        Arc::ptr_eq(&self.attachment, &stream.attachment)
     }
 
     /// Whether a frame is being written.

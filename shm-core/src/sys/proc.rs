@@ -28,6 +28,12 @@ pub(crate) fn read_text(path: impl AsRef<Path>) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
+/// Whether there is a process of this number, also if it may not be asked.
+pub(crate) fn answers(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+}
+
 /// The effective user id.
 pub(crate) fn user() -> u32 {
     rustix::process::geteuid().as_raw()

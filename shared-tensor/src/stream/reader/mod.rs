@@ -151,9 +151,18 @@ impl Reader {
     /// # Errors
     /// As [`latest`](Self::latest); [`ErrorKind::Timeout`] with [`OnFull::Wait`].
     pub fn lease(&mut self, on_full: OnFull) -> Result<Lease> {
+        self.lease_with(on_full, &Wait::forever())
+    }
+
+    /// As [`lease`](Self::lease), where that may have to wait: see [`latest_with`](Self::latest_with).
+    /// The time of [`OnFull::Wait`] counts from now on, and ends before `wait` if it is shorter.
+    ///
+    /// # Errors
+    /// As [`lease`](Self::lease); [`ErrorKind::Timeout`] and [`ErrorKind::Interrupted`].
+    pub fn lease_with(&mut self, on_full: OnFull, wait: &Wait<'_>) -> Result<Lease> {
         let wait = match on_full {
-            OnFull::Wait(time) => Wait::for_at_most(time),
-            OnFull::Copy | OnFull::Revoke => Wait::forever(),
+            OnFull::Wait(time) => wait.no_later_than(Instant::now().checked_add(time)),
+            OnFull::Copy | OnFull::Revoke => *wait,
         };
         let started = Since::now(&wait);
         loop {

@@ -1,0 +1,237 @@
+//! NumPy arrays in and out. NumPy is imported when the first array is asked for.
+
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+use numpy::{PyArrayDescr, PyArrayDescrMethods as _, PyUntypedArray, PyUntypedArrayMethods as _};
+use pyo3::exceptions::{PyImportError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+use shared_tensor::DType;
+use shared_tensor::stream::{Lease, OwnedLocked, Stream};
+
+use crate::pool::{self, Pool};
+use crate::sys;
+
+/// What the arrays of one stream are like.
+pub(crate) struct Frames {
+    name: String,
+    dtype: DType,
+    shape: Vec<usize>,
+    bytes: usize,
+    casting: String,
+    descr: PyOnceLock<Py<PyArrayDescr>>,
+    pool: Arc<Pool>,
+}
+
+/// An argument as an array that can be copied from.
+pub(crate) struct Input<'py>(Bound<'py, PyUntypedArray>);
+
+impl Input<'_> {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // Made contiguous on the way here.
+        sys::bytes_of(&self.0).unwrap_or_default()
+    }
+}
+
+/// An array to be filled with a frame.
+pub(crate) struct Output<'py>(Bound<'py, PyUntypedArray>);
+
+impl<'py> Output<'py> {
+    pub(crate) fn bytes(&mut self) -> &mut [MaybeUninit<u8>] {
+        // Checked on the way here.
+        sys::bytes_to_fill(&mut self.0).unwrap_or_default()
+    }
+
+    pub(crate) fn into_any(self) -> Bound<'py, PyAny> {
+        self.0.into_any()
+    }
+}
+
+impl Frames {
+    pub(crate) fn new(stream: &Stream, casting: String) -> Self {
+        Self {
+            name: stream.name().to_owned(),
+            dtype: stream.dtype(),
+            shape: dimensions(stream),
+            bytes: stream.frame_bytes(),
+            casting,
+            descr: PyOnceLock::new(),
+            pool: Arc::default(),
+        }
+    }
+
+    pub(crate) fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// NumPy's descriptor of the element type.
+    fn descr<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyArrayDescr>> {
+        let descr = self.descr.get_or_try_init(py, || {
+            // Without this a missing NumPy would be a panic in the bindings.
+            py.import("numpy").map_err(|error| {
+                PyImportError::new_err(format!("NumPy is needed for arrays: {error}"))
+            })?;
+            match PyArrayDescr::new(py, self.dtype.name()) {
+                Ok(descr) => Ok(descr.unbind()),
+                Err(_) => extended(py, self.dtype).map(Bound::unbind),
+            }
+        })?;
+        Ok(descr.bind(py))
+    }
+
+    /// `value` as an array of exactly this shape and element type, converted as the handle's casting
+    /// rule allows.
+    pub(crate) fn input<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Input<'py>> {
+        let py = value.py();
+        let descr = self.descr(py)?;
+        let array = match value.cast::<PyUntypedArray>() {
+            Ok(array) if is_ready(array, descr) => array.clone(),
+            _ => self.converted(value, descr)?,
+        };
+        self.check_shape(&array)?;
+        Ok(Input(array))
+    }
+
+    #[cold]
+    fn converted<'py>(
+        &self,
+        value: &Bound<'py, PyAny>,
+        descr: &Bound<'py, PyArrayDescr>,
+    ) -> PyResult<Bound<'py, PyUntypedArray>> {
+        let py = value.py();
+        let numpy = py.import("numpy")?;
+        // Only what has an element type of its own can lose by a cast; Python's numbers are checked
+        // by NumPy itself.
+        if self.casting != "unsafe" && value.hasattr("dtype")? {
+            let given = numpy.call_method1("asarray", (value,))?.getattr("dtype")?;
+            let allowed = numpy.call_method1("can_cast", (&given, descr, &self.casting))?;
+            if !allowed.is_truthy()? {
+                return Err(PyTypeError::new_err(format!(
+                    "stream '{}' has elements of {}, got {given}: convert them, or open the stream \
+                     with casting='unsafe'",
+                    self.name, self.dtype
+                )));
+            }
+        }
+        let keywords = PyDict::new(py);
+        keywords.set_item("dtype", descr)?;
+        let array = numpy.call_method("asarray", (value,), Some(&keywords))?;
+        // Before it is made contiguous, which turns scalars into arrays of one element.
+        self.check_shape(array.cast::<PyUntypedArray>()?)?;
+        let array = numpy.call_method1("ascontiguousarray", (array,))?;
+        Ok(array.cast_into::<PyUntypedArray>()?)
+    }
+
+    fn check_shape(&self, array: &Bound<'_, PyUntypedArray>) -> PyResult<()> {
+        if array.shape() == self.shape {
+            return Ok(());
+        }
+        Err(PyValueError::new_err(format!(
+            "stream '{}': expected shape {}, got {} (elements of {})",
+            self.name,
+            tuple(&self.shape),
+            tuple(array.shape()),
+            self.dtype
+        )))
+    }
+
+    /// The caller's array, if a frame can be put into it as it is.
+    pub(crate) fn output<'py>(&self, out: &Bound<'py, PyAny>) -> PyResult<Output<'py>> {
+        let py = out.py();
+        let descr = self.descr(py)?;
+        let array = out.cast::<PyUntypedArray>().map_err(|_| {
+            PyTypeError::new_err(format!(
+                "stream '{}': out must be a NumPy array, got {}",
+                self.name,
+                out.get_type()
+            ))
+        })?;
+        if array.shape() != self.shape || !array.dtype().is_equiv_to(descr) {
+            return Err(PyValueError::new_err(format!(
+                "stream '{}': out must be {} of shape {}, got {} of shape {}",
+                self.name,
+                self.dtype,
+                tuple(&self.shape),
+                array.dtype(),
+                tuple(array.shape())
+            )));
+        }
+        let mut array = array.clone();
+        if sys::bytes_to_fill(&mut array).is_none() {
+            return Err(PyValueError::new_err(format!(
+                "stream '{}': out must be writable, aligned and C-contiguous",
+                self.name
+            )));
+        }
+        Ok(Output(array))
+    }
+
+    /// A new array for a frame.
+    pub(crate) fn fresh<'py>(&self, py: Python<'py>) -> PyResult<Output<'py>> {
+        let descr = self.descr(py)?;
+        if self.bytes < pool::BYTES_MIN {
+            return Ok(Output(sys::empty_array(descr, &self.shape)?));
+        }
+        let memory = self.pool.take(self.bytes);
+        Ok(Output(sys::array_over_pooled(descr, &self.shape, memory, &self.pool)?))
+    }
+
+    /// A leased frame as a read-only array, which holds the lease.
+    pub(crate) fn lent<'py>(&self, py: Python<'py>, lease: Lease) -> PyResult<Bound<'py, PyAny>> {
+        Ok(sys::array_over_lease(self.descr(py)?, &self.shape, lease)?.into_any())
+    }
+
+    /// The frame that is being written, as a writable array.
+    pub(crate) fn being_written<'py>(
+        &self,
+        py: Python<'py>,
+        locked: &mut OwnedLocked,
+        stream: &Stream,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let array = sys::array_over_open_frame(self.descr(py)?, &self.shape, locked, stream)?;
+        Ok(array.into_any())
+    }
+}
+
+/// Whether an array can be copied from as it is.
+fn is_ready(array: &Bound<'_, PyUntypedArray>, descr: &Bound<'_, PyArrayDescr>) -> bool {
+    let own = array.dtype();
+    (own.is(descr) || own.is_equiv_to(descr)) && array.is_c_contiguous()
+}
+
+/// A type that NumPy learns from the package `ml_dtypes`.
+fn extended(py: Python<'_>, dtype: DType) -> PyResult<Bound<'_, PyArrayDescr>> {
+    let explain = || {
+        PyTypeError::new_err(format!(
+            "NumPy has no {dtype}: install `ml_dtypes`, or use a stream of uint{} and view()",
+            8 * dtype.bytes()
+        ))
+    };
+    let package = py.import("ml_dtypes").map_err(|_| explain())?;
+    let kind = package.getattr(dtype.name()).map_err(|_| explain())?;
+    PyArrayDescr::new(py, kind)
+}
+
+/// The sizes of a stream's dimensions.
+pub(crate) fn dimensions(stream: &Stream) -> Vec<usize> {
+    // What fits a mapping fits a `usize`.
+    let sizes = stream.shape().dimensions().iter();
+    sizes.map(|&size| usize::try_from(size).unwrap_or(usize::MAX)).collect()
+}
+
+/// A shape as Python writes it.
+pub(crate) fn tuple(shape: &[usize]) -> String {
+    match shape {
+        [only] => format!("({only},)"),
+        sizes => {
+            let sizes: Vec<String> = sizes.iter().map(ToString::to_string).collect();
+            format!("({})", sizes.join(", "))
+        }
+    }
+}

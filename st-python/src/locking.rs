@@ -1,0 +1,171 @@
+//! Holding a stream's lock from Python.
+
+use std::sync::{Mutex, PoisonError};
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use crate::handle::Handle;
+use crate::patience::Patience;
+
+impl Handle {
+    /// Takes the lock for this thread, or takes it once more if it may.
+    pub(crate) fn take_lock(
+        &self,
+        py: Python<'_>,
+        patience: Patience,
+        reentrant: bool,
+    ) -> PyResult<()> {
+        let inner = self.writable("lock")?;
+        let again = self.ownership.with_mine(|tenure| {
+            if reentrant {
+                tenure.through.push(self.id);
+            }
+        });
+        match again {
+            Some(()) if reentrant => return Ok(()),
+            Some(()) => {
+                return Err(PyRuntimeError::new_err(format!(
+                    "stream '{}': this thread owns the lock already; write under it, or leave its \
+                     scope first",
+                    self.name
+                )));
+            }
+            None => {}
+        }
+        let take = |wait: &shared_tensor::stream::Wait<'_>| inner.writer()?.lock_owned(wait);
+        let tried = Patience::none().run_short(&self.name, &self.closed, take);
+        let locked = match tried {
+            Err(error) if error.is_instance_of::<pyo3::exceptions::PyTimeoutError>(py) => {
+                let _waiting = self.waiting();
+                patience.run(py, &self.name, &self.closed, take)?
+            }
+            outcome => outcome?,
+        };
+        self.ownership.begin(locked, self.id);
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl Handle {
+    /// Takes the stream's lock for this thread.
+    #[pyo3(signature = (timeout=None, reentrant=false))]
+    fn acquire(&self, py: Python<'_>, timeout: Option<f64>, reentrant: bool) -> PyResult<()> {
+        self.take_lock(py, Patience::at_least_one_try(timeout)?, reentrant)
+    }
+
+    /// Gives the lock back, or undoes one of several acquisitions.
+    fn release(&self) -> PyResult<()> {
+        self.live()?;
+        self.ownership.release(self.id).map_err(|why| self.not_owner(why))
+    }
+
+    /// A context manager that holds the lock; its value is this handle.
+    #[pyo3(signature = (timeout=None, reentrant=false))]
+    fn locked(slf: Bound<'_, Self>, timeout: Option<f64>, reentrant: bool) -> LockScope {
+        LockScope { handle: slf.unbind(), timeout, reentrant }
+    }
+
+    /// How often this thread has acquired the lock and not released it.
+    fn lock_depth(&self) -> usize {
+        self.ownership.with_mine(|tenure| tenure.through.len()).unwrap_or(0)
+    }
+
+    /// Whether another thread of this process acquired the lock through this handle.
+    fn lock_owned_elsewhere(&self) -> bool {
+        !self.ownership.is_mine()
+            && self
+                .ownership
+                .current()
+                .as_ref()
+                .is_some_and(|tenure| tenure.through.contains(&self.id))
+    }
+}
+
+/// The lock of one stream, held by a scope.
+#[pyclass(frozen, module = "shared_tensor._native")]
+pub(crate) struct LockScope {
+    handle: Py<Handle>,
+    timeout: Option<f64>,
+    reentrant: bool,
+}
+
+#[pymethods]
+impl LockScope {
+    fn __enter__(&self, py: Python<'_>) -> PyResult<Py<Handle>> {
+        let patience = Patience::at_least_one_try(self.timeout)?;
+        self.handle.get().take_lock(py, patience, self.reentrant)?;
+        Ok(self.handle.clone_ref(py))
+    }
+
+    #[pyo3(signature = (*outcome))]
+    fn __exit__(&self, outcome: &Bound<'_, PyTuple>) -> PyResult<bool> {
+        let _ = outcome;
+        let handle = self.handle.get();
+        // Closing the handle inside the scope has released what was acquired through it.
+        if handle.live().is_err() {
+            return Ok(false);
+        }
+        handle.ownership.release(handle.id).map_err(|why| handle.not_owner(why))?;
+        Ok(false)
+    }
+}
+
+/// The locks of several streams, held by a scope.
+#[pyclass(frozen, module = "shared_tensor._native")]
+pub(crate) struct ManyScope {
+    handles: Vec<Py<Handle>>,
+    timeout: Option<f64>,
+    /// What is held, in the order in which it was taken.
+    held: Mutex<Vec<usize>>,
+}
+
+impl ManyScope {
+    pub(crate) fn new(handles: Vec<Py<Handle>>, timeout: Option<f64>) -> Self {
+        Self { handles, timeout, held: Mutex::default() }
+    }
+
+    fn release(&self) {
+        let held = std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner));
+        for index in held.into_iter().rev() {
+            let handle = self.handles[index].get();
+            let _ = handle.ownership.release(handle.id);
+        }
+    }
+}
+
+#[pymethods]
+impl ManyScope {
+    fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let patience = Patience::at_least_one_try(self.timeout)?;
+        let mut order: Vec<usize> = (0..self.handles.len()).collect();
+        // By name, so that two callers cannot lock each other out.
+        order.sort_by_key(|&index| &self.handles[index].get().name);
+        let twice = order
+            .windows(2)
+            .find(|pair| self.handles[pair[0]].get().name == self.handles[pair[1]].get().name);
+        if let Some(pair) = twice {
+            return Err(PyValueError::new_err(format!(
+                "the streams to lock must be unique, got '{}' twice",
+                self.handles[pair[0]].get().name
+            )));
+        }
+        for index in order {
+            if let Err(error) = self.handles[index].get().take_lock(py, patience, false) {
+                self.release();
+                return Err(error);
+            }
+            self.held.lock().unwrap_or_else(PoisonError::into_inner).push(index);
+        }
+        PyTuple::new(py, self.handles.iter().map(|handle| handle.clone_ref(py)))
+    }
+
+    #[pyo3(signature = (*outcome))]
+    fn __exit__(&self, outcome: &Bound<'_, PyTuple>) -> bool {
+        let _ = outcome;
+        self.release();
+        false
+    }
+}

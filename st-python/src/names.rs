@@ -1,0 +1,181 @@
+//! Streams by name: making, opening, listing and removing them, and waiting for several.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyType};
+use shared_tensor::stream;
+
+use crate::errors;
+use crate::handle::Handle;
+use crate::locking::ManyScope;
+use crate::options::namespace;
+use crate::patience::Patience;
+use crate::report;
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(create, module)?)?;
+    module.add_function(wrap_pyfunction!(open, module)?)?;
+    module.add_function(wrap_pyfunction!(open_or_create, module)?)?;
+    module.add_function(wrap_pyfunction!(list_streams, module)?)?;
+    module.add_function(wrap_pyfunction!(stat, module)?)?;
+    module.add_function(wrap_pyfunction!(unlink, module)?)?;
+    module.add_function(wrap_pyfunction!(purge, module)?)?;
+    module.add_function(wrap_pyfunction!(wait_any, module)?)?;
+    module.add_function(wrap_pyfunction!(lock_many, module)?)
+}
+
+/// A handle of the class `cls`, without running its `__init__`.
+fn make<'py>(
+    py: Python<'py>,
+    cls: Option<&Bound<'py, PyType>>,
+    arguments: impl pyo3::call::PyCallArgs<'py>,
+    keywords: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let handle = py.get_type::<Handle>();
+    let cls = cls.unwrap_or(&handle);
+    cls.getattr("__new__")?.call(arguments, keywords)
+}
+
+/// Creates a stream. Keywords as of `Handle`.
+#[pyfunction]
+#[pyo3(signature = (name, shape, dtype, *, cls=None, **keywords))]
+fn create<'py>(
+    py: Python<'py>,
+    name: &str,
+    shape: &Bound<'py, PyAny>,
+    dtype: &Bound<'py, PyAny>,
+    cls: Option<&Bound<'py, PyType>>,
+    keywords: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let class = cls.cloned().unwrap_or_else(|| py.get_type::<Handle>());
+    make(py, cls, (class, "create", name, shape, dtype), keywords)
+}
+
+/// Opens a stream, or creates it if there is none.
+#[pyfunction]
+#[pyo3(signature = (name, shape, dtype, *, cls=None, **keywords))]
+fn open_or_create<'py>(
+    py: Python<'py>,
+    name: &str,
+    shape: &Bound<'py, PyAny>,
+    dtype: &Bound<'py, PyAny>,
+    cls: Option<&Bound<'py, PyType>>,
+    keywords: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let class = cls.cloned().unwrap_or_else(|| py.get_type::<Handle>());
+    make(py, cls, (class, "open_or_create", name, shape, dtype), keywords)
+}
+
+/// Opens a stream that exists, or will within `timeout` seconds.
+#[pyfunction]
+#[pyo3(signature = (name, *, cls=None, **keywords))]
+fn open<'py>(
+    py: Python<'py>,
+    name: &str,
+    cls: Option<&Bound<'py, PyType>>,
+    keywords: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let class = cls.cloned().unwrap_or_else(|| py.get_type::<Handle>());
+    make(py, cls, (class, "open", name), keywords)
+}
+
+/// The names of all streams, sorted.
+#[pyfunction]
+#[pyo3(signature = (directory=None, prefix=None))]
+fn list_streams(
+    py: Python<'_>,
+    directory: Option<&str>,
+    prefix: Option<&str>,
+) -> PyResult<Vec<String>> {
+    let namespace = namespace(directory, prefix)?;
+    py.detach(|| stream::list(&namespace)).map_err(|error| errors::raised(&error))
+}
+
+/// What is known about a stream without attaching to it.
+#[pyfunction]
+#[pyo3(signature = (name, directory=None, prefix=None))]
+fn stat<'py>(
+    py: Python<'py>,
+    name: &str,
+    directory: Option<&str>,
+    prefix: Option<&str>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let namespace = namespace(directory, prefix)?;
+    let info =
+        py.detach(|| stream::stat(&namespace, name)).map_err(|error| errors::raised(&error))?;
+    report::stat(py, &info)
+}
+
+/// Removes a name. False if there was none.
+#[pyfunction]
+#[pyo3(signature = (name, directory=None, prefix=None))]
+fn unlink(
+    py: Python<'_>,
+    name: &str,
+    directory: Option<&str>,
+    prefix: Option<&str>,
+) -> PyResult<bool> {
+    let namespace = namespace(directory, prefix)?;
+    py.detach(|| stream::unlink(&namespace, name)).map_err(|error| errors::raised(&error))
+}
+
+/// Removes all streams, those that somebody has open only if `live`; their names.
+#[pyfunction]
+#[pyo3(signature = (live, dry_run, directory=None, prefix=None))]
+fn purge(
+    py: Python<'_>,
+    live: bool,
+    dry_run: bool,
+    directory: Option<&str>,
+    prefix: Option<&str>,
+) -> PyResult<Vec<String>> {
+    let namespace = namespace(directory, prefix)?;
+    let mut purged = py
+        .detach(|| stream::purge(&namespace, live, dry_run))
+        .map_err(|error| errors::raised(&error))?;
+    purged.sort();
+    Ok(purged)
+}
+
+/// Waits until one of the streams has more than as many frames as `afters` says of it, was unlinked
+/// or fails; its index.
+#[pyfunction]
+#[pyo3(signature = (handles, afters, timeout=None))]
+#[expect(clippy::needless_pass_by_value, reason = "extracted from Python")]
+fn wait_any(
+    py: Python<'_>,
+    handles: Vec<Bound<'_, Handle>>,
+    afters: Vec<u64>,
+    timeout: Option<f64>,
+) -> PyResult<usize> {
+    if handles.len() != afters.len() {
+        return Err(PyValueError::new_err(format!(
+            "{} streams, but {} counts to wait after",
+            handles.len(),
+            afters.len()
+        )));
+    }
+    let patience = Patience::of(timeout)?;
+    let mut readers = Vec::new();
+    for (handle, after) in handles.iter().zip(afters) {
+        let handle = handle.get();
+        let mut reader = handle.live()?.stream.reader_with(handle.behaviour);
+        reader.seek(after);
+        readers.push(reader);
+    }
+    let _waiting: Vec<_> = handles.iter().map(|handle| handle.get().waiting()).collect();
+    // Any of them may be closed meanwhile: each has a flag, the wait looks at one.
+    let closed: Vec<_> = handles.iter().map(|handle| handle.get().closed.clone()).collect();
+    let names: Vec<&str> = handles.iter().map(|handle| handle.get().name.as_str()).collect();
+    patience.run_unless(py, &names.join("', '"), &closed, |wait| {
+        let mut readers: Vec<_> = readers.iter_mut().collect();
+        stream::wait_any(&mut readers, wait)
+    })
+}
+
+/// A context manager that holds the locks of several streams.
+#[pyfunction]
+#[pyo3(signature = (handles, timeout=None))]
+fn lock_many(handles: Vec<Py<Handle>>, timeout: Option<f64>) -> ManyScope {
+    ManyScope::new(handles, timeout)
+}

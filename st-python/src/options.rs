@@ -1,0 +1,133 @@
+//! What a handle is asked for, in words that Python programs use.
+
+use std::path::Path;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use shared_tensor::DType;
+use shared_tensor::shm::Namespace;
+use shared_tensor::stream::{OnAbort, OnEmpty, OnWriting, ReaderOptions, Spin, StreamOptions};
+
+use crate::errors;
+
+/// Where names lead: by default to `/dev/shm/st.`.
+pub(crate) fn namespace(directory: Option<&str>, prefix: Option<&str>) -> PyResult<Namespace> {
+    let default = Namespace::default();
+    if directory.is_none() && prefix.is_none() {
+        return Ok(default);
+    }
+    let directory = directory.map_or_else(|| default.directory(), Path::new);
+    Namespace::new(directory, prefix.unwrap_or_else(|| default.prefix()))
+        .map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+/// How reads behave.
+pub(crate) fn reading(
+    on_abort: &str,
+    on_writing: &str,
+    on_empty: &str,
+    reattach: bool,
+    spin: Option<f64>,
+) -> PyResult<ReaderOptions> {
+    let on_abort = match on_abort {
+        "serve" => OnAbort::Serve,
+        "raise" => OnAbort::Raise,
+        other => return Err(unknown("on_abort", other, "'serve' or 'raise'")),
+    };
+    let on_writing = match on_writing {
+        "serve" => OnWriting::Serve,
+        "wait" => OnWriting::Wait,
+        other => return Err(unknown("on_writing", other, "'serve' or 'wait'")),
+    };
+    let on_empty = match on_empty {
+        "raise" => OnEmpty::Raise,
+        "zeros" => OnEmpty::Zeros,
+        other => return Err(unknown("on_empty", other, "'raise' or 'zeros'")),
+    };
+    let spin = match spin {
+        None => Spin::Adaptive,
+        Some(0.0) => Spin::Never,
+        Some(seconds) => Spin::For(Duration::try_from_secs_f64(seconds).map_err(|_| {
+            PyValueError::new_err(format!(
+                "spin must be None or seconds that are not negative, got {seconds}"
+            ))
+        })?),
+    };
+    Ok(ReaderOptions::new()
+        .on_abort(on_abort)
+        .on_writing(on_writing)
+        .on_empty(on_empty)
+        .reattach(reattach)
+        .spin(spin))
+}
+
+fn unknown(keyword: &str, given: &str, known: &str) -> PyErr {
+    PyValueError::new_err(format!("{keyword} must be {known}, got '{given}'"))
+}
+
+/// What a new stream is like.
+pub(crate) struct Creation<'a, 'py> {
+    pub(crate) shape: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) dtype: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) slots: Option<usize>,
+    pub(crate) mode: u32,
+    pub(crate) group: Option<u32>,
+    pub(crate) lock_memory: bool,
+    pub(crate) tag: u32,
+}
+
+impl Creation<'_, '_> {
+    pub(crate) fn options(&self, namespace: Namespace) -> PyResult<StreamOptions> {
+        let shape = self.shape.ok_or_else(|| PyTypeError::new_err("a new stream needs a shape"))?;
+        let dtype = match self.dtype {
+            Some(dtype) => element_type(dtype)?,
+            None => DType::F32,
+        };
+        let mut options = StreamOptions::new(dtype, sizes(shape)?)
+            .namespace(namespace)
+            .mode(self.mode)
+            .lock_memory(self.lock_memory)
+            .tag(self.tag);
+        if let Some(slots) = self.slots {
+            options = options.slots(slots);
+        }
+        if let Some(group) = self.group {
+            options = options.group(group);
+        }
+        Ok(options)
+    }
+}
+
+/// A shape: any iterable of integers, as NumPy takes them.
+fn sizes(shape: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
+    let mut sizes = Vec::new();
+    for size in shape.try_iter()? {
+        let size = size?;
+        let index = size.call_method0("__index__").map_err(|_| {
+            PyValueError::new_err(format!("shape must be made of integers, got {size}"))
+        })?;
+        sizes.push(index.extract::<u64>().map_err(|_| {
+            PyValueError::new_err(format!("every dimension must be positive, got {size}"))
+        })?);
+    }
+    Ok(sizes)
+}
+
+/// An element type by name, by a NumPy or torch type, or by anything that NumPy makes one of.
+pub(crate) fn element_type(given: &Bound<'_, PyAny>) -> PyResult<DType> {
+    let text = given.str()?.to_string();
+    if let Ok(dtype) = DType::from_str(text.strip_prefix("torch.").unwrap_or(&text)) {
+        return Ok(dtype);
+    }
+    let dtype = given.py().import("numpy")?.call_method1("dtype", (given,))?;
+    let name: String = dtype.getattr("name")?.extract()?;
+    if !dtype.getattr("isnative")?.extract::<bool>()? {
+        return Err(PyValueError::new_err(format!(
+            "unsupported dtype {dtype}: only the byte order of this machine can be shared, convert \
+             with astype('{name}')"
+        )));
+    }
+    DType::from_str(&name).map_err(|error| errors::raised(&error))
+}

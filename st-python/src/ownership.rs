@@ -1,0 +1,184 @@
+//! Which thread of this process holds a stream's lock.
+//!
+//! The engine's lock belongs to a process and is a value that anybody may drop. Python programs
+//! expect it to belong to a thread: the same thread may write within its own scope, another one of
+//! the same process waits. The value is therefore kept here, with the thread that took it, for all
+//! handles of the stream in this process.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use shared_tensor::lock::PerProcess;
+use shared_tensor::shm::Generation;
+use shared_tensor::stream::OwnedLocked;
+
+/// A thread of this process, for as long as the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ThreadId(u64);
+
+thread_local! {
+    static THIS: ThreadId = {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        ThreadId(NEXT.fetch_add(1, Ordering::Relaxed))
+    };
+    static HELD: RefCell<HeldByThread> =
+        RefCell::new(HeldByThread { thread: THIS.with(|id| *id), held: Vec::new() });
+}
+
+impl ThreadId {
+    /// The calling thread; `None` while it is being torn down.
+    pub(crate) fn current() -> Option<Self> {
+        THIS.try_with(|id| *id).ok()
+    }
+}
+
+/// What a thread holds, given back when it ends.
+struct HeldByThread {
+    thread: ThreadId,
+    held: Vec<Weak<Ownership>>,
+}
+
+impl Drop for HeldByThread {
+    fn drop(&mut self) {
+        for ownership in self.held.drain(..).filter_map(|held| held.upgrade()) {
+            // Nobody else can be meant: a tenure ends before another one begins, and this thread's
+            // number is never given to another thread.
+            let ended = {
+                let mut current = ownership.current();
+                match &*current {
+                    Some(tenure) if tenure.thread == self.thread => {
+                        ownership.owner.store(0, Ordering::Relaxed);
+                        current.take()
+                    }
+                    _ => None,
+                }
+            };
+            drop(ended);
+        }
+    }
+}
+
+/// Who holds the lock of one stream, in this process.
+#[derive(Debug, Default)]
+pub(crate) struct Ownership {
+    current: PerProcess<Mutex<Option<Tenure>>>,
+    /// The number of the thread of `current`, 0 for none: a thread that has not this number holds
+    /// nothing, and need not wait for one that copies a large frame under the mutex.
+    owner: AtomicU64,
+}
+
+/// The time during which a thread holds the lock.
+#[derive(Debug)]
+pub(crate) struct Tenure {
+    pub(crate) thread: ThreadId,
+    /// The handle through which each acquisition was made: as many as there are to release.
+    pub(crate) through: Vec<u64>,
+    pub(crate) locked: OwnedLocked,
+}
+
+/// Why the calling thread cannot release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotOwner {
+    Nobody,
+    AnotherThread,
+}
+
+static OWNERSHIPS: PerProcess<Mutex<HashMap<Generation, Weak<Ownership>>>> = PerProcess::new();
+
+impl Ownership {
+    /// That of a stream: the same for all its handles in this process.
+    pub(crate) fn of(generation: Generation) -> Arc<Self> {
+        let known = OWNERSHIPS.get_or_init(Mutex::default);
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(existing) = known.get(&generation).and_then(Weak::upgrade) {
+            return existing;
+        }
+        known.retain(|_, ownership| ownership.strong_count() > 0);
+        let fresh = Arc::new(Self::default());
+        known.insert(generation, Arc::downgrade(&fresh));
+        fresh
+    }
+
+    /// The present tenure; a forked child finds none.
+    pub(crate) fn current(&self) -> MutexGuard<'_, Option<Tenure>> {
+        self.current.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The calling thread's tenure, given to `then`.
+    pub(crate) fn with_mine<T>(&self, then: impl FnOnce(&mut Tenure) -> T) -> Option<T> {
+        let me = ThreadId::current()?;
+        if self.owner.load(Ordering::Relaxed) != me.0 {
+            return None;
+        }
+        self.current().as_mut().filter(|tenure| tenure.thread == me).map(then)
+    }
+
+    pub(crate) fn is_mine(&self) -> bool {
+        self.with_mine(|_| ()).is_some()
+    }
+
+    /// Begins the calling thread's tenure with a lock that it has just taken.
+    pub(crate) fn begin(self: &Arc<Self>, locked: OwnedLocked, through: u64) {
+        let Some(thread) = ThreadId::current() else { return };
+        *self.current() = Some(Tenure { thread, through: vec![through], locked });
+        self.owner.store(thread.0, Ordering::Relaxed);
+        // A thread that is being torn down has nothing to be given back later.
+        let _ = HELD.try_with(|held| {
+            let mut held = held.borrow_mut();
+            held.held.retain(|known| known.strong_count() > 0);
+            let this = Arc::downgrade(self);
+            if !held.held.iter().any(|known| known.ptr_eq(&this)) {
+                held.held.push(this);
+            }
+        });
+    }
+
+    /// Undoes one acquisition of the calling thread, the last one through `handle` if there is one.
+    pub(crate) fn release(&self, handle: u64) -> Result<(), NotOwner> {
+        let ended = {
+            let mut current = self.current();
+            let Some(tenure) = current.as_mut() else { return Err(NotOwner::Nobody) };
+            if Some(tenure.thread) != ThreadId::current() {
+                return Err(NotOwner::AnotherThread);
+            }
+            match tenure.through.iter().rposition(|&through| through == handle) {
+                Some(index) => drop(tenure.through.remove(index)),
+                None => drop(tenure.through.pop()),
+            }
+            if tenure.through.is_empty() {
+                self.owner.store(0, Ordering::Relaxed);
+                current.take()
+            } else {
+                None
+            }
+        };
+        // Unlocked outside the mutex: whoever waits for the lock looks here next.
+        drop(ended);
+        Ok(())
+    }
+
+    /// Undoes every acquisition that was made through a handle which is being closed.
+    pub(crate) fn release_all_through(&self, handle: u64) -> Result<(), NotOwner> {
+        let ended = {
+            let mut current = self.current();
+            let Some(tenure) = current.as_mut() else { return Ok(()) };
+            if !tenure.through.contains(&handle) {
+                return Ok(());
+            }
+            if Some(tenure.thread) != ThreadId::current() {
+                return Err(NotOwner::AnotherThread);
+            }
+            tenure.through.retain(|&through| through != handle);
+            if tenure.through.is_empty() {
+                self.owner.store(0, Ordering::Relaxed);
+                current.take()
+            } else {
+                None
+            }
+        };
+        drop(ended);
+        Ok(())
+    }
+}

@@ -1,0 +1,156 @@
+//! How long a call waits, and what ends its wait early: a signal, or the handle being closed.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use shared_tensor::stream::Wait;
+use shared_tensor::{Error, ErrorKind};
+
+use crate::errors;
+
+/// The deadline of one call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    deadline: Option<Instant>,
+}
+
+impl Patience {
+    /// `None` waits for ever; seconds otherwise.
+    pub(crate) fn of(timeout: Option<f64>) -> PyResult<Self> {
+        let Some(seconds) = timeout else { return Ok(Self { deadline: None }) };
+        if !seconds.is_finite() || seconds < 0.0 {
+            return Err(PyValueError::new_err(format!(
+                "timeout must be None or a finite number of seconds that is not negative, got \
+                 {seconds}"
+            )));
+        }
+        Ok(Self::seconds(seconds))
+    }
+
+    /// As [`of`](Self::of), but a negative number means one try.
+    pub(crate) fn at_least_one_try(timeout: Option<f64>) -> PyResult<Self> {
+        Self::of(timeout.map(|seconds| if seconds < 0.0 { 0.0 } else { seconds }))
+    }
+
+    /// A length of time; left out, as long as the clock can say.
+    pub(crate) fn duration(seconds: Option<f64>) -> PyResult<Duration> {
+        Self::of(seconds)?;
+        Ok(seconds.map_or(Duration::MAX, |seconds| {
+            Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+        }))
+    }
+
+    fn seconds(seconds: f64) -> Self {
+        // What the clock cannot say is for ever.
+        let time = Duration::try_from_secs_f64(seconds).ok();
+        Self { deadline: time.and_then(|time| Instant::now().checked_add(time)) }
+    }
+
+    /// One try.
+    pub(crate) fn none() -> Self {
+        Self { deadline: Some(Instant::now()) }
+    }
+
+    pub(crate) fn deadline(self) -> Option<Instant> {
+        self.deadline
+    }
+
+    pub(crate) fn is_endless(self) -> bool {
+        self.deadline.is_none()
+    }
+
+    /// Runs `work` without holding up other Python threads. It ends early when a signal handler
+    /// raises (on the main thread, where Python runs them) or when `closed` is set.
+    pub(crate) fn run<T: Send>(
+        self,
+        py: Python<'_>,
+        name: &str,
+        closed: &AtomicBool,
+        work: impl FnOnce(&Wait<'_>) -> shared_tensor::Result<T> + Send,
+    ) -> PyResult<T> {
+        let is_closed = || closed.load(Ordering::Acquire);
+        let (outcome, raised) = py.detach(|| self.attempt(is_closed, work));
+        finish(outcome, raised, name)
+    }
+
+    /// As [`run`](Self::run) for work on several handles, each with a flag of its own.
+    pub(crate) fn run_unless<T: Send>(
+        self,
+        py: Python<'_>,
+        names: &str,
+        closed: &[Arc<AtomicBool>],
+        work: impl FnOnce(&Wait<'_>) -> shared_tensor::Result<T> + Send,
+    ) -> PyResult<T> {
+        let is_closed = || closed.iter().any(|closed| closed.load(Ordering::Acquire));
+        let (outcome, raised) = py.detach(|| self.attempt(is_closed, work));
+        finish(outcome, raised, names)
+    }
+
+    /// As [`run`](Self::run) for work that is short unless it has to wait: other threads stand still
+    /// meanwhile, which is cheaper than letting them go and calling them back.
+    pub(crate) fn run_short<T>(
+        self,
+        name: &str,
+        closed: &AtomicBool,
+        work: impl FnOnce(&Wait<'_>) -> shared_tensor::Result<T>,
+    ) -> PyResult<T> {
+        let is_closed = || closed.load(Ordering::Acquire);
+        let (outcome, raised) = self.attempt(is_closed, work);
+        finish(outcome, raised, name)
+    }
+
+    fn attempt<T>(
+        self,
+        closed: impl Fn() -> bool,
+        work: impl FnOnce(&Wait<'_>) -> shared_tensor::Result<T>,
+    ) -> (shared_tensor::Result<T>, Option<PyErr>) {
+        let raised = RefCell::new(None);
+        // The first question comes before the first sleep: signals were looked for when the call
+        // began, and another look would cost as much as the call.
+        let is_first = Cell::new(true);
+        let interrupted = || {
+            if closed() {
+                return true;
+            }
+            if is_first.replace(false) || !is_main_thread() {
+                return false;
+            }
+            let signalled = Python::attach(|py| py.check_signals().err());
+            let is_over = signalled.is_some();
+            *raised.borrow_mut() = signalled;
+            is_over
+        };
+        let wait = self.deadline.map_or_else(Wait::forever, Wait::until);
+        let outcome = work(&wait.interruptible(&interrupted));
+        (outcome, raised.into_inner())
+    }
+}
+
+fn finish<T>(outcome: shared_tensor::Result<T>, raised: Option<PyErr>, name: &str) -> PyResult<T> {
+    outcome.map_err(|error| match raised {
+        Some(raised) => raised,
+        None => explain(&error, name),
+    })
+}
+
+fn explain(error: &Error, name: &str) -> PyErr {
+    if error.kind() == ErrorKind::Interrupted {
+        return PyRuntimeError::new_err(format!(
+            "stream '{name}' was closed while a read was waiting: open it again"
+        ));
+    }
+    errors::raised(error)
+}
+
+/// Whether Python runs signal handlers on this thread, as far as the kernel's numbers tell.
+fn is_main_thread() -> bool {
+    thread_local! {
+        static IS_MAIN: bool =
+            rustix::thread::gettid() == rustix::process::getpid();
+    }
+    IS_MAIN.with(|is_main| *is_main)
+}

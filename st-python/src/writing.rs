@@ -1,0 +1,321 @@
+//! Writing: a frame copied in, or filled in place.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use shared_tensor::stream::{Contents, METADATA_BYTES, Stamp};
+
+use crate::errors;
+use crate::handle::Handle;
+use crate::patience::Patience;
+use crate::reading::DETACH_BYTES_MIN;
+
+/// What a writer says about a frame, checked before anything is touched.
+fn stamp(
+    frame_id: Option<&Bound<'_, PyAny>>,
+    metadata: Option<&[u8]>,
+    acquired_ns: Option<i64>,
+) -> PyResult<Stamp> {
+    let frame_id = match frame_id {
+        None => None,
+        Some(given) => {
+            let index = given.call_method0("__index__").map_err(|_| {
+                PyTypeError::new_err(format!("frame_id must be an integer, got {given}"))
+            })?;
+            Some(index.extract::<u64>().map_err(|_| {
+                PyValueError::new_err(format!("frame_id must be from 0 to 2**64 - 1, got {given}"))
+            })?)
+        }
+    };
+    let metadata = match metadata {
+        None => None,
+        Some(given) if given.len() <= METADATA_BYTES => {
+            let mut bytes = [0; METADATA_BYTES];
+            bytes[..given.len()].copy_from_slice(given);
+            Some(bytes)
+        }
+        Some(given) => {
+            return Err(PyValueError::new_err(format!(
+                "metadata may have {METADATA_BYTES} bytes, got {}",
+                given.len()
+            )));
+        }
+    };
+    Ok(Stamp { frame_id, acquired_unix_ns: acquired_ns, metadata })
+}
+
+/// What is published.
+enum Payload<'a> {
+    Bytes(&'a [u8]),
+    Zeros,
+}
+
+impl Payload<'_> {
+    fn publish(
+        &self,
+        locked: &mut shared_tensor::stream::OwnedLocked,
+        stamp: &Stamp,
+    ) -> shared_tensor::Result<u64> {
+        match self {
+            Self::Bytes(bytes) => locked.write(bytes, stamp),
+            Self::Zeros => locked.clear(stamp),
+        }
+    }
+}
+
+impl Handle {
+    fn publish(
+        &self,
+        py: Python<'_>,
+        payload: &Payload<'_>,
+        stamp: &Stamp,
+        patience: Patience,
+        owned: bool,
+        what: &str,
+    ) -> PyResult<u64> {
+        let inner = self.writable(what)?;
+        let under_own_lock = |py: Python<'_>| {
+            let write = || {
+                self.ownership.with_mine(|tenure| {
+                    if tenure.locked.is_open() {
+                        return None;
+                    }
+                    Some(payload.publish(&mut tenure.locked, stamp))
+                })
+            };
+            if self.frames.bytes() < DETACH_BYTES_MIN { write() } else { py.detach(write) }
+        };
+        match under_own_lock(py) {
+            Some(Some(outcome)) => return outcome.map_err(|error| errors::raised(&error)),
+            Some(None) => return Err(self.nested()),
+            None if owned => return Err(self.not_owned(what)),
+            None => {}
+        }
+        let write = |wait: &shared_tensor::stream::Wait<'_>| {
+            payload.publish(&mut inner.writer()?.lock_owned(wait)?, stamp)
+        };
+        if self.frames.bytes() < DETACH_BYTES_MIN {
+            // Free most of the time: one try without letting other threads run, who may hold it.
+            let tried = Patience::none().run_short(&self.name, &self.closed, write);
+            match tried {
+                Err(error) if error.is_instance_of::<pyo3::exceptions::PyTimeoutError>(py) => {}
+                outcome => return outcome,
+            }
+        }
+        let _waiting = self.waiting();
+        patience.run(py, &self.name, &self.closed, write)
+    }
+
+    fn nested(&self) -> PyErr {
+        PyRuntimeError::new_err(format!(
+            "stream '{}': nested write: this thread is writing a frame already; leave its write_view \
+             first",
+            self.name
+        ))
+    }
+
+    fn not_owned(&self, what: &str) -> PyErr {
+        PyRuntimeError::new_err(format!(
+            "{what}: this thread does not own the lock of stream '{}'; acquire it first",
+            self.name
+        ))
+    }
+}
+
+#[pymethods]
+impl Handle {
+    /// Publishes a frame. Returns its count.
+    #[pyo3(signature = (
+        value, frame_id=None, metadata=None, acquired_ns=None, timeout=None, owned=false,
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
+    fn write(
+        &self,
+        py: Python<'_>,
+        value: &Bound<'_, PyAny>,
+        frame_id: Option<&Bound<'_, PyAny>>,
+        metadata: Option<&[u8]>,
+        acquired_ns: Option<i64>,
+        timeout: Option<f64>,
+        owned: bool,
+    ) -> PyResult<u64> {
+        let stamp = stamp(frame_id, metadata, acquired_ns)?;
+        let patience = Patience::of(timeout)?;
+        let what = if owned { "write_locked" } else { "write" };
+        self.writable(what)?;
+        let input = self.frames.input(value)?;
+        self.publish(py, &Payload::Bytes(input.bytes()), &stamp, patience, owned, what)
+    }
+
+    /// Publishes a frame of zeros. Returns its count.
+    #[pyo3(signature = (frame_id=None, timeout=None))]
+    fn clear(
+        &self,
+        py: Python<'_>,
+        frame_id: Option<&Bound<'_, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<u64> {
+        let stamp = stamp(frame_id, None, None)?;
+        self.publish(py, &Payload::Zeros, &stamp, Patience::of(timeout)?, false, "clear")
+    }
+
+    /// A context manager whose value is the next frame as a writable array. Leaving it publishes;
+    /// leaving it by an exception gives the frame up.
+    #[pyo3(signature = (
+        previous=true, frame_id=None, metadata=None, acquired_ns=None, timeout=None, owned=false,
+    ))]
+    fn write_view(
+        slf: Bound<'_, Self>,
+        previous: bool,
+        frame_id: Option<&Bound<'_, PyAny>>,
+        metadata: Option<&[u8]>,
+        acquired_ns: Option<i64>,
+        timeout: Option<f64>,
+        owned: bool,
+    ) -> PyResult<WriteScope> {
+        Ok(WriteScope {
+            contents: if previous { Contents::Previous } else { Contents::Fresh },
+            stamp: stamp(frame_id, metadata, acquired_ns)?,
+            patience: timeout,
+            owned,
+            state: Mutex::default(),
+            handle: slf.unbind(),
+        })
+    }
+}
+
+/// A frame being written in place.
+#[pyclass(frozen, module = "shared_tensor._native")]
+pub(crate) struct WriteScope {
+    handle: Py<Handle>,
+    contents: Contents,
+    stamp: Stamp,
+    patience: Option<f64>,
+    owned: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    array: Option<Py<PyAny>>,
+    took_lock: bool,
+    count: Option<u64>,
+}
+
+impl WriteScope {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Claims a slot under the lock that this thread holds by now.
+    fn begin<'py>(&self, py: Python<'py>, handle: &Handle) -> PyResult<Bound<'py, PyAny>> {
+        let inner = handle.live()?;
+        let begun = py.detach(|| {
+            handle.ownership.with_mine(|tenure| {
+                if tenure.locked.is_open() {
+                    None
+                } else {
+                    Some(tenure.locked.begin(self.contents))
+                }
+            })
+        });
+        match begun {
+            Some(Some(outcome)) => outcome.map_err(|error| errors::raised(&error))?,
+            Some(None) => return Err(handle.nested()),
+            None => return Err(handle.not_owned("write_view_locked")),
+        };
+        // The array is made under the mutex, which runs no Python code but NumPy's own.
+        let array = handle
+            .ownership
+            .with_mine(|tenure| handle.frames.being_written(py, &mut tenure.locked, &inner.stream))
+            .ok_or_else(|| handle.not_owned("write_view"))?;
+        array.inspect_err(|_| {
+            handle.ownership.with_mine(|tenure| tenure.locked.abort());
+        })
+    }
+}
+
+#[pymethods]
+impl WriteScope {
+    fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let handle = self.handle.get();
+        let what = if self.owned { "write_view_locked" } else { "write_view" };
+        handle.writable(what)?;
+        if self.state().array.is_some() {
+            return Err(handle.nested());
+        }
+        let took_lock = !handle.ownership.is_mine();
+        if took_lock {
+            if self.owned {
+                return Err(handle.not_owned(what));
+            }
+            handle.take_lock(py, Patience::of(self.patience)?, false)?;
+        }
+        match self.begin(py, handle) {
+            Ok(array) => {
+                let mut state = self.state();
+                state.array = Some(array.clone().unbind());
+                state.took_lock = took_lock;
+                Ok(array)
+            }
+            Err(error) => {
+                if took_lock {
+                    let _ = handle.ownership.release(handle.id);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    #[pyo3(signature = (kind, value, traceback))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        kind: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        let _ = (value, traceback);
+        let handle = self.handle.get();
+        let (array, took_lock) = {
+            let mut state = self.state();
+            (state.array.take(), std::mem::take(&mut state.took_lock))
+        };
+        let Some(array) = array else { return Ok(false) };
+        // What is kept of the array cannot change the published frame by mistake.
+        let sealed = array.bind(py).call_method1("setflags", (false,));
+        let ended = handle.ownership.with_mine(|tenure| {
+            if kind.is_none() && sealed.is_ok() {
+                tenure.locked.publish(&self.stamp).map(Some)
+            } else {
+                tenure.locked.abort();
+                Ok(None)
+            }
+        });
+        if took_lock {
+            let _ = handle.ownership.release(handle.id);
+        }
+        match ended {
+            Some(Ok(count)) => self.state().count = count,
+            Some(Err(error)) => return Err(errors::raised(&error)),
+            // Closed or released inside the scope: the frame was given up there.
+            None if kind.is_none() => {
+                return Err(PyRuntimeError::new_err(format!(
+                    "the frame of stream '{}' was not published: its lock was released, its handle \
+                     closed, or its scope left by another thread or process",
+                    handle.name
+                )));
+            }
+            None => {}
+        }
+        sealed?;
+        Ok(false)
+    }
+
+    /// The frame's count once it was published.
+    #[getter]
+    fn count(&self) -> Option<u64> {
+        self.state().count
+    }
+}
