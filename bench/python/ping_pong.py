@@ -66,6 +66,7 @@ def views(way: str, size: str, samples: str) -> None:
 
 def views_echo(way: str, size: str, turns: str) -> None:
     """Answer every frame with one of its own."""
+    pin(1)
     library, shape = sides.load("ours"), (int(size),)
     there, back = (library.open(topic(name), shape, np.uint8, way) for name in ("ping", "pong"))
     send, receive = _in_place(back, there)

@@ -3,7 +3,6 @@
 use std::fmt::Write;
 
 use crate::judgement::Judgement;
-use crate::plan::Gate;
 
 const LEFT: f64 = 430.0;
 const WIDTH: f64 = 420.0;
@@ -13,7 +12,7 @@ const END: f64 = 2.0;
 
 /// An SVG with one bar per gated row: the median, the range of the rounds, and the limit as a line.
 pub fn of(judgements: &[Judgement<'_>], heading: &str) -> String {
-    let gated: Vec<_> = judgements.iter().filter_map(|it| Some((it, share(it)?))).collect();
+    let gated: Vec<_> = judgements.iter().filter_map(|it| Some((it, it.shares()?))).collect();
     let height = 70.0 + LINE * gated.len() as f64;
     let x = |share: f64| LEFT + WIDTH * (share / END).clamp(0.0, 1.0);
     let mut svg = format!(
@@ -54,16 +53,6 @@ pub fn of(judgements: &[Judgement<'_>], heading: &str) -> String {
         height - 6.0
     );
     svg
-}
-
-/// Median, smallest and largest as shares of what is allowed.
-fn share(judged: &Judgement<'_>) -> Option<[f64; 3]> {
-    let limit = judged.limit?;
-    let spread = match judged.row.gate {
-        Gate::AtMost(_) => judged.value?,
-        _ => judged.ratio?,
-    };
-    Some([spread.median, spread.min, spread.max].map(|value| value / limit))
 }
 
 fn escaped(text: &str) -> String {

@@ -37,10 +37,37 @@ pub fn duration(ns: f64) -> String {
         size if size < 1e9 => (ns / 1e6, "ms"),
         _ => (ns / 1e9, "s"),
     };
+    format!("{} {unit}", three_digits(value))
+}
+
+/// A figure in the unit that its name ends in: `_hz`, `_gb_s`, `_gflop_s`, `_percent`, `frames`;
+/// nanoseconds otherwise.
+pub fn shown(figure: &str, value: f64) -> String {
+    let ends = |ending: &str| figure.ends_with(ending);
+    if ends("_hz") {
+        let (scaled, unit) = if value < 1e3 { (value, "Hz") } else { (value / 1e3, "kHz") };
+        format!("{} {unit}", three_digits(scaled))
+    } else if ends("_gb_s") {
+        format!("{} GB/s", three_digits(value))
+    } else if ends("_gflop_s") {
+        format!("{} GFLOP/s", three_digits(value))
+    } else if is_count(figure) {
+        format!("{value:.0}")
+    } else {
+        duration(value)
+    }
+}
+
+/// Whether a figure is a bare number.
+pub fn is_count(figure: &str) -> bool {
+    [".frames", "_percent"].iter().any(|ending| figure.ends_with(ending))
+}
+
+fn three_digits(value: f64) -> String {
     match value.abs() {
-        size if size < 10.0 => format!("{value:.2} {unit}"),
-        size if size < 100.0 => format!("{value:.1} {unit}"),
-        _ => format!("{value:.0} {unit}"),
+        size if size < 10.0 => format!("{value:.2}"),
+        size if size < 100.0 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
     }
 }
 
@@ -62,5 +89,14 @@ mod tests {
         assert_eq!(duration(1_550.0), "1.55 us");
         assert_eq!(duration(23_400.0), "23.4 us");
         assert_eq!(duration(2.5e9), "2.50 s");
+    }
+
+    #[test]
+    fn the_name_says_the_unit() {
+        assert_eq!(shown("a.p50", 1_550.0), "1.55 us");
+        assert_eq!(shown("a.rate_hz", 98_300.0), "98.3 kHz");
+        assert_eq!(shown("a.io_gb_s", 7.258), "7.26 GB/s");
+        assert_eq!(shown("a.work_gflop_s", 12.0), "12.0 GFLOP/s");
+        assert_eq!(shown("big.huge_percent", 100.0), "100");
     }
 }

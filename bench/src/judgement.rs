@@ -1,6 +1,8 @@
 //! Figures beside their floors and gates.
 
-use crate::figures::{Spread, duration};
+use std::collections::BTreeSet;
+
+use crate::figures::{Spread, duration, is_count, shown};
 use crate::plan::{Gate, Group, Row};
 use crate::round::Measured;
 
@@ -20,14 +22,32 @@ pub struct Judgement<'a> {
     pub value: Option<Spread>,
     /// The floor.
     pub floor: Option<Spread>,
-    /// The peer.
-    pub peer: Option<Spread>,
+    /// The peers that were measured.
+    pub peers: Vec<(&'static str, Spread)>,
     /// Ours over the floor, round by round.
     pub ratio: Option<Spread>,
-    /// What is allowed: a ratio or nanoseconds, as the gate says.
-    pub limit: Option<f64>,
+    /// What is allowed.
+    pub limit: Option<Limit>,
     /// Whether it is; `None` where nothing is asked or nothing was measured.
     pub passes: Option<bool>,
+}
+
+/// What a gate comes to on this machine.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Limit {
+    /// Nanoseconds.
+    Duration(f64),
+    /// Times the floor.
+    Times(f64),
+}
+
+impl Limit {
+    /// The bare number.
+    pub fn number(self) -> f64 {
+        match self {
+            Self::Duration(limit) | Self::Times(limit) => limit,
+        }
+    }
 }
 
 /// Judges every row.
@@ -46,37 +66,46 @@ fn judge_row<'a>(group: &'static str, row: &'a Row, measured: &Measured) -> Judg
         ours.iter().zip(floor.unwrap_or_default()).map(|(value, floor)| value / floor).collect();
     let value = Spread::of(ours);
     let ratio = Spread::of(&ratios);
-    let (limit, judged) = match &row.gate {
-        Gate::Shown | Gate::Ends => (None, None),
-        Gate::AtMost(limit) => (Some(*limit), value),
-        Gate::AtMostTimes(limit) => (Some(*limit), ratio),
+    // Whether a second thread brings a tenth or more.
+    let pays = |second: &String| {
+        let two = values(second).and_then(Spread::of);
+        two.zip(floor.and_then(Spread::of)).is_some_and(|(two, one)| two.median < 0.9 * one.median)
+    };
+    let limit = match &row.gate {
+        Gate::Shown | Gate::Ends => None,
+        Gate::AtMost(limit) => Some(Limit::Duration(*limit)),
+        Gate::AtMostTimes(limit) => Some(Limit::Times(*limit)),
         Gate::AtMostTimesOrPaying(limit, second) => {
-            let two = values(second).and_then(Spread::of);
-            let one = floor.and_then(Spread::of);
-            let pays = two.zip(one).is_some_and(|(two, one)| two.median < 0.9 * one.median);
-            (Some(if pays { 1.0 } else { *limit }), ratio)
+            Some(Limit::Times(if pays(second) { 1.0 } else { *limit }))
+        }
+        Gate::AtMostWherePaying { free, second, times } => {
+            Some(if pays(second) { Limit::Duration(*free) } else { Limit::Times(*times) })
         }
     };
-    Judgement {
+    let peers = row.peers.iter().filter_map(|it| Some((it.name, Spread::of(values(&it.figure)?)?)));
+    let mut judgement = Judgement {
         group,
         row,
         value,
         floor: floor.and_then(Spread::of),
-        peer: row.peer.as_ref().and_then(values).and_then(Spread::of),
+        peers: peers.collect(),
         ratio,
         limit,
-        passes: match row.gate {
-            Gate::Ends => Some(value.is_some()),
-            _ => limit.zip(judged).map(|(limit, judged)| judged.median <= limit),
-        },
-    }
+        passes: None,
+    };
+    judgement.passes = match row.gate {
+        Gate::Ends => Some(value.is_some()),
+        _ => judgement.shares().map(|[median, ..]| median <= 1.0),
+    };
+    judgement
 }
 
 /// Why the run says nothing, if it does not.
 pub fn void(measured: &Measured) -> Option<String> {
     let median = |figure: &str| measured.values.get(figure).and_then(|it| Spread::of(it));
-    let pair = median("one_copy40000.p50")?;
-    let futex = median("futex.p50")?;
+    // Either half of the plan has them.
+    let pair = median("one_copy40000.p50").or_else(|| median("py_floor_40k.p50"))?;
+    let futex = median("futex.p50").or_else(|| median("py_futex.p50"))?;
     let mut reasons = Vec::new();
     if pair.median > PAIR_LIMIT {
         reasons.push(format!("the 40 KB pair of memcpy took {}", duration(pair.median)));
@@ -88,46 +117,64 @@ pub fn void(measured: &Measured) -> Option<String> {
 }
 
 impl Judgement<'_> {
-    /// The cells of this row in the table on the screen.
-    pub fn cells(&self) -> Vec<String> {
-        let shown = |spread: Option<Spread>| spread.map_or(String::new(), |it| duration(it.median));
-        let is_count = [".frames", "_percent"].iter().any(|it| self.row.ours.ends_with(it));
-        let value = match self.value {
-            Some(value) if is_count => format!("{:.0}", value.median),
-            _ => shown(self.value),
+    /// Median, smallest and largest as shares of what is allowed.
+    pub fn shares(&self) -> Option<[f64; 3]> {
+        let spread = match self.limit? {
+            Limit::Duration(_) => self.value?,
+            Limit::Times(_) => self.ratio?,
+        };
+        let limit = self.limit?.number();
+        Some([spread.median, spread.min, spread.max].map(|value| value / limit))
+    }
+
+    /// The cells of this row in the table on the screen, which has columns for these peers.
+    pub fn cells(&self, columns: &[&str]) -> Vec<String> {
+        let figure = |spread: Option<Spread>| {
+            spread.map_or(String::new(), |it| shown(&self.row.ours, it.median))
         };
         let range = match self.value {
-            Some(value) if !is_count && value.min < value.max => {
-                format!("{} .. {}", duration(value.min), duration(value.max))
+            Some(value) if !is_count(&self.row.ours) && value.min < value.max => {
+                let [min, max] = [value.min, value.max].map(|it| shown(&self.row.ours, it));
+                format!("{min} .. {max}")
             }
             _ => String::new(),
         };
-        let is_ratio = !matches!(self.row.gate, Gate::AtMost(_));
-        let limit = self.limit.map_or(String::new(), |limit| {
-            if is_ratio { format!("{limit:.2} x") } else { duration(limit) }
-        });
-        vec![
+        let mut cells = vec![
             format!("  {}", self.row.title),
-            value,
+            figure(self.value),
             range,
-            shown(self.floor),
+            figure(self.floor),
             self.ratio.map_or(String::new(), |it| format!("{:.2} x", it.median)),
-            shown(self.peer),
-            limit,
-            match self.passes {
-                Some(true) => "pass",
-                Some(false) => "FAIL",
-                None if self.value.is_none() => "none",
-                None => "",
-            }
-            .to_owned(),
-        ]
+        ];
+        cells.extend(columns.iter().map(|column| {
+            figure(self.peers.iter().find(|(name, _)| name == column).map(|(_, spread)| *spread))
+        }));
+        cells.push(match self.limit {
+            None => String::new(),
+            Some(Limit::Times(limit)) => format!("{limit:.2} x"),
+            Some(Limit::Duration(limit)) => duration(limit),
+        });
+        let verdict = match self.passes {
+            Some(true) => "pass",
+            Some(false) => "FAIL",
+            None if self.value.is_none() => "none",
+            None => "",
+        };
+        cells.push(verdict.to_owned());
+        cells
     }
 }
 
+/// Every peer that any row has.
+pub fn peers(judgements: &[Judgement<'_>]) -> Vec<&'static str> {
+    let all = judgements.iter().flat_map(|it| it.peers.iter().map(|(name, _)| *name));
+    all.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 /// The head of the table.
-pub fn head() -> Vec<String> {
-    ["", "ours", "rounds", "floor", "ratio", "iceoryx2", "gate", ""].map(str::to_owned).into()
+pub fn head(columns: &[&str]) -> Vec<String> {
+    let before = ["", "ours", "rounds", "floor", "ratio"];
+    before.iter().chain(columns).chain(&["gate", ""]).map(|&it| it.to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -144,7 +191,7 @@ mod tests {
             title: "t".into(),
             ours: "o.p50".into(),
             floor: Some("f.p50".into()),
-            peer: None,
+            peers: Vec::new(),
             gate,
         }
     }
@@ -173,5 +220,19 @@ mod tests {
         assert_eq!(void(&quiet), None);
         let busy = measured(&[("one_copy40000.p50", &[1_500.0]), ("futex.p50", &[19_000.0])]);
         assert!(void(&busy).unwrap().contains("bare futex"));
+    }
+
+    #[test]
+    fn where_a_second_thread_pays_the_gate_is_a_duration() {
+        let figures: &[(&str, &[f64])] =
+            &[("o.p50", &[10.5]), ("f.p50", &[10.0]), ("two.p50", &[6.0])];
+        let gate = Gate::AtMostWherePaying { free: 8.0, second: "two.p50".into(), times: 1.1 };
+        let row = row(gate);
+        let free = measured(figures);
+        let judged = judge_row("g", &row, &free);
+        assert_eq!((judged.limit, judged.passes), (Some(Limit::Duration(8.0)), Some(false)));
+        let busy = measured(&figures[..2]);
+        let judged = judge_row("g", &row, &busy);
+        assert_eq!((judged.limit, judged.passes), (Some(Limit::Times(1.1)), Some(true)));
     }
 }

@@ -1,9 +1,12 @@
 //! What is measured, what it is compared with, and which result is good enough.
 
+mod python;
+
 use std::path::Path;
 
 use crate::floor::Floors;
 use crate::program::Program;
+use crate::python::Python;
 
 /// Probes that belong together: they run one right after the other in every round.
 #[derive(Debug)]
@@ -18,7 +21,15 @@ pub struct Group {
     pub once: bool,
 }
 
-/// One line of the report. A figure is named `probe.line`.
+impl Group {
+    /// Nothing yet, in every round.
+    fn new(title: &'static str) -> Self {
+        Self { title, probes: Vec::new(), rows: Vec::new(), once: false }
+    }
+}
+
+/// One line of the report. A figure is named `probe.line`; how the line ends says
+/// in what unit it is ([`crate::figures::shown`]).
 #[derive(Debug)]
 pub struct Row {
     /// What was done.
@@ -27,10 +38,19 @@ pub struct Row {
     pub ours: String,
     /// The figure to compare with.
     pub floor: Option<String>,
-    /// The same work by another library.
-    pub peer: Option<String>,
+    /// The same work by other libraries.
+    pub peers: Vec<Peer>,
     /// When it is good enough.
     pub gate: Gate,
+}
+
+/// The same work by another library.
+#[derive(Debug)]
+pub struct Peer {
+    /// The library.
+    pub name: &'static str,
+    /// Its figure.
+    pub figure: String,
 }
 
 /// When a figure is good enough.
@@ -47,6 +67,16 @@ pub enum Gate {
     /// At most this many times the floor, and not above it where a second thread, of which the
     /// figure is named, brings a tenth or more.
     AtMostTimesOrPaying(f64, String),
+    /// At most so many nanoseconds where a second thread brings a tenth or more, and at most so many
+    /// times the floor elsewhere.
+    AtMostWherePaying {
+        /// Nanoseconds where it does.
+        free: f64,
+        /// The figure of two threads.
+        second: String,
+        /// Times the floor where it does not.
+        times: f64,
+    },
 }
 
 /// Who makes the programs of a plan.
@@ -56,6 +86,8 @@ pub struct Planner<'a> {
     pub floors: &'a Floors,
     /// This program.
     pub own: &'a Path,
+    /// The Python to measure from, if there is one.
+    pub python: Option<&'a Python>,
     /// A fifth of the samples, a twentieth of the long runs.
     pub quick: bool,
 }
@@ -80,6 +112,7 @@ impl Planner<'_> {
             self.rate(1_000),
             self.rate(2_000),
         ]);
+        groups.extend(self.python.into_iter().flat_map(|python| self.python_half(python)));
         groups
     }
 
@@ -119,7 +152,7 @@ impl Planner<'_> {
             title: title.to_owned(),
             ours: p50(who),
             floor: Some(p50("one")),
-            peer: Some(p50("iceoryx2")),
+            peers: vec![iceoryx2(p50("iceoryx2"))],
             gate,
         };
         if bytes < 1 << 20 {
@@ -135,19 +168,14 @@ impl Planner<'_> {
             title: "the same beside two threads of the floor".into(),
             ours: p50("free"),
             floor: Some(p50("two")),
-            peer: None,
+            peers: Vec::new(),
             gate: Gate::Shown,
         });
         group
     }
 
     fn both_ways(&self) -> Group {
-        let mut group = Group {
-            title: "Two processes, one per CPU",
-            probes: Vec::new(),
-            rows: Vec::new(),
-            once: false,
-        };
+        let mut group = Group::new("Two processes, one per CPU");
         let samples = self.samples(5_000);
         for (way, gate) in [("park", 1.25), ("spin", 1.25)] {
             for (size, there, back) in [("64k", 65_536, 65_536), ("40k", 40_000, 0)] {
@@ -157,11 +185,11 @@ impl Planner<'_> {
                 let arguments = [there, back, slots, way.to_owned(), samples];
                 group.probes.push(self.floor(&format!("c_{case}"), "pingpong", &arguments));
                 group.probes.push(self.ours(&format!("ours_{case}"), "pingpong", &arguments));
-                let mut peer = None;
+                let mut peers = Vec::new();
                 if way == "spin" {
                     let name = format!("iceoryx2_{case}");
                     group.probes.push(self.ours(&name, "iceoryx2-pingpong", &arguments));
-                    peer = Some(format!("{name}.p50"));
+                    peers.push(iceoryx2(format!("{name}.p50")));
                 }
                 let what =
                     if size == "64k" { "64 KiB both ways" } else { "40 KB there, a word back" };
@@ -171,7 +199,7 @@ impl Planner<'_> {
                     title: format!("{what}, {how}"),
                     ours: format!("ours_{case}.p50"),
                     floor: Some(format!("c_{case}.p50")),
-                    peer,
+                    peers,
                     gate: if gated { Gate::AtMostTimes(gate) } else { Gate::Shown },
                 });
             }
@@ -182,15 +210,14 @@ impl Planner<'_> {
             title: "64 KiB both ways, adaptive".into(),
             ours: "ours_64k_adapt.p50".into(),
             floor: Some("c_64k_park.p50".into()),
-            peer: None,
+            peers: Vec::new(),
             gate: Gate::Shown,
         });
         group
     }
 
     fn in_place(&self) -> Group {
-        let mut group =
-            Group { title: "In place", probes: Vec::new(), rows: Vec::new(), once: false };
+        let mut group = Group::new("In place");
         for (size, bytes) in [("40 KB", 40_000), ("4 MB", 4_000_000), ("400 MB", 400_000_000)] {
             let name = format!("place{bytes}");
             let arguments = [bytes, self.samples(300)].map(|n: u64| n.to_string());
@@ -250,7 +277,7 @@ impl Planner<'_> {
             title: format!("publish 64 B with {count} attached beside 1"),
             ours: format!("{}.publish", name(count)),
             floor: Some(format!("{}.publish", name(1))),
-            peer: None,
+            peers: Vec::new(),
             gate,
         };
         Group {
@@ -267,7 +294,7 @@ impl Planner<'_> {
             title: title.into(),
             ours: format!("lock.{line}"),
             floor: Some(format!("c_lock.{line}")),
-            peer: None,
+            peers: Vec::new(),
             gate,
         };
         Group {
@@ -285,8 +312,7 @@ impl Planner<'_> {
     }
 
     fn wakes(&self) -> Group {
-        let mut group =
-            Group { title: "Waking", probes: Vec::new(), rows: Vec::new(), once: false };
+        let mut group = Group::new("Waking");
         let bare = ["0", "0", "8", "park", &self.samples(5_000).to_string()].map(str::to_owned);
         group.probes.push(self.floor("futex", "pingpong", &bare));
         group.rows.push(shown("bare futex there and back", "futex.p50".into()));
@@ -310,7 +336,7 @@ impl Planner<'_> {
                     title: format!("{title}, {line}"),
                     ours: format!("ours_{case}.{line}"),
                     floor: Some(format!("c_{case}.{line}")),
-                    peer: peer.as_ref().map(|name| format!("{name}.{line}")),
+                    peers: peer.iter().map(|name| iceoryx2(format!("{name}.{line}"))).collect(),
                     gate,
                 });
             }
@@ -319,12 +345,7 @@ impl Planner<'_> {
     }
 
     fn fan_out(&self) -> Group {
-        let mut group = Group {
-            title: "What waking many costs the writer",
-            probes: Vec::new(),
-            rows: Vec::new(),
-            once: false,
-        };
+        let mut group = Group::new("What waking many costs the writer");
         for count in [1_u64, 8, 32] {
             let arguments = [count, self.samples(150)].map(|n| n.to_string());
             group.probes.push(self.floor(&format!("c_fan{count}"), "fanout", &arguments));
@@ -333,7 +354,7 @@ impl Planner<'_> {
                 title: format!("publish 64 B with {count} parked"),
                 ours: format!("ours_fan{count}.p50"),
                 floor: Some(format!("c_fan{count}.p50")),
-                peer: None,
+                peers: Vec::new(),
                 gate: Gate::AtMostTimes(1.1),
             });
         }
@@ -347,7 +368,7 @@ impl Planner<'_> {
             title: format!("{line} a stream of 40 KB"),
             ours: format!("create.{line}"),
             floor: Some(format!("c_create.{line}")),
-            peer: None,
+            peers: Vec::new(),
             gate: Gate::AtMost(limit),
         };
         Group {
@@ -367,7 +388,7 @@ impl Planner<'_> {
             title: title.into(),
             ours: ours.into(),
             floor: floor.map(str::to_owned),
-            peer: None,
+            peers: Vec::new(),
             gate,
         };
         Group {
@@ -439,6 +460,10 @@ impl Planner<'_> {
     }
 }
 
+fn iceoryx2(figure: String) -> Peer {
+    Peer { name: "iceoryx2", figure }
+}
+
 fn shown(title: &str, figure: String) -> Row {
-    Row { title: title.to_owned(), ours: figure, floor: None, peer: None, gate: Gate::Shown }
+    Row { title: title.to_owned(), ours: figure, floor: None, peers: Vec::new(), gate: Gate::Shown }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::figures::Spread;
-use crate::judgement::Judgement;
+use crate::judgement::{Judgement, Limit};
 use crate::plan::Gate;
 use crate::round::Measured;
 
@@ -21,7 +21,7 @@ pub fn of(
         "machine": machine,
         "run": run,
         "rows": rows,
-        "values_ns": measured.values,
+        "values": measured.values,
         "faults": measured.faults,
     })
 }
@@ -30,20 +30,25 @@ fn row(judged: &Judgement<'_>) -> Value {
     let spread = |spread: Option<Spread>| {
         spread.map(|it| json!({ "median": it.median, "min": it.min, "max": it.max }))
     };
+    let peers: Map<String, Value> = judged
+        .peers
+        .iter()
+        .map(|(name, it)| ((*name).to_owned(), json!(spread(Some(*it)))))
+        .collect();
     json!({
         "group": judged.group,
         "title": judged.row.title,
         "figure": judged.row.ours,
-        "ours_ns": spread(judged.value),
-        "floor_ns": spread(judged.floor),
-        "iceoryx2_ns": spread(judged.peer),
+        "ours": spread(judged.value),
+        "floor": spread(judged.floor),
+        "peers": peers,
         "ratio": spread(judged.ratio),
-        "gate": judged.limit,
-        "gate_is": match judged.row.gate {
-            Gate::Shown => None,
-            Gate::Ends => Some("ends well"),
-            Gate::AtMost(_) => Some("ns"),
-            Gate::AtMostTimes(_) | Gate::AtMostTimesOrPaying(..) => Some("times the floor"),
+        "gate": judged.limit.map(Limit::number),
+        "gate_is": match (judged.limit, &judged.row.gate) {
+            (None, Gate::Ends) => Some("ends well"),
+            (None, _) => None,
+            (Some(Limit::Duration(_)), _) => Some("ns"),
+            (Some(Limit::Times(_)), _) => Some("times the floor"),
         },
         "passes": judged.passes,
     })

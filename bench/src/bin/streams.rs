@@ -1,6 +1,6 @@
 //! `cargo xtask bench streams [--rounds N] [--quick] [--only WORD] [--enforce]`
 //!
-//! Streams beside bare C and beside iceoryx2. The table goes to the screen, everything else to
+//! Streams beside bare C and beside other libraries, from Rust and from Python. The table goes to the screen, everything else to
 //! `bench/out/`.
 
 use std::path::Path;
@@ -11,6 +11,7 @@ use st_bench::floor::Floors;
 use st_bench::judgement::{self, Judgement};
 use st_bench::plan::Planner;
 use st_bench::probe::{self, space};
+use st_bench::python::{self, Python};
 use st_bench::{Outcome, chart, machine, record, round, screen};
 
 /// Where results go.
@@ -76,7 +77,16 @@ fn bench(options: &Options) -> Outcome<bool> {
     screen::line(&format!("  load before: {before}"));
     let floors = Floors::build()?;
     let own = std::env::current_exe()?;
-    let planner = Planner { floors: &floors, own: &own, quick: options.quick };
+    let python = Python::find()?;
+    match &python {
+        Some(python) => screen::line(&format!("  python: {}", python.described())),
+        None => screen::line(&format!(
+            "  python: left out, as {} is not set: run this by `cargo xtask bench streams`",
+            python::VARIABLE
+        )),
+    }
+    let planner =
+        Planner { floors: &floors, own: &own, python: python.as_ref(), quick: options.quick };
     let mut plan = planner.plan();
     if let Some(word) = &options.only {
         let word = word.to_lowercase();
@@ -97,6 +107,7 @@ fn bench(options: &Options) -> Outcome<bool> {
         "rounds": rounds,
         "quick": options.quick,
         "compiler": floors.compiler,
+        "python": python.as_ref().map(Python::described),
         "load_before": before,
         "load_after": after,
         "void": void,
@@ -110,14 +121,15 @@ fn bench(options: &Options) -> Outcome<bool> {
 }
 
 fn show(judgements: &[Judgement<'_>]) {
-    let mut rows = vec![judgement::head()];
+    let peers = judgement::peers(judgements);
+    let mut rows = vec![judgement::head(&peers)];
     let mut group = "";
     for judged in judgements {
         if judged.group != group {
             group = judged.group;
             rows.push(vec![group.to_owned()]);
         }
-        rows.push(judged.cells());
+        rows.push(judged.cells(&peers));
     }
     screen::table(&rows);
     let count = |verdict| judgements.iter().filter(|it| it.passes == Some(verdict)).count();
