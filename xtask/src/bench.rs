@@ -1,19 +1,28 @@
 //! `cargo xtask bench <name>`: the benchmarks against floors and other libraries.
 //!
 //! They stand in a workspace of their own, so that what they compare with is no dependency of
-//! anything here. Each is a program under `bench/src/bin/`.
+//! anything here. Each is a program under `bench/src/bin/`. What it measures from Python, it measures
+//! in an environment that is made here: the wheel as it would be released, and its peers.
 
+use std::path::PathBuf;
+
+use crate::python::{Tools, Venv};
 use crate::task::Task;
 use crate::verb::Verb;
-use crate::{Failure, Flags, Workspace, screen};
+use crate::{Failure, Flags, Workspace, python, screen, wheel};
 
 pub(crate) const VERB: Verb = Verb {
     name: "bench",
-    usage: "NAME [its options]",
+    usage: "NAME [--without-python] [its options]",
     summary: "build and run a program of bench/ (without a name: list them)",
     exists,
     run,
 };
+
+/// The interpreter, for the program.
+const PYTHON: &str = "ST_BENCH_PYTHON";
+/// What the Python half is compared with; only the first is needed.
+const PEERS: &str = "bench/python/requirements.txt";
 
 fn exists(workspace: &Workspace) -> bool {
     !names(workspace).is_empty()
@@ -32,12 +41,34 @@ fn run(workspace: &Workspace, mut flags: Flags) -> Result<(), Failure> {
     if !names.contains(&name) {
         return Err(Failure::new(format!("`{name}` is none of: {}", names.join(", "))));
     }
+    let without_python = flags.switch("--without-python");
+    let mut task =
+        Task::cargo(["run", "--release", "--locked", "--manifest-path", "bench/Cargo.toml"])
+            .args(["--bin", &name, "--"])
+            .args(flags.rest())
+            .within(&workspace.root)
+            .without_env(PYTHON);
+    if !without_python {
+        task = task.env(PYTHON, interpreter(workspace)?);
+    }
     screen::step(&format!("Benchmark {name}"));
-    Task::cargo(["run", "--release", "--locked", "--manifest-path", "bench/Cargo.toml"])
-        .args(["--bin", &name, "--"])
-        .args(flags.rest())
-        .within(&workspace.root)
-        .run()
+    task.run()
+}
+
+/// A Python with the wheel and the peers that install.
+fn interpreter(workspace: &Workspace) -> Result<PathBuf, Failure> {
+    screen::step("Python, the wheel and its peers");
+    let (interpreters, _) = python::interpreters()?;
+    let interpreter = &interpreters[0];
+    let wheel = wheel::build(workspace, interpreter, &workspace.target.join("wheels"))?;
+    let peers = python::requirements(&workspace.root.join(PEERS))?;
+    let tools = Tools::with(interpreter, "bench", &peers, &[]).or_else(|failure| {
+        screen::error(&format!("{failure}; without {}", peers[1..].join(", ")));
+        Tools::with(interpreter, "bench", &peers[..1], &[])
+    })?;
+    let venv = Venv::fresh(&workspace.target.join("python/bench"), interpreter, &tools)?;
+    venv.install(&tools, &wheel)?;
+    Ok(venv.program())
 }
 
 fn names(workspace: &Workspace) -> Vec<String> {

@@ -124,13 +124,7 @@ impl Tools {
         let mut wanted = Vec::new();
         for list in lists {
             let path = workspace.root.join(format!("st-python/requirements/{list}.txt"));
-            let text = fs::read_to_string(&path).map_err(|error| {
-                Failure::new(format!("{} cannot be read: {error}", path.display()))
-            })?;
-            let lines = text.lines().map(str::trim);
-            wanted.extend(
-                lines.filter(|it| !it.is_empty() && !it.starts_with('#')).map(str::to_owned),
-            );
+            wanted.extend(requirements(&path)?);
         }
         Self::with(interpreter, &lists.join("-"), &wanted, &[])
     }
@@ -225,6 +219,11 @@ impl Venv {
         isolated(&self.folder)
     }
 
+    /// Where its interpreter is.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.folder.join("bin/python")
+    }
+
     pub(crate) fn pytest(&self, workspace: &Workspace, tally: &mut Tally) -> Result<(), Failure> {
         // From outside the clone: the package under test is the one installed.
         self.python()
@@ -234,6 +233,14 @@ impl Venv {
             .within(&self.folder)
             .tee(|line| *tally += Tally::of_pytest(line).unwrap_or_default())
     }
+}
+
+/// The packages that a file lists, one per line.
+pub(crate) fn requirements(path: &Path) -> Result<Vec<String>, Failure> {
+    let text = fs::read_to_string(path)
+        .map_err(|error| Failure::new(format!("{} cannot be read: {error}", path.display())))?;
+    let lines = text.lines().map(str::trim);
+    Ok(lines.filter(|it| !it.is_empty() && !it.starts_with('#')).map(str::to_owned).collect())
 }
 
 fn isolated(folder: &Path) -> Task {
