@@ -21,6 +21,8 @@ pub(crate) struct Frames {
     shape: Vec<usize>,
     bytes: usize,
     casting: String,
+    /// Named where an argument does not fit.
+    creator: u32,
     descr: PyOnceLock<Py<PyArrayDescr>>,
     pool: Arc<Pool>,
 }
@@ -57,6 +59,7 @@ impl Frames {
             shape: dimensions(stream),
             bytes: stream.frame_bytes(),
             casting,
+            creator: stream.creator().pid,
             descr: PyOnceLock::new(),
             pool: Arc::default(),
         }
@@ -106,6 +109,9 @@ impl Frames {
     ) -> PyResult<Bound<'py, PyUntypedArray>> {
         let py = value.py();
         let numpy = py.import("numpy")?;
+        if let Some(bits) = self.torch_bits(value, descr)? {
+            return Ok(bits);
+        }
         // Only what has an element type of its own can lose by a cast; Python's numbers are checked
         // by NumPy itself.
         if self.casting != "unsafe" && value.hasattr("dtype")? {
@@ -113,9 +119,9 @@ impl Frames {
             let allowed = numpy.call_method1("can_cast", (&given, descr, &self.casting))?;
             if !allowed.is_truthy()? {
                 return Err(PyTypeError::new_err(format!(
-                    "stream '{}' has elements of {}, got {given}: convert them, or open the stream \
-                     with casting='unsafe'",
-                    self.name, self.dtype
+                    "stream '{}', created by process {}, has elements of {}, got {given}: convert \
+                     them, or open the stream with casting='unsafe'",
+                    self.name, self.creator, self.dtype
                 )));
             }
         }
@@ -127,17 +133,38 @@ impl Frames {
         let array = numpy.call_method1("ascontiguousarray", (array,))?;
         Ok(array.cast_into::<PyUntypedArray>()?)
     }
+    /// A torch tensor of an element type that torch cannot hand to NumPy.
+    fn torch_bits<'py>(
+        &self,
+        value: &Bound<'py, PyAny>,
+        descr: &Bound<'py, PyArrayDescr>,
+    ) -> PyResult<Option<Bound<'py, PyUntypedArray>>> {
+        if !matches!(self.dtype, DType::BF16 | DType::F8E4M3 | DType::F8E5M2)
+            || !value.hasattr("untyped_storage")?
+            || value.getattr("dtype")?.str()?.to_string() != format!("torch.{}", self.dtype)
+        {
+            return Ok(None);
+        }
+        let bits =
+            value.py().import("torch")?.getattr(format!("uint{}", 8 * self.dtype.bytes()))?;
+        let tensor =
+            value.call_method0("detach")?.call_method0("cpu")?.call_method0("contiguous")?;
+        let array = tensor.call_method1("view", (bits,))?.call_method0("numpy")?;
+        Ok(Some(array.call_method1("view", (descr,))?.cast_into::<PyUntypedArray>()?))
+    }
 
     fn check_shape(&self, array: &Bound<'_, PyUntypedArray>) -> PyResult<()> {
         if array.shape() == self.shape {
             return Ok(());
         }
         Err(PyValueError::new_err(format!(
-            "stream '{}': expected shape {}, got {} (elements of {})",
+            "stream '{}', created by process {}: expected shape {} of {}, got {} of {}",
             self.name,
+            self.creator,
             tuple(&self.shape),
+            self.dtype,
             tuple(array.shape()),
-            self.dtype
+            array.dtype()
         )))
     }
 
@@ -180,6 +207,12 @@ impl Frames {
         }
         let memory = self.pool.take(self.bytes);
         Ok(Output(sys::array_over_pooled(descr, &self.shape, memory, &self.pool)?))
+    }
+    /// A new array for a frame's bits, in unsigned integers of the element type's size.
+    pub(crate) fn fresh_bits<'py>(&self, py: Python<'py>) -> PyResult<Output<'py>> {
+        py.import("numpy")?;
+        let descr = PyArrayDescr::new(py, format!("uint{}", 8 * self.dtype.bytes()))?;
+        Ok(Output(sys::empty_array(&descr, &self.shape)?))
     }
 
     /// A leased frame as a read-only array, which holds the lease.

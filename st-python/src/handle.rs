@@ -32,6 +32,8 @@ pub(crate) struct Handle {
     pub(crate) name: String,
     pub(crate) frames: Frames,
     pub(crate) readonly: bool,
+    /// Whether frames may be read and written, or only the lock and what is known be used.
+    attached: bool,
     pub(crate) behaviour: ReaderOptions,
     pub(crate) ownership: Arc<Ownership>,
     pub(crate) closed: Arc<AtomicBool>,
@@ -121,6 +123,28 @@ impl Handle {
     pub(crate) fn live(&self) -> PyResult<Arc<Inner>> {
         self.open.load_full().ok_or_else(|| errors::closed(&self.name))
     }
+    /// What frames may be read from.
+    ///
+    /// # Errors
+    /// As [`live`](Self::live); `RuntimeError` for handles that were opened without the payload.
+    #[inline]
+    pub(crate) fn readable(&self) -> PyResult<Arc<Inner>> {
+        let inner = self.live()?;
+        if self.attached { Ok(inner) } else { Err(self.not_attached()) }
+    }
+
+    #[cold]
+    pub(crate) fn not_attached(&self) -> PyErr {
+        PyRuntimeError::new_err(format!(
+            "stream '{}' was opened with attach=False, for its lock and what is known of it: open it \
+             again to read or write frames",
+            self.name
+        ))
+    }
+
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attached
+    }
 
     /// What may be written to.
     ///
@@ -158,7 +182,13 @@ impl Handle {
         Waiting(waits)
     }
 
-    fn of(stream: Stream, readonly: bool, behaviour: ReaderOptions, casting: &str) -> Self {
+    fn of(
+        stream: Stream,
+        readonly: bool,
+        attached: bool,
+        behaviour: ReaderOptions,
+        casting: &str,
+    ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let last = stream.count();
         Self {
@@ -166,6 +196,7 @@ impl Handle {
             name: stream.name().to_owned(),
             frames: Frames::new(&stream, casting.to_owned()),
             readonly,
+            attached,
             behaviour,
             ownership: Ownership::of(stream.generation()),
             closed: Arc::default(),
@@ -217,10 +248,12 @@ impl Handle {
     #[new]
     #[pyo3(signature = (
         action, name, shape=None, dtype=None, *, slots=None, mode=0o600, group=None, directory=None,
-        prefix=None, lock_memory=false, tag=0, readonly=false, timeout=Some(0.0), on_abort="serve",
-        on_writing="serve", on_empty="raise", reattach=false, spin=None, casting="same_kind",
+        prefix=None, lock_memory=false, tag=0, readonly=false, attach=true, timeout=Some(0.0),
+        on_abort="serve", on_writing="serve", on_empty="raise", reattach=false, spin=None,
+        casting="same_kind",
     ))]
     #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
+    #[expect(clippy::fn_params_excessive_bools, reason = "keywords of Python")]
     fn new(
         py: Python<'_>,
         action: &str,
@@ -235,6 +268,7 @@ impl Handle {
         lock_memory: bool,
         tag: u32,
         readonly: bool,
+        attach: bool,
         timeout: Option<f64>,
         on_abort: &str,
         on_writing: &str,
@@ -275,7 +309,7 @@ impl Handle {
                 )));
             }
         };
-        Ok(Self::of(stream, readonly, behaviour, casting))
+        Ok(Self::of(stream, readonly, attach, behaviour, casting))
     }
 
     /// The stream's name.

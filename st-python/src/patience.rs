@@ -1,8 +1,8 @@
 //! How long a call waits, and what ends its wait early: a signal, or the handle being closed.
 
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -52,7 +52,9 @@ impl Patience {
 
     /// One try.
     pub(crate) fn none() -> Self {
-        Self { deadline: Some(Instant::now()) }
+        // Any moment that is over will do, and the clock need not be asked for another one.
+        static OVER: LazyLock<Instant> = LazyLock::new(Instant::now);
+        Self { deadline: Some(*OVER) }
     }
 
     pub(crate) fn deadline(self) -> Option<Instant> {

@@ -52,7 +52,7 @@ impl Handle {
         out: Option<&Bound<'py, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<(Bound<'py, PyAny>, Publication)> {
-        let inner = self.live()?;
+        let inner = self.readable()?;
         let patience = Patience::of(timeout)?;
         self.refuse_to_wait_for_myself(&inner, patience)?;
         let mut output = match out {
@@ -134,6 +134,32 @@ impl Handle {
     ) -> PyResult<Bound<'py, PyAny>> {
         Ok(self.copy(py, Which::Newest, out, timeout)?.0)
     }
+    /// The newest frame, copied: a new array, or `out`.
+    #[pyo3(signature = (out=None, timeout=None))]
+    fn latest<'py>(
+        &self,
+        py: Python<'py>,
+        out: Option<&Bound<'py, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Ok(self.copy(py, Which::Newest, out, timeout)?.0)
+    }
+
+    /// The newest frame as unsigned integers of the same size: for element types that NumPy lacks.
+    #[pyo3(signature = (timeout=None))]
+    fn latest_bits<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let inner = self.readable()?;
+        let patience = Patience::of(timeout)?;
+        self.refuse_to_wait_for_myself(&inner, patience)?;
+        let mut output = self.frames.fresh_bits(py)?;
+        let publication = self.fill(py, &inner, Which::Newest, &mut output, patience)?;
+        self.has_read(&publication);
+        Ok(output.into_any())
+    }
 
     /// As `read`, with what is known about the frame.
     #[pyo3(signature = (out=None, timeout=None))]
@@ -173,23 +199,23 @@ impl Handle {
     }
 
     /// The next frame in order that this handle has not seen.
-    #[pyo3(signature = (out=None, timeout=None))]
+    #[pyo3(signature = (timeout=None, out=None))]
     fn next<'py>(
         &self,
         py: Python<'py>,
-        out: Option<&Bound<'py, PyAny>>,
         timeout: Option<f64>,
+        out: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         Ok(self.copy(py, Which::Next, out, timeout)?.0)
     }
 
     /// As `next`, with what is known about the frame.
-    #[pyo3(signature = (out=None, timeout=None))]
+    #[pyo3(signature = (timeout=None, out=None))]
     fn next_publication<'py>(
         &self,
         py: Python<'py>,
-        out: Option<&Bound<'py, PyAny>>,
         timeout: Option<f64>,
+        out: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
         let (array, publication) = self.copy(py, Which::Next, out, timeout)?;
         Ok((array, report::publication(py, &publication)?))
@@ -220,6 +246,16 @@ impl Handle {
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
         let (array, publication) = self.leased(py, on_full, wait)?;
         Ok((array, report::publication(py, &publication)?))
+    }
+    /// The newest frame in place: as `lease`, the array alone.
+    #[pyo3(signature = (on_full="copy", wait=None))]
+    fn numpy<'py>(
+        &self,
+        py: Python<'py>,
+        on_full: &str,
+        wait: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Ok(self.leased(py, on_full, wait)?.0)
     }
 
     /// As `lease`, the array alone.
@@ -253,7 +289,7 @@ impl Handle {
         on_full: &str,
         wait: Option<f64>,
     ) -> PyResult<(Bound<'py, PyAny>, Publication)> {
-        let inner = self.live()?;
+        let inner = self.readable()?;
         let on_full = match on_full {
             "copy" => OnFull::Copy,
             "revoke" => OnFull::Revoke,

@@ -75,6 +75,9 @@ impl Handle {
         what: &str,
     ) -> PyResult<u64> {
         let inner = self.writable(what)?;
+        if !self.is_attached() {
+            return Err(self.not_attached());
+        }
         let under_own_lock = |py: Python<'_>| {
             let write = || {
                 self.ownership.with_mine(|tenure| {
@@ -159,11 +162,11 @@ impl Handle {
         let stamp = stamp(frame_id, None, None)?;
         self.publish(py, &Payload::Zeros, &stamp, Patience::of(timeout)?, false, "clear")
     }
-
-    /// A context manager whose value is the next frame as a writable array. Leaving it publishes;
-    /// leaving it by an exception gives the frame up.
+    /// A context manager whose value is the next frame as a writable array, with whatever the slot held
+    /// last, or with a copy of the newest frame if `previous`. Leaving it publishes; leaving it by an
+    /// exception gives the frame up.
     #[pyo3(signature = (
-        previous=true, frame_id=None, metadata=None, acquired_ns=None, timeout=None, owned=false,
+        previous=false, frame_id=None, metadata=None, acquired_ns=None, timeout=None, owned=false,
     ))]
     fn write_view(
         slf: Bound<'_, Self>,
@@ -210,7 +213,7 @@ impl WriteScope {
 
     /// Claims a slot under the lock that this thread holds by now.
     fn begin<'py>(&self, py: Python<'py>, handle: &Handle) -> PyResult<Bound<'py, PyAny>> {
-        let inner = handle.live()?;
+        let inner = handle.readable()?;
         let begun = py.detach(|| {
             handle.ownership.with_mine(|tenure| {
                 if tenure.locked.is_open() {
