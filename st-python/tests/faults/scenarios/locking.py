@@ -112,9 +112,10 @@ def lock_per_tmpdir(stage: Stage) -> Verdict:
         os.environ["TMPDIR"] = tempfile.mkdtemp(dir=stage.folder)
         tempfile.tempdir = None
         line.hear()
-        stage.open().acquire()
-        line.say()
-        line.hear()
+        handle = stage.open()
+        with handle.locked():
+            line.say()
+            line.hear()
 
     holder = stage.peer(hold)
     handle = stage.create()

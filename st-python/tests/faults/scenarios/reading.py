@@ -45,7 +45,8 @@ def reader_starves(stage: Stage) -> Verdict:
             failed = told(error)
     writer.kill()
     said = f"{succeeded} of {tries} reads of 64 MiB succeed within 0.5 s"
-    return shows(f"{said}; {failed}") if succeeded < tries else absent(said)
+    # Not all: on a busy machine one copy alone may take as long.
+    return shows(f"{said}; {failed}") if succeeded < tries / 2 else absent(said)
 
 
 @fault("W17", "threads that read through one handle lose count", attempts=10)
