@@ -103,17 +103,19 @@ def test_gpu_roundtrip_rate_128_square(
     torch: Any, name: Callable[[], str], record_property: Record
 ) -> None:
     """Write 64 KiB from the host and read it on the device."""
-    with pyshmem.create(name(), shape=(SIDE, SIDE), gpu_device="cuda:0") as writer:
-        with pyshmem.open(writer.name, gpu_device="cuda:0") as reader:
-            frame = np.random.default_rng(1).random((SIDE, SIDE), np.float32)
+    with (
+        pyshmem.create(name(), shape=(SIDE, SIDE), gpu_device="cuda:0") as writer,
+        pyshmem.open(writer.name, gpu_device="cuda:0") as reader,
+    ):
+        frame = np.random.default_rng(1).random((SIDE, SIDE), np.float32)
 
-            def turn(_index: int) -> None:
-                writer.write(frame)
-                reader.read()
+        def turn(_index: int) -> None:
+            writer.write(frame)
+            reader.read()
 
-            hertz = rate("GPU_BENCHMARK", turn, turns=2_000, warm_up=200)
-            torch.cuda.synchronize()
-            np.testing.assert_array_equal(reader.read().cpu().numpy(), frame)
+        hertz = rate("GPU_BENCHMARK", turn, turns=2_000, warm_up=200)
+        torch.cuda.synchronize()
+        np.testing.assert_array_equal(reader.read().cpu().numpy(), frame)
     report(record_property, "GPU round trip 128 x 128", hertz, number("GPU_TARGET_HZ", 0.0))
 
 
@@ -122,17 +124,19 @@ def test_cpu_shared_memory_mvm_pipeline(name: Callable[[], str], record_property
     """Multiply a matrix that is in a stream with vectors that pass through another."""
     edge = int(number("MVM_DIM", 1024))
     matrix = np.random.default_rng(1).random((edge, edge), np.float32) / edge
-    with pyshmem.create(name(), shape=(edge, edge)) as matrices:
-        with pyshmem.create(name(), shape=(edge,)) as vectors:
-            matrices.write(matrix)
-            result = np.empty(edge, np.float32)
+    with (
+        pyshmem.create(name(), shape=(edge, edge)) as matrices,
+        pyshmem.create(name(), shape=(edge,)) as vectors,
+    ):
+        matrices.write(matrix)
+        result = np.empty(edge, np.float32)
 
-            def turn(index: int) -> None:
-                vectors.write(np.linspace(0, 1 + index % 7, edge, dtype=np.float32))
-                np.matmul(matrices.read(), vectors.read(), out=result)
+        def turn(index: int) -> None:
+            vectors.write(np.linspace(0, 1 + index % 7, edge, dtype=np.float32))
+            np.matmul(matrices.read(), vectors.read(), out=result)
 
-            hertz = rate("CPU_MVM", turn, turns=100, warm_up=10)
-            np.testing.assert_allclose(result, matrix @ vectors.read(), rtol=1e-5)
+        hertz = rate("CPU_MVM", turn, turns=100, warm_up=10)
+        np.testing.assert_allclose(result, matrix @ vectors.read(), rtol=1e-5)
     report(record_property, _products("CPU", edge, hertz), hertz)
 
 
@@ -144,25 +148,27 @@ def test_gpu_shared_memory_mvm_pipeline(
     """Do the same on the device, with vectors made on the host or on the device."""
     edge = int(number("MVM_DIM", 1024))
     matrix = np.random.default_rng(1).random((edge, edge), np.float32) / edge
-    with pyshmem.create(name(), shape=(edge, edge), gpu_device="cuda:0") as matrices:
-        with pyshmem.create(name(), shape=(edge,), gpu_device="cuda:0") as vectors:
-            matrices.write(matrix)
-            held = matrices.read()
-            result = torch.empty(edge, device="cuda:0")
+    with (
+        pyshmem.create(name(), shape=(edge, edge), gpu_device="cuda:0") as matrices,
+        pyshmem.create(name(), shape=(edge,), gpu_device="cuda:0") as vectors,
+    ):
+        matrices.write(matrix)
+        held = matrices.read()
+        result = torch.empty(edge, device="cuda:0")
 
-            def vector(index: int) -> Any:
-                if case == "GPU_MVM":
-                    return np.linspace(0, 1 + index % 7, edge, dtype=np.float32)
-                return torch.linspace(0, 1 + index % 7, edge, device="cuda:0")
+        def vector(index: int) -> Any:
+            if case == "GPU_MVM":
+                return np.linspace(0, 1 + index % 7, edge, dtype=np.float32)
+            return torch.linspace(0, 1 + index % 7, edge, device="cuda:0")
 
-            def turn(index: int) -> None:
-                vectors.write(vector(index))
-                torch.mv(held, vectors.read(), out=result)
+        def turn(index: int) -> None:
+            vectors.write(vector(index))
+            torch.mv(held, vectors.read(), out=result)
 
-            hertz = rate(case, turn, turns=200, warm_up=20)
-            torch.cuda.synchronize()
-            expected = matrix @ vectors.read().cpu().numpy()
-            np.testing.assert_allclose(result.cpu().numpy(), expected, rtol=1e-4)
+        hertz = rate(case, turn, turns=200, warm_up=20)
+        torch.cuda.synchronize()
+        expected = matrix @ vectors.read().cpu().numpy()
+        np.testing.assert_allclose(result.cpu().numpy(), expected, rtol=1e-4)
     report(record_property, _products(case, edge, hertz), hertz)
 
 
