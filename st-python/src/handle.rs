@@ -142,6 +142,10 @@ impl Handle {
         ))
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.open.load().is_none()
+    }
+
     pub(crate) fn is_attached(&self) -> bool {
         self.attached
     }
@@ -357,7 +361,7 @@ impl Handle {
     /// Whether this handle was closed.
     #[getter]
     fn closed(&self) -> bool {
-        self.open.load().is_none()
+        self.is_closed()
     }
 
     /// Directory of the stream's file.

@@ -100,12 +100,15 @@ impl LockScope {
         Ok(self.handle.clone_ref(py))
     }
 
-    #[pyo3(signature = (*outcome))]
-    fn __exit__(&self, outcome: &Bound<'_, PyTuple>) -> PyResult<bool> {
-        let _ = outcome;
+    fn __exit__(
+        &self,
+        _kind: &Bound<'_, PyAny>,
+        _value: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
         let handle = self.handle.get();
         // Closing the handle inside the scope has released what was acquired through it.
-        if handle.live().is_err() {
+        if handle.is_closed() {
             return Ok(false);
         }
         handle.ownership.release(handle.id).map_err(|why| handle.not_owner(why))?;
@@ -162,9 +165,12 @@ impl ManyScope {
         PyTuple::new(py, self.handles.iter().map(|handle| handle.clone_ref(py)))
     }
 
-    #[pyo3(signature = (*outcome))]
-    fn __exit__(&self, outcome: &Bound<'_, PyTuple>) -> bool {
-        let _ = outcome;
+    fn __exit__(
+        &self,
+        _kind: &Bound<'_, PyAny>,
+        _value: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> bool {
         self.release();
         false
     }

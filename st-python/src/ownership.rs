@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use shared_tensor::lock::PerProcess;
 use shared_tensor::shm::Generation;
 use shared_tensor::stream::OwnedLocked;
+use smallvec::{SmallVec, smallvec};
 
 /// A thread of this process, for as long as the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +75,7 @@ pub(crate) struct Ownership {
 pub(crate) struct Tenure {
     pub(crate) thread: ThreadId,
     /// The handle through which each acquisition was made: as many as there are to release.
-    pub(crate) through: Vec<u64>,
+    pub(crate) through: SmallVec<[u64; 4]>,
     pub(crate) locked: OwnedLocked,
 }
 
@@ -122,15 +123,14 @@ impl Ownership {
     /// Begins the calling thread's tenure with a lock that it has just taken.
     pub(crate) fn begin(self: &Arc<Self>, locked: OwnedLocked, through: u64) {
         let Some(thread) = ThreadId::current() else { return };
-        *self.current() = Some(Tenure { thread, through: vec![through], locked });
+        *self.current() = Some(Tenure { thread, through: smallvec![through], locked });
         self.owner.store(thread.0, Ordering::Relaxed);
         // A thread that is being torn down has nothing to be given back later.
         let _ = HELD.try_with(|held| {
             let mut held = held.borrow_mut();
-            held.held.retain(|known| known.strong_count() > 0);
-            let this = Arc::downgrade(self);
-            if !held.held.iter().any(|known| known.ptr_eq(&this)) {
-                held.held.push(this);
+            if !held.held.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(self))) {
+                held.held.retain(|known| known.strong_count() > 0);
+                held.held.push(Arc::downgrade(self));
             }
         });
     }
@@ -170,7 +170,7 @@ impl Ownership {
             if Some(tenure.thread) != ThreadId::current() {
                 return Err(NotOwner::AnotherThread);
             }
-            tenure.through.retain(|&through| through != handle);
+            tenure.through.retain(|through| *through != handle);
             if tenure.through.is_empty() {
                 self.owner.store(0, Ordering::Relaxed);
                 current.take()
