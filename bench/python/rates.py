@@ -22,7 +22,7 @@ def round_trips(side: str, way: str, edge: str, seconds: str) -> None:
     out = np.empty(shape, np.float32)
     with closing(sides.load(side).create(topic("square"), shape, frame.dtype, "adapt")) as stream:
         pair = stream.pairs(frame, out) if way == "into" else stream.fresh_pairs(frame)
-        hertz = _rate(pair, float(seconds))
+        hertz = _rate(pair, stream.settle, float(seconds))
     if way == "into" and not np.array_equal(out, frame):
         raise RuntimeError("another frame came out")
     put("period", 1e9 / hertz)
@@ -54,7 +54,7 @@ def products(side: str, way: str, edge: str, seconds: str) -> None:
                 pair(1)
                 multiply(take(), received, out=result)
 
-        hertz = _rate(turn, float(seconds))
+        hertz = _rate(turn, matrices.settle, float(seconds))
     expected = matrix.astype(np.float64) @ vector
     if not np.allclose(result, expected, rtol=1e-4):
         raise RuntimeError("the product is wrong")
@@ -63,8 +63,10 @@ def products(side: str, way: str, edge: str, seconds: str) -> None:
     put("work_gflop_s", hertz * 2 * n * n / 1e9)
 
 
-def _rate(run: Callable[[int], None], seconds: float) -> float:
+def _rate(run: Callable[[int], None], settle: Callable[[], None], seconds: float) -> float:
     """Measure turns a second over at least that long, after a warm-up of a fifth."""
+    run(1)
+    settle()
     batch, begun = 1, perf_counter()
     while perf_counter() - begun < seconds / 5:
         looked = perf_counter()

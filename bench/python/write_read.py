@@ -23,6 +23,7 @@ def run(side: str, way: str, size: str, cpus: str, samples: str, batch: str) -> 
         pair = stream.pairs(frame, out) if way == "into" else stream.fresh_pairs(frame)
         # Every slot is touched before it counts.
         pair(8)
+        stream.settle()
         taken = times(int(samples), int(batch), pair)
     if way == "into" and out[-1] != 7:
         raise RuntimeError("another frame came out")

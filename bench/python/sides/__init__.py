@@ -46,6 +46,10 @@ class Stream(Protocol):
     def copied_matrix(self) -> Callable[[], Frame]:
         """Return a copy of the newest frame."""
 
+    def settle(self) -> None:
+        """Wait for what the library still does behind its user's back, once a frame was written."""
+        return
+
     def close(self) -> None:
         """Give up this end, and remove the stream if this end made it."""
 

@@ -7,10 +7,10 @@ from typing import Any, Callable
 
 import numpy as np
 
-from . import Frame, Run
+from . import Frame, Run, Stream
 
 
-class Bare:
+class Bare(Stream):
     """An array that stands for a stream."""
 
     def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:

@@ -6,15 +6,15 @@ import ctypes
 from itertools import repeat
 from typing import Any, Callable
 
-import iceoryx2 as iox
+import iceoryx2 as iox  # type: ignore[import-untyped]
 import numpy as np
 
-from . import Frame, Run
+from . import Frame, Run, Stream
 
 iox.set_log_level(iox.LogLevel.Error)
 
 
-class Topic:
+class Topic(Stream):
     """A publisher, a subscriber and, to park by, an event service."""
 
     def __init__(self, name: str, shape: tuple[int, ...], dtype: Any, way: str) -> None:

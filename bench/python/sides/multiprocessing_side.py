@@ -8,13 +8,13 @@ from typing import Any, Callable
 
 import numpy as np
 
-from . import Frame, Run
+from . import Frame, Run, Stream
 
 #: Room for the counter, so that frames begin at a page.
 _HEADER = 4096
 
 
-class Block:
+class Block(Stream):
     """A counter and one slot."""
 
     def __init__(self, name: str, shape: tuple[int, ...], dtype: Any, *, is_owner: bool) -> None:

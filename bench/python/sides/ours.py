@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from itertools import repeat
+from time import monotonic, sleep
 from typing import Any, Callable
 
 import shared_tensor
 
-from . import Frame, Run
+from . import Frame, Run, Stream
 
 #: Seconds of spinning before parking, by the way to wait.
 SPIN = {"park": 0.0, "spin": 1.0, "adapt": None}
 
 
-class Ours:
+class Ours(Stream):
     """One handle."""
 
     def __init__(self, handle: Any, *, is_owner: bool) -> None:
@@ -61,6 +62,14 @@ class Ours:
         """See :class:`sides.Stream`."""
         read: Callable[[], Frame] = self.handle.latest
         return read
+
+    def settle(self) -> None:
+        """See :class:`sides.Stream`: its pages are made, and made huge, by a thread of its own."""
+        deadline = monotonic() + 10
+        while (self.handle.info()["population"] or {"finished": True})["finished"] is False:
+            if monotonic() > deadline:
+                raise RuntimeError("the pages are not there after 10 s")
+            sleep(0.001)
 
     def close(self) -> None:
         """See :class:`sides.Stream`."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import repeat
 from typing import Any, Callable
 
-import pyshmem
+import pyshmem  # type: ignore[import-untyped]
 
-from . import Frame, Run
+from . import Frame, Run, Stream
 
 
-class Pyshmem:
+class Pyshmem(Stream):
     """One handle."""
 
     def __init__(self, handle: Any, *, is_owner: bool) -> None:
