@@ -255,7 +255,10 @@ impl Handle {
         prefix=None, lock_memory=false, tag=0, readonly=false, attach=true, timeout=Some(0.0),
         on_abort="serve", on_writing="serve", on_empty="raise", reattach=false, spin=None,
         casting="same_kind",
-    ))]
+    ), text_signature = "(action, name, shape=None, dtype=None, *, slots=None, mode=0o600, group=None, \
+        directory=None, prefix=None, lock_memory=False, tag=0, readonly=False, attach=True, \
+        timeout=0.0, on_abort='serve', on_writing='serve', on_empty='raise', reattach=False, \
+        spin=None, casting='same_kind')")]
     #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
     #[expect(clippy::fn_params_excessive_bools, reason = "keywords of Python")]
     fn new(
@@ -486,7 +489,7 @@ impl Handle {
 
     /// Closes the handle. Its waits end with an error and are waited for, `timeout` seconds at most.
     /// What was acquired through it by this thread is released; arrays stay valid.
-    #[pyo3(signature = (timeout=Some(5.0)))]
+    #[pyo3(signature = (timeout=Some(5.0)), text_signature = "($self, timeout=5.0)")]
     fn close(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
         let patience = Patience::of(timeout)?;
         if self.open.load().is_none() {

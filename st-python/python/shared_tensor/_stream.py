@@ -1,0 +1,349 @@
+"""The native class: a named stream of tensors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from shared_tensor import _native
+from shared_tensor._loop import wait_until_over
+from shared_tensor._publication import Publication
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator
+    from contextlib import AbstractContextManager
+
+    import numpy as np
+    import torch as _torch
+    from typing_extensions import Self
+
+
+class Stream(_native.Handle):
+    """A named stream of tensors of one shape and element type, shared by the processes of a host.
+
+    Any number of processes write and read it. A read gives one whole frame; nobody waits for a
+    writer, and no writer for a reader. A stream lives until it is unlinked, whoever made it and
+    however that process ended.
+
+    Make one with :meth:`create`, :meth:`open` or :meth:`open_or_create`, not by calling the class.
+
+    Examples
+    --------
+    >>> import numpy as np, shared_tensor, os
+    >>> name = f"doc-{os.getpid()}"
+    >>> with shared_tensor.Stream.create(name, (2, 3), "float32") as camera:
+    ...     camera.write(np.ones((2, 3), "float32"))
+    ...     float(camera.latest().sum())
+    ...     camera.unlink()
+    1
+    6.0
+    True
+    """
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        shape: Iterable[int],
+        dtype: Any = "float32",
+        **options: Any,
+    ) -> Self:
+        """Create a stream.
+
+        Parameters
+        ----------
+        name : str
+            Any text of up to 256 bytes of UTF-8 that is not blank and has no NUL.
+        shape : iterable of int
+            Shape of every frame: 1 to 19 dimensions, each at least 1.
+        dtype : str, numpy.dtype or torch.dtype
+            Element type: bool, integers and floats of 8 to 64 bits, complex64, complex128,
+            bfloat16, float8_e4m3fn, float8_e5m2.
+        **options
+            ``slots``: slots of the ring, by default 8 up to 1 MiB a frame, 4 up to 64 MiB, 3 above.
+            ``mode``: permission bits of the file, 0o600. ``group``: its group id.
+            ``directory`` and ``prefix``: where the name leads, by default ``/dev/shm`` and ``st.``.
+            ``lock_memory``: keep it in memory. And how this handle reads and writes, see
+            :meth:`open`.
+
+        Returns
+        -------
+        Stream
+
+        Raises
+        ------
+        FileExistsError
+            There is a stream of that name.
+        ValueError, TypeError
+            Name, shape or element type cannot be shared.
+        OSError
+            ``ENOSPC``: there is no space for it; the message says how much is missing where.
+        """
+        stream: Self = _make(cls, "create", name, shape, dtype, **options)
+        return stream
+
+    @classmethod
+    def open_or_create(
+        cls,
+        name: str,
+        shape: Iterable[int],
+        dtype: Any = "float32",
+        **options: Any,
+    ) -> Self:
+        """Open a stream, or create it if there is none. Parameters as of :meth:`create`.
+
+        Raises
+        ------
+        StaleStreamError
+            It exists with another shape or element type.
+        """
+        stream: Self = _make(cls, "open_or_create", name, shape, dtype, **options)
+        return stream
+
+    @classmethod
+    def open(cls, name: str, *, timeout: float | None = 0.0, **options: Any) -> Self:
+        """Open a stream that exists.
+
+        Parameters
+        ----------
+        name : str
+            Its name.
+        timeout : float or None
+            Seconds to wait for it to be created; None waits for ever.
+        **options
+            ``readonly``: refuse to write and lock. ``attach``: False for a handle on the lock and
+            on what is known of the stream, without its frames. ``on_abort``: "serve" the last good
+            frame after a write that was given up or whose writer died, or "raise".
+            ``on_writing``: "serve" the last complete frame while another one is written, or "wait".
+            ``on_empty``: "raise" before the first frame, or give "zeros". ``reattach``: follow the
+            name to its next creation. ``spin``: seconds to spin before a wait sleeps, None adapts.
+            ``casting``: what a write may convert, as of `numpy.can_cast`, "same_kind".
+            ``directory``, ``prefix``, ``lock_memory`` as of :meth:`create`.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such stream; the message names similar ones.
+        TimeoutError
+            It was not created in time.
+        ValueError
+            The name leads to a file that is no stream of this layout.
+        PermissionError
+            This user may not read it.
+        """
+        try:
+            stream: Self = _make(cls, "open", name, timeout=timeout, **options)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(_with_suggestions(error, name, options)) from None
+        return stream
+
+    def latest_publication(
+        self, out: np.ndarray[Any, Any] | None = None, timeout: float | None = None
+    ) -> Publication:
+        """Read the newest frame, with what is known about it."""
+        return Publication.of(*self.read_publication(out, timeout))
+
+    def next_frame(
+        self, timeout: float | None = None, out: np.ndarray[Any, Any] | None = None
+    ) -> Publication:
+        """Read the next frame in order, with what is known about it, waiting for it if need be."""
+        return Publication.of(*self.next_publication(timeout, out))
+
+    def leased(self, on_full: str = "copy", wait: float | None = None) -> Publication:
+        """Read the newest frame in place, with what is known about it. See :meth:`numpy`."""
+        return Publication.of(*self.lease(on_full, wait))
+
+    def __iter__(self) -> Iterator[np.ndarray[Any, Any]]:
+        """Give every frame in order, waiting for each, until the stream is unlinked or closed."""
+        while True:
+            try:
+                frame = self.next()
+            except _native.UnlinkedStreamError:
+                return
+            except RuntimeError:
+                if self.closed:
+                    return
+                raise
+            yield frame
+
+    async def wait_async(self, after: int, timeout: float | None = None) -> int:
+        """Wait until more than `after` frames were published; how many were.
+
+        The event loop goes on meanwhile, and no thread is used up by the wait.
+
+        Raises
+        ------
+        TimeoutError
+            Nothing came in time.
+        UnlinkedStreamError, RuntimeError
+            The stream was unlinked, or this handle closed.
+        """
+        if self.count <= after:
+            await wait_until_over(self, after, timeout)
+        return self.wait(after, 0.0)
+
+    async def next_async(
+        self, timeout: float | None = None, out: np.ndarray[Any, Any] | None = None
+    ) -> np.ndarray[Any, Any]:
+        """Read the next frame in order, letting the event loop go on until there is one."""
+        after = self.last_read_count
+        if self.count <= after:
+            await wait_until_over(self, after, timeout)
+        return self.next(0.0, out)
+
+    async def __aiter__(self) -> AsyncIterator[np.ndarray[Any, Any]]:
+        """Give every frame in order, until the stream is unlinked or closed."""
+        while True:
+            try:
+                frame = await self.next_async()
+            except _native.UnlinkedStreamError:
+                return
+            except RuntimeError:
+                if self.closed:
+                    return
+                raise
+            yield frame
+
+    def torch(self, *, copy: bool = True) -> _torch.Tensor:
+        """Read the newest frame as a CPU tensor.
+
+        Parameters
+        ----------
+        copy : bool
+            False gives the frame in place. torch has no read-only tensors: **writing to that tensor
+            ends the process** (the memory is mapped without write permission).
+        """
+        import warnings
+
+        import torch
+
+        if self.dtype_name in _BEYOND_NUMPY:
+            bits = self.latest_bits()
+            signed = bits.view("int8" if bits.itemsize == 1 else "int16")
+            return torch.from_numpy(signed).view(getattr(torch, self.dtype_name))
+        if copy:
+            return torch.from_numpy(self.latest())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.from_numpy(self.numpy())
+
+    def __dlpack__(self, *, copy: bool | None = None, **request: Any) -> Any:
+        """Export the newest frame: a private copy, or with ``copy=False`` the frame in place.
+
+        In place it is read-only, which consumers can be told of since DLPack 1.0 (NumPy 2.1).
+        """
+        return (self.numpy() if copy is False else self.latest()).__dlpack__(**request)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """Say where frames are: in host memory."""
+        return (1, 0)
+
+    def __array__(
+        self,
+        dtype: Any = None,
+        copy: bool | None = None,  # noqa: FBT001, the protocol has it so
+    ) -> np.ndarray[Any, Any]:
+        """Read the newest frame for `numpy.asarray`: a private copy, unless ``copy=False``."""
+        frame = self.numpy() if copy is False else self.latest()
+        return frame if dtype is None else frame.astype(dtype, copy=False)
+
+    def __enter__(self) -> Self:
+        """Use the stream in a ``with`` block, which closes this handle, not the stream."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the handle."""
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process by name and generation."""
+        where = {"directory": self.directory, "prefix": self.prefix, "readonly": self.readonly}
+        return _reopen, (type(self), self.name, self.generation, where)
+
+    def __repr__(self) -> str:
+        """Name, type and shape, and the count while it is open."""
+        shape = ", ".join(map(str, self.shape))
+        state = "closed" if self.closed else f"count={self.count}"
+        return f"<Stream {self.name!r} {self.dtype_name}[{shape}] slots={self.slots} {state}>"
+
+    def _repr_html_(self) -> str:
+        """Show a table in a notebook."""
+        import html
+
+        rows: dict[str, Any] = {"name": self.name, "dtype": self.dtype_name, "shape": self.shape}
+        if not self.closed:
+            info = self.info()
+            rows |= {
+                "count": info["count"],
+                "state": info["phase"],
+                "slots": info["slots"],
+                "bytes": f"{info['total_bytes']:,}",
+                "attached": len(info["participants"]),
+                "leased": sum(entry["leases"] for entry in info["participants"]),
+            }
+            if info["warnings"]:
+                rows["warnings"] = "; ".join(info["warnings"])
+        cells = "".join(
+            f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>"
+            for name, value in rows.items()
+        )
+        return f"<table>{cells}</table>"
+
+
+_BEYOND_NUMPY = frozenset({"bfloat16", "float8_e4m3fn", "float8_e5m2"})
+
+
+def wait_any(
+    streams: Iterable[Stream],
+    timeout: float | None = None,
+    *,
+    after: Iterable[int] | None = None,
+) -> Stream:
+    """Wait until one of several streams has a frame that its handle has not read.
+
+    Parameters
+    ----------
+    streams : iterable of Stream
+        1 to 127 handles.
+    timeout : float or None
+        Seconds; None waits for ever.
+    after : iterable of int, optional
+        Counts above which a frame is news, by default the last ones that the handles read.
+
+    Returns
+    -------
+    Stream
+        The first one with news. A stream that was unlinked counts as news: reading it says so.
+    """
+    handles = list(streams)
+    afters = [handle.last_read_count for handle in handles] if after is None else list(after)
+    return handles[_native.wait_any(handles, afters, timeout)]
+
+
+def locked_many(
+    streams: Iterable[Stream], timeout: float | None = None
+) -> AbstractContextManager[tuple[Stream, ...]]:
+    """Hold the locks of several streams, taken in the order of their names under one deadline."""
+    return _native.lock_many(list(streams), timeout)
+
+
+def _make(cls: type[Any], action: str, *arguments: Any, **options: Any) -> Any:
+    return cls.__new__(cls, action, *arguments, **options)
+
+
+def _reopen(cls: type[Stream], name: str, generation: str, where: dict[str, Any]) -> Stream:
+    stream = cls.open(name, **where)
+    if stream.generation != generation:
+        stream.close()
+        raise _native.StaleStreamError(
+            f"stream {name!r} was created anew since its handle was pickled: open it by name"
+        )
+    return stream
+
+
+def _with_suggestions(error: FileNotFoundError, name: str, options: dict[str, Any]) -> str:
+    import difflib
+
+    where = [options.get("directory"), options.get("prefix")]
+    similar = difflib.get_close_matches(name, _native.list_streams(*where), n=3)
+    hint = f"; similar names: {', '.join(map(repr, similar))}" if similar else ""
+    return f"{error}{hint}"
