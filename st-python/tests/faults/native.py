@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import shared_tensor
 from shared_tensor import Stream
 
 
@@ -23,7 +24,7 @@ class Native:
 
     def read(self, handle: Any, timeout: float, **options: Any) -> Any:
         """See :class:`faults.library.Library`."""
-        return handle.read(timeout=timeout, **options)
+        return handle.latest(timeout=timeout, **options)
 
     def read_later(self, handle: Any, timeout: float | None = None) -> Any:
         """See :class:`faults.library.Library`."""
@@ -31,17 +32,16 @@ class Native:
 
     async def read_later_async(self, handle: Any) -> Any:
         """See :class:`faults.library.Library`."""
-        async for frame in handle:
-            return frame
+        return await handle.next_async()
 
     def unlink(self, name: str) -> Any:
         """See :class:`faults.library.Library`."""
-        return Stream.unlink(name)
+        return shared_tensor.unlink(name)
 
     def list_streams(self) -> Iterable[str]:
         """See :class:`faults.library.Library`."""
-        raise NotImplementedError
+        return shared_tensor.list_streams()
 
     def purge(self) -> Iterable[str]:
         """See :class:`faults.library.Library`."""
-        raise NotImplementedError
+        return shared_tensor.purge()
