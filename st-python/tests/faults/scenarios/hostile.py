@@ -11,11 +11,13 @@ import inspect
 import math
 import os
 import random
+import signal
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, Callable
 
 import numpy as np
@@ -445,3 +447,45 @@ def closed_while_waiting(stage: Stage) -> Verdict:
         waiter.join(10)
     right = [text for text in said if "closed" in text]
     return absent(said[0]) if len(right) == 20 else shows(f"{len(said)} were told: {said[:2]}")
+
+
+@fault("X11", "Ctrl-C while waiting", on=OURS, exhibited=False)
+def interrupted_waits(stage: Stage) -> Verdict:
+    """It does not end the wait, or it leaves something behind."""
+
+    def hold(line: Line) -> None:
+        with stage.open().locked():
+            line.say()
+            line.hear()
+        line.say()
+
+    handle = stage.create()
+    holder = stage.peer(hold)
+    holder.hear()
+    waits: dict[str, Callable[[], Any]] = {
+        "frame": lambda: stage.library.read_later(handle),
+        "frame with a limit": lambda: stage.library.read_later(handle, timeout=60),
+        "lock": handle.acquire,
+        "lock with a limit": lambda: handle.acquire(timeout=60),
+        "write": lambda: handle.write(np.ones(4, np.uint8)),
+    }
+    if stage.library.key == NATIVE:
+        waits["name"] = lambda: stage.library.open(f"{stage.name}-later", timeout=None)
+        waits["order"] = lambda: handle.next(timeout=None)
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, interrupt)
+    for name, wait in waits.items():
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            wait()
+            return shows(f"{name}: the wait ended without its reason")
+        except KeyboardInterrupt:
+            continue
+    holder.ask()
+    handle.write(np.full(4, 9, np.uint8))
+    frame = stage.read(handle).tolist()
+    said = f"{len(waits)} waits interrupted; then {frame} is written and read"
+    return absent(said) if frame == [9] * 4 and handle.count == 1 else shows(said)
