@@ -73,6 +73,14 @@ impl Frames {
         self.bytes
     }
 
+    /// Imports NumPy now. Importing takes long and lets other threads run, and a daemon thread that
+    /// is in the middle of it when the interpreter ends would take the process down: until Python
+    /// 3.14 such threads are unwound, and code that is not Python cannot be. What goes wrong here goes
+    /// wrong again, with an error, when the first array is asked for.
+    pub(crate) fn prepare(&self, py: Python<'_>) {
+        let _ = self.descr(py);
+    }
+
     /// NumPy's descriptor of the element type.
     fn descr<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyArrayDescr>> {
         let descr = self.descr.get_or_try_init(py, || {

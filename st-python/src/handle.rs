@@ -316,7 +316,11 @@ impl Handle {
                 )));
             }
         };
-        Ok(Self::of(stream, readonly, attach, behaviour, casting))
+        let handle = Self::of(stream, readonly, attach, behaviour, casting);
+        if attach {
+            handle.frames.prepare(py);
+        }
+        Ok(handle)
     }
 
     /// The stream's name.

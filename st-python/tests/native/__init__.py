@@ -1,0 +1,1 @@
+"""The native class, `shared_tensor.Stream`."""
