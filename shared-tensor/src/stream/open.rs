@@ -1,5 +1,6 @@
 //! Opening streams by name, at once or when they appear.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Instant;
 
@@ -136,7 +137,17 @@ pub(crate) fn open_error(name: &SegmentName, source: OpenError) -> Error {
 
 /// Tells when something appears in a directory.
 struct DirectoryWatch {
-    events: std::os::fd::OwnedFd,
+    /// Only `None` while it is being dropped.
+    events: Option<OwnedFd>,
+}
+
+impl Drop for DirectoryWatch {
+    fn drop(&mut self) {
+        // The kernel takes ten milliseconds and more to close one, for which nobody needs to wait. If
+        // there is no thread to be had, the closure is dropped here, and closes it.
+        let events = self.events.take();
+        let _ = std::thread::Builder::new().name("st-close".into()).spawn(move || drop(events));
+    }
 }
 
 impl DirectoryWatch {
@@ -150,7 +161,7 @@ impl DirectoryWatch {
         let events = inotify::init(flags).map_err(failed)?;
         let appears = inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
         inotify::add_watch(&events, directory, appears).map_err(failed)?;
-        Ok(Self { events })
+        Ok(Self { events: Some(events) })
     }
 
     /// Sleeps until something appears, a signal comes or the deadline passes; at most 50 ms when
@@ -166,7 +177,8 @@ impl DirectoryWatch {
             tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(left.subsec_nanos()),
         });
-        let mut polled = [PollFd::new(&self.events, PollFlags::IN)];
+        let Some(watch) = &self.events else { return Ok(()) };
+        let mut polled = [PollFd::new(watch, PollFlags::IN)];
         match poll(&mut polled, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(source) => {
@@ -176,7 +188,7 @@ impl DirectoryWatch {
             }
         }
         let mut events = [0_u8; 4096];
-        while rustix::io::read(&self.events, &mut events).is_ok_and(|bytes| bytes > 0) {}
+        while rustix::io::read(watch, &mut events).is_ok_and(|bytes| bytes > 0) {}
         Ok(())
     }
 }

@@ -142,7 +142,7 @@ pub(crate) fn wait_once(
         spinner.learn(false);
     }
     check_interrupt(attachment, wait)?;
-    let at_most = remaining(wait, started, attachment)?.min(SLICE);
+    let at_most = remaining(wait, started, attachment, NOTHING_NEW)?.min(SLICE);
     match &attachment.role {
         Role::Member(member) => {
             add(&member.counters(member.me()?).parks, 1);
@@ -167,7 +167,7 @@ pub(crate) fn wait_once(
     if arrived(now) {
         return Ok(Moved::Arrived(now));
     }
-    check_patience(attachment, wait, started)?;
+    check_patience(attachment, wait, started, NOTHING_NEW)?;
     Ok(Moved::Slice(now))
 }
 
@@ -179,11 +179,17 @@ pub(crate) fn check_patience(
     attachment: &Attachment,
     wait: &Wait<'_>,
     started: Since,
+    in_vain: &str,
 ) -> Result<()> {
     std::hint::spin_loop();
     check_interrupt(attachment, wait)?;
-    remaining(wait, started, attachment).map(drop)
+    remaining(wait, started, attachment, in_vain).map(drop)
 }
+
+/// What a wait ends with that found nothing.
+const NOTHING_NEW: &str = "nothing new was published";
+/// What a read ends with that never came to the end of a copy.
+pub(crate) const OVERTAKEN: &str = "a faster writer overtook every copy";
 
 fn check_interrupt(attachment: &Attachment, wait: &Wait<'_>) -> Result<()> {
     if !wait.is_interrupted() {
@@ -196,11 +202,16 @@ fn check_interrupt(attachment: &Attachment, wait: &Wait<'_>) -> Result<()> {
 }
 
 /// Time left until the deadline.
-fn remaining(wait: &Wait<'_>, started: Since, attachment: &Attachment) -> Result<Duration> {
+fn remaining(
+    wait: &Wait<'_>,
+    started: Since,
+    attachment: &Attachment,
+    in_vain: &str,
+) -> Result<Duration> {
     let Some(deadline) = wait.deadline() else { return Ok(Duration::MAX) };
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
-        let what = format!("stream `{}`: nothing new was published", attachment.name());
+        let what = format!("stream `{}`: {in_vain}", attachment.name());
         return Err(Error::timeout(&what, started.elapsed()));
     }
     Ok(left)

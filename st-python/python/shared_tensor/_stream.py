@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from shared_tensor import _native
@@ -185,10 +186,16 @@ class Stream(_native.Handle):
         self, timeout: float | None = None, out: np.ndarray[Any, Any] | None = None
     ) -> np.ndarray[Any, Any]:
         """Read the next frame in order, letting the event loop go on until there is one."""
-        after = self.last_read_count
-        if self.count <= after:
-            await wait_until_over(self, after, timeout)
-        return self.next(0.0, out)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if self.count <= self.last_read_count:
+            await wait_until_over(self, self.last_read_count, timeout)
+        while True:
+            try:
+                return self.next(0.0, out)
+            except TimeoutError:
+                # Another task that shares the handle took the frame.
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                await wait_until_over(self, self.last_read_count, left)
 
     async def __aiter__(self) -> AsyncIterator[np.ndarray[Any, Any]]:
         """Give every frame in order, until the stream is unlinked or closed."""

@@ -15,7 +15,7 @@ use crate::stream::counters::add;
 use crate::stream::description::{Description, Publication};
 use crate::stream::lease::{Attempt, Lease, out_of_bounds, try_lease, try_pin};
 use crate::stream::reader::{OnAbort, OnEmpty, OnWriting, Reader};
-use crate::stream::wait::{Moved, Since, check_patience, wait_once, writer_has_left};
+use crate::stream::wait::{Moved, OVERTAKEN, Since, check_patience, wait_once, writer_has_left};
 use crate::sync::Ordering;
 
 /// Laps before a copying reader stops hoping and leases.
@@ -53,7 +53,7 @@ impl Reader {
                 Look::Moved(ctl) if self.attachment.layout.slots == 1 => {
                     self.wait_for_single_slot(ctl, wait, started)?;
                 }
-                Look::Moved(_) => check_patience(&self.attachment, wait, started)?,
+                Look::Moved(_) => check_patience(&self.attachment, wait, started, OVERTAKEN)?,
             }
         }
     }
@@ -120,7 +120,7 @@ impl Reader {
             if let Some(publication) = self.copy_found(&found, self.seen, sink, &mut laps)? {
                 return Ok(publication);
             }
-            check_patience(&self.attachment, wait, started)?;
+            check_patience(&self.attachment, wait, started, OVERTAKEN)?;
         }
     }
 
@@ -149,13 +149,13 @@ impl Reader {
                     }
                     Look::Moved(_) | Look::Frame(_) => {}
                 }
-                check_patience(&self.attachment, wait, started)?;
+                check_patience(&self.attachment, wait, started, OVERTAKEN)?;
                 continue;
             };
             if let Some(publication) = self.copy_found(&found, after, sink, &mut laps)? {
                 return Ok(publication);
             }
-            check_patience(&self.attachment, wait, started)?;
+            check_patience(&self.attachment, wait, started, OVERTAKEN)?;
         }
     }
 

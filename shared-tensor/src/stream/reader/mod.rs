@@ -19,7 +19,9 @@ use crate::stream::attachment::{Attachment, Role};
 use crate::stream::counters::add;
 use crate::stream::description::Publication;
 use crate::stream::lease::{Attempt, Lease, OnFull, revoke_oldest, try_lease};
-use crate::stream::wait::{Moved, Since, Spinner, check_patience, wait_once, writer_has_left};
+use crate::stream::wait::{
+    Moved, OVERTAKEN, Since, Spinner, check_patience, wait_once, writer_has_left,
+};
 use crate::sync::Ordering;
 use crate::tensor::{DType, Shape};
 use copying::Sink;
@@ -189,7 +191,7 @@ impl Reader {
                     self.count_frame(0)?;
                     return Ok(lease);
                 }
-                Attempt::Gone => check_patience(&self.attachment, &wait, started)?,
+                Attempt::Gone => check_patience(&self.attachment, &wait, started, OVERTAKEN)?,
                 Attempt::Full => match on_full {
                     OnFull::Revoke if revoke_oldest(member) => {}
                     OnFull::Copy | OnFull::Revoke => {
