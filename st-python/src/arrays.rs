@@ -100,6 +100,10 @@ impl Frames {
     /// rule allows.
     pub(crate) fn input<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Input<'py>> {
         let py = value.py();
+        if let Some(bits) = self.torch_bits(value)? {
+            self.check_shape(&bits)?;
+            return Ok(Input(bits));
+        }
         let descr = self.descr(py)?;
         let array = match value.cast::<PyUntypedArray>() {
             Ok(array) if is_ready(array, descr) => array.clone(),
@@ -117,9 +121,6 @@ impl Frames {
     ) -> PyResult<Bound<'py, PyUntypedArray>> {
         let py = value.py();
         let numpy = py.import("numpy")?;
-        if let Some(bits) = self.torch_bits(value, descr)? {
-            return Ok(bits);
-        }
         // Only what has an element type of its own can lose by a cast; Python's numbers are checked
         // by NumPy itself.
         if self.casting != "unsafe" && value.hasattr("dtype")? {
@@ -141,11 +142,10 @@ impl Frames {
         let array = numpy.call_method1("ascontiguousarray", (array,))?;
         Ok(array.cast_into::<PyUntypedArray>()?)
     }
-    /// A torch tensor of an element type that torch cannot hand to NumPy.
+    /// The bits of a torch tensor of an element type that NumPy lacks.
     fn torch_bits<'py>(
         &self,
         value: &Bound<'py, PyAny>,
-        descr: &Bound<'py, PyArrayDescr>,
     ) -> PyResult<Option<Bound<'py, PyUntypedArray>>> {
         if !matches!(self.dtype, DType::BF16 | DType::F8E4M3 | DType::F8E5M2)
             || !value.hasattr("untyped_storage")?
@@ -153,12 +153,11 @@ impl Frames {
         {
             return Ok(None);
         }
-        let bits =
-            value.py().import("torch")?.getattr(format!("uint{}", 8 * self.dtype.bytes()))?;
+        let bits = value.py().import("torch")?.getattr(format!("int{}", 8 * self.dtype.bytes()))?;
         let tensor =
             value.call_method0("detach")?.call_method0("cpu")?.call_method0("contiguous")?;
         let array = tensor.call_method1("view", (bits,))?.call_method0("numpy")?;
-        Ok(Some(array.call_method1("view", (descr,))?.cast_into::<PyUntypedArray>()?))
+        Ok(Some(array.cast_into::<PyUntypedArray>()?))
     }
 
     fn check_shape(&self, array: &Bound<'_, PyUntypedArray>) -> PyResult<()> {

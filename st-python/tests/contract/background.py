@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 from .peer import WATCHDOG_S
 
@@ -49,3 +50,22 @@ class Background:
         except BaseException as error:
             return error
         raise AssertionError(f"the call raised nothing and returned {value!r}")
+
+
+@contextlib.contextmanager
+def lock_held_elsewhere(handle: Any) -> Iterator[None]:
+    """Have another thread of this process hold the lock of a handle's stream through that handle."""
+    held, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with handle.locked():
+            held.set()
+            leave.wait(WATCHDOG_S)
+
+    holder = Background(hold)
+    try:
+        assert held.wait(WATCHDOG_S)
+        yield
+    finally:
+        leave.set()
+        holder.result()

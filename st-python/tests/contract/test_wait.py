@@ -65,9 +65,9 @@ def test_read_new_after_a_write_in_progress(shm: ModuleType, name: str, peer: Pe
         # The first has its baseline before the write ended or after: another write ends both.
         while not waiting[0].done():
             peer.run("h.write([2])")
-        assert [w.result() if i == 2 else w.result().tolist() for i, w in enumerate(waiting)] in (
-            [[2], [2], count] for count in range(2, 10_000)
-        )
+        assert waiting[0].result().tolist() == [2]
+        assert waiting[1].result().tolist() == [2]
+        assert waiting[2].result() >= 2
 
 
 @pytest.mark.parametrize("call", ["read_new", "read_new_publication", "read_after", "wait_for_count"])
@@ -174,9 +174,7 @@ def test_a_failing_write_ends_a_wait(shm: ModuleType, name: str, peer: Peer) -> 
             Background(lambda: handle.wait_for_count(after=1)),
             Background(lambda: handle.read_after_publication(1)),
         ]
-        peer.run("import sys\ntry: raise KeyError('boom')\nexcept KeyError: v.__exit__(*sys.exc_info())"
-                 if shm.__name__ != "pyshmem" else
-                 "try: v.gen.throw(KeyError('boom'))\nexcept KeyError: pass")
+        peer.run("import sys\ntry: raise KeyError\nexcept KeyError: v.__exit__(*sys.exc_info())")
         for wait in waiting:
             assert isinstance(wait.error(), shm.InconsistentStreamError)
 

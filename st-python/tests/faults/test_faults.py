@@ -55,4 +55,5 @@ def test_shared_tensor_does_not(fault: Fault, played_on: str, record_fault: Reco
 def test_every_number_is_played() -> None:
     """No fault is forgotten."""
     wanted = {f"W{number}" for number in range(1, 32)} - NOT_PLAYED
-    assert {fault.number for fault in FAULTS.values()} == wanted
+    listed = {fault.number for fault in FAULTS.values() if fault.number.startswith("W")}
+    assert listed == wanted
