@@ -224,12 +224,18 @@ impl Venv {
         self.folder.join("bin/python")
     }
 
-    pub(crate) fn pytest(&self, workspace: &Workspace, tally: &mut Tally) -> Result<(), Failure> {
+    /// Runs the tests in a folder of the tests, or all of them.
+    pub(crate) fn pytest(
+        &self,
+        workspace: &Workspace,
+        folder: &str,
+        tally: &mut Tally,
+    ) -> Result<(), Failure> {
         // From outside the clone: the package under test is the one installed.
         self.python()
             .args(["-m", "pytest", "-p", "no:cacheprovider", "-ra", "-c"])
             .args([workspace.root.join("pyproject.toml")])
-            .args([workspace.root.join("st-python/tests")])
+            .args([workspace.root.join("st-python/tests").join(folder)])
             .within(&self.folder)
             .tee(|line| *tally += Tally::of_pytest(line).unwrap_or_default())
     }

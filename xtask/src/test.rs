@@ -159,24 +159,35 @@ fn python(workspace: &Workspace, report: &mut Report) {
             return report.add("Python, the wheel", Tally::default(), &outcome);
         }
     };
-    for interpreter in &interpreters {
+    for (index, interpreter) in interpreters.iter().enumerate() {
+        // One of them also has the library whose contract is kept, to compare with.
+        let lists: &[&str] = if index == 0 { &["test", "contract"] } else { &["test"] };
         let ring = format!("Python {}", interpreter.version);
         screen::step(&ring);
         let mut tally = Tally::default();
-        let outcome = pytest(workspace, interpreter, &wheel, &mut tally);
+        let outcome = pytest(workspace, interpreter, &wheel, lists, "", &mut tally);
         report.add(ring, tally, &outcome);
     }
+    let ring = "Python with torch";
+    screen::step(ring);
+    screen::line("  torch is fetched once, some 3 GB, 6 GB on disk");
+    let mut tally = Tally::default();
+    let lists = ["test", "torch"];
+    let outcome = pytest(workspace, &interpreters[0], &wheel, &lists, "native", &mut tally);
+    report.add(ring, tally, &outcome);
 }
 
 fn pytest(
     workspace: &Workspace,
     interpreter: &Interpreter,
     wheel: &Path,
+    lists: &[&str],
+    tests: &str,
     tally: &mut Tally,
 ) -> Result<(), Failure> {
-    let tools = Tools::prepare(workspace, interpreter, &["test"])?;
+    let tools = Tools::prepare(workspace, interpreter, lists)?;
     let folder = workspace.target.join("python").join(&interpreter.version);
     let venv = Venv::fresh(&folder, interpreter, &tools)?;
     venv.install(&tools, wheel)?;
-    venv.pytest(workspace, tally)
+    venv.pytest(workspace, tests, tally)
 }
