@@ -11,6 +11,8 @@ import pytest
 
 import shared_tensor
 
+pytestmark = pytest.mark.cpu
+
 
 def run(code: str) -> str:
     """Run code in a fresh interpreter and return what it prints."""
