@@ -8,6 +8,8 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -26,6 +28,8 @@ _CLONE_NEWPID = 0x2000_0000
 _MS_REC = 0x4000
 _MS_PRIVATE = 0x4_0000
 _PR_SET_PDEATHSIG = 1
+
+_FOLDER = Path(__file__).parent.parent
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -86,21 +90,31 @@ def become(user: int) -> None:
 
 @cache
 def lacking(needs: frozenset[str]) -> str | None:
-    """Name a ground that is needed and cannot be made here, tried in a child."""
-    trials = {
-        OWN_SHM: (own_mounts,),
-        PID_NAMESPACE: (own_mounts, children_elsewhere),
-        OTHER_USERS: (lambda: become(USERS[0]),),
-    }
+    """Name a ground that is needed and cannot be made here, tried in a process of its own."""
     for need in sorted(needs):
-        child = os.fork()
-        if child == 0:
-            try:
-                for trial in trials[need]:
-                    trial()
-                os._exit(0)
-            except OSError:
-                os._exit(1)
-        if os.waitpid(child, 0)[1] != 0:
+        # Not a plain fork: only a process of one thread may enter a user namespace.
+        trial = [sys.executable, "-m", __name__, need]
+        tried = subprocess.run(trial, cwd=_FOLDER, capture_output=True, check=False)
+        if tried.returncode != 0:
             return need
     return None
+
+
+def _try(need: str) -> None:
+    if need == OTHER_USERS:
+        become(USERS[0])
+        return
+    own_mounts()
+    mount_shm("1m")
+    if need == PID_NAMESPACE:
+        children_elsewhere()
+        child = os.fork()
+        if child == 0:
+            mount_proc()
+            os._exit(0)
+        if os.waitpid(child, 0)[1] != 0:
+            raise OSError("the child could not show its processes")
+
+
+if __name__ == "__main__":
+    _try(sys.argv[1])

@@ -46,7 +46,7 @@ def _once(fault: Fault, library: str) -> Verdict:
         Path(folder).chmod(0o1777)
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYSHMEM_")}
         child = subprocess.Popen(
-            [sys.executable, "-m", __package__ or "", fault.key, library, name, folder],
+            [sys.executable, "-m", __package__ or "", "act", fault.key, library, name, folder],
             cwd=_FOLDER.parent,
             env={**environment, "TMPDIR": folder},
             stdin=subprocess.DEVNULL,
@@ -77,6 +77,6 @@ def _read(code: int, out: str, err: str) -> Verdict:
 
 
 def _sweep(name: str) -> None:
-    """Remove what pyshmem leaves behind where /dev/shm is not private."""
-    for path in files_of_pyshmem(name):
+    """Remove what a crash leaves behind where /dev/shm is not private."""
+    for path in (*files_of_pyshmem(name), *Path("/dev/shm").glob(f"*{name}*")):
         path.unlink(missing_ok=True)

@@ -23,8 +23,6 @@ class Stage:
         A stream name that nobody else uses.
     folder : pathlib.Path
         An empty folder, also ``TMPDIR``.
-    has_own_shm : bool
-        Whether /dev/shm is this play's alone.
     peers : list of Peer
         Every process started beside this one, in order.
     """
@@ -32,7 +30,6 @@ class Stage:
     library: Library
     name: str
     folder: Path
-    has_own_shm: bool
     peers: list[Peer] = field(default_factory=list)
 
     def create(self, shape: Any = (4,), dtype: Any = "uint8", **options: Any) -> Any:
