@@ -6,6 +6,7 @@ mod fork;
 mod names;
 mod observers;
 mod order;
+mod several;
 mod space;
 
 use st_tests::{Namespace, Peer};

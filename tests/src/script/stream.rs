@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use shared_tensor::stream::{
     Contents, Lease, OnAbort, OnFull, OpenOptions, Phase, Reader, ReaderOptions, Stamp, Stream,
-    StreamInfo, StreamOptions, Wait, WriteView,
+    StreamInfo, StreamOptions, Wait, WriteView, locked_many,
 };
 use shared_tensor::{DType, Error};
 use shm_core::Namespace;
@@ -25,6 +25,7 @@ use crate::frame;
 /// | `stream.await NAME` | the same, once the stream exists |
 /// | `stream.reader NAME [raise] [reattach]` | `ok`; reads from here on are those of a new reader |
 /// | `stream.write NAME KEY [TIMES]` | `ok` the last count; the keys count up |
+/// | `stream.together NAME OTHER TIMES` | `ok` after so many turns with the locks of both, each publishing one frame on both |
 /// | `stream.lock NAME [MS]` | `ok` `free` or `recovered` |
 /// | `stream.begin NAME KEY BYTES` | `ok`; claims a slot in the held lock, fills BYTES of it |
 /// | `stream.publish NAME` | `ok` the count |
@@ -88,6 +89,29 @@ impl Streams {
         options.create(name).map_err(|error| told(&error))
     }
 
+    /// Publishes on two streams as one step, so often. Whoever holds both locks finds both with the
+    /// same count, and leaves them so.
+    fn together(&self, names: [&str; 2], times: u64) -> Answer {
+        let mut writers = Vec::new();
+        for name in names {
+            let open = self.open.get(name).ok_or_else(|| format!("stream `{name}` is not open"))?;
+            writers.push(open.stream.writer().map_err(|error| told(&error))?);
+        }
+        let frame = frame::frame(self.open[names[0]].stream.frame_bytes(), 1);
+        for _ in 0..times {
+            let wait = Wait::forever();
+            let held = locked_many(&mut writers, &wait).map_err(|error| told(&error))?;
+            let mut counts = Vec::new();
+            for mut locked in held {
+                counts.push(locked.write(&frame, &Stamp::default()).map_err(|error| told(&error))?);
+            }
+            if counts[0] != counts[1] {
+                return Err(format!("counts {counts:?} under both locks"));
+            }
+        }
+        Ok(String::new())
+    }
+
     fn attach(&mut self, verb: &str, name: &str, words: &[&str]) -> Option<Answer> {
         let options = OpenOptions::new().namespace(self.namespace.clone());
         let stream = match verb {
@@ -120,6 +144,10 @@ impl Subject for Streams {
         let missing = || format!("stream `{name}` is not open");
         if verb == "close" {
             return self.open.remove(name).map(|_| String::new()).ok_or_else(missing);
+        }
+        if verb == "together" {
+            let other = word(words, 1, "the other name")?;
+            return self.together([name, other], number(words, 2, "the times")?);
         }
         let open = self.open.get_mut(name).ok_or_else(missing)?;
         match verb {
