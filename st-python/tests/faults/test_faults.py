@@ -6,6 +6,8 @@ single scenarios of others) are not played on pyshmem.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from . import catalogue, ground, library
@@ -50,6 +52,13 @@ def test_shared_tensor_does_not(fault: Fault, played_on: str, record_fault: Reco
     verdict = play(fault, played_on)
     record_fault(fault, played_on, verdict)
     assert not verdict.shows, verdict.said
+
+
+def test_every_scenario_is_in_the_table() -> None:
+    """``docs/TESTING.md`` says what each one found, on both sides."""
+    page = (Path(__file__).parents[3] / "docs/TESTING.md").read_text()
+    names = [fault.scenario.__name__ for fault in FAULTS.values()]
+    assert [name for name in names if f"`{name}`" not in page] == []
 
 
 def test_every_number_is_played() -> None:

@@ -36,7 +36,7 @@ def crash_seen_readonly(stage: Stage) -> Verdict:
     return _told_of_the_crash(stage, reader)
 
 
-def _told_of_the_crash(stage: Stage, reader: object, timeout: float = 0.5) -> Verdict:
+def _told_of_the_crash(stage: Stage, reader: object, timeout: float = 1.0) -> Verdict:
     """Inconsistent by contract; the native class serves the last good frame."""
     try:
         frame = stage.read(reader, timeout).tolist()
