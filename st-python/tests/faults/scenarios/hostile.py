@@ -182,7 +182,7 @@ def strange_frame_ids(stage: Stage) -> Verdict:
             if stage.library.key == NATIVE:
                 return shows(f"{given!r} becomes {handle.frame_id}")
             said.append(f"{given!r} becomes {handle.frame_id}")
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             said.append(told(error))
             if handle.count != before or stage.read(handle) is None:
                 return shows(f"{given!r} is refused after the frame was counted")
@@ -386,16 +386,16 @@ _ARGUMENTS = {
 
 
 def _call(method: Callable[..., Any]) -> Any:
-    arguments = {}
+    positional = []
+    keywords = {}
     for name, parameter in inspect.signature(method).parameters.items():
-        if name in _ARGUMENTS and parameter.kind is not parameter.VAR_KEYWORD:
-            arguments[name] = _ARGUMENTS[name]
-    positional = [
-        arguments.pop(name)
-        for name in ("value", "after", "max_age", "array", "count")
-        if name in arguments
-    ]
-    result = method(*positional, **arguments)
+        if name not in _ARGUMENTS:
+            continue
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            keywords[name] = _ARGUMENTS[name]
+        elif parameter.default is parameter.empty:
+            positional.append(_ARGUMENTS[name])
+    result = method(*positional, **keywords)
     if inspect.isawaitable(result):
 
         async def wait() -> Any:

@@ -236,7 +236,7 @@ def absent_stream_unlinked(stage: Stage) -> Verdict:
     return shows(said) if present == missing else absent(said)
 
 
-@fault("W30", "out= takes arrays of another shape", on=(CONTRACT, NATIVE))
+@fault("W30", "out= takes arrays of another shape", on=(NATIVE,))
 def out_of_another_shape(stage: Stage) -> Verdict:
     """A frame of four is spread over three rows."""
     return _read_into(stage, np.empty((3, 4), np.uint8))
