@@ -1,6 +1,7 @@
 //! How long, and under which conditions, an operation may wait.
 
 use std::fmt;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use crate::error::WaitError;
@@ -13,22 +14,32 @@ use crate::error::WaitError;
 pub struct Wait<'a> {
     deadline: Option<Instant>,
     interrupted: Option<&'a dyn Fn() -> bool>,
+    /// Whether the deadline has passed for certain: then nobody has to ask the clock how long the
+    /// operation took.
+    is_over: bool,
 }
 
 impl<'a> Wait<'a> {
     /// Waits for ever.
     pub const fn forever() -> Self {
-        Self { deadline: None, interrupted: None }
+        Self { deadline: None, interrupted: None, is_over: false }
+    }
+
+    /// Does not wait: one attempt. As a deadline in the past, but without asking the clock.
+    pub fn never() -> Self {
+        // Any moment that is over will do.
+        static OVER: LazyLock<Instant> = LazyLock::new(Instant::now);
+        Self { deadline: Some(*OVER), interrupted: None, is_over: true }
     }
 
     /// Waits until `deadline`. A deadline in the past means one attempt.
     pub const fn until(deadline: Instant) -> Self {
-        Self { deadline: Some(deadline), interrupted: None }
+        Self { deadline: Some(deadline), interrupted: None, is_over: false }
     }
 
     /// Waits until `at_most` from now. A duration beyond what the clock can say is for ever.
     pub fn for_at_most(at_most: Duration) -> Self {
-        Self { deadline: Instant::now().checked_add(at_most), interrupted: None }
+        Self { deadline: Instant::now().checked_add(at_most), interrupted: None, is_over: false }
     }
 
     /// Gives up as soon as `interrupted` answers `true`.
@@ -37,7 +48,7 @@ impl<'a> Wait<'a> {
     /// after every signal handler, on the waiting thread.
     #[must_use]
     pub const fn interruptible(self, interrupted: &'a dyn Fn() -> bool) -> Self {
-        Self { deadline: self.deadline, interrupted: Some(interrupted) }
+        Self { deadline: self.deadline, interrupted: Some(interrupted), is_over: self.is_over }
     }
 
     /// The same wait with an earlier deadline, if `deadline` is one and comes earlier.
@@ -53,6 +64,11 @@ impl<'a> Wait<'a> {
     /// The point in time at which waiting ends, if there is one.
     pub const fn deadline(&self) -> Option<Instant> {
         self.deadline
+    }
+
+    /// Whether this was made by [`never`](Self::never).
+    pub const fn is_never(&self) -> bool {
+        self.is_over
     }
 
     /// Whether somebody may interrupt the wait, so that sleeps have to be sliced.

@@ -1,8 +1,8 @@
 //! How long a call waits, and what ends its wait early: a signal, or the handle being closed.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -16,12 +16,13 @@ use crate::errors;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
     deadline: Option<Instant>,
+    is_none: bool,
 }
 
 impl Patience {
     /// `None` waits for ever; seconds otherwise.
     pub(crate) fn of(timeout: Option<f64>) -> PyResult<Self> {
-        let Some(seconds) = timeout else { return Ok(Self { deadline: None }) };
+        let Some(seconds) = timeout else { return Ok(Self { deadline: None, is_none: false }) };
         if !seconds.is_finite() || seconds < 0.0 {
             return Err(PyValueError::new_err(format!(
                 "timeout must be None or a finite number of seconds that is not negative, got \
@@ -47,14 +48,13 @@ impl Patience {
     fn seconds(seconds: f64) -> Self {
         // What the clock cannot say is for ever.
         let time = Duration::try_from_secs_f64(seconds).ok();
-        Self { deadline: time.and_then(|time| Instant::now().checked_add(time)) }
+        let deadline = time.and_then(|time| Instant::now().checked_add(time));
+        Self { deadline, is_none: false }
     }
 
     /// One try.
     pub(crate) fn none() -> Self {
-        // Any moment that is over will do, and the clock need not be asked for another one.
-        static OVER: LazyLock<Instant> = LazyLock::new(Instant::now);
-        Self { deadline: Some(*OVER) }
+        Self { deadline: None, is_none: true }
     }
 
     pub(crate) fn deadline(self) -> Option<Instant> {
@@ -62,7 +62,7 @@ impl Patience {
     }
 
     pub(crate) fn is_endless(self) -> bool {
-        self.deadline.is_none()
+        self.deadline.is_none() && !self.is_none
     }
 
     /// Runs `work` without holding up other Python threads. It ends early when a signal handler
@@ -126,7 +126,11 @@ impl Patience {
             *raised.borrow_mut() = signalled;
             is_over
         };
-        let wait = self.deadline.map_or_else(Wait::forever, Wait::until);
+        let wait = match self.deadline {
+            _ if self.is_none => Wait::never(),
+            Some(deadline) => Wait::until(deadline),
+            None => Wait::forever(),
+        };
         let outcome = work(&wait.interruptible(&interrupted));
         (outcome, raised.into_inner())
     }

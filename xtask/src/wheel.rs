@@ -66,7 +66,7 @@ pub(crate) fn build(
     }
     tools
         .python()
-        .args(["-m", "maturin", "build", "--release", "--locked", "--out"])
+        .args(["-m", "maturin", "build", "--profile", "wheel", "--locked", "--out"])
         .args([&fresh])
         .within(&workspace.root)
         .run()?;

@@ -82,7 +82,7 @@ pub(crate) struct Since(Option<Instant>);
 impl Since {
     #[inline]
     pub(crate) fn now(wait: &Wait<'_>) -> Self {
-        Self(wait.deadline().map(|_| Instant::now()))
+        Self(wait.deadline().filter(|_| !wait.is_never()).map(|_| Instant::now()))
     }
 
     fn elapsed(self) -> Duration {
