@@ -20,11 +20,6 @@ _SHM = Path("/dev/shm")
 _serial = itertools.count()
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Make the suite's marker known also where it runs without the repository's settings."""
-    config.addinivalue_line("markers", "cpu: needs no GPU")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is below this folder: all of it runs without a GPU."""
     here = Path(__file__).parent

@@ -157,6 +157,8 @@ def test_a_killed_owner_frees_the_lock(
     shm: ModuleType, name: str, in_a_write: bool, peer: Peer
 ) -> None:
     """Whoever waits gets it, and can write; nothing of the dead process is in the way."""
+    if in_a_write:
+        fault_of_pyshmem(shm, "W2: a write after a crash wedges the stream")
     with shm.stream(name, shape=(1,)) as handle:
         handle.write([1])
         take = "w = h.write_view(); w.__enter__()" if in_a_write else "h.acquire()"

@@ -12,6 +12,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::cast::{self, Cast};
 use super::checks;
+use super::company::Company;
+use super::credit::Credit;
 use super::photograph::{CHANNELS, FRAME_BYTES, HEIGHT, WIDTH};
 use super::reader::Manner;
 use super::report::{Read, TakenOver};
@@ -51,14 +53,18 @@ const GAP_PERCENT: u32 = 5;
 const MARGIN: Duration = Duration::from_secs(90);
 
 /// Runs the demo for about `length`, and then checks that nothing of it is left.
-pub(super) fn run(length: Duration, photographs: &[PathBuf]) -> Result<(), Stop> {
+pub(super) fn run(
+    length: Duration,
+    company: &Company,
+    photographs: &[PathBuf],
+) -> Result<(), Stop> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
     }
     let space = Namespace::with_limit("demo", length * 2 + MARGIN);
     let mut stage = Stage { screen: Screen::new(), interrupted, length, acts: Vec::new() };
-    let frames = stage.play(&space, photographs);
+    let frames = stage.play(&space, company, photographs);
     stage.screen.erase();
     // Asserts that no name, no process, no descriptor and no mapping is left.
     drop(space);
@@ -86,32 +92,37 @@ impl Drop for Removed {
 
 impl Stage {
     /// Plays all acts. Returns how many frames the readers verified.
-    fn play(&mut self, space: &Namespace, photographs: &[PathBuf]) -> Result<u64, Stop> {
+    fn play(
+        &mut self,
+        space: &Namespace,
+        company: &Company,
+        photographs: &[PathBuf],
+    ) -> Result<u64, Stop> {
         let shape = [HEIGHT, WIDTH, CHANNELS].map(|size| size as u64);
         let options = StreamOptions::new(DType::U8, shape).namespace(space.shm());
         let stream = Removed(options.create(STREAM)?);
-        self.open(&stream.0, space, photographs.len());
-        let mut cast = Cast::start(space, photographs)?;
+        self.open(&stream.0, space, company, photographs.len());
+        let mut cast = Cast::start(space, company, photographs)?;
 
         let mut count = 0;
         for act in &BEFORE {
             count = self.publish(&mut cast, act)?;
         }
-        let successor = cast::writer(space, 2, photographs)?;
+        let successor = cast::writer(space, company, 2, photographs)?;
         self.kill_and_succeed(&mut cast, successor, &stream.0, count)?;
         for act in &AFTER {
             count = self.publish(&mut cast, act)?;
         }
 
         let read = cast.read()?;
-        for (manner, read) in &read {
-            checks::is_accounted_for(*manner, read, count).map_err(Stop::Failed)?;
+        for (reader, read) in &read {
+            checks::is_accounted_for(*reader, read, count).map_err(Stop::Failed)?;
         }
         cast.quit();
         Ok(read.iter().map(|(_, read)| read.frames_ever).sum())
     }
 
-    fn open(&mut self, stream: &Stream, space: &Namespace, photographs: usize) {
+    fn open(&mut self, stream: &Stream, space: &Namespace, company: &Company, photographs: usize) {
         let info = stream.info();
         self.screen.heading("Photographs through shared memory, from one process to three");
         self.screen.line(&format!(
@@ -123,9 +134,11 @@ impl Stage {
         let directory = space.directory().display();
         self.screen.line(&format!("   {directory}/{}{STREAM}", space.prefix()));
         self.screen.line("");
-        self.screen.line("   writer   publishes them, each frame with a checksum in its metadata");
+        let role = |credit: Credit, what: &str| format!("   {credit:<17}{what}");
+        let writer = "publishes them, each frame with a checksum in its metadata";
+        self.screen.line(&role(company.writer(), writer));
         for manner in Manner::ALL {
-            self.screen.line(&format!("   {:<8} {}", manner.name(), manner.description()));
+            self.screen.line(&role(company.reader(manner), manner.description()));
         }
         self.screen.line("   Each is a process of its own; readers check every frame they read.");
     }
@@ -178,15 +191,15 @@ impl Stage {
             time(taken.owned_ns.saturating_sub(killed_ns))
         ));
         let read = self.watch_going_on(cast, count, "told of the crash")?;
-        for (manner, read) in &read {
-            checks::is_told(*manner, read).map_err(Stop::Failed)?;
+        for (reader, read) in &read {
+            checks::is_told(*reader, read).map_err(Stop::Failed)?;
         }
 
         let asked_ns = monotonic_ns();
         successor.ask("publish");
         let read = self.await_readers(cast, |read| read.last_count == held)?;
-        for (manner, read) in &read {
-            checks::is_succeeded(*manner, read, held).map_err(Stop::Failed)?;
+        for (reader, read) in &read {
+            checks::is_succeeded(*reader, read, held).map_err(Stop::Failed)?;
         }
         let last_ns = read.iter().map(|(_, read)| read.writer_first_ns).max().unwrap_or(asked_ns);
         self.screen.line(&format!(
@@ -204,13 +217,12 @@ impl Stage {
         cast: &mut Cast,
         count: u64,
         why: &str,
-    ) -> Result<Vec<(Manner, Read)>, Stop> {
+    ) -> Result<Vec<(Credit, Read)>, Stop> {
         cast.begin_act();
-        let lines = |read: &[(Manner, Read)]| {
-            let line = |(manner, read): &(Manner, Read)| {
-                let (name, frame) = (manner.name(), thousands(count));
-                let times = thousands(read.again);
-                format!("   {name:<8} frame {frame} again, verified {times} times ({why})")
+        let lines = |read: &[(Credit, Read)]| {
+            let line = |(reader, read): &(Credit, Read)| {
+                let (frame, times) = (thousands(count), thousands(read.again));
+                format!("   {reader:<17}frame {frame} again, verified {times} times ({why})")
             };
             read.iter().map(line).collect::<Vec<_>>()
         };
@@ -219,8 +231,8 @@ impl Stage {
             Ok(())
         })?;
         let read = self.await_readers(cast, |read| read.again > 0)?;
-        for (manner, read) in &read {
-            checks::goes_on(*manner, read, count).map_err(Stop::Failed)?;
+        for (reader, read) in &read {
+            checks::goes_on(*reader, read, count).map_err(Stop::Failed)?;
         }
         for line in lines(&read) {
             self.screen.line(&line);
@@ -251,7 +263,7 @@ impl Stage {
         &self,
         cast: &mut Cast,
         arrived: impl Fn(&Read) -> bool,
-    ) -> Result<Vec<(Manner, Read)>, Stop> {
+    ) -> Result<Vec<(Credit, Read)>, Stop> {
         loop {
             let read = cast.read()?;
             if read.iter().all(|(_, read)| arrived(read)) {

@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::company::WRITER;
 use super::reader::Manner;
 
-const USAGE: &str = "usage: st-demo [--seconds N] PHOTOGRAPH...";
+const USAGE: &str = "usage: st-demo [--seconds N] [--python PROGRAM] PHOTOGRAPH...";
 
 /// Under a minute with a margin, and long enough to watch.
 const SECONDS: u32 = 24;
@@ -14,8 +15,9 @@ const SECONDS: u32 = 24;
 /// What this process is to be.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Arguments {
-    /// The one that a person starts: it runs for about that long.
-    Stage { seconds: Duration, photographs: Vec<PathBuf> },
+    /// The one that a person starts: it runs for about that long, most roles in Python if there is
+    /// an interpreter for them.
+    Stage { seconds: Duration, python: Option<PathBuf>, photographs: Vec<PathBuf> },
     /// Started by the stage.
     Writer { number: u32, photographs: Vec<PathBuf> },
     /// Started by the stage.
@@ -24,16 +26,21 @@ pub(super) enum Arguments {
 
 impl Arguments {
     pub(super) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Self, String> {
-        let (mut seconds, mut role, mut number) = (SECONDS, None, 0);
+        let (mut seconds, mut python, mut role, mut number) = (SECONDS, None, None, 0);
         let mut photographs = Vec::new();
         let mut arguments = arguments;
         while let Some(argument) = arguments.next() {
+            let mut given = || {
+                let value = arguments.next();
+                value.ok_or_else(|| format!("{} needs a value; {USAGE}", argument.display()))
+            };
             let mut value = || {
-                let text = arguments.next().and_then(|value| value.into_string().ok());
-                text.ok_or_else(|| format!("{} needs a value; {USAGE}", argument.display()))
+                let text = given()?.into_string();
+                text.map_err(|value| format!("`{}` is not text; {USAGE}", value.display()))
             };
             match argument.to_str() {
                 Some("--seconds") => seconds = count(&value()?)?,
+                Some("--python") => python = Some(PathBuf::from(given()?)),
                 Some("--role") => role = Some(value()?),
                 Some("--number") => number = count(&value()?)?,
                 Some(option) if option.starts_with('-') => {
@@ -44,8 +51,11 @@ impl Arguments {
         }
         match role.as_deref() {
             None if photographs.is_empty() => Err(format!("no photograph was named; {USAGE}")),
-            None => Ok(Self::Stage { seconds: Duration::from_secs(seconds.into()), photographs }),
-            Some("writer") => Ok(Self::Writer { number, photographs }),
+            None => {
+                let seconds = Duration::from_secs(seconds.into());
+                Ok(Self::Stage { seconds, python, photographs })
+            }
+            Some(WRITER) => Ok(Self::Writer { number, photographs }),
             Some(name) => match Manner::ALL.into_iter().find(|manner| manner.name() == name) {
                 Some(manner) => Ok(Self::Reader(manner)),
                 None => Err(format!("`{name}` is no role")),
@@ -75,8 +85,18 @@ mod tests {
     #[test]
     fn a_person_names_photographs_and_a_time() {
         let parsed = parse("a.png --seconds 3 b.jpg").unwrap();
+        let seconds = Duration::from_secs(3);
         let photographs = vec!["a.png".into(), "b.jpg".into()];
-        assert_eq!(parsed, Arguments::Stage { seconds: Duration::from_secs(3), photographs });
+        assert_eq!(parsed, Arguments::Stage { seconds, python: None, photographs });
+    }
+
+    #[test]
+    fn a_person_may_name_a_python() {
+        let Arguments::Stage { python, .. } = parse("--python /usr/bin/python3 a.png").unwrap()
+        else {
+            panic!("this is the stage");
+        };
+        assert_eq!(python, Some("/usr/bin/python3".into()));
     }
 
     #[test]
@@ -88,7 +108,7 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_refused() {
-        for line in ["", "--seconds", "--seconds 0 a", "--seconds x a", "--fast a", "--role king"] {
+        for line in ["", "--seconds", "--seconds 0 a", "--seconds x a", "a --python", "--fast a", "--role king"] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

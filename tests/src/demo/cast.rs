@@ -2,10 +2,11 @@
 
 use std::fmt::Display;
 use std::path::PathBuf;
-use std::process::Command;
 use std::str::FromStr;
 
 use super::Stop;
+use super::company::Company;
+use super::credit::Credit;
 use super::reader::Manner;
 use super::report::{Read, Written};
 use super::table::Figures;
@@ -13,18 +14,24 @@ use crate::{Namespace, Peer};
 
 pub(super) struct Cast {
     pub(super) writer: Peer,
-    readers: Vec<(Manner, Peer)>,
+    written_by: Credit,
+    readers: Vec<(Credit, Peer)>,
 }
 
 impl Cast {
     /// Starts the first writer and the readers. They wait for what they are told.
-    pub(super) fn start(space: &Namespace, photographs: &[PathBuf]) -> Result<Self, Stop> {
+    pub(super) fn start(
+        space: &Namespace,
+        company: &Company,
+        photographs: &[PathBuf],
+    ) -> Result<Self, Stop> {
         let reader = |manner: Manner| {
-            let command = role(manner.name())?;
-            Ok((manner, Peer::start(space, manner.name(), command)))
+            let credit = company.reader(manner);
+            Ok((credit, Peer::start(space, credit.role, company.program(credit)?)))
         };
         let readers = Manner::ALL.into_iter().map(reader).collect::<Result<_, Stop>>()?;
-        Ok(Self { writer: writer(space, 1, photographs)?, readers })
+        let writer = writer(space, company, 1, photographs)?;
+        Ok(Self { writer, written_by: company.writer(), readers })
     }
 
     pub(super) fn begin_act(&mut self) {
@@ -37,15 +44,15 @@ impl Cast {
     ///
     /// # Errors
     /// When one found a frame wrong, or could not read.
-    pub(super) fn read(&mut self) -> Result<Vec<(Manner, Read)>, Stop> {
+    pub(super) fn read(&mut self) -> Result<Vec<(Credit, Read)>, Stop> {
         let mut all = Vec::new();
-        for (manner, reader) in &mut self.readers {
+        for (credit, reader) in &mut self.readers {
             let read: Read = parse(&reader.ask("report"))?;
             if read.faults != 0 {
                 let fault = reader.ask("fault");
-                return Err(Stop::Failed(format!("reader `{}`: {fault}", manner.name())));
+                return Err(Stop::Failed(format!("reader `{credit}`: {fault}")));
             }
-            all.push((*manner, read));
+            all.push((*credit, read));
         }
         Ok(all)
     }
@@ -53,7 +60,7 @@ impl Cast {
     /// What everybody did since the act began.
     pub(super) fn figures(&mut self) -> Result<Figures, Stop> {
         let written: Written = parse(&self.writer.ask("report"))?;
-        Ok(Figures { written, read: self.read()? })
+        Ok(Figures { written: (self.written_by, written), read: self.read()? })
     }
 
     /// Ends them all, well.
@@ -66,10 +73,11 @@ impl Cast {
 /// Starts a writer, which is ready when this returns.
 pub(super) fn writer(
     space: &Namespace,
+    company: &Company,
     number: u32,
     photographs: &[PathBuf],
 ) -> Result<Peer, Stop> {
-    let mut command = role("writer")?;
+    let mut command = company.program(company.writer())?;
     command.args(["--number", &number.to_string()]).args(photographs);
     let mut writer = Peer::start(space, &format!("writer {number}"), command);
     writer.say("ready");
@@ -78,13 +86,6 @@ pub(super) fn writer(
         Some(why) => Err(Stop::Failed(why.to_owned())),
         None => Ok(writer),
     }
-}
-
-/// This very program, in another role.
-fn role(name: &str) -> Result<Command, Stop> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["--role", name]);
-    Ok(command)
 }
 
 /// An answer as what it stands for.

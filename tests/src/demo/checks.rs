@@ -2,7 +2,7 @@
 
 use shared_tensor::stream::{Phase, StreamInfo};
 
-use super::reader::Manner;
+use super::credit::Credit;
 use super::report::{Read, TakenOver};
 
 type Check = Result<(), String>;
@@ -21,22 +21,20 @@ pub(super) fn is_inside_a_write(info: &StreamInfo, count: u64) -> Check {
 }
 
 /// A writer that never finishes its write, alive or dead, costs no reader the last good frame.
-pub(super) fn goes_on(manner: Manner, read: &Read, count: u64) -> Check {
+pub(super) fn goes_on(reader: Credit, read: &Read, count: u64) -> Check {
     if read.frames != 0 || read.last_count != count {
-        let (name, last) = (manner.name(), read.last_count);
-        return Err(format!("reader `{name}` has frame {last}, and {count} is the last good one"));
+        let last = read.last_count;
+        return Err(format!("reader `{reader}` has frame {last}, and {count} is the last good one"));
     }
     Ok(())
 }
 
 /// After the takeover every read says that the last write crashed.
-pub(super) fn is_told(manner: Manner, read: &Read) -> Check {
+pub(super) fn is_told(reader: Credit, read: &Read) -> Check {
     if read.told_crashed != read.again {
         return Err(format!(
-            "reader `{}` was told of the crash at {} of {} reads",
-            manner.name(),
-            read.told_crashed,
-            read.again
+            "reader `{reader}` was told of the crash at {} of {} reads",
+            read.told_crashed, read.again
         ));
     }
     Ok(())
@@ -55,25 +53,22 @@ pub(super) fn is_recovered(taken: &TakenOver, info: &StreamInfo) -> Check {
 }
 
 /// The half-written frame was never seen: its count went to the successor's first frame.
-pub(super) fn is_succeeded(manner: Manner, read: &Read, count: u64) -> Check {
+pub(super) fn is_succeeded(reader: Credit, read: &Read, count: u64) -> Check {
     if (read.writer, read.writer_first_count) != (2, count) {
         return Err(format!(
-            "reader `{}` has frame {} of writer {} first, and not {count} of writer 2",
-            manner.name(),
-            read.writer_first_count,
-            read.writer
+            "reader `{reader}` has frame {} of writer {} first, and not {count} of writer 2",
+            read.writer_first_count, read.writer
         ));
     }
     Ok(())
 }
 
 /// Every frame that was published was read or counted as missed.
-pub(super) fn is_accounted_for(manner: Manner, read: &Read, count: u64) -> Check {
+pub(super) fn is_accounted_for(reader: Credit, read: &Read, count: u64) -> Check {
     let Read { frames_ever, missed_ever, .. } = *read;
     if frames_ever + missed_ever != count {
         return Err(format!(
-            "reader `{}` read {frames_ever} and missed {missed_ever} of {count} frames",
-            manner.name()
+            "reader `{reader}` read {frames_ever} and missed {missed_ever} of {count} frames"
         ));
     }
     Ok(())
@@ -81,11 +76,12 @@ pub(super) fn is_accounted_for(manner: Manner, read: &Read, count: u64) -> Check
 
 #[cfg(test)]
 mod tests {
-    use super::{Manner, Read, goes_on, is_accounted_for, is_succeeded, is_told};
+    use super::super::credit::Language;
+    use super::{Credit, Read, goes_on, is_accounted_for, is_succeeded, is_told};
 
     #[test]
     fn each_check_can_fail() {
-        let manner = Manner::Next;
+        let reader = Credit { role: "next", language: Language::Rust };
         let good = Read {
             last_count: 7,
             again: 3,
@@ -96,18 +92,18 @@ mod tests {
             writer_first_count: 7,
             ..Read::default()
         };
-        assert_eq!(goes_on(manner, &good, 7), Ok(()));
-        assert!(goes_on(manner, &good, 8).is_err());
-        assert!(goes_on(manner, &Read { frames: 1, ..good }, 7).is_err());
+        assert_eq!(goes_on(reader, &good, 7), Ok(()));
+        assert!(goes_on(reader, &good, 8).is_err());
+        assert!(goes_on(reader, &Read { frames: 1, ..good }, 7).is_err());
 
-        assert_eq!(is_told(manner, &good), Ok(()));
-        assert!(is_told(manner, &Read { told_crashed: 2, ..good }).is_err());
+        assert_eq!(is_told(reader, &good), Ok(()));
+        assert!(is_told(reader, &Read { told_crashed: 2, ..good }).is_err());
 
-        assert_eq!(is_succeeded(manner, &good, 7), Ok(()));
-        assert!(is_succeeded(manner, &good, 8).is_err());
-        assert!(is_succeeded(manner, &Read { writer: 1, ..good }, 7).is_err());
+        assert_eq!(is_succeeded(reader, &good, 7), Ok(()));
+        assert!(is_succeeded(reader, &good, 8).is_err());
+        assert!(is_succeeded(reader, &Read { writer: 1, ..good }, 7).is_err());
 
-        assert_eq!(is_accounted_for(manner, &good, 7), Ok(()));
-        assert!(is_accounted_for(manner, &good, 8).is_err());
+        assert_eq!(is_accounted_for(reader, &good, 7), Ok(()));
+        assert!(is_accounted_for(reader, &good, 8).is_err());
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! [`main`] is the whole program `st-demo`. Started by a person it is the stage (`acts`): it
 //! creates the stream, starts a writer and three readers, each a process of its own, and asks them
-//! for their figures. Started by itself with `--role` it is one of those processes.
+//! for their figures. Started by itself with `--role` it is one of those processes. With `--python`
+//! the stage has most roles played by Python (`company`), from `tests/demo`: what a role is told and
+//! answers is the same in both languages (`writer`, `reader`, `report`, `label`).
 //!
 //! Every frame differs from its neighbours in every part, carries the number it must have and a
 //! checksum over what it must hold (`label`), and is checked by every reader that reads it.
@@ -12,6 +14,8 @@ mod arguments;
 mod cast;
 mod checks;
 mod commands;
+mod company;
+mod credit;
 mod histogram;
 mod label;
 mod photograph;
@@ -25,6 +29,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use arguments::Arguments;
+use company::Company;
 use rustix::time::{ClockId, clock_gettime};
 
 /// What the stream is called.
@@ -54,7 +59,9 @@ fn monotonic_ns() -> u64 {
 /// Runs the program with the arguments after its name.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let outcome = Arguments::parse(arguments).map_err(Stop::Failed).and_then(|it| match it {
-        Arguments::Stage { seconds, photographs } => acts::run(seconds, &photographs),
+        Arguments::Stage { seconds, python, photographs } => {
+            acts::run(seconds, &Company::new(python), &photographs)
+        }
         Arguments::Writer { number, photographs } => writer::serve(number, &photographs),
         Arguments::Reader(manner) => reader::serve(manner),
     });

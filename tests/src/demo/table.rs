@@ -1,24 +1,25 @@
 //! Figures as rows of text.
 
 use super::photograph::FRAME_BYTES;
-use super::reader::Manner;
+use super::credit::Credit;
 use super::report::{Read, Written};
 
 /// What one act came to.
 pub(super) struct Figures {
-    pub(super) written: Written,
-    pub(super) read: Vec<(Manner, Read)>,
+    pub(super) written: (Credit, Written),
+    pub(super) read: Vec<(Credit, Read)>,
 }
 
 impl Figures {
     /// One row for the writer, one for each reader.
     fn rows(&self) -> Vec<String> {
-        let (rate, gigabytes) = rates(self.written.frames, self.written.elapsed_ns);
-        let mut rows = vec![row(["  writer", &rate, &gigabytes, "", "", "", ""])];
-        for (manner, read) in &self.read {
+        let (writer, written) = &self.written;
+        let (rate, gigabytes) = rates(written.frames, written.elapsed_ns);
+        let mut rows = vec![row([&format!("  {writer}"), &rate, &gigabytes, "", "", "", ""])];
+        for (reader, read) in &self.read {
             let (rate, gigabytes) = rates(read.frames, read.elapsed_ns);
             rows.push(row([
-                &format!("  {}", manner.name()),
+                &format!("  {reader}"),
                 &rate,
                 &gigabytes,
                 &time(read.latency_p50_ns),
@@ -32,17 +33,19 @@ impl Figures {
 
     /// The rates alone, in one line.
     pub(super) fn brief(&self) -> String {
-        let (written, _) = rates(self.written.frames, self.written.elapsed_ns);
-        let read = self.read.iter().map(|(manner, read)| {
+        let (writer, written) = &self.written;
+        let (written, _) = rates(written.frames, written.elapsed_ns);
+        let read = self.read.iter().map(|(reader, read)| {
             let (rate, _) = rates(read.frames, read.elapsed_ns);
-            format!(", {} {rate}", manner.name())
+            format!(", {} {rate}", reader.role)
         });
-        format!("   frames/s: writer {written}{}", read.collect::<String>())
+        format!("   frames/s: {} {written}{}", writer.role, read.collect::<String>())
     }
 
     /// The whole act in one line.
     pub(super) fn summary(&self) -> String {
-        let (rate, gigabytes) = rates(self.written.frames, self.written.elapsed_ns);
+        let (_, written) = &self.written;
+        let (rate, gigabytes) = rates(written.frames, written.elapsed_ns);
         let verified = self.read.iter().map(|(_, read)| read.frames).sum();
         format!(
             "   {rate} frames/s written, {gigabytes} GB/s; {} frames read and verified",
@@ -73,7 +76,7 @@ fn head() -> String {
 fn row(cells: [&str; 7]) -> String {
     let [name, rate, gigabytes, p50, p99, missed, verified] = cells;
     let row =
-        format!("   {name:<13}{rate:>9}{gigabytes:>7}{p50:>13}{p99:>9}{missed:>11}{verified:>11}");
+        format!("   {name:<18}{rate:>8}{gigabytes:>6}{p50:>13}{p99:>8}{missed:>10}{verified:>10}");
     row.trim_end().to_owned()
 }
 
@@ -114,7 +117,8 @@ pub(super) fn time(nanoseconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Figures, Manner, Read, Written, block, thousands, time};
+    use super::super::credit::{Credit, Language};
+    use super::{Figures, Read, Written, block, thousands, time};
 
     #[test]
     fn numbers_are_grouped() {
@@ -132,7 +136,9 @@ mod tests {
     fn rates_are_over_the_time_of_the_act() {
         let written = Written { elapsed_ns: 500_000_000, frames: 600 };
         let read = Read { elapsed_ns: 2_000_000_000, frames: 20, missed: 4321, ..Read::default() };
-        let figures = Figures { written, read: vec![(Manner::Next, read)] };
+        let writer = Credit { role: "writer", language: Language::Python };
+        let reader = Credit { role: "next", language: Language::Rust };
+        let figures = Figures { written: (writer, written), read: vec![(reader, read)] };
         let rows = block(&figures);
         assert!(rows.iter().all(|row| row.len() < 80));
         assert!(rows[1].contains(" 1,200 ") && rows[1].ends_with("1.11"), "{}", rows[1]);

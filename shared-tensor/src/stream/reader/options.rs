@@ -5,10 +5,10 @@ use crate::stream::wait::Spin;
 /// What a reader makes of a stream whose last write was aborted or crashed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnAbort {
-    /// Serve the last good frame and say so in [`Publication::phase`].
+    /// Serve the last good frame and say so in [`Publication::phase`](crate::stream::Publication::phase).
     #[default]
     Serve,
-    /// Fail with [`ErrorKind::Inconsistent`] until the next good write.
+    /// Fail with [`ErrorKind::Inconsistent`](crate::ErrorKind::Inconsistent) until the next good write.
     Raise,
 }
 
@@ -26,14 +26,14 @@ pub enum OnWriting {
 /// What a reader makes of a stream that has published nothing yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnEmpty {
-    /// Fail with [`ErrorKind::Empty`].
+    /// Fail with [`ErrorKind::Empty`](crate::ErrorKind::Empty).
     #[default]
     Raise,
     /// Serve a frame of zeros with count 0.
     Zeros,
 }
 
-/// How a [`Reader`] behaves. Start from the default and set what differs:
+/// How a [`Reader`](crate::stream::Reader) behaves. Start from the default and set what differs:
 ///
 /// ```
 /// use shared_tensor::stream::ReaderOptions;
