@@ -1,7 +1,7 @@
 //! The compiled half of the Python package `shared_tensor`.
 //!
 //! Public names come from the Python files beside it. Nothing here loads NumPy or torch before the
-//! first array is asked for. One class does the work, [`handle::Handle`]: an open stream. All
+//! first array is asked for. One class does the work, `handle::Handle`: an open stream. All
 //! protocol is in the crate `shared_tensor`; what is added here is what Python needs: arrays that
 //! own their memory, waits that let other threads run and can be interrupted, locks owned by
 //! threads, and one thread that waits for all coroutines.
