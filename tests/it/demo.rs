@@ -134,6 +134,22 @@ fn killed_it_leaves_nothing() {
 }
 
 #[test]
+fn a_role_that_cannot_play_ends_it() {
+    let space = Namespace::new("demo-python");
+    let pictures = Pictures::new(&space);
+    // Ends at once, as an interpreter without the wheel does.
+    let mut arguments = vec![PathBuf::from("--python"), PathBuf::from("false")];
+    arguments.extend(pictures.paths());
+    let (mut demo, complaints) = demo(&space, "6000", &arguments);
+    let pid = demo.pid();
+    hear_until(&mut demo, "writer (Python)");
+    assert!(!demo.wait().success());
+    let said = all_ended(complaints);
+    assert!(said.contains("`writer 1` ended instead of answering"), "{said}");
+    assert_nothing_left(pid);
+}
+
+#[test]
 fn what_is_no_photograph_is_refused() {
     let space = Namespace::new("demo-refused");
     let this = Path::new(file!()).with_extension("none");

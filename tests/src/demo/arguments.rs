@@ -108,7 +108,15 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_refused() {
-        for line in ["", "--seconds", "--seconds 0 a", "--seconds x a", "a --python", "--fast a", "--role king"] {
+        for line in [
+            "",
+            "--seconds",
+            "--seconds 0 a",
+            "--seconds x a",
+            "a --python",
+            "--fast a",
+            "--role king",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

@@ -24,7 +24,9 @@ pub(super) fn is_inside_a_write(info: &StreamInfo, count: u64) -> Check {
 pub(super) fn goes_on(reader: Credit, read: &Read, count: u64) -> Check {
     if read.frames != 0 || read.last_count != count {
         let last = read.last_count;
-        return Err(format!("reader `{reader}` has frame {last}, and {count} is the last good one"));
+        return Err(format!(
+            "reader `{reader}` has frame {last}, and {count} is the last good one"
+        ));
     }
     Ok(())
 }

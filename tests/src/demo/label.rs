@@ -72,6 +72,14 @@ mod tests {
         assert_eq!(Label::of_metadata(&label.to_metadata()), label);
     }
 
+    /// `tests/demo/test_roles.py` has the same figures: frames go from one language to the other.
+    #[test]
+    fn both_languages_have_the_same_checksum() {
+        let frame: Vec<u8> = (0..100_000_u32).map(|index| (index % 251) as u8).collect();
+        assert_eq!(checksum(7, &[&frame]), 0x3964_d4f2_330f_e15e);
+        assert_eq!(checksum(u64::MAX, &[&frame]), 0x0524_a8af_fd52_4a6d);
+    }
+
     #[test]
     fn the_parts_do_not_matter() {
         let frame: Vec<u8> = (0..100_000_u32).map(|index| index as u8).collect();

@@ -1,7 +1,7 @@
 //! Figures as rows of text.
 
-use super::photograph::FRAME_BYTES;
 use super::credit::Credit;
+use super::photograph::FRAME_BYTES;
 use super::report::{Read, Written};
 
 /// What one act came to.
