@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import Any, Callable, Iterator
+from collections.abc import Iterator
+from typing import Any, Callable
 
 from .peer import WATCHDOG_S
 
@@ -54,7 +55,7 @@ class Background:
 
 @contextlib.contextmanager
 def lock_held_elsewhere(handle: Any) -> Iterator[None]:
-    """Have another thread of this process hold the lock of a handle's stream through that handle."""
+    """Have another thread of this process hold the lock, through the same handle."""
     held, leave = threading.Event(), threading.Event()
 
     def hold() -> None:

@@ -8,9 +8,10 @@ import itertools
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, Iterator
+from typing import Any, Callable
 
 import pytest
 
@@ -30,12 +31,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shm() -> ModuleType:
-    """The module under test."""
+    """Import the module under test."""
     return importlib.import_module(os.environ.get("ST_CONTRACT_MODULE", "shared_tensor.streams"))
 
 
 def files_of(name: str, token: str) -> list[str]:
-    """Files on /dev/shm that belong to a stream of either module."""
+    """List files on /dev/shm that belong to a stream of either module."""
     digest = "ps_" + hashlib.sha1(name.encode()).hexdigest()[:14]
     return [f.name for f in _SHM.iterdir() if f.name.startswith(digest) or token in f.name]
 
@@ -61,7 +62,7 @@ def fresh(shm: ModuleType) -> Iterator[Callable[..., str]]:
 
 @pytest.fixture
 def name(fresh: Callable[..., str]) -> str:
-    """A name that no other test uses."""
+    """Make a name that no other test uses."""
     return fresh()
 
 
@@ -89,7 +90,7 @@ def peer(spawn: Callable[..., Peer]) -> Peer:
 @pytest.fixture
 def alone(spawn: Callable[..., Peer]) -> Peer:
     """Another process with a /dev/shm of its own, where it can remove every stream there is."""
-    private = "mount -t tmpfs tmpfs /dev/shm && exec \"$@\""
+    private = 'mount -t tmpfs tmpfs /dev/shm && exec "$@"'
     prefix = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", private, "sh")
     if shutil.which("unshare") is None:
         pytest.skip("no unshare here: a private /dev/shm cannot be had")

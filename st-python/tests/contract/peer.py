@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -105,10 +106,8 @@ class Peer:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None and not pipe.closed:
                 # A peer that was killed leaves a pipe that can only be closed with a complaint.
-                try:
+                with contextlib.suppress(BrokenPipeError):
                     pipe.close()
-                except BrokenPipeError:
-                    pass
 
     def _fill(self, timeout: float) -> bool:
         assert self._process.stdout is not None

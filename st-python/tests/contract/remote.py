@@ -50,7 +50,7 @@ def answer(request: dict[str, Any], scope: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Answer requests until the other end closes its pipe."""
-    # Answers have a descriptor of their own, so that nothing that is printed can be mistaken for one.
+    # Answers have a descriptor of their own: nothing that is printed is mistaken for one.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     shm = importlib.import_module(os.environ.get("ST_CONTRACT_MODULE", "shared_tensor.streams"))

@@ -15,7 +15,7 @@ from .peer import Peer
 
 @pytest.fixture
 def cli(shm: ModuleType) -> Any:
-    """The module whose ``main`` is the command."""
+    """Import the module whose ``main`` is the command."""
     return importlib.import_module(f"{shm.__name__}._cli")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-import os
+from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable
 
@@ -45,9 +46,7 @@ def test_close_releases_the_lock(shm: ModuleType, name: str, peer: Peer) -> None
         peer.run("h.acquire(timeout=0); h.release()")
 
 
-def test_close_refuses_what_another_thread_locked(
-    shm: ModuleType, name: str, peer: Peer
-) -> None:
+def test_close_refuses_what_another_thread_locked(shm: ModuleType, name: str, peer: Peer) -> None:
     """It stays open and locked, and can be closed once that thread has released."""
     with shm.stream(name, shape=(1,)):
         handle = shm.open(name)
@@ -93,6 +92,12 @@ def test_close_inside_a_write_view(shm: ModuleType, name: str, peer: Peer) -> No
         assert view.shape == (2,)
 
 
+def read_for_ever(handle: Any) -> None:
+    """Read until that raises."""
+    while True:
+        handle.read()
+
+
 def test_close_while_others_read(shm: ModuleType, name: str) -> None:
     """Threads in the midst of reading get a frame or are told that it is closed."""
     fault_of_pyshmem(shm, "W1: closing while a thread reads is a crash")
@@ -100,13 +105,8 @@ def test_close_while_others_read(shm: ModuleType, name: str) -> None:
         keeper.write(range(1 << 16))
         for _ in range(20):
             handle = shm.open(name)
-            started = Background(lambda h=handle: h.read())
-
-            def read_until_closed(h: Any = handle) -> None:
-                while True:
-                    h.read()
-
-            readers = [Background(read_until_closed) for _ in range(3)]
+            started = Background(handle.read)
+            readers = [Background(partial(read_for_ever, handle)) for _ in range(3)]
             started.result()
             handle.close()
             for reader in readers:
@@ -187,11 +187,12 @@ def test_our_own_timeouts_are_checked(shm: ModuleType, name: str, timeout: Any) 
     """The keywords that are ours alone refuse what is no time."""
     if shm.__name__ == "pyshmem":
         pytest.skip("pyshmem has no such keyword")
-    for call in (
+    calls: list[Callable[..., Any]] = [
         lambda: shm.create(name, shape=(1,), timeout=timeout),
         lambda: shm.unlink(name, timeout=timeout),
         lambda: shm.unlink_quiet(name, timeout=timeout),
-    ):
+    ]
+    for call in calls:
         with pytest.raises((TypeError, ValueError)):
             call()
     assert name not in shm.list_streams()
@@ -231,7 +232,7 @@ def test_handles_leak_no_descriptors(shm: ModuleType, name: str, peer: Peer) -> 
                 handle.read()
             shm.open(name).read()
         gc.collect()
-        return len(os.listdir("/proc/self/fd"))
+        return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
     churn()
     before = churn()

@@ -179,7 +179,9 @@ def test_dtypes_have_many_spellings(shm: ModuleType, name: str, dtype: Any) -> N
         assert isinstance(handle.dtype, np.dtype)
 
 
-@pytest.mark.parametrize("text", ["/a/b", " padded ", ".hidden", "..", "%41", "é", "名前", "🎥", "a\nb"])
+@pytest.mark.parametrize(
+    "text", ["/a/b", " padded ", ".hidden", "..", "%41", "é", "名前", "🎥", "a\nb"]
+)
 def test_any_text_is_a_name(
     shm: ModuleType, fresh: Callable[..., str], peer: Peer, text: str
 ) -> None:
@@ -208,13 +210,14 @@ def test_names_have_256_bytes(shm: ModuleType, fresh: Callable[..., str], peer: 
 @pytest.mark.parametrize("bad", ["", "  ", "\t\n", 7, None, b"bytes"], ids=repr)
 def test_names_that_are_none(shm: ModuleType, bad: Any) -> None:
     """Blank text and other types are refused wherever a name is taken."""
-    for call in (
+    calls: list[Callable[..., Any]] = [
         lambda: shm.create(bad, shape=(1,)),
         lambda: shm.open(bad),
         lambda: shm.unlink(bad),
         lambda: shm.unlink_quiet(bad),
         lambda: shm.stat(bad),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(ValueError, match=re.compile("name", re.IGNORECASE)):
             call()
 

@@ -20,7 +20,7 @@ class device:
         text = f"cuda:{text}" if isinstance(text, int) else str(text)
         self.type, _, index = text.partition(":")
         if self.type not in ("cpu", "cuda"):
-            raise RuntimeError(f"Expected one of cpu, cuda device type at start of device string: {text}")
+            raise RuntimeError(f"no such device: {text}")
         self.index = int(index) if index else None
 class cuda:
     @staticmethod

@@ -251,7 +251,9 @@ def test_configurations(shm: ModuleType, name: str, peer: Peer) -> None:
         "cpu_mirror": True,
         "notify": False,
     }
-    peer.run("h = shm.SharedMemory.create_from_config(config); h.write([[1] * 3] * 2)", config=config)
+    peer.run(
+        "h = shm.SharedMemory.create_from_config(config); h.write([[1] * 3] * 2)", config=config
+    )
     with shm.open(name) as made:
         assert made.to_config() == config
         assert made.read().tolist() == [[1] * 3] * 2

@@ -10,8 +10,9 @@ import pickle
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from types import ModuleType
-from typing import Any, Callable, Iterator
+from typing import Any, Callable
 
 import numpy as np
 import pytest
@@ -225,9 +226,7 @@ def test_locked_many_holds_all(shm: ModuleType, pair: tuple[Any, Any], peer: Pee
     assert peer.run(TRY_BOTH, names=names) == [True, True]
 
 
-def test_locked_many_has_one_deadline(
-    shm: ModuleType, pair: tuple[Any, Any], peer: Peer
-) -> None:
+def test_locked_many_has_one_deadline(shm: ModuleType, pair: tuple[Any, Any], peer: Peer) -> None:
     """One that cannot be had gives back those that were."""
     names = [handle.name for handle in pair]
     peer.run(HOLD_ONE, name=names[0])
@@ -289,18 +288,23 @@ class Duck:
             self.log.append((self.name, "released"))
 
 
+def fail_with_a_duck(shm: ModuleType, pair: tuple[Any, Any], duck: Duck) -> None:
+    """Lock a duck between two streams, and fail."""
+    streams = [pair[0], duck, pair[1]]
+    with shm.locked_many(streams, timeout=30, poll_interval=0.5) as held:
+        assert held == (pair[0], duck, pair[1])
+        name, timeout, poll_interval = duck.log[0]
+        assert (name, poll_interval) == ("m", 0.5)
+        assert 0 < timeout <= 30
+        raise ZeroDivisionError
+
+
 def test_locked_many_takes_ducks(shm: ModuleType, pair: tuple[Any, Any], peer: Peer) -> None:
     """Anything with a name and ``locked`` takes part, in the order of names."""
     log: list[Any] = []
     duck = Duck("m", log)
-    with pytest.raises(ZeroDivisionError), shm.locked_many(
-        [pair[0], duck, pair[1]], timeout=30, poll_interval=0.5
-    ) as held:
-        assert held == (pair[0], duck, pair[1])
-        assert log[0][0] == "m"
-        assert 0 < log[0][1] <= 30
-        assert log[0][2] == 0.5
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        fail_with_a_duck(shm, pair, duck)
     assert log[1:] == [("m", "saw it"), ("m", "released")]
     assert peer.run(TRY_BOTH, names=[handle.name for handle in pair]) == [True, True]
 

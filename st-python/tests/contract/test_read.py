@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 import pytest
@@ -31,12 +31,13 @@ def test_out_is_filled_and_returned(shm: ModuleType, name: str, peer: Peer) -> N
     with shm.stream(name, shape=(2,)) as handle:
         peer.run("h = shm.open(name); h.write([1, 2])", name=name)
         out = np.zeros(2, np.float32)
-        for read in (
+        reads: list[Callable[..., Any]] = [
             lambda: handle.read(out=out),
             lambda: handle.read_after(0, out=out),
             lambda: handle.read_publication(out=out).payload,
             lambda: handle.read_after_publication(0, out=out).payload,
-        ):
+        ]
+        for read in reads:
             out[:] = 0
             assert read() is out
             assert out.tolist() == [1, 2]
@@ -128,12 +129,20 @@ def test_unsafe_is_live(shm: ModuleType, name: str, peer: Peer) -> None:
         assert peer.run("h.count") == 2
 
 
-def test_unsafe_can_be_changed(shm: ModuleType, name: str, peer: Peer) -> None:
-    """A change made in the live storage is what the next reader gets; it is no publication."""
+def test_unsafe_changes_no_published_frame(shm: ModuleType, name: str, peer: Peer) -> None:
+    """The live storage is for looking: a frame does not change under those who read it."""
+    fault_of_pyshmem(shm, "the live view of a published frame can be written to")
     peer.run("h = shm.create(name, shape=(2,)); h.write([1, 2])", name=name)
     with shm.open(name) as handle, handle.locked():
-        handle.read(safe=False)[:] = [8, 9]
-        assert peer.run("[h.count, h.read()]") == [1, [8, 9]]
+        live = handle.read(safe=False)
+        with pytest.raises(ValueError, match="read-only"):
+            live[:] = [8, 9]
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            live.flags.writeable = True
+        assert peer.run("[h.count, h.read()]") == [1, [1, 2]]
+        with handle.write_view_locked() as view:
+            view[:] = [8, 9]
+        assert peer.run("[h.count, h.read()]") == [2, [8, 9]]
 
 
 def test_unsafe_inside_a_view(shm: ModuleType, name: str, peer: Peer) -> None:
@@ -216,6 +225,20 @@ def test_timeouts_matter_only_while_waiting(
         assert handle.read_publication(timeout=timeout, poll_interval=1.0).count == 1
 
 
+READS: list[Callable[[Any], Any]] = [
+    lambda handle: handle.read(),
+    lambda handle: handle.read(timeout=60),
+    lambda handle: handle.read_publication(),
+    lambda handle: handle.read_new(timeout=60),
+    lambda handle: handle.read_new_publication(timeout=60),
+    lambda handle: handle.read_after(0, timeout=60),
+    lambda handle: handle.read_after(1, timeout=60),
+    lambda handle: handle.read_after_publication(0, timeout=60),
+    lambda handle: handle.wait_for_count(after=0, timeout=60),
+    lambda handle: handle.wait_for_count(after=9, timeout=60),
+]
+
+
 def test_a_failed_write_is_told(shm: ModuleType, name: str, peer: Peer) -> None:
     """Every sort of read says so at once, also with time left, until a good write."""
     with shm.stream(name, shape=(1,)) as handle, shm.open(name, readonly=True) as reader:
@@ -223,20 +246,9 @@ def test_a_failed_write_is_told(shm: ModuleType, name: str, peer: Peer) -> None:
         peer.run("h = shm.open(name)", name=name)
         peer.error("with h.write_view(): raise KeyError")
         for on in (handle, reader):
-            for read in (
-                lambda: on.read(),
-                lambda: on.read(timeout=60),
-                lambda: on.read_publication(),
-                lambda: on.read_new(timeout=60),
-                lambda: on.read_new_publication(timeout=60),
-                lambda: on.read_after(0, timeout=60),
-                lambda: on.read_after(1, timeout=60),
-                lambda: on.read_after_publication(0, timeout=60),
-                lambda: on.wait_for_count(after=0, timeout=60),
-                lambda: on.wait_for_count(after=9, timeout=60),
-            ):
+            for read in READS:
                 with pytest.raises(shm.InconsistentStreamError):
-                    read()
+                    read(on)
         peer.run("h.write([2])")
         assert handle.read().tolist() == [2]
         assert reader.read_after(1).tolist() == [2]
@@ -293,9 +305,7 @@ def test_every_publication_is_read_or_missed(shm: ModuleType, name: str, peer: P
         assert handle.total_missed_writes <= 499
 
 
-def test_a_read_inside_ones_own_write_does_not_hang(
-    shm: ModuleType, name: str, peer: Peer
-) -> None:
+def test_a_read_inside_ones_own_write_does_not_hang(shm: ModuleType, name: str, peer: Peer) -> None:
     """Who reads while writing is told, instead of waiting for itself for ever."""
     fault_of_pyshmem(shm, "a read inside one's own write waits for ever")
     with shm.stream(name, shape=(1,)) as handle:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-pyshmem = pytest.importorskip("pyshmem", reason="pyshmem is not installed: nothing to compare with")
+pyshmem = pytest.importorskip("pyshmem", reason="no pyshmem to compare with")
 
-#: Keywords that are ours alone, always last and keyword-only. The package's docstring lists them too.
+#: Keywords that are ours alone, always last and keyword-only. The package lists them too.
 EXTRA_KEYWORDS = {
     "create": {"timeout": None},
     "unlink": {"timeout": None},

@@ -1,0 +1,277 @@
+"""Streams by name: making, opening, listing and removing them."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shared_tensor import _native
+from shared_tensor.streams import _gpu
+from shared_tensor.streams._geometry import (
+    DTYPES,
+    check_size,
+    checked_dtype,
+    checked_name,
+    checked_shape,
+)
+from shared_tensor.streams._memory import BEHAVIOUR, NOTIFY_TAG, SharedMemory
+from shared_tensor.streams._orphans import remove_cuda_orphans
+from shared_tensor.streams._scopes import ManyScope
+from shared_tensor.streams._times import check_limit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+def create(
+    name: str,
+    *,
+    shape: Sequence[int],
+    dtype: Any = np.float32,
+    size: int | None = None,
+    gpu_device: str | int | None = None,
+    cpu_mirror: bool | None = None,
+    auto_unlink: bool = False,
+    notify: bool = False,
+    timeout: float | None = None,
+) -> SharedMemory:
+    """Create a stream, whose payload is zeros.
+
+    Parameters
+    ----------
+    name : str
+        Any text of up to 256 bytes of UTF-8 that is not blank and has no NUL.
+    shape : sequence of int
+        1 to 19 lengths, each at least 1.
+    dtype : dtype_like
+        bool, an integer of 8 to 64 bits, a float of 16 to 64 bits, complex64 or complex128, in the
+        byte order of the machine.
+    size : int, optional
+        Bytes of the payload, to be checked against `shape` and `dtype`.
+    gpu_device : str or int, optional
+        Refused in this version: streams are on the CPU.
+    cpu_mirror : bool, optional
+        Without meaning for CPU streams.
+    auto_unlink : bool
+        Whether leaving the handle's ``with`` block removes the stream.
+    notify : bool
+        Stored and told to whoever opens the stream. Writes wake readers without it, too.
+    timeout : float, optional
+        Checked, and otherwise without effect: nothing here waits for a lock.
+
+    Raises
+    ------
+    FileExistsError
+        There is a stream of that name.
+    ValueError, TypeError
+        Name, shape, element type or size is none that a stream can have.
+    OSError
+        ``ENOSPC``: there is no room for it.
+    """
+    name = checked_name(name)
+    shape = checked_shape(shape)
+    kind = checked_dtype(dtype)
+    check_size(size, shape, kind)
+    check_limit(timeout)
+    if gpu_device is not None:
+        _gpu.refuse(gpu_device, kind)
+    tag = NOTIFY_TAG if notify else 0
+    try:
+        handle = _native.create(name, shape, kind.name, tag=tag, **BEHAVIOUR)
+    except FileExistsError as error:
+        raise FileExistsError(
+            f"stream {name!r} already exists; use pyshmem.open({name!r}) to attach to it"
+        ) from error
+    return SharedMemory(handle=handle, owner=True, auto_unlink=auto_unlink)
+
+
+def open(
+    name: str, *, gpu_device: str | int | bool | None = None, readonly: bool = False
+) -> SharedMemory:
+    """Open a stream that exists. It is not waited for.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    gpu_device : str, int or bool, optional
+        Without meaning for CPU streams.
+    readonly : bool
+        Refuse to write, lock and unlink; the payload is mapped without write permission.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no stream of that name.
+    ValueError
+        The name leads to something else.
+    """
+    name = checked_name(name)
+    try:
+        handle = _native.open(name, readonly=readonly, **BEHAVIOUR)
+    except FileNotFoundError as error:
+        raise _missing(name) from error
+    if handle.dtype_name not in _DTYPE_NAMES:
+        handle.close()
+        raise ValueError(
+            f"stream {name!r} has elements of {handle.dtype_name}, an unsupported dtype here: open "
+            "it as shared_tensor.Stream"
+        )
+    return SharedMemory(handle=handle)
+
+
+_DTYPE_NAMES = frozenset(dtype.name for dtype in DTYPES)
+
+
+def unlink(name: str, *, timeout: float | None = None) -> None:
+    """Remove the stream of a name, whichever it is. Nothing there is fine.
+
+    Handles keep their memory; calls that wait on them end with an error.
+
+    Parameters
+    ----------
+    name : str
+        The stream's name.
+    timeout : float, optional
+        Checked, and otherwise without effect: nothing here waits for a lock.
+    """
+    name = checked_name(name)
+    check_limit(timeout)
+    _native.unlink(name)
+
+
+def unlink_quiet(name: str, *, timeout: float | None = None) -> None:
+    """Do what :func:`unlink` does."""
+    unlink(name, timeout=timeout)
+
+
+@contextmanager
+def stream(
+    name: str,
+    *,
+    shape: Sequence[int],
+    dtype: Any = np.float32,
+    size: int | None = None,
+    gpu_device: str | int | None = None,
+    cpu_mirror: bool | None = None,
+) -> Iterator[SharedMemory]:
+    """Create a stream for a block, at whose end it is removed. Parameters as of :func:`create`."""
+    handle = create(
+        name,
+        shape=shape,
+        dtype=dtype,
+        size=size,
+        gpu_device=gpu_device,
+        cpu_mirror=cpu_mirror,
+        auto_unlink=True,
+    )
+    try:
+        yield handle
+    finally:
+        handle.unlink()
+
+
+def list_streams() -> list[str]:
+    """Names of all streams, sorted."""
+    return _native.list_streams()
+
+
+def stat(name: str) -> dict[str, Any]:
+    """Say what is known of a stream without opening it.
+
+    Returns
+    -------
+    dict
+        ``name``, ``shape``, ``dtype``, ``size``, ``gpu_enabled``, ``gpu_device``, ``cpu_mirror``,
+        ``notify``, ``instance_id``, ``creator_pid``, ``creator_alive``, ``count``,
+        ``write_sequence``, ``write_time``.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no stream of that name.
+    ValueError
+        The name leads to something else.
+    """
+    name = checked_name(name)
+    try:
+        known = _native.stat(name)
+    except FileNotFoundError as error:
+        raise _missing(name) from error
+    return {
+        "name": name,
+        "shape": list(known["shape"]),
+        "dtype": known["dtype"],
+        "size": known["frame_bytes"],
+        "gpu_enabled": False,
+        "gpu_device": None,
+        "cpu_mirror": True,
+        "notify": known["tag"] == NOTIFY_TAG,
+        "instance_id": known["generation"],
+        "creator_pid": known["creator_pid"],
+        "creator_alive": known["creator_alive"],
+        "count": known["count"],
+        "write_sequence": _sequence(known["count"], known["phase"]),
+        "write_time": known["write_time"],
+    }
+
+
+def purge(*, include_cuda_orphans: bool = False, live: bool = True) -> list[str]:
+    """Remove every stream that this account may remove, also those that are in use.
+
+    Parameters
+    ----------
+    include_cuda_orphans : bool
+        Also remove files by which torch counts references, of processes that have ended.
+    live : bool
+        False spares streams that somebody has open.
+
+    Returns
+    -------
+    list of str
+        Names of the streams that were removed, sorted.
+    """
+    purged = _native.purge(live, False)  # noqa: FBT003
+    if include_cuda_orphans:
+        remove_cuda_orphans()
+    return purged
+
+
+def locked_many(
+    streams: Sequence[Any], *, timeout: float | None = None, poll_interval: float = 1e-3
+) -> ManyScope:
+    """Hold the locks of several streams for a block, taken in the order of their names.
+
+    The block's value is a tuple of the streams in the order given. Anything with a ``name`` and a
+    ``locked(timeout=, poll_interval=)`` takes part.
+
+    Parameters
+    ----------
+    streams : sequence
+        Handles of different streams.
+    timeout : float, optional
+        Seconds to wait for all of them together. Left out, there is no limit.
+    poll_interval : float
+        Checked and handed on; nothing here polls.
+
+    Raises
+    ------
+    ValueError
+        On entry: a stream is given twice, or an argument is no time.
+    TimeoutError
+        On entry: one of the locks was not free in time. None is kept.
+    """
+    return ManyScope(streams, timeout, poll_interval)
+
+
+def _missing(name: str) -> FileNotFoundError:
+    return FileNotFoundError(
+        f"stream {name!r} does not exist; create it with pyshmem.create({name!r}, ...) first"
+    )
+
+
+def _sequence(count: int, phase: str) -> int:
+    """Give what :attr:`SharedMemory.write_sequence` is in a phase."""
+    return {"idle": 2 * count, "writing": 2 * count + 1}.get(phase, -(2 * count + 1))
