@@ -18,6 +18,7 @@ Run = Callable[[int], None]
 #: Module here and distribution, by the name on the command line.
 _SIDES = {
     "ours": ("ours", "shared-tensor"),
+    "compatible": ("compatible", None),
     "pyshmem": ("pyshmem_side", "pyshmem"),
     "iceoryx2": ("iceoryx2_side", "iceoryx2"),
     "multiprocessing": ("multiprocessing_side", None),

@@ -4,8 +4,17 @@ use super::{Gate, Group, Peer, Planner, Row, shown};
 use crate::program::Program;
 use crate::python::Python;
 
-/// Ours, and every library that does the same work. A bare array stands for no sharing at all.
-const SIDES: [&str; 4] = ["ours", "pyshmem", "iceoryx2", "multiprocessing"];
+/// Ours, by the native class and by the compatible module, and every library that does the same work.
+const SIDES: [&str; 5] = ["ours", "compatible", "pyshmem", "iceoryx2", "multiprocessing"];
+/// Those that anybody can wait for without spinning.
+const PARKING: [&str; 4] = ["ours", "compatible", "pyshmem", "iceoryx2"];
+/// A bare array stands for no sharing at all.
+const ROUND_TRIPS: [&str; 6] =
+    ["ours", "compatible", "pyshmem", "iceoryx2", "multiprocessing", "bare"];
+/// What iceoryx2 has received is gone: a matrix cannot stay there.
+const PRODUCTS: [&str; 5] = ["ours", "compatible", "pyshmem", "multiprocessing", "bare"];
+/// Those that need nothing that could be missing.
+const ALWAYS: [&str; 3] = ["compatible", "multiprocessing", "bare"];
 /// What the same work of pyshmem takes at least, in times of ours.
 const FASTER_PAIR: f64 = 3.2;
 const FASTER_PARKED: f64 = 1.7;
@@ -132,8 +141,7 @@ impl Planner<'_> {
         for way in ["park", "spin"] {
             let numbers = ["65536", "65536", "8", way, &samples].map(str::to_owned);
             group.probes.push(self.floor(&format!("py_c_{way}"), "pingpong", &numbers));
-            // Nobody can park on a block of multiprocessing.
-            let sides = if way == "park" { &SIDES[..3] } else { &SIDES };
+            let sides: &[&str] = if way == "park" { &PARKING } else { &SIDES };
             group.sides(python, &format!("py_{way}"), sides, |side| {
                 vec!["ping-pong", side, way, "65536", &samples]
             });
@@ -173,8 +181,7 @@ impl Planner<'_> {
         group.once = true;
         for (title, way) in [("read()", "fresh"), ("read(out=)", "into")] {
             let name = format!("py_io{edge}_{way}");
-            let sides = ["ours", "pyshmem", "iceoryx2", "multiprocessing", "bare"];
-            group.sides(python, &name, &sides, |side| {
+            group.sides(python, &name, &ROUND_TRIPS, |side| {
                 vec!["round-trips", side, way, &case, seconds]
             });
             for (what, line) in [("a second", "rate_hz"), ("written plus read", "io_gb_s")] {
@@ -202,9 +209,9 @@ impl Planner<'_> {
         group.once = true;
         for (title, way) in [("matrix read as cheaply as is safe", "view"), ("copied", "copy")] {
             let name = format!("py_mvm{edge}_{way}");
-            // What iceoryx2 has received is gone: a matrix cannot stay there.
-            let sides = ["ours", "pyshmem", "multiprocessing", "bare"];
-            group.sides(python, &name, &sides, |side| vec!["products", side, way, &case, seconds]);
+            group.sides(python, &name, &PRODUCTS, |side| {
+                vec!["products", side, way, &case, seconds]
+            });
             for (what, line) in [("products a second", "rate_hz"), ("work", "work_gflop_s")] {
                 group.rows.push(Row {
                     peers: Peer::all(python, &name, line),
@@ -245,10 +252,7 @@ impl Group {
         sides: &[&'a str],
         case: impl Fn(&'a str) -> Vec<&str>,
     ) {
-        // Two of them need nothing that could be missing.
-        let is_there =
-            |side: &&str| matches!(*side, "bare" | "multiprocessing") || python.has(side);
-        for side in sides.iter().copied().filter(is_there) {
+        for side in sides.iter().copied().filter(|side| is_there(python, side)) {
             self.probes.push((format!("{base}_{side}"), python.case(&case(side))));
         }
     }
@@ -268,15 +272,16 @@ impl Group {
 impl Peer {
     /// The figure of every other side that is there.
     fn all(python: &Python, base: &str, line: &str) -> Vec<Self> {
-        let sides = ["pyshmem", "iceoryx2", "multiprocessing", "bare"];
-        let is_there =
-            |side: &&str| matches!(*side, "bare" | "multiprocessing") || python.has(side);
-        sides
-            .into_iter()
-            .filter(is_there)
-            .map(|name| Self { name, figure: format!("{base}_{name}.{line}") })
+        ROUND_TRIPS[1..]
+            .iter()
+            .filter(|side| is_there(python, side))
+            .map(|&name| Self { name, figure: format!("{base}_{name}.{line}") })
             .collect()
     }
+}
+
+fn is_there(python: &Python, side: &str) -> bool {
+    ALWAYS.contains(&side) || python.has(side)
 }
 
 /// Nanoseconds that one round trip may take, if that is asked of this run.
