@@ -1,22 +1,27 @@
 //! `cargo xtask demo`: photographs streamed between processes, with a writer killed on the way.
+//!
+//! Most of them are Python, with the wheel as this clone builds it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::python::{Interpreter, Tools};
+use crate::python::{Interpreter, Tools, Venv};
 use crate::task::Task;
 use crate::verb::Verb;
-use crate::{Failure, Flags, Workspace, python, screen};
+use crate::{Failure, Flags, Workspace, python, screen, wheel};
 
 pub(crate) const VERB: Verb = Verb {
     name: "demo",
     usage: "[--seconds N]",
-    summary: "stream photographs between processes, kill the writer, watch the readers go on",
+    summary: "stream photographs between Python and Rust, kill the writer, watch the readers go on",
     exists: |workspace| workspace.has("tests/src/bin/st-demo.rs"),
     run,
 };
 
 /// The wheel that brings the photographs. Only its files are wanted, none of its code is run.
 const PACKAGE: &str = "scikit-image>=0.19";
+
+/// What the roles in Python need beside the wheel.
+const REQUIREMENTS: &str = "tests/demo/requirements.txt";
 
 /// Photographs in colour and one in grey, bundled with every release since that one.
 const PHOTOGRAPHS: &[&str] = &[
@@ -36,17 +41,32 @@ fn run(workspace: &Workspace, mut flags: Flags) -> Result<(), Failure> {
     flags.finish()?;
     screen::step("Photographs");
     let (interpreters, _) = python::interpreters()?;
-    let photographs = photographs(&interpreters[0])?;
+    let interpreter = &interpreters[0];
+    let photographs = photographs(interpreter)?;
     screen::line(&format!("  {} photographs of scikit-image", photographs.len()));
-    screen::step("Build");
+    screen::step("Build the wheel");
+    let python = with_wheel(workspace, interpreter)?;
+    screen::step("Build the stage");
     let program = ["--release", "--locked", "-p", "st-tests", "--bin", "st-demo"];
     Task::cargo(["build"]).args(program).within(&workspace.root).run()?;
     screen::step("Demo");
     let mut demo = Task::new(workspace.target.join("release/st-demo"));
+    demo = demo.args([Path::new("--python"), &python]);
     if let Some(seconds) = seconds {
         demo = demo.args(["--seconds", &seconds.to_string()]);
     }
     Err(demo.args(photographs).within(&workspace.root).replace())
+}
+
+/// A Python with the wheel of this clone.
+fn with_wheel(workspace: &Workspace, interpreter: &Interpreter) -> Result<PathBuf, Failure> {
+    let wheel = wheel::build(workspace, interpreter, &workspace.target.join("wheels"))?;
+    let wanted = python::requirements(&workspace.root.join(REQUIREMENTS))?;
+    let tools = Tools::with(interpreter, "demo", &wanted, &["--only-binary", ":all:"])?;
+    let venv = Venv::fresh(&workspace.target.join("python/demo"), interpreter, &tools)?;
+    venv.install(&tools, &wheel)?;
+    screen::line(&format!("  Python {} with the wheel", interpreter.version));
+    Ok(venv.program())
 }
 
 fn photographs(interpreter: &Interpreter) -> Result<Vec<PathBuf>, Failure> {
