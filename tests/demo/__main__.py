@@ -7,10 +7,11 @@ and answers is the same as of the roles in Rust, see ``tests/src/demo``.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import place
-from commands import Commands, Orphaned
+from commands import Commands, Orphaned, refuse
 from eye import MANNERS
 from reader import Reader
 from writer import Writer
@@ -24,15 +25,23 @@ def main() -> None:
     parser.add_argument("photographs", nargs="*", type=Path)
     given = parser.parse_args()
     commands = Commands()
-    with place.open_stream() as stream:
-        try:
-            if given.role == "writer":
-                Writer(given.number, given.photographs, stream, commands).obey()
-            else:
-                Reader(given.role, place.open_stream).obey(commands)
-        except Orphaned:
-            # Nobody else is left to do it.
-            stream.unlink()
+    try:
+        role(given).obey(commands)
+    except Orphaned:
+        # Nobody else is left to do it.
+        place.unlink_stream()
+    except FileNotFoundError as missing:
+        # The stage was gone before this role began, and another one has unlinked the stream; or it
+        # is there, and hears this.
+        refuse(missing)
+        sys.exit(1)
+
+
+def role(given: argparse.Namespace) -> Writer | Reader:
+    """Give the role that is to be played."""
+    if given.role == "writer":
+        return Writer(given.number, given.photographs, place.open_stream())
+    return Reader(given.role, place.open_stream)
 
 
 if __name__ == "__main__":

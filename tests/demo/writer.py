@@ -18,30 +18,29 @@ from shared_tensor import Stream
 class Writer:
     """A writer is told lines, and answers each with one line; ``writer.rs`` has the table."""
 
-    def __init__(self, number: int, files: list[Path], stream: Stream, commands: Commands) -> None:
+    def __init__(self, number: int, files: list[Path], stream: Stream) -> None:
         self._number = number
         self._files = files
         self._stream = stream
-        self._commands = commands
         self._photographs: list[np.ndarray[Any, Any]] = []
         self._frames = 0
         self._since_ns = time.monotonic_ns()
 
-    def obey(self) -> None:
+    def obey(self, commands: Commands) -> None:
         """Do what it is told until told to quit."""
         while True:
-            line = self._commands.wait()
+            line = commands.wait()
             command, _, argument = line.partition(" ")
             if command == "ready":
                 self._load()
             elif command == "stream" and argument.isdecimal():
-                self._publish_until_paused(int(argument))
+                self._publish_until_paused(int(argument), commands)
             elif command == "report":
                 done(self._report())
             elif command == "hold":
-                self._hold()
+                self._hold(commands)
             elif command == "stand-by":
-                self._take_over()
+                self._take_over(commands)
             elif command == "quit":
                 done()
                 return
@@ -59,12 +58,12 @@ class Writer:
     def _report(self) -> Written:
         return Written(time.monotonic_ns() - self._since_ns, self._frames)
 
-    def _publish_until_paused(self, period_ns: int) -> None:
+    def _publish_until_paused(self, period_ns: int, commands: Commands) -> None:
         done()
         self._frames, self._since_ns = 0, time.monotonic_ns()
         due_ns = self._since_ns
         while True:
-            line = self._commands.poll()
+            line = commands.poll()
             if line == "pause":
                 done(self._stream.count)
                 return
@@ -96,7 +95,7 @@ class Writer:
         """
         return scrolled(self._photographs[number % len(self._photographs)], number)
 
-    def _hold(self) -> None:
+    def _hold(self, commands: Commands) -> None:
         """Stay inside a write, until this process is killed."""
         count = self._stream.count
         with self._stream.write_view() as frame:
@@ -105,16 +104,16 @@ class Writer:
             done(count)
             # Whatever comes, it is not waited for: only the stage's end ends this, by an exception.
             while True:
-                refuse(f"`{self._commands.wait()}` inside a write")
+                refuse(f"`{commands.wait()}` inside a write")
 
-    def _take_over(self) -> None:
+    def _take_over(self, commands: Commands) -> None:
         """Wait for the lock, and keep it until told to publish."""
         recoveries = self._recoveries()
         done()
         with self._stream.locked():
             owned_ns = time.monotonic_ns()
             done(TakenOver(owned_ns, self._recoveries() - recoveries))
-            line = self._commands.wait()
+            line = commands.wait()
             if line == "publish":
                 self._publish()
                 done(self._stream.count)
