@@ -121,7 +121,10 @@ impl Handle {
     /// `RuntimeError` after closing.
     #[inline]
     pub(crate) fn live(&self) -> PyResult<Arc<Inner>> {
-        self.open.load_full().ok_or_else(|| errors::closed(&self.name))
+        // While it is being closed no new call begins, or closing would wait for ever for a thread that
+        // reads in a loop.
+        let open = if self.closed.load(Ordering::Acquire) { None } else { self.open.load_full() };
+        open.ok_or_else(|| errors::closed(&self.name))
     }
     /// What frames may be read from.
     ///
@@ -171,12 +174,14 @@ impl Handle {
     }
 
     /// Counts a frame that was read: what lies between it and the last one was missed.
-    pub(crate) fn has_read(&self, publication: &Publication) {
+    pub(crate) fn has_read(&self, publication: &mut Publication) {
         let mut position = self.position();
         let count = publication.count;
         position.missed = count.saturating_sub(position.last).saturating_sub(1);
         position.missed_total += position.missed;
         position.last = position.last.max(count);
+        // Of this handle, which threads may share; the reader that was used knows of its own only.
+        publication.missed = position.missed;
     }
 
     /// Announces a wait, until the value is dropped.
@@ -414,20 +419,26 @@ impl Handle {
     /// What the write side is doing: idle, writing, aborted or crashed.
     #[getter]
     fn phase(&self) -> PyResult<String> {
-        Ok(self.live()?.stream.phase().to_string())
+        let inner = self.live()?;
+        let phase = match inner.stream.phase() {
+            Phase::Writing if inner.stream.is_abandoned() => Phase::Crashed,
+            phase => phase,
+        };
+        Ok(phase.to_string())
     }
 
     /// Twice the count while the stream is stable, odd while a write is in progress, negative after
     /// one that was given up or whose writer died.
     #[getter]
     fn write_sequence(&self) -> PyResult<i64> {
-        let (count, phase) = self.live()?.stream.state();
+        let inner = self.live()?;
+        let (count, phase) = inner.stream.state();
         // 47 bits.
         let stable = 2 * count.cast_signed();
         Ok(match phase {
             Phase::Idle => stable,
-            Phase::Writing => stable + 1,
-            Phase::Aborted | Phase::Crashed => -(stable + 1),
+            Phase::Writing if !inner.stream.is_abandoned() => stable + 1,
+            Phase::Writing | Phase::Aborted | Phase::Crashed => -(stable + 1),
         })
     }
 

@@ -59,8 +59,8 @@ impl Handle {
             Some(out) => self.frames.output(out)?,
             None => self.frames.fresh(py)?,
         };
-        let publication = self.fill(py, &inner, which, &mut output, patience)?;
-        self.has_read(&publication);
+        let mut publication = self.fill(py, &inner, which, &mut output, patience)?;
+        self.has_read(&mut publication);
         Ok((output.into_any(), publication))
     }
 
@@ -111,14 +111,17 @@ impl Handle {
     fn wait_above(&self, py: Python<'_>, after: u64, timeout: Option<f64>) -> PyResult<u64> {
         let inner = self.live()?;
         let patience = Patience::of(timeout)?;
-        let count = inner.stream.count();
-        if count > after {
-            return Ok(count);
+        self.refuse_to_wait_for_myself(&inner, patience)?;
+        let wait_for = |wait: &Wait<'_>| {
+            inner.with_reader(self.behaviour, after, |reader| reader.wait(after, wait))
+        };
+        let tried = Patience::none().run_short(&self.name, &self.closed, wait_for);
+        match tried {
+            Err(error) if is_timeout(py, &error) => {}
+            outcome => return outcome,
         }
         let _waiting = self.waiting();
-        patience.run(py, &self.name, &self.closed, |wait| {
-            inner.with_reader(self.behaviour, after, |reader| reader.wait(after, wait))
-        })
+        patience.run(py, &self.name, &self.closed, wait_for)
     }
 }
 
@@ -156,8 +159,8 @@ impl Handle {
         let patience = Patience::of(timeout)?;
         self.refuse_to_wait_for_myself(&inner, patience)?;
         let mut output = self.frames.fresh_bits(py)?;
-        let publication = self.fill(py, &inner, Which::Newest, &mut output, patience)?;
-        self.has_read(&publication);
+        let mut publication = self.fill(py, &inner, Which::Newest, &mut output, patience)?;
+        self.has_read(&mut publication);
         Ok(output.into_any())
     }
 
@@ -290,6 +293,7 @@ impl Handle {
         wait: Option<f64>,
     ) -> PyResult<(Bound<'py, PyAny>, Publication)> {
         let inner = self.readable()?;
+        self.refuse_to_wait_for_myself(&inner, Patience::of(None)?)?;
         let on_full = match on_full {
             "copy" => OnFull::Copy,
             "revoke" => OnFull::Revoke,
@@ -316,8 +320,8 @@ impl Handle {
             let _waiting = self.waiting();
             Patience::of(None)?.run(py, &self.name, &self.closed, lease)?
         };
-        let publication = *lease.publication();
-        self.has_read(&publication);
+        let mut publication = *lease.publication();
+        self.has_read(&mut publication);
         Ok((self.frames.lent(py, lease)?, publication))
     }
 }

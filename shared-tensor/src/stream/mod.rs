@@ -138,6 +138,13 @@ impl Stream {
         ring::RingLoads::ctl(&*self.attachment, crate::sync::Ordering::Acquire).phase()
     }
 
+    /// Whether the write in progress will never end, because its writer is gone. The next writer repairs
+    /// the stream; readers with [`OnAbort::Raise`] fail meanwhile. System calls, if a write is in progress.
+    pub fn is_abandoned(&self) -> bool {
+        let ctl = ring::RingLoads::ctl(&*self.attachment, crate::sync::Ordering::Acquire);
+        ctl.phase() == Phase::Writing && wait::writer_has_left(&self.attachment, ctl)
+    }
+
     /// Count and phase of one moment: one load.
     pub fn state(&self) -> (u64, Phase) {
         let ctl = ring::RingLoads::ctl(&*self.attachment, crate::sync::Ordering::Acquire);

@@ -59,7 +59,12 @@ impl Reader {
     }
 
     /// Waits for the end of the write that `seen` shows in progress.
-    fn wait_for_writer(&mut self, seen: Ctl, wait: &Wait<'_>, started: Since) -> Result<()> {
+    pub(super) fn wait_for_writer(
+        &mut self,
+        seen: Ctl,
+        wait: &Wait<'_>,
+        started: Since,
+    ) -> Result<()> {
         loop {
             let moved = wait_once(&self.attachment, &mut self.spinner, wait, started, |ctl| {
                 ctl.count() != seen.count() || ctl.phase() != Phase::Writing

@@ -265,7 +265,12 @@ impl Reader {
     /// [`ErrorKind::Changed`] if the name was created anew with another shape or type.
     pub fn wait(&mut self, after: u64, wait: &Wait<'_>) -> Result<u64> {
         let started = Since::now(wait);
-        let now = self.attachment.ctl(Ordering::Acquire);
+        let mut now = self.attachment.ctl(Ordering::Acquire);
+        if self.options.on_writing == OnWriting::Wait && now.phase() == Phase::Writing {
+            self.wait_for_writer(now, wait, started)?;
+            now = self.attachment.ctl(Ordering::Acquire);
+        }
+        self.check_phase(now)?;
         if now.count() > after {
             return Ok(now.count());
         }
