@@ -70,6 +70,8 @@ class SharedMemory:
         self, *, handle: _native.Handle, owner: bool = False, auto_unlink: bool = False
     ) -> None:
         self._handle = handle
+        # The compiled half makes a new str each time.
+        self._generation = handle.generation
         self._auto_unlink = auto_unlink
         self.name = handle.name
         self.shape = handle.shape
@@ -86,7 +88,7 @@ class SharedMemory:
     @property
     def instance_id(self) -> str | None:
         """Which creation of the name this is: 32 hexadecimal digits."""
-        return self._handle.generation
+        return self._generation
 
     @property
     def notify(self) -> bool:
@@ -267,11 +269,8 @@ class SharedMemory:
         TimeoutError
             On entry: another owner kept the lock.
         """
-        handle = self._handle
-        return ViewScope(
-            handle,
-            handle.write_view(True, _masked(frame_id), None, None, patience(timeout)),  # noqa: FBT003
-        )
+        scope = self._handle.write_view(True, _masked(frame_id), None, None, patience(timeout))  # noqa: FBT003
+        return ViewScope(self._generation, scope)
 
     def write_view_locked(self, *, frame_id: int | None = None) -> ViewScope:
         """Write a payload in place under the lock that this thread holds. See :meth:`write_view`.
@@ -281,11 +280,8 @@ class SharedMemory:
         RuntimeError
             On entry: this thread does not own the lock.
         """
-        handle = self._handle
-        return ViewScope(
-            handle,
-            handle.write_view(True, _masked(frame_id), owned=True),  # noqa: FBT003
-        )
+        scope = self._handle.write_view(True, _masked(frame_id), owned=True)  # noqa: FBT003
+        return ViewScope(self._generation, scope)
 
     def clear(self) -> None:
         """Publish a payload of zeros."""
@@ -334,8 +330,16 @@ class SharedMemory:
         """
         if not safe:
             return self._live(out)[0]
-        limit = patience(timeout)
-        return self._copied(out, lambda target: self._handle.read(target, limit))
+        limit = None if timeout is None else patience(timeout)
+        # As `_copied`, spelt out: programs spend their time here.
+        try:
+            return self._handle.read(out, limit)
+        except (TypeError, ValueError):
+            if out is None:
+                raise
+        return _destination.fill(
+            out, self.shape, self.dtype, lambda target: self._handle.read(target, limit)
+        )
 
     def read_new(
         self,

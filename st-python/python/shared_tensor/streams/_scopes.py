@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from shared_tensor import _native
     from shared_tensor.streams._memory import SharedMemory
 
-#: Arrays that are being written to, by generation: their storage is the live one meanwhile.
-_OPEN_VIEWS: weakref.WeakValueDictionary[str, np.ndarray[Any, Any]] = weakref.WeakValueDictionary()
+#: Arrays that are being written to, by generation: their storage is the live one meanwhile. One
+#: whose block was never left keeps nothing but its key.
+_OPEN_VIEWS: dict[str, weakref.ref[np.ndarray[Any, Any]]] = {}
 
 
 def open_view(handle: _native.Handle) -> np.ndarray[Any, Any] | None:
     """Give the array through which this process is writing to a stream, if it is."""
-    return _OPEN_VIEWS.get(handle.generation) if handle.phase == "writing" else None
+    reference = _OPEN_VIEWS.get(handle.generation) if handle.phase == "writing" else None
+    return None if reference is None else reference()
 
 
 class LockScope:
@@ -51,15 +53,15 @@ class LockScope:
 class ViewScope:
     """A frame that is written in place. Its value is an array with the previous payload."""
 
-    __slots__ = ("_handle", "_scope")
+    __slots__ = ("_generation", "_scope")
 
-    def __init__(self, handle: _native.Handle, scope: _native.WriteScope) -> None:
-        self._handle = handle
+    def __init__(self, generation: str, scope: _native.WriteScope) -> None:
+        self._generation = generation
         self._scope = scope
 
     def __enter__(self) -> np.ndarray[Any, Any]:
         view = self._scope.__enter__()
-        _OPEN_VIEWS[self._handle.generation] = view
+        _OPEN_VIEWS[self._generation] = weakref.ref(view)
         return view
 
     def __exit__(
@@ -68,7 +70,7 @@ class ViewScope:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _OPEN_VIEWS.pop(self._handle.generation, None)
+        _OPEN_VIEWS.pop(self._generation, None)
         self._scope.__exit__(kind, error, trace)
 
 
