@@ -231,11 +231,15 @@ impl Venv {
         folder: &str,
         tally: &mut Tally,
     ) -> Result<(), Failure> {
+        let mut tests = vec![workspace.root.join("st-python/tests").join(folder)];
+        if folder.is_empty() {
+            tests.push(workspace.root.join("tests/demo"));
+        }
         // From outside the clone: the package under test is the one installed.
         self.python()
             .args(["-m", "pytest", "-p", "no:cacheprovider", "-ra", "-c"])
             .args([workspace.root.join("pyproject.toml")])
-            .args([workspace.root.join("st-python/tests").join(folder)])
+            .args(tests)
             .within(&self.folder)
             .tee(|line| *tally += Tally::of_pytest(line).unwrap_or_default())
     }

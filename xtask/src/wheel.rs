@@ -16,7 +16,8 @@ pub(crate) const VERB: Verb = Verb {
     run,
 };
 
-const SOURCES: &str = "st-python";
+/// Everything in Python.
+const SOURCES: [&str; 4] = ["st-python", "bench/python", "tests/demo", "tests/test_benchmark.py"];
 const CONFIG: &str = "pyproject.toml";
 
 fn run(workspace: &Workspace, flags: Flags) -> Result<(), Failure> {
@@ -36,14 +37,15 @@ fn run(workspace: &Workspace, flags: Flags) -> Result<(), Failure> {
     let outcome = venv.pytest(workspace, "", &mut tally);
     report.add("pytest", tally, &outcome);
     let checks: [(&str, &[&str]); 4] = [
-        ("ruff check", &["-m", "ruff", "check", SOURCES]),
-        ("ruff format", &["-m", "ruff", "format", "--check", SOURCES]),
+        ("ruff check", &["-m", "ruff", "check"]),
+        ("ruff format", &["-m", "ruff", "format", "--check"]),
         ("mypy", &["-m", "mypy", "--strict", "--config-file", CONFIG, "-p", "shared_tensor"]),
         ("stubtest", &["-m", "mypy.stubtest", "--mypy-config-file", CONFIG, "shared_tensor"]),
     ];
     for (name, arguments) in checks {
         screen::step(name);
-        let outcome = venv.python().args(arguments).within(&workspace.root).run();
+        let sources: &[&str] = if name.starts_with("ruff") { &SOURCES } else { &[] };
+        let outcome = venv.python().args(arguments).args(sources).within(&workspace.root).run();
         report.add(name, Tally::of(&outcome), &outcome);
     }
     report.close()?;
