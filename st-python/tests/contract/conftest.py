@@ -91,7 +91,8 @@ def peer(spawn: Callable[..., Peer]) -> Peer:
 def alone(spawn: Callable[..., Peer]) -> Peer:
     """Another process with a /dev/shm of its own, where it can remove every stream there is."""
     private = 'mount -t tmpfs tmpfs /dev/shm && exec "$@"'
-    prefix = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", private, "sh")
+    whoever = () if os.geteuid() == 0 else ("--user", "--map-root-user")
+    prefix = ("unshare", *whoever, "--mount", "sh", "-c", private, "sh")
     if shutil.which("unshare") is None:
         pytest.skip("no unshare here: a private /dev/shm cannot be had")
     if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode != 0:

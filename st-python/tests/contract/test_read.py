@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import ModuleType
 from typing import Any, Callable
 
@@ -153,6 +154,29 @@ def test_unsafe_inside_a_view(shm: ModuleType, name: str, peer: Peer) -> None:
         live = handle.read(safe=False)
         assert live.tolist() == [5, 6]
         assert np.shares_memory(live, view)
+
+
+def test_unsafe_waits_do_not_last_for_ever(shm: ModuleType, name: str, peer: Peer) -> None:
+    """Nobody writes while this thread owns the lock: only what is there already can be waited for."""
+    fault_of_pyshmem(shm, "W30: waiting with safe=False never ends")
+    peer.run("h = shm.create(name, shape=(2,)); h.write([1, 2])", name=name)
+    with shm.open(name) as handle:
+        with pytest.raises(RuntimeError, match="safe=False requires"):
+            handle.read_new(safe=False)
+        with handle.locked():
+            assert handle.read_after(0, safe=False).tolist() == [1, 2]
+            assert handle.read_after_publication(0, safe=False).count == 1
+            waits: list[Callable[..., Any]] = [
+                handle.read_new,
+                handle.read_new_publication,
+                partial(handle.read_after, 1),
+                partial(handle.read_after_publication, 1),
+            ]
+            for wait in waits:
+                with pytest.raises(RuntimeError, match="for ever"):
+                    wait(safe=False)
+                with pytest.raises(TimeoutError):
+                    wait(safe=False, timeout=0)
 
 
 def test_unsafe_before_any_write(shm: ModuleType, name: str, peer: Peer) -> None:

@@ -33,7 +33,8 @@ Different from pyshmem, on purpose
 - The lock is in the stream. ``PYSHMEM_LOCK_DIR`` and ``TMPDIR`` may be set and mean nothing.
 - `create`, `unlink` and `SharedMemory.close` never wait for a lock that somebody holds.
 - A wait on a stream that is removed ends with `shared_tensor.UnlinkedStreamError`, a RuntimeError.
-- A write inside a write of the same thread raises RuntimeError, as does a read without a timeout.
+- A write inside a write of the same thread raises RuntimeError, as does a read without a timeout,
+  and a wait with ``safe=False`` that could never end.
 - Bad arguments raise before anything is touched; ``frame_id="x"`` leaves no write in progress.
 - A shape of numbers that are no integers, such as (2.7,), raises ValueError.
 - ``read(safe=False)`` gives a read-only array in place. pyshmem's can be written to, which changes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from functools import partial
@@ -441,20 +440,28 @@ class SharedMemory:
         poll_interval: float = 1e-5,
         out: Any = None,
     ) -> Any:
-        """As :meth:`read_new`, letting the event loop go on meanwhile. No thread waits for it."""
+        """As :meth:`read_new`, letting the event loop go on meanwhile. No thread waits for it.
+
+        Large frames are copied beside the loop, in its executor: if the call is cancelled during
+        that, `out` may still be written to for a moment.
+        """
+        # Here, as it takes longer to import than this package.
+        import asyncio
+
         handle = self._handle
         limit = patience(timeout)
         deadline = None if limit is None else time.monotonic() + limit
         baseline = handle.count
+        # A level with no time left is one look.
+        look = partial(self._after, baseline, 0.0, safe=safe, out=out)
         while True:
-            # Before the try: a write that ends in between is then found by it.
+            # Before the look: it finds a write that ends in between.
             seen = handle.count
+            is_long = safe and seen > baseline and self.size >= _COPY_BESIDE_LOOP_BYTES_MIN
             try:
-                # No waiting here: a level with no time left is one look.
-                look = partial(self._after, baseline, 0.0, safe=safe, out=out)
-                if seen <= baseline or self.size < _COPY_BESIDE_LOOP_BYTES_MIN:
-                    return look()
-                return await asyncio.get_running_loop().run_in_executor(None, look)
+                if is_long:
+                    return await asyncio.get_running_loop().run_in_executor(None, look)
+                return look()
             except TimeoutError:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0.0:
@@ -621,7 +628,7 @@ class SharedMemory:
 
     def _after(self, after: int, limit: float | None, *, safe: bool, out: Any) -> Any:
         if not safe:
-            self._handle.wait(after, limit)
+            self._wait_under_lock(after, limit, out)
             return self._live(out)[0]
         return self._copied(out, lambda target: self._handle.read_after(after, target, limit))
 
@@ -629,24 +636,36 @@ class SharedMemory:
         self, after: int, limit: float | None, *, safe: bool, out: Any
     ) -> Publication:
         if not safe:
-            self._handle.wait(after, limit)
+            self._wait_under_lock(after, limit, out)
             return Publication._of(*self._live(out))
         return self._published(
             out, lambda target: self._handle.read_after_publication(after, target, limit)
         )
 
-    def _live(self, out: Any) -> tuple[Any, Any]:
-        """Give the live storage, and what is known of the frame in it."""
+    def _wait_under_lock(self, after: int, limit: float | None, out: Any) -> None:
+        self._require_live(out)
+        if limit is None and self._handle.count <= after:
+            raise RuntimeError(
+                f"stream {self.name!r}: waiting with safe=False would last for ever, as nobody "
+                "writes while this thread owns the lock; wait first, then lock"
+            )
+        self._handle.wait(after, limit)
+
+    def _require_live(self, out: Any) -> None:
         self._require_open()
         self._require_writable("read with safe=False")
         if out is not None:
             raise ValueError("out is for safe CPU reads: with safe=False nothing is copied")
-        handle = self._handle
-        if handle.lock_depth() == 0:
+        if self._handle.lock_depth() == 0:
             raise RuntimeError(
                 f"safe=False requires this thread to own the lock of stream {self.name!r}: use it "
                 "inside `with handle.locked()`"
             )
+
+    def _live(self, out: Any) -> tuple[Any, Any]:
+        """Give the live storage, and what is known of the frame in it."""
+        self._require_live(out)
+        handle = self._handle
         view = open_view(handle)
         if view is None:
             return handle.lease()
