@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use st_tests::{Namespace, Peer};
 
-use super::{field, guest, pair, until_parked};
+use super::{field, guest, pair, refused_at_last, until_parked};
 
 /// Large enough for several pages, and no multiple of them.
 const BYTES: usize = 100_003;
@@ -82,7 +82,7 @@ fn a_reader_that_asks_for_it_is_told_that_the_writer_exited() {
     until_parked(&waiter, &mut other);
     assert_eq!(reader.ask("stream.latest a"), "1 10 writing", "a stopped writer has not exited");
     writer.kill();
-    for told in [reader.ask_refused("stream.latest a"), waiter.hear()] {
+    for told in [refused_at_last(&mut reader, "stream.latest a"), waiter.hear()] {
         assert!(told.contains("Inconsistent") && told.contains("writer exited"), "{told}");
     }
     assert_eq!(other.ask("stream.write a 11"), "2");

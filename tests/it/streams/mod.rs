@@ -35,6 +35,17 @@ fn field(peer: &mut Peer, name: &str) -> String {
     found.unwrap_or_else(|| panic!("no {name} in `{info}`")).to_owned()
 }
 
+/// What a peer is refused with at last: readers that fail on a dead writer ask whether it lives once in
+/// a millisecond at most.
+fn refused_at_last(peer: &mut Peer, line: &str) -> String {
+    loop {
+        peer.say(line);
+        if let Some(why) = peer.hear().strip_prefix("error") {
+            return why.trim_start().to_owned();
+        }
+    }
+}
+
 /// Comes back when `sleeper`, which was told to wait on the stream, has gone to sleep and up again
 /// at least once: from then on the stream knows that somebody sleeps.
 fn until_parked(sleeper: &Peer, witness: &mut Peer) {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use st_tests::{Namespace, Peer, skip};
 
-use super::field;
+use super::{field, refused_at_last};
 use crate::peer;
 
 /// The user and group that nobody is.
@@ -92,7 +92,7 @@ fn an_observer_can_ask_to_be_told_of_a_dead_writer() {
     owner.freeze();
     assert_eq!(observer.ask("stream.latest a"), "1 1 writing", "a stopped writer is not dead");
     owner.kill();
-    let told = observer.ask_refused("stream.latest a");
+    let told = refused_at_last(&mut observer, "stream.latest a");
     assert!(told.starts_with("Inconsistent") && told.contains("exited"), "{told}");
     let mut next = peer(&space);
     next.ask("stream.open a");
