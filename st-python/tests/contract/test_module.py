@@ -288,6 +288,21 @@ class Duck:
             self.log.append((self.name, "released"))
 
 
+def test_locked_many_goes_by_name(shm: ModuleType) -> None:
+    """Taken in the order of names and released in reverse, whatever order is asked for."""
+    log: list[Any] = []
+    ducks = [Duck(name, log) for name in ("b", "c", "a")]
+    with shm.locked_many(ducks, timeout=30) as held:
+        assert held == tuple(ducks)
+        assert [entry[0] for entry in log] == ["a", "b", "c"]
+        left = [entry[1] for entry in log]
+        assert 30 >= left[0] >= left[1] >= left[2] > 0
+    assert log[3:] == [("c", "released"), ("b", "released"), ("a", "released")]
+    with pytest.raises(ValueError, match="unique"), shm.locked_many([*ducks, Duck("b", log)]):
+        pytest.fail("entered with a name twice")
+    assert len(log) == 6
+
+
 def fail_with_a_duck(shm: ModuleType, pair: tuple[Any, Any], duck: Duck) -> None:
     """Lock a duck between two streams, and fail."""
     streams = [pair[0], duck, pair[1]]

@@ -157,7 +157,7 @@ def test_unsafe_inside_a_view(shm: ModuleType, name: str, peer: Peer) -> None:
 
 
 def test_unsafe_waits_do_not_last_for_ever(shm: ModuleType, name: str, peer: Peer) -> None:
-    """Nobody writes while this thread owns the lock: only what is there already can be waited for."""
+    """Nobody writes while this thread owns the lock: only what is there can be waited for."""
     fault_of_pyshmem(shm, "W30: waiting with safe=False never ends")
     peer.run("h = shm.create(name, shape=(2,)); h.write([1, 2])", name=name)
     with shm.open(name) as handle:
