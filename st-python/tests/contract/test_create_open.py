@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from .peer import Peer
+from .under_test import fault_of_pyshmem
 
 
 def test_created_here_opened_there(shm: ModuleType, name: str, peer: Peer) -> None:
@@ -125,6 +126,19 @@ def test_create_takes_any_sequence_of_lengths(
         assert handle.shape == tuple(int(length) for length in shape)
         assert all(type(length) is int for length in handle.shape)
         assert peer.run("shm.open(name).shape", name=name) == list(handle.shape)
+
+
+def test_lengths_are_not_cut(shm: ModuleType, name: str, peer: Peer) -> None:
+    """A length that is no integer is refused; one of another type that is one is taken."""
+    fault_of_pyshmem(shm, "W30: (2.7,) becomes (2,), and arrays are no shapes")
+    for shape in ((2.7,), (float("nan"),), ("2",)):
+        with pytest.raises(ValueError, match=r"shape|NaN"):
+            shm.create(name, shape=shape)
+    with shm.create(name, shape=np.array([2, 3])):
+        assert peer.run("shm.open(name).shape", name=name) == [2, 3]
+        shm.unlink(name)
+    with shm.create(name, shape=(4 / 2,)) as handle:
+        assert handle.shape == (2,)
 
 
 def test_size_must_match(shm: ModuleType, name: str) -> None:

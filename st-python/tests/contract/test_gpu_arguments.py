@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from .peer import Peer
+from .under_test import shadowing
 
 #: A torch that has no CUDA, as far as the module under test looks at it.
 TORCH = """
@@ -31,9 +32,7 @@ class Tensor: pass
 
 def run(shm: ModuleType, code: str, *args: str, path: Path | None = None) -> list[str]:
     """Run code in a fresh interpreter, with another torch if a path is given."""
-    env = dict(os.environ)
-    if path is not None:
-        env["PYTHONPATH"] = str(path)
+    env = dict(os.environ) if path is None else shadowing(path)
     prelude = f"import sys, {shm.__name__} as shm\nname = sys.argv[1]\n"
     done = subprocess.run(
         [sys.executable, "-c", prelude + code, *args],

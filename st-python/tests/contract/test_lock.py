@@ -53,7 +53,7 @@ def test_the_lock_is_handed_over(shm: ModuleType, name: str, peer: Peer) -> None
         waiting.result()
 
 
-@pytest.mark.parametrize("timeout", [0, 0.0, -1, -0.5, 0.02])
+@pytest.mark.parametrize("timeout", [0, 0.0, -0.5, -1e9, 0.02])
 def test_a_lock_that_cannot_be_had(shm: ModuleType, name: str, timeout: float, peer: Peer) -> None:
     """One attempt is always made; no time, or less, is that attempt."""
     with shm.stream(name, shape=(1,)) as handle:

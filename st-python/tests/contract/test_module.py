@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from .peer import Peer
+from .under_test import shadowing
 
 
 def test_unlink_removes_for_everybody(shm: ModuleType, name: str, peer: Peer) -> None:
@@ -336,7 +337,7 @@ def test_gpu_available_swallows_a_broken_torch(shm: ModuleType, tmp_path: Any) -
     """An import that fails, however it fails, counts as no."""
     (tmp_path / "torch.py").write_text("raise OSError('broken')")
     code = f"import {shm.__name__} as m; print(m.gpu_available())"
-    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    env = shadowing(tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
     )
@@ -398,7 +399,7 @@ def test_importing_loads_no_torch(shm: ModuleType, tmp_path: Any) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code, f"contract-import-{os.getpid()}"],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        env=shadowing(tmp_path),
         capture_output=True,
         text=True,
         check=True,

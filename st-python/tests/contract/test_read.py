@@ -78,14 +78,17 @@ def test_out_may_be_wider(shm: ModuleType, name: str, peer: Peer) -> None:
 def test_out_that_does_not_fit(
     shm: ModuleType, name: str, out: Any, error: type[Exception], peer: Peer
 ) -> None:
-    """It is refused, and a later read works."""
-    peer.run("h = shm.create(name, shape=(2,)); h.write([1, 2])", name=name)
+    """It is refused before anything counts as read, and a later read works."""
+    peer.run("h = shm.create(name, shape=(2,))", name=name)
     with shm.open(name) as handle:
+        peer.run("h.write([0, 0]); h.write([1, 2])")
         with pytest.raises(error):
             handle.read(out=out)
         with pytest.raises(error):
             handle.read_publication(out=out)
+        assert (handle.last_read_count, handle.missed_writes) == (0, 0)
         assert handle.read().tolist() == [1, 2]
+        assert (handle.last_read_count, handle.missed_writes) == (2, 1)
 
 
 def test_out_needs_a_safe_read(shm: ModuleType, name: str, peer: Peer) -> None:
