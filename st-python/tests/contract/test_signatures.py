@@ -67,6 +67,15 @@ def test_functions(shm: ModuleType, name: str) -> None:
     assert extras == (EXTRA_KEYWORDS.get(name, {}) if shm is not pyshmem else {})
 
 
+def test_the_package_tells_of_its_extras(shm: ModuleType) -> None:
+    """Users find every keyword that pyshmem does not have in the package's own text."""
+    if shm is pyshmem:
+        pytest.skip("pyshmem has none")
+    for name, extras in EXTRA_KEYWORDS.items():
+        for keyword, default in extras.items():
+            assert f"``{name}({keyword}={default})``" in shm.__doc__
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_methods(shm: ModuleType, name: str) -> None:
     """Methods take the same parameters and are of the same sort."""
