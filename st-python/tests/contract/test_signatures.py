@@ -73,7 +73,7 @@ def test_the_package_tells_of_its_extras(shm: ModuleType) -> None:
         pytest.skip("pyshmem has none")
     for name, extras in EXTRA_KEYWORDS.items():
         for keyword, default in extras.items():
-            assert f"``{name}({keyword}={default})``" in shm.__doc__
+            assert f"``{name}({keyword}={default})``" in (shm.__doc__ or "")
 
 
 @pytest.mark.parametrize("name", METHODS)
