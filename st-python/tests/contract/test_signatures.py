@@ -12,7 +12,7 @@ import pytest
 pyshmem = pytest.importorskip("pyshmem", reason="no pyshmem to compare with")
 
 #: Keywords that are ours alone, always last and keyword-only. The package lists them too.
-EXTRA_KEYWORDS = {
+EXTRA_KEYWORDS: dict[str, dict[str, Any]] = {
     "create": {"timeout": None},
     "unlink": {"timeout": None},
     "unlink_quiet": {"timeout": None},
