@@ -5,7 +5,7 @@ use shm_lock::{Guard, Wait};
 
 use crate::error::Result;
 use crate::ring::Claim;
-use crate::stream::attachment::Attachment;
+use crate::stream::attachment::{Attachment, Member};
 use crate::stream::description::Stamp;
 use crate::stream::lease::out_of_bounds;
 use crate::stream::memory::StreamMemory;
@@ -18,7 +18,8 @@ use crate::stream::writer::Contents;
 /// stays as its parent has it.
 #[derive(Debug)]
 pub struct Locked<'w> {
-    tenure: Tenure<'w>,
+    attachment: &'w Attachment,
+    member: &'w Member,
     guard: Guard<'w, StreamMemory>,
 }
 
@@ -26,9 +27,17 @@ impl<'w> Locked<'w> {
     #[inline]
     pub(crate) fn acquire(attachment: &'w Attachment, wait: &Wait<'_>) -> Result<Self> {
         let member = attachment.member()?;
-        let guard = member.lock.acquire(wait).map_err(|source| lock_error(attachment, source))?;
-        let tenure = Tenure::begin(attachment, member, guard.recovered().is_some());
-        Ok(Self { tenure, guard })
+        let guard = match member.lock.acquire(wait) {
+            Ok(guard) => guard,
+            Err(source) => return Err(lock_error(attachment, source)),
+        };
+        Tenure { attachment, member }.begin(guard.recovered().is_some());
+        Ok(Self { attachment, member, guard })
+    }
+
+    #[inline]
+    fn tenure(&self) -> Tenure<'w> {
+        Tenure { attachment: self.attachment, member: self.member }
     }
 
     /// Whether the previous holder died with the lock, so that what it was doing is unfinished.
@@ -41,7 +50,7 @@ impl<'w> Locked<'w> {
     /// # Errors
     /// As [`Writer::write`](crate::stream::Writer::write).
     pub fn write(&mut self, payload: &[u8], stamp: &Stamp) -> Result<u64> {
-        check_bytes(self.tenure.attachment, payload.len())?;
+        check_bytes(self.attachment, payload.len())?;
         let mut view = self.view(Contents::Fresh)?;
         view.write_at(0, payload)?;
         view.publish(stamp)
@@ -69,7 +78,7 @@ impl<'w> Locked<'w> {
 
     #[inline]
     fn check_process(&self) -> Result<()> {
-        check_process(self.tenure.attachment, self.guard.is_of_this_process())
+        check_process(self.attachment, self.guard.is_of_this_process())
     }
 }
 
@@ -109,14 +118,14 @@ impl<'l> WriteView<'l> {
     #[inline]
     fn claim(locked: Held<'l>, contents: Contents) -> Result<Self> {
         locked.check_process()?;
-        let bytes = locked.tenure.attachment.writable()?;
-        let claim = locked.tenure.claim()?;
+        let bytes = locked.attachment.writable()?;
+        let claim = locked.tenure().claim()?;
         match contents {
             Contents::Fresh => Ok(Self { locked, bytes, claim, open: true }),
             Contents::Previous => {
                 // A view from here on, so that a failure gives the slot up.
                 let view = Self { locked, bytes, claim, open: true };
-                view.locked.tenure.fill(bytes, &view.claim, contents)?;
+                view.locked.tenure().fill(bytes, &view.claim, contents)?;
                 Ok(view)
             }
         }
@@ -128,12 +137,12 @@ impl<'l> WriteView<'l> {
     }
 
     fn start(&self) -> usize {
-        self.locked.tenure.start(&self.claim)
+        self.locked.tenure().start(&self.claim)
     }
 
     /// Bytes of the frame.
     pub fn len(&self) -> usize {
-        self.locked.tenure.attachment.layout.payload_bytes
+        self.locked.attachment.layout.payload_bytes
     }
 
     /// Whether the frame has no bytes: never, as shapes have none of size 0.
@@ -155,7 +164,7 @@ impl<'l> WriteView<'l> {
     /// published the frame.
     pub fn write_at(&mut self, offset: usize, bytes: &[u8]) -> Result<()> {
         self.locked.check_process()?;
-        self.locked.tenure.write_at(self.bytes, &self.claim, offset, bytes)
+        self.locked.tenure().write_at(self.bytes, &self.claim, offset, bytes)
     }
 
     /// Makes the frame the newest one and wakes whoever waits. Returns its count.
@@ -166,14 +175,14 @@ impl<'l> WriteView<'l> {
     pub fn publish(mut self, stamp: &Stamp) -> Result<u64> {
         self.locked.check_process()?;
         self.open = false;
-        self.locked.tenure.commit(&self.claim, stamp)
+        self.locked.tenure().commit(&self.claim, stamp)
     }
 }
 
 impl Drop for WriteView<'_> {
     fn drop(&mut self) {
         if self.open && self.locked.guard.is_of_this_process() {
-            self.locked.tenure.abort(&self.claim);
+            self.locked.tenure().abort(&self.claim);
         }
     }
 }

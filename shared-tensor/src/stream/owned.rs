@@ -31,7 +31,7 @@ impl OwnedLocked {
         let member = attachment.member()?;
         let guard =
             member.lock.acquire_owned(wait).map_err(|source| lock_error(attachment, source))?;
-        Tenure::begin(attachment, member, guard.recovered().is_some());
+        Tenure { attachment, member }.begin(guard.recovered().is_some());
         Ok(Self { attachment: Arc::clone(attachment), guard, open: None })
     }
 

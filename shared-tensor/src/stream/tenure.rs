@@ -25,13 +25,11 @@ impl<'a> Tenure<'a> {
     /// The first act under every lock: a writer that died, or left without a word, is cleaned up
     /// after. Costs one load when there is nothing to do.
     #[inline]
-    pub(crate) fn begin(attachment: &'a Attachment, member: &'a Member, recovered: bool) -> Self {
-        let left_open = member.memory.ctl(Ordering::Acquire).phase() == Phase::Writing;
-        let tenure = Self { attachment, member };
+    pub(crate) fn begin(self, recovered: bool) {
+        let left_open = self.member.memory.ctl(Ordering::Acquire).phase() == Phase::Writing;
         if recovered || left_open {
-            tenure.heal();
+            self.heal();
         }
-        tenure
     }
 
     #[cold]
@@ -212,6 +210,7 @@ pub(crate) fn check_process(attachment: &Attachment, is_this: bool) -> Result<()
     ))
 }
 
+#[cold]
 pub(crate) fn lock_error(attachment: &Attachment, source: shm_lock::AcquireError) -> Error {
     let kind = match source {
         shm_lock::AcquireError::Timeout { .. } | shm_lock::AcquireError::WouldBlock { .. } => {
