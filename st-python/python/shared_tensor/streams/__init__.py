@@ -55,7 +55,9 @@ Keywords that pyshmem does not have
 - ``purge(live=True)``: False spares streams that somebody has open.
 """
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from shared_tensor import InconsistentStreamError, StaleStreamError, __version__
 from shared_tensor.streams._catalogue import (
@@ -72,6 +74,12 @@ from shared_tensor.streams._catalogue import (
 from shared_tensor.streams._gpu import gpu_available, supported_dtypes
 from shared_tensor.streams._memory import SharedMemory
 from shared_tensor.streams._publication import Publication
+
+if TYPE_CHECKING:
+    import numpy as _np
+
+    # Computed when it is asked for.
+    GPU_SUPPORTED_DTYPES: frozenset[_np.dtype[Any]]
 
 __all__ = [
     "GPU_SUPPORTED_DTYPES",
