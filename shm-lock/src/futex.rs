@@ -68,7 +68,18 @@ impl<M: Memory> FutexLock<M> {
     /// made even if the deadline has passed.
     #[inline]
     pub fn acquire(&self, wait: &Wait<'_>) -> Result<Guard<'_, M>, AcquireError> {
-        Ok(Guard { lock: self, hold: self.enter(wait)? })
+        match self.acquire_if_free() {
+            Some(guard) => Ok(guard),
+            None => self.acquire_slowly(wait),
+        }
+    }
+
+    /// Takes the lock if nobody holds it and this process is registered: one atomic exchange, no
+    /// call. `None` says that [`acquire`](Self::acquire) has more to do, not that it would wait.
+    // Without an error type the guard stays in registers, where it is made as where it is moved to.
+    #[inline]
+    pub fn acquire_if_free(&self) -> Option<Guard<'_, M>> {
+        Some(Guard { lock: self, hold: self.enter_if_free()? })
     }
 
     /// Takes the lock if it is free or its holder is dead.
@@ -85,8 +96,10 @@ impl<M: Memory> FutexLock<M> {
 
     /// Like [`acquire`](Self::acquire), for a guard that is not tied to a borrow.
     pub fn acquire_owned(self: &Arc<Self>, wait: &Wait<'_>) -> Result<OwnedGuard<M>, AcquireError> {
-        let hold = self.enter(wait)?;
-        Ok(OwnedGuard { lock: Arc::clone(self), hold })
+        match self.enter_if_free() {
+            Some(hold) => Ok(OwnedGuard { lock: Arc::clone(self), hold }),
+            None => self.acquire_owned_slowly(wait),
+        }
     }
 
     /// Who holds the lock at this moment.
@@ -105,7 +118,28 @@ impl<M: Memory> FutexLock<M> {
         self.membership.memory().lock_word()
     }
 
+    #[cold]
+    fn acquire_slowly(&self, wait: &Wait<'_>) -> Result<Guard<'_, M>, AcquireError> {
+        Ok(Guard { lock: self, hold: self.enter(wait)? })
+    }
+
+    #[cold]
+    fn acquire_owned_slowly(
+        self: &Arc<Self>,
+        wait: &Wait<'_>,
+    ) -> Result<OwnedGuard<M>, AcquireError> {
+        let hold = self.enter(wait)?;
+        Ok(OwnedGuard { lock: Arc::clone(self), hold })
+    }
+
     #[inline]
+    fn enter_if_free(&self) -> Option<Hold> {
+        let me = self.membership.me_if_registered()?;
+        let owner = Owner::new(me.slot, me.id);
+        self.word().try_take(owner).ok()?;
+        Some(Hold::new(owner, None))
+    }
+
     fn enter(&self, wait: &Wait<'_>) -> Result<Hold, AcquireError> {
         let me = self.membership.me()?;
         let owner = Owner::new(me.slot, me.id);
@@ -116,7 +150,6 @@ impl<M: Memory> FutexLock<M> {
         Ok(Hold::new(owner, recovered))
     }
 
-    #[cold]
     fn enter_contended(
         &self,
         me: Me,

@@ -82,6 +82,12 @@ impl<M: Memory> Membership<M> {
         Ok(self.registration()?.me)
     }
 
+    /// Who this process is, if it need not register first.
+    #[inline]
+    pub(crate) fn me_if_registered(&self) -> Option<Me> {
+        Some(self.registration.get()?.me)
+    }
+
     /// The memory that was joined.
     pub fn memory(&self) -> &Arc<M> {
         &self.memory

@@ -27,12 +27,26 @@ impl<'w> Locked<'w> {
     #[inline]
     pub(crate) fn acquire(attachment: &'w Attachment, wait: &Wait<'_>) -> Result<Self> {
         let member = attachment.member()?;
-        let guard = match member.lock.acquire(wait) {
-            Ok(guard) => guard,
-            Err(source) => return Err(lock_error(attachment, source)),
-        };
+        match member.lock.acquire_if_free() {
+            Some(guard) => Ok(Self::begin(attachment, member, guard)),
+            None => Self::wait(attachment, member, wait),
+        }
+    }
+
+    #[cold]
+    fn wait(attachment: &'w Attachment, member: &'w Member, wait: &Wait<'_>) -> Result<Self> {
+        let guard = member.lock.acquire(wait).map_err(|source| lock_error(attachment, source))?;
+        Ok(Self::begin(attachment, member, guard))
+    }
+
+    #[inline]
+    fn begin(
+        attachment: &'w Attachment,
+        member: &'w Member,
+        guard: Guard<'w, StreamMemory>,
+    ) -> Self {
         Tenure { attachment, member }.begin(guard.recovered().is_some());
-        Ok(Self { attachment, member, guard })
+        Self { attachment, member, guard }
     }
 
     #[inline]
