@@ -142,6 +142,7 @@ impl Frames {
         let array = numpy.call_method1("ascontiguousarray", (array,))?;
         Ok(array.cast_into::<PyUntypedArray>()?)
     }
+
     /// The bits of a torch tensor of an element type that NumPy lacks.
     fn torch_bits<'py>(
         &self,
@@ -215,6 +216,7 @@ impl Frames {
         let memory = self.pool.take(self.bytes);
         Ok(Output(sys::array_over_pooled(descr, &self.shape, memory, &self.pool)?))
     }
+
     /// A new array for a frame's bits, in unsigned integers of the element type's size.
     pub(crate) fn fresh_bits<'py>(&self, py: Python<'py>) -> PyResult<Output<'py>> {
         py.import("numpy")?;

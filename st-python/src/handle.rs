@@ -126,6 +126,7 @@ impl Handle {
         let open = if self.closed.load(Ordering::Acquire) { None } else { self.open.load_full() };
         open.ok_or_else(|| errors::closed(&self.name))
     }
+
     /// What frames may be read from.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
-//! Streams by name: making, opening, listing and removing them, and waiting for several.
+//! Streams by name: listing and removing them; and calls on several handles.
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::PyDict;
 use shared_tensor::stream;
 
 use crate::errors;
@@ -13,70 +13,12 @@ use crate::patience::Patience;
 use crate::report;
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_function(wrap_pyfunction!(create, module)?)?;
-    module.add_function(wrap_pyfunction!(open, module)?)?;
-    module.add_function(wrap_pyfunction!(open_or_create, module)?)?;
     module.add_function(wrap_pyfunction!(list_streams, module)?)?;
     module.add_function(wrap_pyfunction!(stat, module)?)?;
     module.add_function(wrap_pyfunction!(unlink, module)?)?;
     module.add_function(wrap_pyfunction!(purge, module)?)?;
     module.add_function(wrap_pyfunction!(wait_any, module)?)?;
     module.add_function(wrap_pyfunction!(lock_many, module)?)
-}
-
-/// A handle of the class `cls`, without running its `__init__`.
-fn make<'py>(
-    py: Python<'py>,
-    cls: Option<&Bound<'py, PyType>>,
-    arguments: impl pyo3::call::PyCallArgs<'py>,
-    keywords: Option<&Bound<'py, PyDict>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let handle = py.get_type::<Handle>();
-    let cls = cls.unwrap_or(&handle);
-    cls.getattr("__new__")?.call(arguments, keywords)
-}
-
-/// Creates a stream. Keywords as of `Handle`.
-#[pyfunction]
-#[pyo3(signature = (name, shape, dtype, *, cls=None, **keywords))]
-fn create<'py>(
-    py: Python<'py>,
-    name: &str,
-    shape: &Bound<'py, PyAny>,
-    dtype: &Bound<'py, PyAny>,
-    cls: Option<&Bound<'py, PyType>>,
-    keywords: Option<&Bound<'py, PyDict>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let class = cls.cloned().unwrap_or_else(|| py.get_type::<Handle>());
-    make(py, cls, (class, "create", name, shape, dtype), keywords)
-}
-
-/// Opens a stream, or creates it if there is none.
-#[pyfunction]
-#[pyo3(signature = (name, shape, dtype, *, cls=None, **keywords))]
-fn open_or_create<'py>(
-    py: Python<'py>,
-    name: &str,
-    shape: &Bound<'py, PyAny>,
-    dtype: &Bound<'py, PyAny>,
-    cls: Option<&Bound<'py, PyType>>,
-    keywords: Option<&Bound<'py, PyDict>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let class = cls.cloned().unwrap_or_else(|| py.get_type::<Handle>());
-    make(py, cls, (class, "open_or_create", name, shape, dtype), keywords)
-}
-
-/// Opens a stream that exists, or will within `timeout` seconds.
-#[pyfunction]
-#[pyo3(signature = (name, *, cls=None, **keywords))]
-fn open<'py>(
-    py: Python<'py>,
-    name: &str,
-    cls: Option<&Bound<'py, PyType>>,
-    keywords: Option<&Bound<'py, PyDict>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let class = cls.cloned().unwrap_or_else(|| py.get_type::<Handle>());
-    make(py, cls, (class, "open", name), keywords)
 }
 
 /// The names of all streams, sorted.

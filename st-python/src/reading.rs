@@ -129,16 +129,6 @@ impl Handle {
 impl Handle {
     /// The newest frame, copied: a new array, or `out`.
     #[pyo3(signature = (out=None, timeout=None))]
-    fn read<'py>(
-        &self,
-        py: Python<'py>,
-        out: Option<&Bound<'py, PyAny>>,
-        timeout: Option<f64>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        Ok(self.copy(py, Which::Newest, out, timeout)?.0)
-    }
-    /// The newest frame, copied: a new array, or `out`.
-    #[pyo3(signature = (out=None, timeout=None))]
     fn latest<'py>(
         &self,
         py: Python<'py>,
@@ -164,7 +154,7 @@ impl Handle {
         Ok(output.into_any())
     }
 
-    /// As `read`, with what is known about the frame.
+    /// As `latest`, with what is known about the frame.
     #[pyo3(signature = (out=None, timeout=None))]
     fn read_publication<'py>(
         &self,
@@ -250,20 +240,10 @@ impl Handle {
         let (array, publication) = self.leased(py, on_full, wait)?;
         Ok((array, report::publication(py, &publication)?))
     }
+
     /// The newest frame in place: as `lease`, the array alone.
     #[pyo3(signature = (on_full="copy", wait=None))]
     fn numpy<'py>(
-        &self,
-        py: Python<'py>,
-        on_full: &str,
-        wait: Option<f64>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        Ok(self.leased(py, on_full, wait)?.0)
-    }
-
-    /// As `lease`, the array alone.
-    #[pyo3(signature = (on_full="copy", wait=None))]
-    fn leased_array<'py>(
         &self,
         py: Python<'py>,
         on_full: &str,

@@ -162,6 +162,7 @@ impl Handle {
         let stamp = stamp(frame_id, None, None)?;
         self.publish(py, &Payload::Zeros, &stamp, Patience::of(timeout)?, false, "clear")
     }
+
     /// A context manager whose value is the next frame as a writable array, with whatever the slot held
     /// last, or with a copy of the newest frame if `previous`. Leaving it publishes; leaving it by an
     /// exception gives the frame up.

@@ -79,8 +79,7 @@ class Stream(_native.Handle):
         OSError
             ``ENOSPC``: there is no space for it; the message says how much is missing where.
         """
-        stream: Self = _make(cls, "create", name, shape, dtype, **options)
-        return stream
+        return cls.__new__(cls, "create", name, shape, dtype, **options)
 
     @classmethod
     def open_or_create(
@@ -97,8 +96,7 @@ class Stream(_native.Handle):
         StaleStreamError
             It exists with another shape or element type.
         """
-        stream: Self = _make(cls, "open_or_create", name, shape, dtype, **options)
-        return stream
+        return cls.__new__(cls, "open_or_create", name, shape, dtype, **options)
 
     @classmethod
     def open(cls, name: str, *, timeout: float | None = 0.0, **options: Any) -> Self:
@@ -132,10 +130,9 @@ class Stream(_native.Handle):
             This user may not read it.
         """
         try:
-            stream: Self = _make(cls, "open", name, timeout=timeout, **options)
+            return cls.__new__(cls, "open", name, timeout=timeout, **options)
         except FileNotFoundError as error:
             raise FileNotFoundError(_with_suggestions(error, name, options)) from None
-        return stream
 
     def latest_publication(
         self, out: np.ndarray[Any, Any] | None = None, timeout: float | None = None
@@ -331,10 +328,6 @@ def locked_many(
 ) -> AbstractContextManager[tuple[Stream, ...]]:
     """Hold the locks of several streams, taken in the order of their names under one deadline."""
     return _native.lock_many(list(streams), timeout)
-
-
-def _make(cls: type[Any], action: str, *arguments: Any, **options: Any) -> Any:
-    return cls.__new__(cls, action, *arguments, **options)
 
 
 def _reopen(cls: type[Stream], name: str, generation: str, where: dict[str, Any]) -> Stream:

@@ -79,7 +79,7 @@ def create(
         _gpu.refuse(gpu_device, kind)
     tag = NOTIFY_TAG if notify else 0
     try:
-        handle = _native.create(name, shape, kind.name, tag=tag, **BEHAVIOUR)
+        handle = _native.Handle("create", name, shape, kind.name, tag=tag, **BEHAVIOUR)
     except FileExistsError as error:
         raise FileExistsError(
             f"stream {name!r} already exists; use pyshmem.open({name!r}) to attach to it"
@@ -110,7 +110,7 @@ def open(
     """
     name = checked_name(name)
     try:
-        handle = _native.open(name, readonly=readonly, **BEHAVIOUR)
+        handle = _native.Handle("open", name, readonly=readonly, **BEHAVIOUR)
     except FileNotFoundError as error:
         raise _missing(name) from error
     if handle.dtype_name not in _DTYPE_NAMES:

@@ -332,12 +332,12 @@ class SharedMemory:
         limit = None if timeout is None else patience(timeout)
         # As `_copied`, spelt out: programs spend their time here.
         try:
-            return self._handle.read(out, limit)
+            return self._handle.latest(out, limit)
         except (TypeError, ValueError):
             if out is None:
                 raise
         return _destination.fill(
-            out, self.shape, self.dtype, lambda target: self._handle.read(target, limit)
+            out, self.shape, self.dtype, lambda target: self._handle.latest(target, limit)
         )
 
     def read_new(
