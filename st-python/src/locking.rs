@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::handle::Handle;
+use crate::ownership::NotOwner;
 use crate::patience::Patience;
 
 impl Handle {
@@ -45,6 +46,19 @@ impl Handle {
         };
         self.ownership.begin(locked, self.id);
         Ok(())
+    }
+
+    /// The error of a release that was not the caller's to make.
+    fn not_owner(&self, why: NotOwner) -> PyErr {
+        PyRuntimeError::new_err(match why {
+            NotOwner::Nobody => {
+                format!("cannot release stream '{}': it is unlocked in this process", self.name)
+            }
+            NotOwner::AnotherThread => format!(
+                "cannot release stream '{}': another thread of this process owns the lock",
+                self.name
+            ),
+        })
     }
 }
 

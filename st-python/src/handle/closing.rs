@@ -1,0 +1,90 @@
+//! The end of a handle, and of its stream's name.
+
+use std::sync::atomic::Ordering;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use shared_tensor::ErrorKind;
+use shared_tensor::stream::OpenOptions;
+
+use super::Handle;
+use crate::errors::{self, StaleStreamError};
+use crate::patience::Patience;
+use crate::watcher;
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // What was acquired through this handle by another thread ends with that thread.
+        let _ = self.ownership.release_all_through(self.id);
+    }
+}
+
+#[pymethods]
+impl Handle {
+    /// Closes the handle. Its waits end with an error and are waited for, `timeout` seconds at most.
+    /// What was acquired through it by this thread is released; arrays stay valid.
+    #[pyo3(signature = (timeout=Some(5.0)), text_signature = "($self, timeout=5.0)")]
+    fn close(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        let patience = Patience::of(timeout)?;
+        if self.open.load().is_none() {
+            return Ok(());
+        }
+        // Dropping the tenure gives up a frame and wakes, which is quick; no lock is waited for.
+        self.ownership.release_all_through(self.id).map_err(|_| {
+            PyRuntimeError::new_err(format!(
+                "cannot close stream '{}': another thread owns its lock through this handle; \
+                 release it there first",
+                self.name
+            ))
+        })?;
+        let Some(inner) = self.open.load_full() else { return Ok(()) };
+        self.closed.store(true, Ordering::Release);
+        watcher::ring_all();
+        if !py.detach(|| self.await_waits(&inner, patience)) {
+            self.closed.store(false, Ordering::Release);
+            return Err(PyRuntimeError::new_err(format!(
+                "cannot close stream '{}': a read is still waiting after {} s",
+                self.name,
+                timeout.unwrap_or_default()
+            )));
+        }
+        self.open.store(None);
+        // Unmapping is not always quick.
+        py.detach(|| drop(inner));
+        Ok(())
+    }
+
+    /// Removes the stream's name, if it still leads to this generation. False if it was gone.
+    fn unlink(&self, py: Python<'_>) -> PyResult<bool> {
+        self.refuse_if_readonly("unlink")?;
+        let removed = match self.open.load_full() {
+            Some(inner) => py.detach(|| inner.stream.unlink()).map(Some),
+            None => py.detach(|| self.unlink_by_name()),
+        };
+        let stale = || {
+            StaleStreamError::new_err(format!(
+                "stream '{}' was replaced by a newer generation, which is left alone: open the name \
+                 again",
+                self.name
+            ))
+        };
+        match removed {
+            Ok(Some(removed)) => Ok(removed),
+            Ok(None) => Err(stale()),
+            Err(error) if error.kind() == ErrorKind::Changed => Err(stale()),
+            Err(error) => Err(errors::raised(&error)),
+        }
+    }
+}
+
+impl Handle {
+    /// After closing: by name, if it still means this stream; `None` if it means another one.
+    fn unlink_by_name(&self) -> shared_tensor::Result<Option<bool>> {
+        match OpenOptions::new().namespace(self.namespace.clone()).open(&self.name) {
+            Ok(stream) if stream.generation() == self.generation => stream.unlink().map(Some),
+            Ok(_) => Ok(None),
+            Err(error) if error.is_not_found() => Ok(Some(false)),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What a handle says of its stream and of itself.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use shared_tensor::stream::Phase;
+
+use super::Handle;
+use crate::{errors, report};
+
+#[pymethods]
+impl Handle {
+    /// The stream's name.
+    #[getter]
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The shape of every frame.
+    #[getter]
+    fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.frames.shape())
+    }
+
+    /// The element type by its NumPy name.
+    #[getter]
+    fn dtype_name(&self) -> &'static str {
+        self.dtype
+    }
+
+    /// Bytes of one frame.
+    #[getter]
+    fn frame_bytes(&self) -> usize {
+        self.frames.bytes()
+    }
+
+    /// Slots of the ring.
+    #[getter]
+    fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// Which creation of the name this is: 32 hexadecimal digits.
+    #[getter]
+    fn generation(&self) -> String {
+        self.generation.to_string()
+    }
+
+    /// Whether this handle was opened for reading only.
+    #[getter]
+    fn readonly(&self) -> bool {
+        self.readonly
+    }
+
+    /// Whether this handle was closed.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.is_closed()
+    }
+
+    /// Directory of the stream's file.
+    #[getter]
+    fn directory(&self) -> String {
+        self.namespace.directory().display().to_string()
+    }
+
+    /// What the name of the stream's file starts with.
+    #[getter]
+    fn prefix(&self) -> &str {
+        self.namespace.prefix()
+    }
+
+    /// The process that created the stream, in its own pid namespace.
+    #[getter]
+    fn creator_pid(&self) -> u32 {
+        self.creator.pid
+    }
+
+    /// The creator's number for whoever opens the stream.
+    #[getter]
+    fn tag(&self) -> u32 {
+        self.tag
+    }
+
+    /// How many frames were published so far.
+    #[getter]
+    #[inline]
+    fn count(&self) -> PyResult<u64> {
+        match &*self.open.load() {
+            Some(inner) => Ok(inner.stream.count()),
+            None => Err(errors::closed(&self.name)),
+        }
+    }
+
+    /// Whether the name was unlinked since.
+    #[getter]
+    fn unlinked(&self) -> PyResult<bool> {
+        Ok(self.live()?.stream.is_unlinked())
+    }
+
+    /// What the write side is doing: idle, writing, aborted or crashed.
+    #[getter]
+    fn phase(&self) -> PyResult<String> {
+        let inner = self.live()?;
+        let phase = match inner.stream.phase() {
+            Phase::Writing if inner.stream.is_abandoned() => Phase::Crashed,
+            phase => phase,
+        };
+        Ok(phase.to_string())
+    }
+
+    /// Twice the count while the stream is stable, odd while a write is in progress, negative after
+    /// one that was given up or whose writer died.
+    #[getter]
+    fn write_sequence(&self) -> PyResult<i64> {
+        let inner = self.live()?;
+        let (count, phase) = inner.stream.state();
+        // 47 bits.
+        let stable = 2 * count.cast_signed();
+        Ok(match phase {
+            Phase::Idle => stable,
+            Phase::Writing if !inner.stream.is_abandoned() => stable + 1,
+            Phase::Writing | Phase::Aborted | Phase::Crashed => -(stable + 1),
+        })
+    }
+
+    /// When the newest frame was published, in seconds since 1970; 0.0 before the first one.
+    #[getter]
+    fn write_time(&self) -> PyResult<f64> {
+        let newest = self.live()?.stream.publication();
+        Ok(newest.map_or(0.0, |publication| report::seconds(publication.published_unix_ns)))
+    }
+
+    /// The last number that a writer gave to a frame; 0 if none did.
+    #[getter]
+    fn frame_id(&self) -> PyResult<u64> {
+        Ok(self.live()?.stream.publication().map_or(0, |publication| publication.frame_id))
+    }
+
+    /// The count of the last frame that this handle read, or at which it was opened.
+    #[getter]
+    fn last_read_count(&self) -> PyResult<u64> {
+        self.live()?;
+        Ok(self.position().last)
+    }
+
+    /// Frames that were skipped before the last one read.
+    #[getter]
+    fn missed(&self) -> PyResult<u64> {
+        self.live()?;
+        Ok(self.position().missed)
+    }
+
+    /// Frames that this handle never saw.
+    #[getter]
+    fn missed_total(&self) -> PyResult<u64> {
+        self.live()?;
+        Ok(self.position().missed_total)
+    }
+
+    /// Whether the process that created the stream still runs, as far as can be told from here.
+    #[getter]
+    fn creator_alive(&self) -> PyResult<bool> {
+        self.live()?;
+        Ok(report::is_alive(&self.creator))
+    }
+
+    /// Where this process has mapped the payload: first address and the one behind the last.
+    fn address_range(&self) -> PyResult<(usize, usize)> {
+        let addresses = self.live()?.stream.payload_addresses();
+        Ok((addresses.start, addresses.end))
+    }
+
+    /// Everything that can be said about the stream.
+    fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let inner = self.live()?;
+        let info = py.detach(|| inner.stream.info());
+        report::info(py, &info)
+    }
+}

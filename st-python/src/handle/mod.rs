@@ -1,0 +1,167 @@
+//! An open stream, as Python holds it.
+
+mod closing;
+mod known;
+mod opening;
+mod waits;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use arc_swap::ArcSwapOption;
+use pyo3::exceptions::{PyPermissionError, PyRuntimeError};
+use pyo3::prelude::*;
+use shared_tensor::lock::PerProcess;
+use shared_tensor::shm::{Creator, Generation, Namespace};
+use shared_tensor::stream::{Publication, Reader, ReaderOptions, Stream, Writer};
+
+use crate::arrays::Frames;
+use crate::errors;
+use crate::ownership::Ownership;
+
+use waits::Waits;
+
+/// An open stream: the core that `shared_tensor.Stream` and `shared_tensor.streams.SharedMemory`
+/// are layers over.
+///
+/// Threads may share a handle. Closing it ends its waits; arrays that it gave out stay valid.
+#[pyclass(frozen, subclass, weakref, module = "shared_tensor._native")]
+pub(crate) struct Handle {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) frames: Frames,
+    pub(crate) readonly: bool,
+    /// Whether frames may be read and written, or only the lock and what is known be used.
+    attached: bool,
+    pub(crate) behaviour: ReaderOptions,
+    pub(crate) ownership: Arc<Ownership>,
+    pub(crate) closed: Arc<AtomicBool>,
+    open: ArcSwapOption<Inner>,
+    position: Mutex<Position>,
+    waits: PerProcess<Waits>,
+    generation: Generation,
+    creator: Creator,
+    namespace: Namespace,
+    dtype: &'static str,
+    slots: usize,
+    tag: u32,
+}
+
+/// What closing lets go of.
+pub(crate) struct Inner {
+    pub(crate) stream: Stream,
+    writer: OnceLock<Writer>,
+    /// Readers that no thread uses at the moment.
+    readers: PerProcess<Mutex<Vec<Reader>>>,
+}
+
+/// What this handle has read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Position {
+    pub(crate) last: u64,
+    missed: u64,
+    missed_total: u64,
+}
+
+impl Inner {
+    /// The writer of this handle; the first one starts to populate the ring's pages.
+    pub(crate) fn writer(&self) -> shared_tensor::Result<&Writer> {
+        if let Some(writer) = self.writer.get() {
+            return Ok(writer);
+        }
+        let fresh = self.stream.writer()?;
+        Ok(self.writer.get_or_init(|| fresh))
+    }
+
+    /// Runs `read` with a reader that has seen the frames up to `last`.
+    pub(crate) fn with_reader<T>(
+        &self,
+        behaviour: ReaderOptions,
+        last: u64,
+        read: impl FnOnce(&mut Reader) -> T,
+    ) -> T {
+        let spare = self.readers.get_or_init(Mutex::default);
+        let idle = spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut reader = idle.unwrap_or_else(|| self.stream.reader_with(behaviour));
+        reader.seek(last);
+        let outcome = read(&mut reader);
+        spare.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+        outcome
+    }
+}
+
+impl Handle {
+    /// What is open.
+    ///
+    /// # Errors
+    /// `RuntimeError` after closing.
+    #[inline]
+    pub(crate) fn live(&self) -> PyResult<Arc<Inner>> {
+        // While it is being closed no new call begins, or closing would wait for ever for a thread that
+        // reads in a loop.
+        let open = if self.closed.load(Ordering::Acquire) { None } else { self.open.load_full() };
+        open.ok_or_else(|| errors::closed(&self.name))
+    }
+
+    /// What frames may be read from.
+    ///
+    /// # Errors
+    /// As [`live`](Self::live); `RuntimeError` for handles that were opened without the payload.
+    #[inline]
+    pub(crate) fn readable(&self) -> PyResult<Arc<Inner>> {
+        let inner = self.live()?;
+        if self.attached { Ok(inner) } else { Err(self.not_attached()) }
+    }
+
+    #[cold]
+    pub(crate) fn not_attached(&self) -> PyErr {
+        PyRuntimeError::new_err(format!(
+            "stream '{}' was opened with attach=False, for its lock and what is known of it: open it \
+             again to read or write frames",
+            self.name
+        ))
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.open.load().is_none()
+    }
+
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attached
+    }
+
+    /// What may be written to.
+    ///
+    /// # Errors
+    /// As [`live`](Self::live); `PermissionError` for read-only handles.
+    pub(crate) fn writable(&self, what: &str) -> PyResult<Arc<Inner>> {
+        let inner = self.live()?;
+        self.refuse_if_readonly(what)?;
+        Ok(inner)
+    }
+
+    fn refuse_if_readonly(&self, what: &str) -> PyResult<()> {
+        if !self.readonly {
+            return Ok(());
+        }
+        Err(PyPermissionError::new_err(format!(
+            "stream '{}': this handle is read-only and cannot {what}; open the stream without readonly",
+            self.name
+        )))
+    }
+
+    pub(crate) fn position(&self) -> MutexGuard<'_, Position> {
+        self.position.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a frame that was read: what lies between it and the last one was missed.
+    pub(crate) fn has_read(&self, publication: &mut Publication) {
+        let mut position = self.position();
+        let count = publication.count;
+        position.missed = count.saturating_sub(position.last).saturating_sub(1);
+        position.missed_total += position.missed;
+        position.last = position.last.max(count);
+        // Of this handle, which threads may share; the reader that was used knows of its own only.
+        publication.missed = position.missed;
+    }
+}

@@ -1,0 +1,130 @@
+//! How a handle comes to be: a stream is created or opened.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use arc_swap::ArcSwapOption;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use shared_tensor::lock::PerProcess;
+use shared_tensor::stream::{OpenOptions, ReaderOptions, Stream};
+
+use super::{Handle, Inner, Position};
+use crate::arrays::Frames;
+use crate::errors;
+use crate::options::{self, Creation};
+use crate::ownership::Ownership;
+use crate::patience::Patience;
+
+impl Handle {
+    fn of(
+        stream: Stream,
+        readonly: bool,
+        attached: bool,
+        behaviour: ReaderOptions,
+        casting: &str,
+    ) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let last = stream.count();
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            name: stream.name().to_owned(),
+            frames: Frames::new(&stream, casting.to_owned()),
+            readonly,
+            attached,
+            behaviour,
+            ownership: Ownership::of(stream.generation()),
+            closed: Arc::default(),
+            position: Mutex::new(Position { last, ..Position::default() }),
+            waits: PerProcess::new(),
+            generation: stream.generation(),
+            creator: stream.creator(),
+            namespace: stream.namespace().clone(),
+            dtype: stream.dtype().name(),
+            slots: stream.slots(),
+            tag: stream.tag(),
+            open: ArcSwapOption::from_pointee(Inner {
+                stream,
+                writer: OnceLock::new(),
+                readers: PerProcess::new(),
+            }),
+        }
+    }
+}
+
+#[pymethods]
+impl Handle {
+    #[new]
+    #[pyo3(signature = (
+        action, name, shape=None, dtype=None, *, slots=None, mode=0o600, group=None, directory=None,
+        prefix=None, lock_memory=false, tag=0, readonly=false, attach=true, timeout=Some(0.0),
+        on_abort="serve", on_writing="serve", on_empty="raise", reattach=false, spin=None,
+        casting="same_kind",
+    ), text_signature = "(action, name, shape=None, dtype=None, *, slots=None, mode=0o600, group=None, \
+        directory=None, prefix=None, lock_memory=False, tag=0, readonly=False, attach=True, \
+        timeout=0.0, on_abort='serve', on_writing='serve', on_empty='raise', reattach=False, \
+        spin=None, casting='same_kind')")]
+    #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
+    #[expect(clippy::fn_params_excessive_bools, reason = "keywords of Python")]
+    fn new(
+        py: Python<'_>,
+        action: &str,
+        name: &str,
+        shape: Option<&Bound<'_, PyAny>>,
+        dtype: Option<&Bound<'_, PyAny>>,
+        slots: Option<usize>,
+        mode: u32,
+        group: Option<u32>,
+        directory: Option<&str>,
+        prefix: Option<&str>,
+        lock_memory: bool,
+        tag: u32,
+        readonly: bool,
+        attach: bool,
+        timeout: Option<f64>,
+        on_abort: &str,
+        on_writing: &str,
+        on_empty: &str,
+        reattach: bool,
+        spin: Option<f64>,
+        casting: &str,
+    ) -> PyResult<Self> {
+        let namespace = options::namespace(directory, prefix)?;
+        let behaviour = options::reading(on_abort, on_writing, on_empty, reattach, spin)?;
+        let patience = Patience::of(timeout)?;
+        let creation = Creation { shape, dtype, slots, mode, group, lock_memory, tag };
+        let stream = match action {
+            "create" => {
+                let options = creation.options(namespace)?;
+                py.detach(|| options.create(name)).map_err(|error| errors::raised(&error))?
+            }
+            "open_or_create" => {
+                let options = creation.options(namespace)?;
+                py.detach(|| options.open_or_create(name))
+                    .map_err(|error| errors::raised(&error))?
+            }
+            "open" => {
+                let options = OpenOptions::new()
+                    .namespace(namespace)
+                    .read_only(readonly)
+                    .lock_memory(lock_memory);
+                if timeout == Some(0.0) {
+                    options.open(name).map_err(|error| errors::raised(&error))?
+                } else {
+                    let never = AtomicBool::new(false);
+                    patience.run(py, name, &never, |wait| options.open_when_created(name, wait))?
+                }
+            }
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "action must be 'create', 'open' or 'open_or_create', got '{other}'"
+                )));
+            }
+        };
+        let handle = Self::of(stream, readonly, attach, behaviour, casting);
+        if attach {
+            handle.frames.prepare(py);
+        }
+        Ok(handle)
+    }
+}
