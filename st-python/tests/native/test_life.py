@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -313,6 +314,42 @@ def test_the_lock_belongs_to_a_thread(stream: Stream) -> None:
     stream.acquire(timeout=60)
     assert stream.phase == "aborted"
     stream.release()
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        Stream.latest,
+        Stream.latest_bits,
+        Stream.read_publication,
+        Stream.next,
+        Stream.lease,
+        Stream.numpy,
+        lambda reader: reader.wait(1),
+    ],
+    ids=["latest", "latest_bits", "read_publication", "next", "lease", "numpy", "wait"],
+)
+def test_no_thread_waits_for_its_own_write(stream: Stream, read: Callable[[Stream], Any]) -> None:
+    """A read that waits for writes is refused to the thread that is writing, and to no other."""
+    stream.write(ONES)
+    reader = Stream.open(stream.name, on_writing="wait")
+    reader.seek(0)
+    # Ends a read that waits after all, with another message.
+    watchdog = threading.Timer(20, reader.close)
+    watchdog.start()
+    before = parks(stream)
+    with stream.write_view(previous=True) as view:
+        view += 1
+        with pytest.raises(RuntimeError, match="this thread is writing a frame"):
+            read(reader)
+        thread, raised = in_a_thread(lambda: read(reader))
+        while thread.is_alive() and parks(stream) <= before:
+            os.sched_yield()
+    thread.join()
+    assert raised == []
+    read(reader)
+    watchdog.cancel()
+    reader.close()
 
 
 def test_closing_another_handle_keeps_the_lock(stream: Stream) -> None:
