@@ -65,6 +65,10 @@ impl Frames {
         }
     }
 
+    pub(crate) fn dtype(&self) -> DType {
+        self.dtype
+    }
+
     pub(crate) fn shape(&self) -> &[usize] {
         &self.shape
     }
@@ -261,14 +265,14 @@ fn extended(py: Python<'_>, dtype: DType) -> PyResult<Bound<'_, PyArrayDescr>> {
 }
 
 /// The sizes of a stream's dimensions.
-pub(crate) fn dimensions(stream: &Stream) -> Vec<usize> {
+fn dimensions(stream: &Stream) -> Vec<usize> {
     // What fits a mapping fits a `usize`.
     let sizes = stream.shape().dimensions().iter();
     sizes.map(|&size| usize::try_from(size).unwrap_or(usize::MAX)).collect()
 }
 
 /// A shape as Python writes it.
-pub(crate) fn tuple(shape: &[usize]) -> String {
+fn tuple(shape: &[usize]) -> String {
     match shape {
         [only] => format!("({only},)"),
         sizes => {

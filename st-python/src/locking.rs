@@ -35,15 +35,7 @@ impl Handle {
             }
             None => {}
         }
-        let take = |wait: &shared_tensor::stream::Wait<'_>| inner.writer()?.lock_owned(wait);
-        let tried = Patience::none().run_short(&self.name, &self.closed, take);
-        let locked = match tried {
-            Err(error) if error.is_instance_of::<pyo3::exceptions::PyTimeoutError>(py) => {
-                let _waiting = self.waiting();
-                patience.run(py, &self.name, &self.closed, take)?
-            }
-            outcome => outcome?,
-        };
+        let locked = self.run(py, patience, true, |wait| inner.writer()?.lock_owned(wait))?;
         self.ownership.begin(locked, self.id);
         Ok(())
     }

@@ -49,10 +49,7 @@ impl Drop for HeldByThread {
             let ended = {
                 let mut current = ownership.current();
                 match &*current {
-                    Some(tenure) if tenure.thread == self.thread => {
-                        ownership.owner.store(0, Ordering::Relaxed);
-                        current.take()
-                    }
+                    Some(tenure) if tenure.thread == self.thread => ownership.end(&mut current),
                     _ => None,
                 }
             };
@@ -135,6 +132,13 @@ impl Ownership {
         });
     }
 
+    /// Ends the tenure. What is returned is to be dropped outside the mutex: that unlocks, and whoever
+    /// waits for the lock looks here next.
+    fn end(&self, current: &mut Option<Tenure>) -> Option<Tenure> {
+        self.owner.store(0, Ordering::Relaxed);
+        current.take()
+    }
+
     /// Undoes one acquisition of the calling thread, the last one through `handle` if there is one.
     pub(crate) fn release(&self, handle: u64) -> Result<(), NotOwner> {
         let ended = {
@@ -147,14 +151,8 @@ impl Ownership {
                 Some(index) => drop(tenure.through.remove(index)),
                 None => drop(tenure.through.pop()),
             }
-            if tenure.through.is_empty() {
-                self.owner.store(0, Ordering::Relaxed);
-                current.take()
-            } else {
-                None
-            }
+            if tenure.through.is_empty() { self.end(&mut current) } else { None }
         };
-        // Unlocked outside the mutex: whoever waits for the lock looks here next.
         drop(ended);
         Ok(())
     }
@@ -171,12 +169,7 @@ impl Ownership {
                 return Err(NotOwner::AnotherThread);
             }
             tenure.through.retain(|through| *through != handle);
-            if tenure.through.is_empty() {
-                self.owner.store(0, Ordering::Relaxed);
-                current.take()
-            } else {
-                None
-            }
+            if tenure.through.is_empty() { self.end(&mut current) } else { None }
         };
         drop(ended);
         Ok(())

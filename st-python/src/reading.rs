@@ -1,9 +1,8 @@
 //! Reading: the newest frame, the next in order, in place, and waiting for one.
 
 use std::mem::MaybeUninit;
-use std::sync::Arc;
 
-use pyo3::exceptions::{PyRuntimeError, PyTimeoutError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use shared_tensor::stream::{OnFull, OnWriting, Phase, Publication, Reader, Wait};
@@ -12,9 +11,6 @@ use crate::arrays::Output;
 use crate::handle::{Handle, Inner};
 use crate::patience::Patience;
 use crate::{lending, report};
-
-/// Frames from this size on are copied while other Python threads run.
-pub(crate) const DETACH_BYTES_MIN: usize = 256 << 10;
 
 /// Which frame is read.
 #[derive(Clone, Copy)]
@@ -52,44 +48,30 @@ impl Handle {
         out: Option<&Bound<'py, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<(Bound<'py, PyAny>, Publication)> {
+        self.copy_to(py, which, timeout, || match out {
+            Some(out) => self.frames.output(out),
+            None => self.frames.fresh(py),
+        })
+    }
+
+    fn copy_to<'py>(
+        &self,
+        py: Python<'py>,
+        which: Which,
+        timeout: Option<f64>,
+        output: impl FnOnce() -> PyResult<Output<'py>>,
+    ) -> PyResult<(Bound<'py, PyAny>, Publication)> {
         let inner = self.readable()?;
         let patience = Patience::of(timeout)?;
         self.refuse_to_wait_for_myself(&inner, patience)?;
-        let mut output = match out {
-            Some(out) => self.frames.output(out)?,
-            None => self.frames.fresh(py)?,
-        };
-        let mut publication = self.fill(py, &inner, which, &mut output, patience)?;
-        self.has_read(&mut publication);
-        Ok((output.into_any(), publication))
-    }
-
-    fn fill(
-        &self,
-        py: Python<'_>,
-        inner: &Arc<Inner>,
-        which: Which,
-        output: &mut Output<'_>,
-        patience: Patience,
-    ) -> PyResult<Publication> {
+        let mut output = output()?;
         let last = self.position().last;
         let out = output.bytes();
-        if out.len() < DETACH_BYTES_MIN {
-            // Most reads neither wait nor take long: one try without letting other threads run. More
-            // would be a deadlock if the writer is one of them.
-            let tried = inner.with_reader(self.behaviour, last, |reader| {
-                Patience::none()
-                    .run_short(&self.name, &self.closed, |wait| which.copy(reader, &mut *out, wait))
-            });
-            match tried {
-                Err(error) if is_timeout(py, &error) => {}
-                outcome => return outcome,
-            }
-        }
-        let _waiting = self.waiting();
-        patience.run(py, &self.name, &self.closed, |wait| {
-            inner.with_reader(self.behaviour, last, |reader| which.copy(reader, out, wait))
-        })
+        let mut publication = self.run(py, patience, self.is_quick_to_copy(), |wait| {
+            inner.with_reader(self.behaviour, last, |reader| which.copy(reader, &mut *out, wait))
+        })?;
+        self.has_read(&mut publication);
+        Ok((output.into_any(), publication))
     }
 
     /// A read that waits for writes, by the thread that is writing, would wait for ever.
@@ -106,22 +88,6 @@ impl Handle {
              after the write, or with a timeout",
             self.name
         )))
-    }
-
-    fn wait_above(&self, py: Python<'_>, after: u64, timeout: Option<f64>) -> PyResult<u64> {
-        let inner = self.live()?;
-        let patience = Patience::of(timeout)?;
-        self.refuse_to_wait_for_myself(&inner, patience)?;
-        let wait_for = |wait: &Wait<'_>| {
-            inner.with_reader(self.behaviour, after, |reader| reader.wait(after, wait))
-        };
-        let tried = Patience::none().run_short(&self.name, &self.closed, wait_for);
-        match tried {
-            Err(error) if is_timeout(py, &error) => {}
-            outcome => return outcome,
-        }
-        let _waiting = self.waiting();
-        patience.run(py, &self.name, &self.closed, wait_for)
     }
 }
 
@@ -145,13 +111,7 @@ impl Handle {
         py: Python<'py>,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let inner = self.readable()?;
-        let patience = Patience::of(timeout)?;
-        self.refuse_to_wait_for_myself(&inner, patience)?;
-        let mut output = self.frames.fresh_bits(py)?;
-        let mut publication = self.fill(py, &inner, Which::Newest, &mut output, patience)?;
-        self.has_read(&mut publication);
-        Ok(output.into_any())
+        Ok(self.copy_to(py, Which::Newest, timeout, || self.frames.fresh_bits(py))?.0)
     }
 
     /// As `latest`, with what is known about the frame.
@@ -162,8 +122,7 @@ impl Handle {
         out: Option<&Bound<'py, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        let (array, publication) = self.copy(py, Which::Newest, out, timeout)?;
-        Ok((array, report::publication(py, &publication)?))
+        known(py, self.copy(py, Which::Newest, out, timeout)?)
     }
 
     /// The newest frame, once more than `after` were published.
@@ -187,8 +146,7 @@ impl Handle {
         out: Option<&Bound<'py, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        let (array, publication) = self.copy(py, Which::NewestAfter(after), out, timeout)?;
-        Ok((array, report::publication(py, &publication)?))
+        known(py, self.copy(py, Which::NewestAfter(after), out, timeout)?)
     }
 
     /// The next frame in order that this handle has not seen.
@@ -210,14 +168,18 @@ impl Handle {
         timeout: Option<f64>,
         out: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        let (array, publication) = self.copy(py, Which::Next, out, timeout)?;
-        Ok((array, report::publication(py, &publication)?))
+        known(py, self.copy(py, Which::Next, out, timeout)?)
     }
 
     /// Waits until more than `after` frames were published; how many were.
     #[pyo3(signature = (after, timeout=None))]
     fn wait(&self, py: Python<'_>, after: u64, timeout: Option<f64>) -> PyResult<u64> {
-        self.wait_above(py, after, timeout)
+        let inner = self.live()?;
+        let patience = Patience::of(timeout)?;
+        self.refuse_to_wait_for_myself(&inner, patience)?;
+        self.run(py, patience, true, |wait| {
+            inner.with_reader(self.behaviour, after, |reader| reader.wait(after, wait))
+        })
     }
 
     /// Goes on after the frame `count` with `next`.
@@ -237,8 +199,7 @@ impl Handle {
         on_full: &str,
         wait: Option<f64>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        let (array, publication) = self.leased(py, on_full, wait)?;
-        Ok((array, report::publication(py, &publication)?))
+        known(py, self.leased(py, on_full, wait)?)
     }
 
     /// The newest frame in place: as `lease`, the array alone.
@@ -273,7 +234,8 @@ impl Handle {
         wait: Option<f64>,
     ) -> PyResult<(Bound<'py, PyAny>, Publication)> {
         let inner = self.readable()?;
-        self.refuse_to_wait_for_myself(&inner, Patience::of(None)?)?;
+        let patience = Patience::of(None)?;
+        self.refuse_to_wait_for_myself(&inner, patience)?;
         let on_full = match on_full {
             "copy" => OnFull::Copy,
             "revoke" => OnFull::Revoke,
@@ -285,27 +247,21 @@ impl Handle {
             }
         };
         let last = self.position().last;
-        let lease = |wait: &Wait<'_>| {
-            inner.with_reader(self.behaviour, last, |reader| reader.lease_with(on_full, wait))
-        };
         // A slot may be waited for, and the private copy that replaces a lease may be large.
-        let is_short =
-            !matches!(on_full, OnFull::Wait(_)) && self.frames.bytes() < DETACH_BYTES_MIN;
-        let tried = is_short
-            .then(|| Patience::none().run_short(&self.name, &self.closed, lease))
-            .filter(|tried| !tried.as_ref().is_err_and(|error| is_timeout(py, error)));
-        let lease = if let Some(outcome) = tried {
-            outcome?
-        } else {
-            let _waiting = self.waiting();
-            Patience::of(None)?.run(py, &self.name, &self.closed, lease)?
-        };
+        let is_quick = !matches!(on_full, OnFull::Wait(_)) && self.is_quick_to_copy();
+        let lease = self.run(py, patience, is_quick, |wait| {
+            inner.with_reader(self.behaviour, last, |reader| reader.lease_with(on_full, wait))
+        })?;
         let mut publication = *lease.publication();
         self.has_read(&mut publication);
         Ok((self.frames.lent(py, lease)?, publication))
     }
 }
 
-fn is_timeout(py: Python<'_>, error: &PyErr) -> bool {
-    error.is_instance_of::<PyTimeoutError>(py)
+/// A frame, with what is known about it as a tuple.
+fn known<'py>(
+    py: Python<'py>,
+    (array, publication): (Bound<'py, PyAny>, Publication),
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+    Ok((array, report::publication(py, &publication)?))
 }

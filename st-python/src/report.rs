@@ -2,8 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
-use shared_tensor::shm::Creator;
-use shared_tensor::stream::{Publication, ReaderFigures, StreamInfo, WriterFigures};
+use shared_tensor::stream::{Phase, Publication, ReaderFigures, StreamInfo, WriterFigures};
 
 /// Nanoseconds as the seconds that Python's clock tells.
 #[expect(clippy::cast_precision_loss, reason = "Python's clock has the same precision")]
@@ -32,10 +31,16 @@ pub(crate) fn publication<'py>(
         .into_pyobject(py)
 }
 
-/// Whether the creator of a stream still runs. A process of another pid namespace cannot be looked
-/// for and counts as alive.
-pub(crate) fn is_alive(creator: &Creator) -> bool {
-    creator.is_running()
+/// Twice the count while a stream is stable, odd while a write is in progress, negative after one that
+/// was given up or whose writer died.
+pub(crate) fn write_sequence(count: u64, phase: Phase) -> i64 {
+    // 47 bits.
+    let stable = 2 * count.cast_signed();
+    match phase {
+        Phase::Idle => stable,
+        Phase::Writing => stable + 1,
+        Phase::Aborted | Phase::Crashed => -(stable + 1),
+    }
 }
 
 /// What is said without attaching.
@@ -53,9 +58,10 @@ pub(crate) fn stat<'py>(py: Python<'py>, info: &StreamInfo) -> PyResult<Bound<'p
     dict.set_item("creator_pid", info.creator.pid)?;
     dict.set_item("creator_uid", info.creator.uid)?;
     dict.set_item("created", seconds(info.creator.created_unix_ns))?;
-    dict.set_item("creator_alive", is_alive(&info.creator))?;
+    dict.set_item("creator_alive", info.creator.is_running())?;
     dict.set_item("count", info.count)?;
     dict.set_item("phase", info.phase.to_string())?;
+    dict.set_item("write_sequence", write_sequence(info.count, info.phase))?;
     dict.set_item("unlinked", info.unlinked)?;
     let newest = info.newest.as_ref();
     let written = newest.map_or(0.0, |publication| seconds(publication.published_unix_ns));

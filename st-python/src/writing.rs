@@ -9,7 +9,6 @@ use shared_tensor::stream::{Contents, METADATA_BYTES, Stamp};
 use crate::errors;
 use crate::handle::Handle;
 use crate::patience::Patience;
-use crate::reading::DETACH_BYTES_MIN;
 
 /// What a writer says about a frame, checked before anything is touched.
 fn stamp(
@@ -75,9 +74,7 @@ impl Handle {
         what: &str,
     ) -> PyResult<u64> {
         let inner = self.writable(what)?;
-        if !self.is_attached() {
-            return Err(self.not_attached());
-        }
+        self.refuse_without_frames()?;
         let under_own_lock = |py: Python<'_>| {
             let write = || {
                 self.ownership.with_mine(|tenure| {
@@ -87,7 +84,7 @@ impl Handle {
                     Some(payload.publish(&mut tenure.locked, stamp))
                 })
             };
-            if self.frames.bytes() < DETACH_BYTES_MIN { write() } else { py.detach(write) }
+            if self.is_quick_to_copy() { write() } else { py.detach(write) }
         };
         match under_own_lock(py) {
             Some(Some(outcome)) => return outcome.map_err(|error| errors::raised(&error)),
@@ -95,19 +92,9 @@ impl Handle {
             None if owned => return Err(self.not_owned(what)),
             None => {}
         }
-        let write = |wait: &shared_tensor::stream::Wait<'_>| {
+        self.run(py, patience, self.is_quick_to_copy(), |wait| {
             payload.publish(&mut inner.writer()?.lock_owned(wait)?, stamp)
-        };
-        if self.frames.bytes() < DETACH_BYTES_MIN {
-            // Free most of the time: one try without letting other threads run, who may hold it.
-            let tried = Patience::none().run_short(&self.name, &self.closed, write);
-            match tried {
-                Err(error) if error.is_instance_of::<pyo3::exceptions::PyTimeoutError>(py) => {}
-                outcome => return outcome,
-            }
-        }
-        let _waiting = self.waiting();
-        patience.run(py, &self.name, &self.closed, write)
+        })
     }
 
     fn nested(&self) -> PyErr {

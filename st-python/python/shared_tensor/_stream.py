@@ -155,10 +155,8 @@ class Stream(_native.Handle):
         while True:
             try:
                 frame = self.next()
-            except _native.UnlinkedStreamError:
-                return
-            except RuntimeError:
-                if self.closed:
+            except RuntimeError as error:
+                if self._is_over(error):
                     return
                 raise
             yield frame
@@ -199,13 +197,14 @@ class Stream(_native.Handle):
         while True:
             try:
                 frame = await self.next_async()
-            except _native.UnlinkedStreamError:
-                return
-            except RuntimeError:
-                if self.closed:
+            except RuntimeError as error:
+                if self._is_over(error):
                     return
                 raise
             yield frame
+
+    def _is_over(self, error: RuntimeError) -> bool:
+        return self.closed or isinstance(error, _native.UnlinkedStreamError)
 
     def torch(self, *, copy: bool = True) -> _torch.Tensor:
         """Read the newest frame as a CPU tensor.

@@ -4,8 +4,19 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use shared_tensor::stream::Phase;
 
-use super::Handle;
+use super::{Handle, Inner};
 use crate::{errors, report};
+
+impl Inner {
+    /// Count and phase of one moment. A write that its writer left behind has crashed, although nobody
+    /// has come to say so.
+    fn state(&self) -> (u64, Phase) {
+        match self.stream.state() {
+            (count, Phase::Writing) if self.stream.is_abandoned() => (count, Phase::Crashed),
+            state => state,
+        }
+    }
+}
 
 #[pymethods]
 impl Handle {
@@ -24,7 +35,7 @@ impl Handle {
     /// The element type by its NumPy name.
     #[getter]
     fn dtype_name(&self) -> &'static str {
-        self.dtype
+        self.frames.dtype().name()
     }
 
     /// Bytes of one frame.
@@ -100,27 +111,15 @@ impl Handle {
     /// What the write side is doing: idle, writing, aborted or crashed.
     #[getter]
     fn phase(&self) -> PyResult<String> {
-        let inner = self.live()?;
-        let phase = match inner.stream.phase() {
-            Phase::Writing if inner.stream.is_abandoned() => Phase::Crashed,
-            phase => phase,
-        };
-        Ok(phase.to_string())
+        Ok(self.live()?.state().1.to_string())
     }
 
     /// Twice the count while the stream is stable, odd while a write is in progress, negative after
     /// one that was given up or whose writer died.
     #[getter]
     fn write_sequence(&self) -> PyResult<i64> {
-        let inner = self.live()?;
-        let (count, phase) = inner.stream.state();
-        // 47 bits.
-        let stable = 2 * count.cast_signed();
-        Ok(match phase {
-            Phase::Idle => stable,
-            Phase::Writing if !inner.stream.is_abandoned() => stable + 1,
-            Phase::Writing | Phase::Aborted | Phase::Crashed => -(stable + 1),
-        })
+        let (count, phase) = self.live()?.state();
+        Ok(report::write_sequence(count, phase))
     }
 
     /// When the newest frame was published, in seconds since 1970; 0.0 before the first one.
@@ -161,7 +160,7 @@ impl Handle {
     #[getter]
     fn creator_alive(&self) -> PyResult<bool> {
         self.live()?;
-        Ok(report::is_alive(&self.creator))
+        Ok(self.creator.is_running())
     }
 
     /// Where this process has mapped the payload: first address and the one behind the last.

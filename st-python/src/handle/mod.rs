@@ -42,7 +42,6 @@ pub(crate) struct Handle {
     generation: Generation,
     creator: Creator,
     namespace: Namespace,
-    dtype: &'static str,
     slots: usize,
     tag: u32,
 }
@@ -110,24 +109,24 @@ impl Handle {
     #[inline]
     pub(crate) fn readable(&self) -> PyResult<Arc<Inner>> {
         let inner = self.live()?;
-        if self.attached { Ok(inner) } else { Err(self.not_attached()) }
+        self.refuse_without_frames()?;
+        Ok(inner)
     }
 
-    #[cold]
-    pub(crate) fn not_attached(&self) -> PyErr {
-        PyRuntimeError::new_err(format!(
+    #[inline]
+    pub(crate) fn refuse_without_frames(&self) -> PyResult<()> {
+        if self.attached {
+            return Ok(());
+        }
+        Err(PyRuntimeError::new_err(format!(
             "stream '{}' was opened with attach=False, for its lock and what is known of it: open it \
              again to read or write frames",
             self.name
-        ))
+        )))
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         self.open.load().is_none()
-    }
-
-    pub(crate) fn is_attached(&self) -> bool {
-        self.attached
     }
 
     /// What may be written to.

@@ -40,7 +40,6 @@ impl Handle {
             generation: stream.generation(),
             creator: stream.creator(),
             namespace: stream.namespace().clone(),
-            dtype: stream.dtype().name(),
             slots: stream.slots(),
             tag: stream.tag(),
             open: ArcSwapOption::from_pointee(Inner {

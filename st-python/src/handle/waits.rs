@@ -1,12 +1,17 @@
-//! Calls that wait, and what ends them.
+//! Calls that may have to wait, and closing, which waits for them.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
+use shared_tensor::stream::Wait;
 
 use super::{Handle, Inner};
 use crate::patience::Patience;
+
+/// Frames from this size on are copied while other Python threads run.
+const DETACH_BYTES_MIN: usize = 256 << 10;
 
 /// Calls that wait, so that closing can wait for them in its turn.
 #[derive(Debug, Default)]
@@ -37,6 +42,31 @@ impl Handle {
         let waits = self.waits.get_or_init(Waits::default);
         *waits.count() += 1;
         Waiting(waits)
+    }
+
+    /// Whether copying a frame takes less time than letting other Python threads run.
+    pub(crate) fn is_quick_to_copy(&self) -> bool {
+        self.frames.bytes() < DETACH_BYTES_MIN
+    }
+
+    /// Does `work`, which is tried once before other Python threads are let run, if it `is_quick` unless
+    /// it has to wait: most calls need no more. To wait like that would be a deadlock, as it may be for
+    /// one of those threads.
+    pub(crate) fn run<T: Send>(
+        &self,
+        py: Python<'_>,
+        patience: Patience,
+        is_quick: bool,
+        mut work: impl FnMut(&Wait<'_>) -> shared_tensor::Result<T> + Send,
+    ) -> PyResult<T> {
+        if is_quick {
+            match Patience::none().run_short(&self.name, &self.closed, &mut work) {
+                Err(error) if error.is_instance_of::<PyTimeoutError>(py) => {}
+                outcome => return outcome,
+            }
+        }
+        let _waiting = self.waiting();
+        patience.run(py, &self.name, &self.closed, work)
     }
 
     /// Waits until no call of this handle waits any more.

@@ -213,7 +213,7 @@ def stat(name: str) -> dict[str, Any]:
         "creator_pid": known["creator_pid"],
         "creator_alive": known["creator_alive"],
         "count": known["count"],
-        "write_sequence": _sequence(known["count"], known["phase"]),
+        "write_sequence": known["write_sequence"],
         "write_time": known["write_time"],
     }
 
@@ -270,8 +270,3 @@ def _missing(name: str) -> FileNotFoundError:
     return FileNotFoundError(
         f"stream {name!r} does not exist; create it with pyshmem.create({name!r}, ...) first"
     )
-
-
-def _sequence(count: int, phase: str) -> int:
-    """Give what :attr:`SharedMemory.write_sequence` is in a phase."""
-    return {"idle": 2 * count, "writing": 2 * count + 1}.get(phase, -(2 * count + 1))
