@@ -1,5 +1,7 @@
 //! What a handle says of its stream and of itself.
 
+use std::sync::atomic::Ordering;
+
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use shared_tensor::stream::Phase;
@@ -62,10 +64,11 @@ impl Handle {
         self.readonly
     }
 
-    /// Whether this handle was closed.
+    /// Whether this handle was closed, or is being closed.
     #[getter]
     fn closed(&self) -> bool {
-        self.is_closed()
+        // A wait that closing ended may ask before closing has ended.
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Directory of the stream's file.

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,18 @@ def test_closing_ends_waits(stream: Stream) -> None:
     reader.close()
     thread.join()
     assert "closed while a read was waiting" in str(raised[0])
+
+
+def test_iterating_ends_when_another_thread_closes_the_handle(stream: Stream) -> None:
+    """Quietly, whichever of the two threads runs first after the wait."""
+    for _ in range(20):
+        reader = Stream.open(stream.name)
+        before = parks(stream)
+        thread, raised = in_a_thread(partial(list, reader))
+        until_parked(stream, before)
+        reader.close()
+        thread.join()
+        assert raised == []
 
 
 def test_unlinking_ends_waits_and_leaves_the_rest_alone(stream: Stream) -> None:

@@ -467,13 +467,10 @@ class SharedMemory:
                 if left is not None and left <= 0.0:
                     raise
             await wait_until_over(handle, max(baseline, seen), left)
-            try:
-                # Unlike `closed` this tells also of a handle that is about to be closed.
-                _ = handle.phase
-            except RuntimeError:
+            if handle.closed:
                 raise RuntimeError(
                     f"stream {self.name!r} was closed while a read was waiting: open it again"
-                ) from None
+                )
 
     # The lock.
 
