@@ -9,10 +9,10 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 use shared_tensor::DType;
-use shared_tensor::stream::{Lease, OwnedLocked, Stream};
+use shared_tensor::stream::{Lease, Stream};
 
 use crate::pool::{self, Pool};
-use crate::sys;
+use crate::sys::{self, OpenFrame};
 
 /// What the arrays of one stream are like.
 pub(crate) struct Frames {
@@ -237,11 +237,9 @@ impl Frames {
     pub(crate) fn being_written<'py>(
         &self,
         py: Python<'py>,
-        locked: &mut OwnedLocked,
-        stream: &Stream,
+        frame: OpenFrame,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let array = sys::array_over_open_frame(self.descr(py)?, &self.shape, locked, stream)?;
-        Ok(array.into_any())
+        Ok(sys::array_over_open_frame(self.descr(py)?, &self.shape, frame)?.into_any())
     }
 }
 

@@ -9,6 +9,7 @@ use shared_tensor::stream::{Contents, METADATA_BYTES, Stamp};
 use crate::errors;
 use crate::handle::Handle;
 use crate::patience::Patience;
+use crate::sys::OpenFrame;
 
 /// What a writer says about a frame, checked before anything is touched.
 fn stamp(
@@ -216,12 +217,14 @@ impl WriteScope {
             Some(None) => return Err(handle.nested()),
             None => return Err(handle.not_owned("write_view_locked")),
         };
-        // The array is made under the mutex, which runs no Python code but NumPy's own.
-        let array = handle
+        // Only the place is looked up under the mutex: making an object may stop for the garbage
+        // collector of a free-threaded Python, which waits for every thread that waits for the mutex.
+        let frame = handle
             .ownership
-            .with_mine(|tenure| handle.frames.being_written(py, &mut tenure.locked, &inner.stream))
-            .ok_or_else(|| handle.not_owned("write_view"))?;
-        array.inspect_err(|_| {
+            .with_mine(|tenure| OpenFrame::of(&mut tenure.locked, &inner.stream))
+            .flatten();
+        let frame = frame.ok_or_else(|| handle.not_owned("write_view"));
+        frame.and_then(|frame| handle.frames.being_written(py, frame)).inspect_err(|_| {
             handle.ownership.with_mine(|tenure| tenure.locked.abort());
         })
     }

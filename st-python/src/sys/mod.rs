@@ -113,22 +113,34 @@ pub(crate) fn array_over_lease<'py>(
     unsafe { array_over(descr, shape, data, false, base) }
 }
 
-/// The frame that is being written under `locked`, a lock of `stream`, as a writable array.
+/// Where the frame that is being written lies, and the mapping that it lies in.
+pub(crate) struct OpenFrame {
+    data: *mut u8,
+    stream: Stream,
+}
+
+impl OpenFrame {
+    /// The one that is being written under `locked`.
+    ///
+    /// `None` if there is none, or if it is not the lock of `stream`.
+    pub(crate) fn of(locked: &mut OwnedLocked, stream: &Stream) -> Option<Self> {
+        let data = locked.as_mut_ptr().filter(|_| locked.is_of(stream))?;
+        Some(Self { data, stream: stream.clone() })
+    }
+}
+
+/// A frame that is being written as a writable array.
 ///
 /// # Errors
-/// As [`array_over_pooled`], and if no frame is being written.
+/// As [`array_over_pooled`].
 pub(crate) fn array_over_open_frame<'py>(
     descr: &Bound<'py, PyArrayDescr>,
     shape: &[usize],
-    locked: &mut OwnedLocked,
-    stream: &Stream,
+    frame: OpenFrame,
 ) -> PyResult<Bound<'py, PyUntypedArray>> {
+    let OpenFrame { data, stream } = frame;
     check_bytes(descr, shape, stream.frame_bytes())?;
-    let data = locked
-        .as_mut_ptr()
-        .filter(|_| locked.is_of(stream))
-        .ok_or_else(|| PyValueError::new_err("no frame of this stream is being written"))?;
-    let base = Bound::new(descr.py(), MappedSlot { _stream: stream.clone() })?.into_any();
+    let base = Bound::new(descr.py(), MappedSlot { _stream: stream })?.into_any();
     // SAFETY: the slot has the bytes of a frame, starts on a multiple of 128, and stays mapped
     // writable as long as `base` holds the stream.
     unsafe { array_over(descr, shape, data, true, base) }
