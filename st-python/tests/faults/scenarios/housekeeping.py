@@ -296,7 +296,7 @@ def handle_to_a_child(stage: Stage) -> Verdict:
 
 def read_there(line: Connection[Any, Any], handle: Any) -> None:
     """What the child does with the handle."""
-    line.send(handle.read().tolist())
+    line.send(handle.latest().tolist())
 
 
 @fault("W30", "a lossy cast is silent", on=(NATIVE,))
