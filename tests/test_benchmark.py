@@ -19,6 +19,7 @@ from time import perf_counter
 from typing import Any, Callable
 
 import pytest
+
 import shared_tensor.streams as pyshmem
 
 np = pytest.importorskip("numpy")
