@@ -14,6 +14,7 @@ mod help;
 mod loom;
 mod python;
 mod screen;
+mod soak;
 mod tally;
 mod task;
 mod test;

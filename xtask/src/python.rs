@@ -233,7 +233,7 @@ impl Venv {
     ) -> Result<(), Failure> {
         let mut tests = vec![workspace.root.join("st-python/tests").join(folder)];
         if folder.is_empty() {
-            tests.push(workspace.root.join("tests/demo"));
+            tests.extend(["tests/demo", "tests/soak"].map(|it| workspace.root.join(it)));
         }
         // From outside the clone: the package under test is the one installed.
         self.python()

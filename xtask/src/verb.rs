@@ -1,7 +1,7 @@
 //! The table of verbs: what `cargo xtask <verb>` can be.
 
 use crate::{Failure, Flags, Workspace};
-use crate::{bench, ci, crash, demo, help, loom, test, tidy, wheel};
+use crate::{bench, ci, crash, demo, help, loom, soak, test, tidy, wheel};
 
 /// One verb of the command line.
 #[derive(Debug)]
@@ -24,6 +24,7 @@ pub(crate) const VERBS: &[Verb] = &[
     bench::VERB,
     loom::VERB,
     crash::VERB,
+    soak::VERB,
     help::VERB,
 ];
 

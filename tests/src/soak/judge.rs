@@ -17,7 +17,7 @@ pub(super) struct Judge {
     windows: [Window; WINDOWS],
     /// The most that one reading found.
     peaks: BTreeMap<String, u64>,
-    /// Kinds seen, by figure.
+    /// Kinds seen since the first window, by figure.
     seen: BTreeSet<(String, String)>,
 }
 
@@ -69,14 +69,16 @@ impl Judge {
         reason = "a small number that is not negative"
     )]
     pub(super) fn take(&mut self, elapsed: f64, reading: &Reading) {
+        let window = ((elapsed * WINDOWS as f64) as usize).min(WINDOWS - 1);
         for (figure, kinds) in &reading.0 {
             let peak = self.peaks.entry(figure.clone()).or_default();
             *peak = reading.total(figure).max(*peak);
-            for kind in kinds.keys() {
+            // While it warms up, a process opens much that it never opens again.
+            for kind in kinds.keys().filter(|_| window > 0) {
                 self.seen.insert((figure.clone(), kind.clone()));
             }
         }
-        let window = &mut self.windows[((elapsed * WINDOWS as f64) as usize).min(WINDOWS - 1)];
+        let window = &mut self.windows[window];
         window.readings += 1;
         if window.readings == 1 {
             window.floor = reading.clone();
