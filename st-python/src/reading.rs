@@ -65,12 +65,11 @@ impl Handle {
         let patience = Patience::of(timeout)?;
         self.refuse_to_wait_for_myself(&inner, patience)?;
         let mut output = output()?;
-        let last = self.position().last;
         let out = output.bytes();
-        let mut publication = self.run(py, patience, self.is_quick_to_copy(), |wait| {
-            inner.with_reader(self.behaviour, last, |reader| which.copy(reader, &mut *out, wait))
+        let (mut publication, of) = self.run(py, patience, self.is_quick_to_copy(), |wait| {
+            self.read_with(&inner, wait, |reader, wait| which.copy(reader, &mut *out, wait))
         })?;
-        self.has_read(&mut publication);
+        self.has_read(of, &mut publication);
         Ok((output.into_any(), publication))
     }
 
@@ -178,14 +177,14 @@ impl Handle {
         let patience = Patience::of(timeout)?;
         self.refuse_to_wait_for_myself(&inner, patience)?;
         self.run(py, patience, true, |wait| {
-            inner.with_reader(self.behaviour, after, |reader| reader.wait(after, wait))
+            self.with_reader(&inner, after, |reader| reader.wait(after, wait))
         })
     }
 
     /// Goes on after the frame `count` with `next`.
     fn seek(&self, count: u64) -> PyResult<()> {
         self.live()?;
-        self.position().last = count;
+        self.go_to(count);
         Ok(())
     }
 
@@ -246,14 +245,13 @@ impl Handle {
                 )));
             }
         };
-        let last = self.position().last;
         // A slot may be waited for, and the private copy that replaces a lease may be large.
         let is_quick = !matches!(on_full, OnFull::Wait(_)) && self.is_quick_to_copy();
-        let lease = self.run(py, patience, is_quick, |wait| {
-            inner.with_reader(self.behaviour, last, |reader| reader.lease_with(on_full, wait))
+        let (lease, of) = self.run(py, patience, is_quick, |wait| {
+            self.read_with(&inner, wait, |reader, wait| reader.lease_with(on_full, wait))
         })?;
         let mut publication = *lease.publication();
-        self.has_read(&mut publication);
+        self.has_read(of, &mut publication);
         Ok((self.frames.lent(py, lease)?, publication))
     }
 }

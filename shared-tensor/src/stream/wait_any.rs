@@ -104,7 +104,8 @@ fn wait_for(
         for (index, reader) in readers.iter().enumerate() {
             let attachment = reader.attachment();
             let now = attachment.ctl(Ordering::Acquire);
-            if now.count() > reader.last_count() || now.is_unlinked() || reader.is_failed(now) {
+            let is_over = now.is_unlinked() && !reader.awaits_successors();
+            if now.count() > reader.last_count() || is_over || reader.is_failed(now) {
                 return Ok(Some(index));
             }
             match announce(attachment, now) {
@@ -116,12 +117,14 @@ fn wait_for(
                 None => all_announced = false,
             }
         }
-        // What nobody wakes for: a file removed by hand, a writer that died.
+        // What nobody wakes for: a file removed by hand, a writer that died, a successor.
         if looked.elapsed() >= SLICE {
             looked = Instant::now();
-            for (index, reader) in readers.iter().enumerate() {
+            for (index, reader) in readers.iter_mut().enumerate() {
                 let now = reader.attachment().ctl(Ordering::Acquire);
-                if reader.is_failed_by_death(now) || reader.name_is_gone()? {
+                let is_gone = now.is_unlinked() || reader.name_is_gone()?;
+                let is_over = is_gone && (!reader.awaits_successors() || reader.moves_on()?);
+                if is_over || reader.is_failed_by_death(now) {
                     return Ok(Some(index));
                 }
             }

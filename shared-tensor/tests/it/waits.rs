@@ -101,6 +101,31 @@ fn a_reader_may_follow_the_name() {
 }
 
 #[test]
+fn a_reader_that_follows_the_name_is_told_of_its_successor_among_others() {
+    let scratch = Scratch::new();
+    let (stream, other) =
+        (scratch.small().create("a").unwrap(), scratch.small().create("b").unwrap());
+    let mut options = parked();
+    options.reattach = true;
+    let (mut follower, mut other_reader) = (stream.reader_with(options), other.reader());
+    let first = follower.generation();
+    stream.unlink().unwrap();
+    let soon = Wait::for_at_most(Duration::from_millis(10));
+    let error = wait_any(&mut [&mut other_reader, &mut follower], &soon).unwrap_err();
+    assert!(error.is_timeout(), "an unlinked stream without a successor is no news: {error}");
+    let successor = scratch.small().create("a").unwrap();
+    successor.writer().unwrap().write(&[2; 1000]).unwrap();
+    let mut readers = [&mut other_reader, &mut follower];
+    assert_eq!(wait_any(&mut readers, &Wait::forever()).unwrap(), 1);
+    assert_ne!(follower.generation(), first);
+    assert_eq!(follower.generation(), successor.generation());
+    assert_eq!(follower.stream().count(), 1);
+    assert_eq!(follower.next(&Wait::forever()).unwrap().bytes(), [2; 1000]);
+    successor.unlink().unwrap();
+    other.unlink().unwrap();
+}
+
+#[test]
 fn any_of_several_streams() {
     let scratch = Scratch::new();
     let streams: Vec<_> = ["a", "b", "c"].map(|name| scratch.small().create(name).unwrap()).into();

@@ -113,10 +113,11 @@ class Stream(_native.Handle):
             on what is known of the stream, without its frames. ``on_abort``: "serve" the last good
             frame after a write that was given up or whose writer died, or "raise".
             ``on_writing``: "serve" the last complete frame while another one is written, or "wait".
-            ``on_empty``: "raise" before the first frame, or give "zeros". ``reattach``: follow the
-            name to its next creation. ``spin``: seconds to spin before a wait sleeps, None adapts.
-            ``casting``: what a write may convert, as of `numpy.can_cast`, "same_kind".
-            ``directory``, ``prefix``, ``lock_memory`` as of :meth:`create`.
+            ``on_empty``: "raise" before the first frame, or give "zeros". ``reattach``: go on
+            with the next creation of the name, where counts begin anew, once it has a frame; needs
+            ``readonly``. ``spin``: seconds to spin before a wait sleeps, None adapts. ``casting``:
+            what a write may convert, as of `numpy.can_cast`, "same_kind". ``directory``,
+            ``prefix``, ``lock_memory`` as of :meth:`create`.
 
         Raises
         ------

@@ -37,10 +37,9 @@ impl Handle {
                 self.name
             ))
         })?;
-        let Some(inner) = self.open.load_full() else { return Ok(()) };
         self.closed.store(true, Ordering::Release);
         watcher::ring_all();
-        if !py.detach(|| self.await_waits(&inner, patience)) {
+        if !py.detach(|| self.await_waits(patience)) {
             self.closed.store(false, Ordering::Release);
             return Err(PyRuntimeError::new_err(format!(
                 "cannot close stream '{}': a read is still waiting after {} s",
@@ -48,7 +47,11 @@ impl Handle {
                 timeout.unwrap_or_default()
             )));
         }
-        self.open.store(None);
+        let inner = {
+            // Nobody goes on with a successor after this.
+            let _position = self.position();
+            self.open.swap(None)
+        };
         // Unmapping is not always quick.
         py.detach(|| drop(inner));
         Ok(())
@@ -81,7 +84,9 @@ impl Handle {
     /// After closing: by name, if it still means this stream; `None` if it means another one.
     fn unlink_by_name(&self) -> shared_tensor::Result<Option<bool>> {
         match OpenOptions::new().namespace(self.namespace.clone()).open(&self.name) {
-            Ok(stream) if stream.generation() == self.generation => stream.unlink().map(Some),
+            Ok(stream) if stream.generation() == self.origin.load().generation => {
+                stream.unlink().map(Some)
+            }
             Ok(_) => Ok(None),
             Err(error) if error.is_not_found() => Ok(Some(false)),
             Err(error) => Err(error),

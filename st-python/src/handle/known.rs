@@ -49,13 +49,13 @@ impl Handle {
     /// Slots of the ring.
     #[getter]
     fn slots(&self) -> usize {
-        self.slots
+        self.origin.load().slots
     }
 
     /// Which creation of the name this is: 32 hexadecimal digits.
     #[getter]
     fn generation(&self) -> String {
-        self.generation.to_string()
+        self.origin.load().generation.to_string()
     }
 
     /// Whether this handle was opened for reading only.
@@ -86,13 +86,13 @@ impl Handle {
     /// The process that created the stream, in its own pid namespace.
     #[getter]
     fn creator_pid(&self) -> u32 {
-        self.creator.pid
+        self.origin.load().creator.pid
     }
 
     /// The creator's number for whoever opens the stream.
     #[getter]
     fn tag(&self) -> u32 {
-        self.tag
+        self.origin.load().tag
     }
 
     /// How many frames were published so far.
@@ -163,7 +163,7 @@ impl Handle {
     #[getter]
     fn creator_alive(&self) -> PyResult<bool> {
         self.live()?;
-        Ok(self.creator.is_running())
+        Ok(self.origin.load().creator.is_running())
     }
 
     /// Where this process has mapped the payload: first address and the one behind the last.

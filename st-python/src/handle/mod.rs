@@ -1,24 +1,26 @@
 //! An open stream, as Python holds it.
 
 mod closing;
+mod following;
 mod known;
 mod opening;
 mod waits;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use pyo3::exceptions::{PyPermissionError, PyRuntimeError};
 use pyo3::prelude::*;
 use shared_tensor::lock::PerProcess;
-use shared_tensor::shm::{Creator, Generation, Namespace};
-use shared_tensor::stream::{Publication, Reader, ReaderOptions, Stream, Writer};
+use shared_tensor::shm::Namespace;
+use shared_tensor::stream::{Reader, ReaderOptions, Stream, Writer};
 
 use crate::arrays::Frames;
 use crate::errors;
 use crate::ownership::Ownership;
 
+use following::{Origin, Position};
 use waits::Waits;
 
 /// An open stream: the core that `shared_tensor.Stream` and `shared_tensor.streams.SharedMemory`
@@ -39,11 +41,8 @@ pub(crate) struct Handle {
     open: ArcSwapOption<Inner>,
     position: Mutex<Position>,
     waits: PerProcess<Waits>,
-    generation: Generation,
-    creator: Creator,
+    origin: ArcSwap<Origin>,
     namespace: Namespace,
-    slots: usize,
-    tag: u32,
 }
 
 /// What closing lets go of.
@@ -54,15 +53,11 @@ pub(crate) struct Inner {
     readers: PerProcess<Mutex<Vec<Reader>>>,
 }
 
-/// What this handle has read.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Position {
-    pub(crate) last: u64,
-    missed: u64,
-    missed_total: u64,
-}
-
 impl Inner {
+    fn new(stream: Stream) -> Self {
+        Self { stream, writer: OnceLock::new(), readers: PerProcess::new() }
+    }
+
     /// The writer of this handle; the first one starts to populate the ring's pages.
     pub(crate) fn writer(&self) -> shared_tensor::Result<&Writer> {
         if let Some(writer) = self.writer.get() {
@@ -70,22 +65,6 @@ impl Inner {
         }
         let fresh = self.stream.writer()?;
         Ok(self.writer.get_or_init(|| fresh))
-    }
-
-    /// Runs `read` with a reader that has seen the frames up to `last`.
-    pub(crate) fn with_reader<T>(
-        &self,
-        behaviour: ReaderOptions,
-        last: u64,
-        read: impl FnOnce(&mut Reader) -> T,
-    ) -> T {
-        let spare = self.readers.get_or_init(Mutex::default);
-        let idle = spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut reader = idle.unwrap_or_else(|| self.stream.reader_with(behaviour));
-        reader.seek(last);
-        let outcome = read(&mut reader);
-        spare.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
-        outcome
     }
 }
 
@@ -147,20 +126,5 @@ impl Handle {
             "stream '{}': this handle is read-only and cannot {what}; open the stream without readonly",
             self.name
         )))
-    }
-
-    pub(crate) fn position(&self) -> MutexGuard<'_, Position> {
-        self.position.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Counts a frame that was read: what lies between it and the last one was missed.
-    pub(crate) fn has_read(&self, publication: &mut Publication) {
-        let mut position = self.position();
-        let count = publication.count;
-        position.missed = count.saturating_sub(position.last).saturating_sub(1);
-        position.missed_total += position.missed;
-        position.last = position.last.max(count);
-        // Of this handle, which threads may share; the reader that was used knows of its own only.
-        publication.missed = position.missed;
     }
 }

@@ -1,15 +1,16 @@
 //! How a handle comes to be: a stream is created or opened.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use shared_tensor::lock::PerProcess;
 use shared_tensor::stream::{OpenOptions, ReaderOptions, Stream};
 
-use super::{Handle, Inner, Position};
+use super::following::{Origin, Position};
+use super::{Handle, Inner};
 use crate::arrays::Frames;
 use crate::errors;
 use crate::options::{self, Creation};
@@ -25,7 +26,6 @@ impl Handle {
         casting: &str,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let last = stream.count();
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             name: stream.name().to_owned(),
@@ -35,18 +35,11 @@ impl Handle {
             behaviour,
             ownership: Ownership::of(stream.generation()),
             closed: Arc::default(),
-            position: Mutex::new(Position { last, ..Position::default() }),
+            position: Mutex::new(Position::at_the_newest(&stream)),
             waits: PerProcess::new(),
-            generation: stream.generation(),
-            creator: stream.creator(),
+            origin: ArcSwap::from_pointee(Origin::of(&stream)),
             namespace: stream.namespace().clone(),
-            slots: stream.slots(),
-            tag: stream.tag(),
-            open: ArcSwapOption::from_pointee(Inner {
-                stream,
-                writer: OnceLock::new(),
-                readers: PerProcess::new(),
-            }),
+            open: ArcSwapOption::from_pointee(Inner::new(stream)),
         }
     }
 }
@@ -90,6 +83,11 @@ impl Handle {
     ) -> PyResult<Self> {
         let namespace = options::namespace(directory, prefix)?;
         let behaviour = options::reading(on_abort, on_writing, on_empty, reattach, spin)?;
+        if reattach && !readonly {
+            return Err(PyValueError::new_err(
+                "reattach=True needs readonly=True: a handle that may write stays with its stream",
+            ));
+        }
         let patience = Patience::of(timeout)?;
         let creation = Creation { shape, dtype, slots, mode, group, lock_memory, tag };
         let stream = match action {

@@ -7,7 +7,7 @@ use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use shared_tensor::stream::Wait;
 
-use super::{Handle, Inner};
+use super::Handle;
 use crate::patience::Patience;
 
 /// Frames from this size on are copied while other Python threads run.
@@ -70,7 +70,7 @@ impl Handle {
     }
 
     /// Waits until no call of this handle waits any more.
-    pub(super) fn await_waits(&self, inner: &Inner, patience: Patience) -> bool {
+    pub(super) fn await_waits(&self, patience: Patience) -> bool {
         let Some(waits) = self.waits.get() else { return true };
         let until = patience.deadline();
         let mut count = waits.count();
@@ -80,7 +80,9 @@ impl Handle {
             }
             // Again and again: who looked at the flag just before it was set may fall asleep after a
             // nudge.
-            inner.stream.nudge();
+            if let Some(inner) = self.open.load_full() {
+                inner.stream.nudge();
+            }
             let slice = Duration::from_millis(2);
             count =
                 waits.ended.wait_timeout(count, slice).unwrap_or_else(PoisonError::into_inner).0;

@@ -44,9 +44,14 @@ impl Reader {
         Ok(true)
     }
 
+    /// Whether this reader goes on with a successor of an unlinked stream.
+    pub(crate) fn awaits_successors(&self) -> bool {
+        self.options.reattach
+    }
+
     /// Whether the options say so and the unlinked stream has a successor with a frame, which is
     /// read from here on. Until then the last frame of the old one is the newest there is.
-    pub(super) fn moves_on(&mut self) -> Result<bool> {
+    pub(crate) fn moves_on(&mut self) -> Result<bool> {
         if !self.options.reattach {
             return Ok(false);
         }

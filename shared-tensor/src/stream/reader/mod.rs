@@ -15,6 +15,7 @@ use shm_lock::Wait;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ring::RingLoads;
 use crate::ring::word::{Ctl, Phase, lease_budget};
+use crate::stream::Stream;
 use crate::stream::attachment::{Attachment, Role};
 use crate::stream::counters::add;
 use crate::stream::description::Publication;
@@ -74,6 +75,20 @@ impl Reader {
     /// Bytes of one frame.
     pub fn frame_bytes(&self) -> usize {
         self.attachment.layout.payload_bytes
+    }
+
+    /// The stream that is read: after a re-attachment the successor.
+    pub fn stream(&self) -> Stream {
+        Stream {
+            attachment: Arc::clone(&self.attachment),
+            namespace: self.namespace.clone(),
+            read_only: self.attachment.writable().is_err(),
+        }
+    }
+
+    /// Which creation of the name is read.
+    pub fn generation(&self) -> shm_core::Generation {
+        self.attachment.segment.generation()
     }
 
     /// How many frames were published so far: one load, no system call.

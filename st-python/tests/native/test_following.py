@@ -1,0 +1,181 @@
+"""Handles that go on with the next creation of their name."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+
+import numpy as np
+import pytest
+
+from shared_tensor import Stream, UnlinkedStreamError, wait_any
+
+from .test_life import in_a_thread
+
+pytestmark = pytest.mark.cpu
+
+ONES = np.ones((4, 3), "float32")
+
+
+def created(name: str, frames: int = 0, **options: int) -> Stream:
+    """Make a stream with frames of 1, 2, ... in it."""
+    stream = Stream.create(name, (4, 3), "float32", **options)
+    for number in range(1, frames + 1):
+        stream.write(ONES * number)
+    return stream
+
+
+def anew(old: Stream, frames: int = 0, **options: int) -> Stream:
+    """Unlink a stream and make another one of its name."""
+    old.unlink()
+    old.close()
+    return created(old.name, frames, **options)
+
+
+def test_every_frame_of_the_successor_is_read_once_and_in_order(name: str) -> None:
+    """Whatever was read of the stream before."""
+    old = created(name, 5)
+    reader = Stream.open(name, readonly=True, reattach=True)
+    assert reader.latest()[0, 0] == 5
+    new = anew(old, 1)
+    counts = [reader.next_frame(5).count]
+    for number in range(2, 5):
+        new.write(ONES * number)
+    counts += [reader.next_frame(0).count for _ in range(3)]
+    assert counts == [1, 2, 3, 4]
+    with pytest.raises(TimeoutError):
+        reader.next(0)
+    assert (reader.last_read_count, reader.missed_total) == (4, 0)
+    new.unlink()
+
+
+def test_what_the_ring_no_longer_has_is_missed(name: str) -> None:
+    """In the successor as in the first stream."""
+    old = created(name, 3, slots=4)
+    reader = Stream.open(name, readonly=True, reattach=True)
+    new = anew(old, 9, slots=4)
+    publication = reader.next_frame(5)
+    assert publication.count > 1
+    assert publication.missed == publication.count - 1 == reader.missed_total
+    new.unlink()
+
+
+def test_the_handle_speaks_of_the_successor(name: str) -> None:
+    """As soon as it has read a frame of it; views of the old one stay."""
+    old = created(name, 2, slots=4)
+    reader = Stream.open(name, readonly=True, reattach=True)
+    view = reader.numpy()
+    first = reader.generation
+    assert (reader.slots, reader.unlinked) == (4, False)
+    new = anew(old, 1, slots=6)
+    assert reader.next(5)[0, 0] == 1
+    assert (reader.generation, reader.slots, reader.unlinked) == (new.generation, 6, False)
+    assert reader.generation != first
+    assert reader.info()["generation"] == new.generation
+    assert (view == 2).all()
+    start, end = reader.address_range()
+    assert start <= reader.numpy().ctypes.data < end
+    reader.close()
+    assert reader.generation == new.generation
+    new.unlink()
+
+
+def test_the_last_frame_is_served_until_there_is_a_successor(name: str) -> None:
+    """An unlinked stream is not an error to a handle that follows."""
+    old = created(name, 2)
+    reader = Stream.open(name, readonly=True, reattach=True)
+    old.unlink()
+    assert reader.latest()[0, 0] == 2
+    with pytest.raises(TimeoutError):
+        reader.next(0)
+    with pytest.raises(TimeoutError):
+        wait_any([reader], 0)
+    new = created(name, 1)
+    assert wait_any([reader], 5) is reader
+    assert reader.next(0 if reader.generation == new.generation else 5)[0, 0] == 1
+    new.unlink()
+
+
+def test_an_event_loop_follows_without_a_burning_core(name: str) -> None:
+    """Between the old stream and the new one nothing is to be done."""
+    old = created(name, 1)
+    reader = Stream.open(name, readonly=True, reattach=True)
+
+    async def follow() -> tuple[float, float]:
+        waiting = asyncio.ensure_future(reader.next_async(10))
+        await asyncio.sleep(0)
+        old.unlink()
+        # Not a synchronisation: so much time in which a wait may burn, or not.
+        before = time.process_time()
+        await asyncio.sleep(0.3)
+        burnt = time.process_time() - before
+        assert not waiting.done()
+        new = created(name, 1)
+        frame = await waiting
+        new.unlink()
+        return frame[0, 0], burnt
+
+    value, burnt = asyncio.run(follow())
+    assert value == 1
+    assert burnt < 0.1
+
+
+def test_closing_ends_the_wait_for_a_successor(name: str) -> None:
+    """Also of a handle that has followed before."""
+    old = created(name, 1)
+    reader = Stream.open(name, readonly=True, reattach=True)
+    new = anew(old, 1)
+    assert reader.next(5)[0, 0] == 1
+    thread, raised = in_a_thread(lambda: reader.next(None))
+    new.unlink()
+    reader.close()
+    thread.join()
+    assert [type(error) for error in raised] == [RuntimeError]
+
+
+def test_threads_follow_together(name: str) -> None:
+    """None of them loses a frame or goes back, whoever finds the successor first."""
+    stream = created(name)
+    reader = Stream.open(name, readonly=True, reattach=True)
+    seen: list[list[float]] = [[], [], []]
+
+    def read(mine: list[float]) -> None:
+        while True:
+            mine.append(float(reader.next(None)[0, 0]))
+
+    threads = [in_a_thread(partial(read, mine)) for mine in seen]
+    for generation in range(5):
+        for number in range(1, 4):
+            stream.write(ONES * (10 * generation + number))
+            while reader.last_read_count != number:
+                time.sleep(0)
+        stream = anew(stream)
+    reader.close()
+    stream.unlink()
+    for thread, raised in threads:
+        thread.join()
+        assert [type(error) for error in raised] == [RuntimeError]
+    assert all(mine == sorted(mine) for mine in seen)
+    assert {frame for mine in seen for frame in mine} == {
+        10.0 * generation + number for generation in range(5) for number in range(1, 4)
+    }
+
+
+def test_a_handle_that_may_write_stays(name: str) -> None:
+    """A lock that moved to another stream would be a trap."""
+    stream = created(name)
+    with pytest.raises(ValueError, match="readonly=True"):
+        Stream.open(name, reattach=True)
+    stream.unlink()
+
+
+def test_without_the_option_a_handle_stays(name: str) -> None:
+    """It says that the name was unlinked."""
+    old = created(name, 1)
+    reader = Stream.open(name, readonly=True)
+    new = anew(old, 1)
+    with pytest.raises(UnlinkedStreamError):
+        reader.next(5)
+    assert reader.latest()[0, 0] == 1
+    new.unlink()
