@@ -78,16 +78,6 @@ impl Handle {
     fn lock_depth(&self) -> usize {
         self.ownership.with_mine(|tenure| tenure.through.len()).unwrap_or(0)
     }
-
-    /// Whether another thread of this process acquired the lock through this handle.
-    fn lock_owned_elsewhere(&self) -> bool {
-        !self.ownership.is_mine()
-            && self
-                .ownership
-                .current()
-                .as_ref()
-                .is_some_and(|tenure| tenure.through.contains(&self.id))
-    }
 }
 
 /// The lock of one stream, held by a scope.

@@ -83,8 +83,8 @@ impl Handle {
             return Ok(());
         }
         Err(PyRuntimeError::new_err(format!(
-            "stream '{}': this thread is writing a frame, so a read would wait for it for ever; read \
-             after the write, or with a timeout",
+            "stream '{}': this thread is writing a frame, so to read would be to wait for it for \
+             ever; publish it first",
             self.name
         )))
     }

@@ -8,7 +8,7 @@ use crate::{Failure, Flags, Workspace, screen, test, tidy};
 pub(crate) const VERB: Verb = Verb {
     name: "ci",
     usage: "[--tested]",
-    summary: "test, then format, clippy, rustdoc, tidy, deny (--tested: the tests have just run)",
+    summary: "test, then format, clippy, free-threaded build, rustdoc, tidy, deny (--tested: the tests have just run)",
     exists: always,
     run,
 };
@@ -40,8 +40,13 @@ fn run(workspace: &Workspace, mut flags: Flags) -> Result<(), Failure> {
 
 type Check = fn(&Workspace) -> Result<(), Failure>;
 
-const CHECKS: &[(&str, Check)] =
-    &[("Format", format), ("Clippy", clippy), ("Rustdoc", rustdoc), ("Tidy", tidy::all)];
+const CHECKS: &[(&str, Check)] = &[
+    ("Format", format),
+    ("Clippy", clippy),
+    ("Free-threaded Python", free_threaded),
+    ("Rustdoc", rustdoc),
+    ("Tidy", tidy::all),
+];
 
 fn format(workspace: &Workspace) -> Result<(), Failure> {
     cargo(workspace, &["fmt", "--all", "--check"]).run()?;
@@ -55,6 +60,18 @@ fn format(workspace: &Workspace) -> Result<(), Failure> {
 fn clippy(workspace: &Workspace) -> Result<(), Failure> {
     let everything = ["--workspace", "--all-targets", "--keep-going", "--locked"];
     cargo(workspace, &["clippy"]).args(everything).args(["--", "-D", "warnings"]).run()
+}
+
+/// The extension as a free-threaded CPython would load it: compiled, as no such interpreter is asked
+/// for.
+fn free_threaded(workspace: &Workspace) -> Result<(), Failure> {
+    let configuration = workspace.root.join("st-python/free-threaded.txt");
+    cargo(workspace, &["clippy", "-p", "st-python", "--all-targets", "--locked"])
+        .args(["--", "-D", "warnings"])
+        .env("PYO3_CONFIG_FILE", configuration)
+        // Apart, or every build after this one would begin with PyO3 again.
+        .env("CARGO_TARGET_DIR", workspace.root.join("target/free-threaded"))
+        .run()
 }
 
 fn rustdoc(workspace: &Workspace) -> Result<(), Failure> {

@@ -90,12 +90,3 @@ impl Handle {
         true
     }
 }
-
-#[pymethods]
-impl Handle {
-    /// Wakes every wait of this handle, which looks at its interrupts and goes on.
-    fn interrupt(&self) -> PyResult<()> {
-        self.live()?.stream.nudge();
-        Ok(())
-    }
-}
