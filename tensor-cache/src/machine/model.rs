@@ -145,6 +145,19 @@ impl Model {
         }
     }
 
+    /// Evicts what is over the budget of a device.
+    fn trim(&mut self, device: usize) {
+        loop {
+            let all = self.bytes(|_| true)[device] + self.reserved()[device];
+            let idle = |thing: &&Thing| thing.leases.is_empty() && thing.bytes[device] > 0;
+            let oldest = self.things.iter().filter(idle).min_by_key(|thing| thing.used);
+            let oldest = oldest.map(|thing| thing.id).filter(|_| all > self.limits[device]);
+            let Some(oldest) = oldest else { return };
+            self.things.retain(|thing| thing.id != oldest);
+            self.evictions += 1;
+        }
+    }
+
     fn touch(&mut self, id: ObjectId) {
         self.uses += 1;
         let (uses, now) = (self.uses, self.now);
@@ -186,6 +199,8 @@ impl Model {
             self.touch(lease.object);
         }
         self.sweep();
+        self.trim(0);
+        self.trim(1);
         let is_destroyed = self.things.iter().all(|thing| thing.id != lease.object);
         Released { object: lease.object, leases_left, is_destroyed }
     }
@@ -526,16 +541,8 @@ impl Pair {
 
     fn limit(&mut self, device: usize, bytes: u64) {
         self.machine.limit(Device(device as u32), Some(bytes));
-        let model = &mut self.model;
-        model.limits[device] = bytes;
-        loop {
-            let all = model.bytes(|_| true)[device] + model.reserved()[device];
-            let idle = |thing: &&Thing| thing.leases.is_empty() && thing.bytes[device] > 0;
-            let oldest = model.things.iter().filter(idle).min_by_key(|thing| thing.used);
-            let Some(oldest) = oldest.map(|thing| thing.id).filter(|_| all > bytes) else { return };
-            model.things.retain(|thing| thing.id != oldest);
-            model.evictions += 1;
-        }
+        self.model.limits[device] = bytes;
+        self.model.trim(device);
     }
 
     fn compare(&mut self) {
@@ -631,8 +638,6 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
-
     #[test]
     fn the_machine_does_what_the_model_says(steps in prop::collection::vec(step(), 1..120)) {
         let mut pair = Pair::new();

@@ -156,6 +156,7 @@ impl<K: Key, V, E> Machine<K, V, E> {
             self.use_of(now, id);
             if stays {
                 self.rearm(id);
+                self.trim_for(id);
             } else {
                 self.unlist(id);
             }
@@ -209,6 +210,14 @@ impl<K: Key, V, E> Machine<K, V, E> {
     /// Sets or lifts the budget of a device and evicts what is over it. What is leased stays.
     pub(crate) fn limit(&mut self, device: Device, bytes: Option<u64>) {
         self.ledger.limit(device, bytes);
+        self.trim(device);
+    }
+
+    /// Evicts what a device has beyond its budget.
+    fn trim(&mut self, device: Device) {
+        if !self.ledger.is_tight(device, 0) {
+            return;
+        }
         for id in self.longest_unused() {
             if !self.ledger.is_tight(device, 0) {
                 break;
@@ -232,6 +241,15 @@ impl<K: Key, V, E> Machine<K, V, E> {
         let failed: Vec<K> = failed.map(|(key, _)| key.clone()).collect();
         for key in failed {
             self.forget_failure(&key);
+        }
+    }
+
+    /// A budget that was lowered under leased bytes is kept once they are idle.
+    fn trim_for(&mut self, id: ObjectId) {
+        let devices = self.object(id).charges.iter().map(|(device, _)| device);
+        let tight = devices.filter(|device| self.ledger.is_tight(*device, 0));
+        for device in tight.collect::<Vec<_>>() {
+            self.trim(device);
         }
     }
 
