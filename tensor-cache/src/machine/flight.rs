@@ -61,7 +61,7 @@ impl<K: Key, V, E> Machine<K, V, E> {
             return Err(chain);
         }
         if let Some(waiter) = self.waiters.get_mut(&waiter) {
-            waiter.blocked = Some(actor);
+            waiter.blocked = Some(actor).filter(|_| !cfg!(st_mutant = "blocked_unseen"));
         }
         Ok(())
     }
