@@ -84,11 +84,11 @@ fn contended(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("contended");
     group.bench_function("hit, 8 threads", |bencher| {
         bencher.iter_custom(|rounds| {
-            let begin = Barrier::new(THREADS as usize);
+            let start = Barrier::new(THREADS as usize);
             let hammer = || {
                 let session = cache.open_session();
                 let request = Request::new(0);
-                begin.wait();
+                start.wait();
                 let begun = Instant::now();
                 for _ in 0..rounds {
                     drop(black_box(session.lookup(&request)));

@@ -20,9 +20,4 @@ impl Actor {
     pub fn unique() -> Self {
         Self(sync::next_actor())
     }
-
-    #[cfg(all(test, not(loom)))]
-    pub(crate) const fn numbered(number: u64) -> Self {
-        Self(number)
-    }
 }

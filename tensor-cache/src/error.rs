@@ -215,6 +215,8 @@ impl fmt::Display for Chain<'_> {
 mod tests {
     use super::*;
 
+    type Get = GetError<String>;
+
     #[test]
     fn errors_say_what_was_found_and_what_to_do() {
         let leased = Holder {
@@ -241,7 +243,6 @@ mod tests {
         };
         let alone =
             OverBudget { needed: 200, leased: 0, building: 0, holders: vec![], ..over.clone() };
-        type Get = GetError<String>;
         let told: [(String, &str); 9] = [
             (
                 over.to_string(),

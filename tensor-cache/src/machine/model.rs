@@ -29,7 +29,7 @@ struct Plan {
 }
 
 /// Things are chosen by their place among those there are, counted round.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     Open,
     Close(usize),
@@ -426,8 +426,8 @@ impl Pair {
             self.model.end_work(work.id, &Fate::Failed);
             return;
         }
-        self.model.works.iter_mut().find(|other| other.id == work.id).unwrap().plan.reserve =
-            [0, 0];
+        let own = self.model.works.iter_mut().find(|other| other.id == work.id);
+        own.expect("the build had not ended").plan.reserve = [0, 0];
         if !self.model.make_room(bytes) {
             let error = told.expect_err("there is no room");
             assert!(matches!(error, FlightError::OverBudget(_)));
