@@ -62,10 +62,16 @@ fn loom_who_asks_at_once_shares_one_build() {
             });
             assert_eq!(*lease.expect("it is built"), 7);
         };
-        let other = (cache.clone(), Arc::clone(&builds));
-        let other = thread::spawn(move || get(other.0, other.1));
+        let others: Vec<_> = (0..2)
+            .map(|_| {
+                let (cache, builds) = (cache.clone(), Arc::clone(&builds));
+                thread::spawn(move || get(cache, builds))
+            })
+            .collect();
         get(cache.clone(), Arc::clone(&builds));
-        other.join().expect("the other one does not fail");
+        for other in others {
+            other.join().expect("the others do not fail");
+        }
         assert_eq!(builds.load(Ordering::Relaxed), 1);
         assert_quiet(&cache);
     });
@@ -163,6 +169,24 @@ fn loom_what_is_leased_is_not_evicted() {
         assert_eq!(cache.refcount(lease.object()), Some(1));
         drop(lease);
         other.join().expect("the other one does not fail");
+        assert_quiet(&cache);
+    });
+}
+
+#[test]
+fn loom_room_is_made_of_what_is_idle() {
+    explore(|| {
+        let cache = cache();
+        let session = cache.open_session();
+        let lease = fill(&session, 1, 1, 40);
+        drop(fill(&session, 2, 2, 40));
+        let other = cache.clone();
+        let other = thread::spawn(move || drop(fill(&other.open_session(), 3, 3, 50)));
+        // In use until now: used later than the second, although found earlier.
+        drop(lease);
+        other.join().expect("there is room");
+        assert!(matches!(session.lookup(&Request::new(1)), Ok(Lookup::Hit(_))));
+        assert_eq!(cache.stats().evictions, 1);
         assert_quiet(&cache);
     });
 }
