@@ -8,7 +8,8 @@ use crate::shared::Shared;
 #[cfg(not(loom))]
 use crate::timer::Timer;
 use crate::{
-    BoxError, Device, Entry, FlightId, Invalidated, Key, ObjectId, Options, Session, Stats,
+    BoxError, Device, Entry, FlightId, InFlight, Invalidated, Key, ObjectId, Options, Session,
+    Stats,
 };
 
 /// A cache that builds each value once and lends it to many.
@@ -116,6 +117,11 @@ where
     /// Every object, oldest first.
     pub fn entries(&self) -> Vec<Entry<K>> {
         self.owned.shared.with(|state, now| state.machine.entries(now))
+    }
+
+    /// Every build in progress, oldest first.
+    pub fn flights(&self) -> Vec<InFlight<K>> {
+        self.owned.shared.with(|state, now| state.machine.in_flight(now))
     }
 
     /// Counts and bytes, all of one moment.

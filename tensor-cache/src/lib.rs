@@ -121,6 +121,6 @@ pub use pending::{News, Pending};
 pub use progress::Progress;
 pub use request::{Request, Retention, Unwanted};
 pub use session::{Lookup, Session};
-pub use stats::{DeviceUse, Entry, Finished, Invalidated, Released, Stats};
+pub use stats::{DeviceUse, Entry, Finished, InFlight, Invalidated, Released, Stats};
 
 pub(crate) use ids::WaiterId;

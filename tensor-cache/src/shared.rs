@@ -1,5 +1,6 @@
 //! The machine behind its lock, and what has to be done once the lock is free again.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -78,15 +79,23 @@ impl<K: Key, V, E> Shared<K, V, E> {
         if aftermath.wakes_timer {
             self.timer.notify_all();
         }
+        let mut panicked = None;
         for signal in aftermath.signals {
             match signal {
                 _ if cfg!(st_mutant = "settled_in_silence") => {}
                 Signal::Thread(sleeper) => sleeper.notify_all(),
-                Signal::Task(waker) => waker.wake(),
+                // A waker that panics must not keep the others from being woken.
+                Signal::Task(waker) => {
+                    let woken = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+                    panicked = panicked.or(woken.err());
+                }
             }
         }
-        // Last, because it is the only one that may take long.
+        // After all waking, because it may take long.
         drop(aftermath.debris);
+        if let Some(panic) = panicked {
+            resume_unwind(panic);
+        }
     }
 }
 

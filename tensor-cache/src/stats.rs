@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Charges, Device, ObjectId};
+use crate::{Charges, Device, FlightId, ObjectId, Progress, SessionId};
 
 /// Counts since the cache was made, and what there is now. All of it is of one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,6 +75,28 @@ pub struct Entry<K> {
     /// How often it was found after it was built.
     pub hits: u64,
     /// Whether a lookup finds it.
+    pub is_listed: bool,
+}
+
+/// One build in progress, for people and tools that look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InFlight<K> {
+    /// What is being built.
+    pub key: K,
+    /// Its number.
+    pub flight: FlightId,
+    /// Who asked first.
+    pub session: SessionId,
+    /// How many wait for it.
+    pub waiters: usize,
+    /// The bytes it has reserved.
+    pub reserved: Charges,
+    /// How long ago it began.
+    pub age: Duration,
+    /// The latest that the builder told.
+    pub progress: Option<Progress>,
+    /// Whether those who ask now wait for it: not if it was invalidated or cancelled.
     pub is_listed: bool,
 }
 

@@ -12,13 +12,19 @@ use crate::{
 
 impl<K: Key, V, E> Machine<K, V, E> {
     /// Starts a build, for which there is room.
-    pub(super) fn start(&mut self, session: SessionId, request: &Request<K>) -> FlightId {
+    pub(super) fn start(
+        &mut self,
+        now: Nanos,
+        session: SessionId,
+        request: &Request<K>,
+    ) -> FlightId {
         let id = FlightId::from_raw(self.next());
         self.ledger.add(Standing::Building, &request.plan.reserve);
         let flight = Flight {
             key: request.key.clone(),
             plan: request.plan.clone(),
             session,
+            began_at: now,
             builder: None,
             is_listed: true,
             is_cancelled: false,

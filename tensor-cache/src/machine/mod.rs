@@ -9,6 +9,8 @@ mod alarm;
 #[cfg(all(test, not(loom)))]
 mod check;
 mod cycle;
+#[cfg(all(test, not(loom)))]
+mod cycle_model;
 mod flight;
 mod ledger;
 #[cfg(all(test, not(loom)))]
@@ -81,6 +83,7 @@ struct Flight<K> {
     key: K,
     plan: Plan,
     session: SessionId,
+    began_at: Nanos,
     builder: Option<Actor>,
     /// Whether the slot of `key` is `Building` with this flight: if not, its value is out of date
     /// before it is there.
@@ -249,7 +252,7 @@ impl<K: Key, V, E> Machine<K, V, E> {
             Found::Nothing => {
                 self.make_room(&request.plan.reserve).map_err(Refusal::OverBudget)?;
                 self.counts.misses += 1;
-                let flight = self.start(session, request);
+                let flight = self.start(now, session, request);
                 let waiter = self.join(session, flight, request.actor);
                 Ok(Decision::Build { flight, waiter })
             }

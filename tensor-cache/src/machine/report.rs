@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::{Machine, Nanos, Object};
-use crate::{Device, Entry, Holder, HolderKind, Key, ObjectId, OverBudget, Stats};
+use crate::{Device, Entry, Holder, HolderKind, InFlight, Key, ObjectId, OverBudget, Stats};
 
 impl<K: Key, V, E> Machine<K, V, E> {
     pub(crate) fn stats(&self) -> Stats {
@@ -35,6 +35,23 @@ impl<K: Key, V, E> Machine<K, V, E> {
             self.objects.iter().map(|(id, object)| entry(now, *id, object)).collect();
         entries.sort_unstable_by_key(|entry| entry.object);
         entries
+    }
+
+    /// Every build, oldest first.
+    pub(crate) fn in_flight(&self, now: Nanos) -> Vec<InFlight<K>> {
+        let flights = self.flights.iter().map(|(id, flight)| InFlight {
+            key: flight.key.clone(),
+            flight: *id,
+            session: flight.session,
+            waiters: flight.waiters.len(),
+            reserved: flight.plan.reserve.clone(),
+            age: Duration::from_nanos(now.saturating_sub(flight.began_at)),
+            progress: flight.progress.clone(),
+            is_listed: flight.is_listed,
+        });
+        let mut flights: Vec<_> = flights.collect();
+        flights.sort_unstable_by_key(|it| it.flight);
+        flights
     }
 
     pub(crate) fn entry(&self, now: Nanos, id: ObjectId) -> Option<Entry<K>> {

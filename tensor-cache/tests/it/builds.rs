@@ -200,6 +200,35 @@ fn a_build_that_nobody_wants_may_stop() {
 }
 
 #[test]
+fn the_end_of_the_last_waiting_client_makes_a_build_unwanted() {
+    let cache = plain();
+    let (one, other) = (cache.open_session(), cache.open_session());
+    let (token, _own) = begin(&one, &ask("model").when_unwanted(Unwanted::Cancel));
+    let _joined = join(&other, "model");
+    one.close();
+    assert!(!token.is_cancelled());
+    other.close();
+    assert!(token.is_cancelled());
+}
+
+#[test]
+fn builds_in_progress_can_be_looked_at() {
+    let cache = plain();
+    let session = cache.open_session();
+    let (token, _own) = begin(&session, &ask("model"));
+    let _joined = join(&session, "model");
+    token.progress(3, 4, "most");
+    let flights = cache.flights();
+    assert_eq!(flights.len(), 1);
+    assert_eq!((flights[0].key.as_str(), flights[0].flight), ("model", token.id()));
+    assert_eq!((flights[0].session, flights[0].waiters), (session.id(), 2));
+    assert_eq!(flights[0].progress.as_ref().map(|progress| progress.done), Some(3));
+    assert!(flights[0].is_listed);
+    cache.invalidate(&"model".to_owned());
+    assert!(!cache.flights()[0].is_listed);
+}
+
+#[test]
 fn a_builder_can_be_asked_to_stop() {
     let cache = plain();
     let session = cache.open_session();

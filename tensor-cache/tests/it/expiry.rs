@@ -98,6 +98,31 @@ fn the_end_of_the_cache_is_the_end_of_its_values() {
     hear_nothing(&dropped);
 }
 
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+#[test]
+fn a_value_that_panics_does_not_end_the_timer() {
+    let (sender, dropped) = channel();
+    let cache: Cache<u32, (Option<Bomb>, Option<Loud>)> = Cache::new(&Options::new()).expect("one");
+    let session = cache.open_session();
+    let bomb = session
+        .get_or_build(&Request::new(1).time_to_live(SHORT), |_| Ok(Built::new((Some(Bomb), None))));
+    let _ = bomb.expect("built").into_id();
+    assert_eq!(session.close().len(), 1);
+    let session = cache.open_session();
+    let later = Request::new(2).time_to_live(SHORT * 2);
+    let loud = Loud("later", sender);
+    drop(session.get_or_build(&later, |_| Ok(Built::new((None, Some(loud))))).expect("built"));
+    assert_eq!(hear(&dropped), "later");
+}
+
 /// Owns its own cache, and tells where it ended.
 struct Keeper(Option<Cache<u32, Keeper>>, Sender<Option<String>>);
 

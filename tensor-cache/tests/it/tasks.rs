@@ -1,5 +1,6 @@
 //! Waiting without a thread, and seeing progress.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -61,6 +62,32 @@ fn a_task_is_woken_by_the_end_of_its_session() {
     assert_eq!(counter.0.load(Ordering::Relaxed), 1);
     let ended = poll(&mut place, &counter);
     assert!(matches!(ended, Poll::Ready(Err(GetError::SessionClosed { .. }))));
+}
+
+struct Grump;
+
+impl Wake for Grump {
+    fn wake(self: Arc<Self>) {
+        panic!("not now");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_keeps_nobody_asleep() {
+    let cache = plain();
+    let session = cache.open_session();
+    let (token, _own) = begin(&session, &ask("model"));
+    let mut places = [join(&session, "model"), join(&session, "model")];
+    let grump = Waker::from(Arc::new(Grump));
+    assert!(Pin::new(&mut places[0]).poll(&mut Context::from_waker(&grump)).is_pending());
+    let counter = Arc::new(Counter::default());
+    assert!(poll(&mut places[1], &counter).is_pending());
+    let finished = catch_unwind(AssertUnwindSafe(|| token.finish(Built::new(3))));
+    finished.expect_err("the panic reaches whoever woke");
+    assert_eq!(counter.0.load(Ordering::Relaxed), 1);
+    for place in places {
+        assert_eq!(*place.wait().expect("it is built"), 3);
+    }
 }
 
 #[test]
