@@ -8,6 +8,7 @@ use crate::workspace::Package;
 const EDGES: &[(&str, &[&str])] = &[
     ("shm-core", &[]),
     ("shm-lock", &[]),
+    ("tensor-cache", &[]),
     ("shared-tensor", &["shm-core", "shm-lock"]),
     ("st-python", &["shared-tensor"]),
     ("st-tests", &["shared-tensor", "shm-core", "shm-lock"]),

@@ -1,0 +1,11 @@
+//! The public interface, by what it promises.
+
+mod budgets;
+mod builds;
+mod circles;
+mod expiry;
+mod harness;
+mod invalidation;
+mod leases;
+mod stress;
+mod tasks;
