@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from shared_tensor import _native
 from shared_tensor._loop import wait_until_over
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     import torch as _torch
     from typing_extensions import Self
 
+    _OnAbort = Literal["serve", "raise"]
+    _OnWriting = Literal["serve", "wait"]
+    _OnEmpty = Literal["raise", "zeros"]
+    _Casting = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
+
 
 class Stream(_native.Handle):
     """A named stream of tensors of one shape and element type, shared by the processes of a host.
@@ -25,7 +30,7 @@ class Stream(_native.Handle):
     writer, and no writer for a reader. A stream lives until it is unlinked, whoever made it and
     however that process ended.
 
-    Make one with :meth:`create`, :meth:`open` or :meth:`open_or_create`, not by calling the class.
+    Made by :meth:`create`, :meth:`open` or :meth:`open_or_create`, not by calling the class.
 
     Examples
     --------
@@ -40,13 +45,39 @@ class Stream(_native.Handle):
     True
     """
 
+    def __new__(cls, *_: NoReturn, **__: NoReturn) -> Self:
+        """Refuse: what would be meant, a new stream or one that exists, could only be guessed.
+
+        Raises
+        ------
+        TypeError
+            Always.
+        """
+        own = cls.__name__
+        raise TypeError(
+            f"{own} is not made by calling it: use {own}.create(name, shape, dtype) for a new "
+            f"stream, {own}.open(name) for one that exists"
+        )
+
     @classmethod
     def create(
         cls,
         name: str,
         shape: Iterable[int],
         dtype: Any = "float32",
-        **options: Any,
+        *,
+        slots: int | None = None,
+        mode: int = 0o600,
+        group: int | None = None,
+        tag: int = 0,
+        directory: str | None = None,
+        prefix: str | None = None,
+        lock_memory: bool = False,
+        on_abort: _OnAbort = "serve",
+        on_writing: _OnWriting = "serve",
+        on_empty: _OnEmpty = "raise",
+        spin: float | None = None,
+        casting: _Casting = "same_kind",
     ) -> Self:
         """Create a stream.
 
@@ -59,12 +90,20 @@ class Stream(_native.Handle):
         dtype : str, numpy.dtype or torch.dtype
             Element type: bool, integers and floats of 8 to 64 bits, complex64, complex128,
             bfloat16, float8_e4m3fn, float8_e5m2.
-        **options
-            ``slots``: slots of the ring, by default 8 up to 1 MiB a frame, 4 up to 64 MiB, 3 above.
-            ``mode``: permission bits of the file, 0o600. ``group``: its group id.
-            ``directory`` and ``prefix``: where the name leads, by default ``/dev/shm`` and ``st.``.
-            ``lock_memory``: keep it in memory. And how this handle reads and writes, see
-            :meth:`open`.
+        slots : int, optional
+            Slots of the ring, by default 8 up to 1 MiB a frame, 4 up to 64 MiB, 3 above.
+        mode : int
+            Permission bits of the file.
+        group : int, optional
+            Its group id, by default that of this process.
+        tag : int
+            A number of 32 bits of your own, for whoever opens the stream.
+        directory, prefix : str, optional
+            Where the name leads, by default ``/dev/shm`` and ``st.``.
+        lock_memory : bool
+            Keep it in memory.
+        on_abort, on_writing, on_empty, spin, casting
+            How this handle reads and writes, see :meth:`open`.
 
         Returns
         -------
@@ -79,7 +118,17 @@ class Stream(_native.Handle):
         OSError
             ``ENOSPC``: there is no space for it; the message says how much is missing where.
         """
-        return cls.__new__(cls, "create", name, shape, dtype, **options)
+        made = {"slots": slots, "mode": mode, "group": group, "tag": tag}
+        where = {"directory": directory, "prefix": prefix}
+        behaviour = {
+            "lock_memory": lock_memory,
+            "on_abort": on_abort,
+            "on_writing": on_writing,
+            "on_empty": on_empty,
+            "spin": spin,
+            "casting": casting,
+        }
+        return cls._of("create", name, shape, dtype, {**made, **where}, behaviour)
 
     @classmethod
     def open_or_create(
@@ -87,19 +136,72 @@ class Stream(_native.Handle):
         name: str,
         shape: Iterable[int],
         dtype: Any = "float32",
-        **options: Any,
+        *,
+        slots: int | None = None,
+        mode: int = 0o600,
+        group: int | None = None,
+        tag: int = 0,
+        directory: str | None = None,
+        prefix: str | None = None,
+        lock_memory: bool = False,
+        on_abort: _OnAbort = "serve",
+        on_writing: _OnWriting = "serve",
+        on_empty: _OnEmpty = "raise",
+        spin: float | None = None,
+        casting: _Casting = "same_kind",
     ) -> Self:
-        """Open a stream, or create it if there is none. Parameters as of :meth:`create`.
+        """Open a stream, or create it if there is none: whoever comes first creates it.
+
+        Parameters
+        ----------
+        name, shape, dtype
+            As of :meth:`create`. A stream that exists must have this shape and element type.
+        slots, mode, group, tag
+            As of :meth:`create`. They are for a new stream; one that exists keeps its own.
+        directory, prefix, lock_memory, on_abort, on_writing, on_empty, spin, casting
+            As of :meth:`open`.
+
+        Returns
+        -------
+        Stream
 
         Raises
         ------
         StaleStreamError
             It exists with another shape or element type.
+        ValueError, TypeError, OSError, PermissionError
+            As of :meth:`create` and :meth:`open`.
         """
-        return cls.__new__(cls, "open_or_create", name, shape, dtype, **options)
+        made = {"slots": slots, "mode": mode, "group": group, "tag": tag}
+        where = {"directory": directory, "prefix": prefix}
+        behaviour = {
+            "lock_memory": lock_memory,
+            "on_abort": on_abort,
+            "on_writing": on_writing,
+            "on_empty": on_empty,
+            "spin": spin,
+            "casting": casting,
+        }
+        return cls._of("open_or_create", name, shape, dtype, {**made, **where}, behaviour)
 
     @classmethod
-    def open(cls, name: str, *, timeout: float | None = 0.0, **options: Any) -> Self:
+    def open(
+        cls,
+        name: str,
+        *,
+        timeout: float | None = 0.0,
+        readonly: bool = False,
+        attach: bool = True,
+        reattach: bool = False,
+        directory: str | None = None,
+        prefix: str | None = None,
+        lock_memory: bool = False,
+        on_abort: _OnAbort = "serve",
+        on_writing: _OnWriting = "serve",
+        on_empty: _OnEmpty = "raise",
+        spin: float | None = None,
+        casting: _Casting = "same_kind",
+    ) -> Self:
         """Open a stream that exists.
 
         Parameters
@@ -108,16 +210,32 @@ class Stream(_native.Handle):
             Its name.
         timeout : float or None
             Seconds to wait for it to be created; None waits for ever.
-        **options
-            ``readonly``: refuse to write and lock. ``attach``: False for a handle on the lock and
-            on what is known of the stream, without its frames. ``on_abort``: "serve" the last good
-            frame after a write that was given up or whose writer died, or "raise".
-            ``on_writing``: "serve" the last complete frame while another one is written, or "wait".
-            ``on_empty``: "raise" before the first frame, or give "zeros". ``reattach``: go on
-            with the next creation of the name, where counts begin anew, once it has a frame; needs
-            ``readonly``. ``spin``: seconds to spin before a wait sleeps, None adapts. ``casting``:
-            what a write may convert, as of `numpy.can_cast`, "same_kind". ``directory``,
-            ``prefix``, ``lock_memory`` as of :meth:`create`.
+        readonly : bool
+            Refuse to write and lock.
+        attach : bool
+            False for a handle on the lock and on what is known of the stream, without its frames.
+        reattach : bool
+            Go on with the next creation of the name, where counts begin anew, once it has a frame.
+            Needs `readonly`.
+        directory, prefix : str, optional
+            Where the name leads, by default ``/dev/shm`` and ``st.``.
+        lock_memory : bool
+            Keep the stream in memory.
+        on_abort : {"serve", "raise"}
+            After a write that was given up or whose writer died: serve the last good frame, or
+            raise `InconsistentStreamError`.
+        on_writing : {"serve", "wait"}
+            While a frame is written: serve the last complete one, or wait for the end of the write.
+        on_empty : {"raise", "zeros"}
+            Before the first frame: raise `EmptyStreamError`, or give zeros.
+        spin : float, optional
+            Seconds to spin before a wait sleeps, by default as long as it has paid off lately.
+        casting : {"no", "equiv", "safe", "same_kind", "unsafe"}
+            What a write may convert, in the words of `numpy.can_cast`.
+
+        Returns
+        -------
+        Stream
 
         Raises
         ------
@@ -126,14 +244,46 @@ class Stream(_native.Handle):
         TimeoutError
             It was not created in time.
         ValueError
-            The name leads to a file that is no stream of this layout.
+            An option is none of its words, or the name leads to a file that is no stream of this
+            layout.
         PermissionError
             This user may not read it.
         """
+        behaviour = {
+            "readonly": readonly,
+            "attach": attach,
+            "reattach": reattach,
+            "lock_memory": lock_memory,
+            "on_abort": on_abort,
+            "on_writing": on_writing,
+            "on_empty": on_empty,
+            "spin": spin,
+            "casting": casting,
+        }
+        where = {"directory": directory, "prefix": prefix}
         try:
-            return cls.__new__(cls, "open", name, timeout=timeout, **options)
+            return cls._of("open", name, None, None, {**where, "timeout": timeout}, behaviour)
         except FileNotFoundError as error:
-            raise FileNotFoundError(_with_suggestions(error, name, options)) from None
+            raise FileNotFoundError(_with_suggestions(error, name, directory, prefix)) from None
+
+    @classmethod
+    def _of(
+        cls,
+        action: Literal["create", "open", "open_or_create"],
+        name: str,
+        shape: Iterable[int] | None,
+        dtype: Any,
+        once: dict[str, Any],
+        behaviour: dict[str, Any],
+    ) -> Self:
+        """Make a handle: `once` is needed for that only, `behaviour` is the handle's own."""
+        # The compiled half looks at it when something is converted, which may be hours later.
+        if behaviour["casting"] not in _CASTINGS:
+            raise ValueError(
+                f"casting must be {', '.join(map(repr, _CASTINGS[:-1]))} or {_CASTINGS[-1]!r}, "
+                f"got {behaviour['casting']!r}"
+            )
+        return _native.Handle.__new__(cls, action, name, shape, dtype, **once, **behaviour)
 
     def latest_publication(
         self, out: np.ndarray[Any, Any] | None = None, timeout: float | None = None
@@ -293,6 +443,8 @@ class Stream(_native.Handle):
         return f"<table>{cells}</table>"
 
 
+_CASTINGS = ("no", "equiv", "safe", "same_kind", "unsafe")
+
 _BEYOND_NUMPY = frozenset({"bfloat16", "float8_e4m3fn", "float8_e5m2"})
 
 
@@ -340,10 +492,11 @@ def _reopen(cls: type[Stream], name: str, generation: str, where: dict[str, Any]
     return stream
 
 
-def _with_suggestions(error: FileNotFoundError, name: str, options: dict[str, Any]) -> str:
+def _with_suggestions(
+    error: FileNotFoundError, name: str, directory: str | None, prefix: str | None
+) -> str:
     import difflib
 
-    where = [options.get("directory"), options.get("prefix")]
-    similar = difflib.get_close_matches(name, _native.list_streams(*where), n=3)
+    similar = difflib.get_close_matches(name, _native.list_streams(directory, prefix), n=3)
     hint = f"; similar names: {', '.join(map(repr, similar))}" if similar else ""
     return f"{error}{hint}"
