@@ -30,7 +30,8 @@ class Stream(_native.Handle):
     writer, and no writer for a reader. A stream lives until it is unlinked, whoever made it and
     however that process ended.
 
-    Made by :meth:`create`, :meth:`open` or :meth:`open_or_create`, not by calling the class.
+    Made by :meth:`create`, :meth:`open` or :meth:`open_or_create`, not by calling the class. A
+    handle can be pickled: it is opened again by name, with the same options, where it arrives.
 
     Examples
     --------
@@ -44,6 +45,9 @@ class Stream(_native.Handle):
     6.0
     True
     """
+
+    # What the handle was made with and the compiled half does not tell again.
+    _behaviour: dict[str, Any]
 
     def __new__(cls, *_: NoReturn, **__: NoReturn) -> Self:
         """Refuse: what would be meant, a new stream or one that exists, could only be guessed.
@@ -283,7 +287,9 @@ class Stream(_native.Handle):
                 f"casting must be {', '.join(map(repr, _CASTINGS[:-1]))} or {_CASTINGS[-1]!r}, "
                 f"got {behaviour['casting']!r}"
             )
-        return _native.Handle.__new__(cls, action, name, shape, dtype, **once, **behaviour)
+        stream = _native.Handle.__new__(cls, action, name, shape, dtype, **once, **behaviour)
+        stream._behaviour = behaviour
+        return stream
 
     def latest_publication(
         self, out: np.ndarray[Any, Any] | None = None, timeout: float | None = None
@@ -409,9 +415,9 @@ class Stream(_native.Handle):
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel to another process by name and generation."""
-        where = {"directory": self.directory, "prefix": self.prefix, "readonly": self.readonly}
-        return _reopen, (type(self), self.name, self.generation, where)
+        """Travel to another process by name and generation, with the options of this handle."""
+        options = {**self._behaviour, "directory": self.directory, "prefix": self.prefix}
+        return _reopen, (type(self), self.name, self.generation, options)
 
     def __repr__(self) -> str:
         """Name, type and shape, and the count while it is open."""
@@ -482,9 +488,10 @@ def locked_many(
     return _native.lock_many(list(streams), timeout)
 
 
-def _reopen(cls: type[Stream], name: str, generation: str, where: dict[str, Any]) -> Stream:
-    stream = cls.open(name, **where)
-    if stream.generation != generation:
+def _reopen(cls: type[Stream], name: str, generation: str, options: dict[str, Any]) -> Stream:
+    stream = cls.open(name, **options)
+    # A handle that reattaches would have gone on with the newer one by itself.
+    if stream.generation != generation and not options.get("reattach", False):
         stream.close()
         raise _native.StaleStreamError(
             f"stream {name!r} was created anew since its handle was pickled: open it by name"
