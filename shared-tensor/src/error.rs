@@ -70,7 +70,7 @@ impl Error {
     }
 
     pub(crate) fn timeout(what: &str, waited: Duration) -> Self {
-        Self::new(ErrorKind::Timeout, format!("waited {waited:.3?} for {what}"))
+        Self::new(ErrorKind::Timeout, format!("waited {} for {what}", rounded(waited)))
     }
 
     /// What went wrong.
@@ -117,9 +117,27 @@ impl std::error::Error for Error {
     }
 }
 
+/// A time as people say it: with no more digits than anybody wants to know.
+fn rounded(time: Duration) -> String {
+    let (number, unit) = match time.as_secs_f64() {
+        seconds if seconds >= 1.0 => (seconds, "s"),
+        seconds if seconds >= 1e-3 => (seconds * 1e3, "ms"),
+        seconds => (seconds * 1e6, "us"),
+    };
+    let decimals = match number {
+        number if number >= 100.0 => 0,
+        number if number >= 10.0 => 1,
+        _ => 2,
+    };
+    let text = format!("{number:.decimals$}");
+    let text = if text.contains('.') { text.trim_end_matches('0') } else { &text };
+    format!("{} {unit}", text.trim_end_matches('.'))
+}
+
 #[cfg(test)]
 mod tests {
     use std::error::Error as _;
+    use std::time::Duration;
     use std::{fmt, io};
 
     use super::{Error, ErrorKind};
@@ -136,6 +154,22 @@ mod tests {
     impl std::error::Error for Refused {
         fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
             Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn times_have_three_digits() {
+        for (microseconds, text) in [
+            (0, "0 us"),
+            (17, "17 us"),
+            (1_500, "1.5 ms"),
+            (201_123, "201 ms"),
+            (300_000, "300 ms"),
+            (1_000_049, "1 s"),
+            (12_340_000, "12.3 s"),
+            (600_000_000, "600 s"),
+        ] {
+            assert_eq!(super::rounded(Duration::from_micros(microseconds)), text);
         }
     }
 

@@ -85,7 +85,7 @@ impl Since {
         Self(wait.deadline().filter(|_| !wait.is_never()).map(|_| Instant::now()))
     }
 
-    fn elapsed(self) -> Duration {
+    pub(crate) fn elapsed(self) -> Duration {
         self.0.map_or(Duration::ZERO, |begun| begun.elapsed())
     }
 }

@@ -67,6 +67,9 @@ fn a_full_budget_waits_or_revokes_as_asked() {
     writer.write(&[2; 1000]).unwrap();
     let error = reader.lease(OnFull::Wait(Duration::from_millis(10))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
+    let says = error.to_string();
+    assert!(says.contains("no slot came free to lease"), "{says}");
+    assert!(says.contains("4 slots lends 1 at once, and 1 are leased"), "{says}");
     assert!(!first.is_revoked());
     let second = reader.lease(OnFull::Revoke).unwrap();
     assert!(!second.is_copy() && !second.is_revoked());

@@ -13,10 +13,10 @@ use shm_core::Namespace;
 use shm_lock::Wait;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ring::RingLoads;
 use crate::ring::word::{Ctl, Phase, lease_budget};
+use crate::ring::{RingLoads, leased_mask};
 use crate::stream::Stream;
-use crate::stream::attachment::{Attachment, Role};
+use crate::stream::attachment::{Attachment, Member, Role};
 use crate::stream::counters::add;
 use crate::stream::description::Publication;
 use crate::stream::lease::{Attempt, Lease, OnFull, revoke_oldest, try_lease};
@@ -217,9 +217,14 @@ impl Reader {
                         // Leases end without a wake-up, by design: look again after the next
                         // publication or slice.
                         let seen = found.ctl.count();
-                        wait_once(&self.attachment, &mut self.spinner, &wait, started, |ctl| {
-                            ctl.count() != seen
-                        })?;
+                        let moved =
+                            wait_once(&self.attachment, &mut self.spinner, &wait, started, |ctl| {
+                                ctl.count() != seen
+                            });
+                        if let Err(error) = moved {
+                            let name = self.attachment.name();
+                            return Err(no_slot_to_lease(name, member, started, error));
+                        }
                     }
                 },
             }
@@ -418,4 +423,20 @@ impl Reader {
             ),
         )
     }
+}
+
+/// What a wait for a slot to lease ends with: that frames may have come meanwhile is beside the point.
+#[cold]
+fn no_slot_to_lease(name: &str, member: &Member, started: Since, error: Error) -> Error {
+    if !error.is_timeout() {
+        return error;
+    }
+    let slots = member.memory.slots();
+    let leased = leased_mask(&*member.memory).count_ones();
+    let what = format!(
+        "stream `{name}`: no slot came free to lease; its ring of {slots} slots lends {} at once, and \
+         {leased} are leased: drop a lease, take a copy, or create it with more slots",
+        lease_budget(slots),
+    );
+    Error::timeout(&what, started.elapsed())
 }
