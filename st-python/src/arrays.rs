@@ -4,10 +4,10 @@ use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use numpy::{PyArrayDescr, PyArrayDescrMethods as _, PyUntypedArray, PyUntypedArrayMethods as _};
-use pyo3::exceptions::{PyImportError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyImportError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyInt};
 use shared_tensor::DType;
 use shared_tensor::stream::{Lease, Stream};
 
@@ -125,26 +125,81 @@ impl Frames {
     ) -> PyResult<Bound<'py, PyUntypedArray>> {
         let py = value.py();
         let numpy = py.import("numpy")?;
-        // Only what has an element type of its own can lose by a cast; Python's numbers are checked
-        // by NumPy itself.
-        if self.casting != "unsafe" && value.hasattr("dtype")? {
-            let given = numpy.call_method1("asarray", (value,))?.getattr("dtype")?;
-            let allowed = numpy.call_method1("can_cast", (&given, descr, &self.casting))?;
+        if self.casting == "unsafe" {
+            let keywords = PyDict::new(py);
+            keywords.set_item("dtype", descr)?;
+            let array = numpy.call_method("asarray", (value,), Some(&keywords))?;
+            self.check_shape_of(value, array.cast::<PyUntypedArray>()?)?;
+            return contiguous(&array);
+        }
+        // NumPy says first what came: told the element type it would cut lists of floats and parse
+        // texts.
+        let mut given = numpy.call_method1("asarray", (value,))?;
+        let kind = given.getattr("dtype")?;
+        if value.hasattr("dtype")? {
+            let allowed = numpy.call_method1("can_cast", (&kind, descr, &self.casting))?;
             if !allowed.is_truthy()? {
-                return Err(PyTypeError::new_err(format!(
-                    "stream '{}', created by process {}, has elements of {}, got {given}: convert \
-                     them, or open the stream with casting='unsafe'",
+                return Err(self.refused_cast(&kind.str()?.to_string()));
+            }
+        } else {
+            self.check_shape_of(value, given.cast::<PyUntypedArray>()?)?;
+            given = self.numbers(value, given, &kind)?;
+        }
+        let keywords = PyDict::new(py);
+        keywords.set_item("copy", false)?;
+        let array = given.call_method("astype", (descr,), Some(&keywords))?;
+        // Before it is made contiguous, which turns scalars into arrays of one element.
+        self.check_shape_of(value, array.cast::<PyUntypedArray>()?)?;
+        contiguous(&array)
+    }
+
+    /// The numbers of a list or the like, unless the element type cannot hold them. They have a kind
+    /// but no width: integers are judged by their values, others by their kind alone, whatever the
+    /// casting rule (but 'unsafe') says of widths.
+    fn numbers<'py>(
+        &self,
+        value: &Bound<'py, PyAny>,
+        given: Bound<'py, PyAny>,
+        kind: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let numpy = value.py().import("numpy")?;
+        let letter: String = kind.getattr("kind")?.extract()?;
+        if let Some((least, most)) = bounds(self.dtype)
+            && let Some(integers) = integers(value, &given, &letter)?
+        {
+            let smallest = integers.call_method0("min")?.call_method0("__int__")?;
+            let largest = integers.call_method0("max")?.call_method0("__int__")?;
+            let misfit = if smallest.lt(least)? { smallest } else { largest };
+            if misfit.lt(least)? || misfit.gt(most)? {
+                return Err(PyOverflowError::new_err(format!(
+                    "stream '{}', created by process {}, has elements of {} ({least} to {most}), got \
+                     {misfit}: clip the values, or use a stream of a wider type",
                     self.name, self.creator, self.dtype
                 )));
             }
+            return Ok(integers);
         }
-        let keywords = PyDict::new(py);
-        keywords.set_item("dtype", descr)?;
-        let array = numpy.call_method("asarray", (value,), Some(&keywords))?;
-        // Before it is made contiguous, which turns scalars into arrays of one element.
-        self.check_shape(array.cast::<PyUntypedArray>()?)?;
-        let array = numpy.call_method1("ascontiguousarray", (array,))?;
-        Ok(array.cast_into::<PyUntypedArray>()?)
+        // Types that NumPy lacks are no kind to it.
+        let target = match self.dtype {
+            DType::BF16 | DType::F8E4M3 | DType::F8E5M2 => "float32",
+            dtype => dtype.name(),
+        };
+        let rule = "same_kind";
+        if matches!(letter.as_str(), "b" | "i" | "u" | "f" | "c")
+            && numpy.call_method1("can_cast", (kind, target, rule))?.is_truthy()?
+        {
+            return Ok(given);
+        }
+        Err(self.refused_cast(&format!("a {} of {kind}", value.get_type().name()?)))
+    }
+
+    #[cold]
+    fn refused_cast(&self, given: &str) -> PyErr {
+        PyTypeError::new_err(format!(
+            "stream '{}', created by process {}, has elements of {}, got {given}: convert them, or \
+             open the stream with casting='unsafe'",
+            self.name, self.creator, self.dtype
+        ))
     }
 
     /// The bits of a torch tensor of an element type that NumPy lacks.
@@ -165,19 +220,42 @@ impl Frames {
         Ok(Some(array.cast_into::<PyUntypedArray>()?))
     }
 
+    #[inline]
     fn check_shape(&self, array: &Bound<'_, PyUntypedArray>) -> PyResult<()> {
         if array.shape() == self.shape {
             return Ok(());
         }
-        Err(PyValueError::new_err(format!(
-            "stream '{}', created by process {}: expected shape {} of {}, got {} of {}",
+        Err(self.wrong_shape(array, ""))
+    }
+
+    /// As [`check_shape`](Self::check_shape), for an array that was made of `value`.
+    fn check_shape_of(
+        &self,
+        value: &Bound<'_, PyAny>,
+        array: &Bound<'_, PyUntypedArray>,
+    ) -> PyResult<()> {
+        if array.shape() == self.shape {
+            return Ok(());
+        }
+        // An array's shape says enough; for a number or None it would puzzle.
+        if value.hasattr("shape")? {
+            return Err(self.wrong_shape(array, ""));
+        }
+        let what = format!(" made of a value of type {}", value.get_type().name()?);
+        Err(self.wrong_shape(array, &what))
+    }
+
+    #[cold]
+    fn wrong_shape(&self, array: &Bound<'_, PyUntypedArray>, made_of: &str) -> PyErr {
+        PyValueError::new_err(format!(
+            "stream '{}', created by process {}: expected shape {} of {}, got {} of {}{made_of}",
             self.name,
             self.creator,
             tuple(&self.shape),
             self.dtype,
             tuple(array.shape()),
             array.dtype()
-        )))
+        ))
     }
 
     /// The caller's array, if a frame can be put into it as it is.
@@ -247,6 +325,46 @@ impl Frames {
 fn is_ready(array: &Bound<'_, PyUntypedArray>, descr: &Bound<'_, PyArrayDescr>) -> bool {
     let own = array.dtype();
     (own.is(descr) || own.is_equiv_to(descr)) && array.is_c_contiguous()
+}
+
+/// The least and the most that integers of this type can be; `None` for other types.
+fn bounds(dtype: DType) -> Option<(i128, i128)> {
+    let bits = 8 * dtype.bytes();
+    match dtype {
+        DType::Bool => Some((0, 1)),
+        DType::U8 | DType::U16 | DType::U32 | DType::U64 => Some((0, (1 << bits) - 1)),
+        DType::I8 | DType::I16 | DType::I32 | DType::I64 => {
+            Some((-(1 << (bits - 1)), (1 << (bits - 1)) - 1))
+        }
+        _ => None,
+    }
+}
+
+/// `given`, which NumPy made of `value`, if it consists of integers. NumPy makes floats or objects of
+/// lists with integers beyond 63 bits: of those, an array of the integers themselves.
+fn integers<'py>(
+    value: &Bound<'py, PyAny>,
+    given: &Bound<'py, PyAny>,
+    letter: &str,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match letter {
+        "b" | "i" | "u" => return Ok(Some(given.clone())),
+        "f" | "O" => {}
+        _ => return Ok(None),
+    }
+    let numpy = value.py().import("numpy")?;
+    let objects = numpy.call_method1("asarray", (value, "O"))?;
+    for object in objects.call_method0("ravel")?.try_iter()? {
+        if !object?.is_instance_of::<PyInt>() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(objects))
+}
+
+fn contiguous<'py>(array: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyUntypedArray>> {
+    let numpy = array.py().import("numpy")?;
+    Ok(numpy.call_method1("ascontiguousarray", (array,))?.cast_into::<PyUntypedArray>()?)
 }
 
 /// A type that NumPy learns from the package `ml_dtypes`.

@@ -59,7 +59,7 @@ def test_frames_of_another_process(stream: Stream, program: type) -> None:
         ),
         (np.float32(1), ValueError, "expected shape"),
         (ONES.astype("complex64"), TypeError, "casting='unsafe'"),
-        ("text", ValueError, "could not convert"),
+        ("text", ValueError, "value of type str"),
     ],
 )
 def test_what_does_not_fit_is_refused(

@@ -1,0 +1,86 @@
+"""What errors and warnings say: what was expected, what came, and what to do."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from shared_tensor import Stream
+
+ONES = np.ones((4, 3), "float32")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "error", "says"),
+    [
+        ("uint8", [1.7, 2.3], TypeError, "elements of uint8, got a list of float64"),
+        ("int32", [1.7, 2.3], TypeError, "elements of int32, got a list of float64"),
+        ("uint8", ["7", "8"], TypeError, "got a list of <U1"),
+        ("float32", ["7", "8"], TypeError, "got a list of <U1"),
+        ("float32", [1j, 2], TypeError, "got a list of complex128"),
+        ("uint8", [None, 1], TypeError, "got a list of object"),
+        ("uint8", [255, 256], OverflowError, r"uint8 \(0 to 255\), got 256"),
+        ("uint8", [-1, 0], OverflowError, r"uint8 \(0 to 255\), got -1"),
+        ("int8", [0, 2**63], OverflowError, r"int8 \(-128 to 127\), got 9223372036854775808"),
+        ("bool", [0, 2], OverflowError, r"bool \(0 to 1\), got 2"),
+        ("uint8", [], ValueError, r"expected shape \(2,\) of uint8, got \(0,\)"),
+        ("uint8", np.array([1, 2]), TypeError, "elements of uint8, got int64"),
+        ("uint8", None, ValueError, "got .* made of a value of type NoneType"),
+        ("uint8", 5, ValueError, "got .* made of a value of type int"),
+    ],
+)
+def test_lists_keep_to_the_casting_rule(
+    name: str, dtype: str, value: object, error: type[Exception], says: str
+) -> None:
+    """Nothing is cut or parsed silently, and nothing is published."""
+    with Stream.create(name, (2,), dtype) as stream:
+        with pytest.raises(error, match=says):
+            stream.write(value)  # type: ignore[arg-type]
+        assert stream.count == 0
+        stream.unlink()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        ("uint8", [0, 255]),
+        ("int8", (-128, 127)),
+        ("uint64", [0, 2**64 - 1]),
+        ("uint8", [True, False]),
+        ("bool", [0, 1]),
+        ("float32", [1, 2]),
+        ("float16", [1.5, 2]),
+        ("complex64", [1, 2.5]),
+        ("uint8", [np.int64(1), np.int64(2)]),
+    ],
+)
+def test_lists_of_numbers_that_fit_are_written(name: str, dtype: str, value: object) -> None:
+    """Integers by their values, whatever the width of the stream's type."""
+    with Stream.create(name, (2,), dtype, casting="safe") as stream:
+        stream.write(value)  # type: ignore[arg-type]
+        assert stream.latest().tolist() == list(value)  # type: ignore[call-overload]
+        stream.unlink()
+
+
+def test_who_asks_for_it_gets_silent_casts(name: str) -> None:
+    """`casting="unsafe"` is for programs that want them."""
+    with Stream.create(name, (2,), "uint8", casting="unsafe") as stream:
+        stream.write([1.7, 2.3])
+        assert stream.latest().tolist() == [1, 2]
+        stream.unlink()
+
+
+def test_a_ring_without_a_slot_to_lease_says_so(name: str) -> None:
+    """How many slots there are, and how many of them are leased."""
+    with Stream.create(name, (4, 3), "float32", slots=4) as stream:
+        stream.write(ONES)
+        first = stream.numpy()
+        stream.write(ONES)
+        with pytest.raises(TimeoutError, match="no slot came free to lease") as caught:
+            stream.numpy(on_full="wait", wait=0.02)
+        assert "4 slots lends 1 at once, and 1 are leased" in str(caught.value)
+        assert re.search(r"waited \d{1,3}(\.\d+)? ms", str(caught.value))
+        del first
+        stream.unlink()
