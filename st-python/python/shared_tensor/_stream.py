@@ -309,6 +309,10 @@ class Stream(_native.Handle):
 
     def __iter__(self) -> Iterator[np.ndarray[Any, Any]]:
         """Give every frame in order, waiting for each, until the stream is unlinked or closed."""
+        self._refuse_if_closed()
+        return self._frames()
+
+    def _frames(self) -> Iterator[np.ndarray[Any, Any]]:
         while True:
             try:
                 frame = self.next()
@@ -349,8 +353,12 @@ class Stream(_native.Handle):
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 await wait_until_over(self, self.last_read_count, left)
 
-    async def __aiter__(self) -> AsyncIterator[np.ndarray[Any, Any]]:
+    def __aiter__(self) -> AsyncIterator[np.ndarray[Any, Any]]:
         """Give every frame in order, until the stream is unlinked or closed."""
+        self._refuse_if_closed()
+        return self._frames_async()
+
+    async def _frames_async(self) -> AsyncIterator[np.ndarray[Any, Any]]:
         while True:
             try:
                 frame = await self.next_async()
@@ -359,6 +367,10 @@ class Stream(_native.Handle):
                     return
                 raise
             yield frame
+
+    def _refuse_if_closed(self) -> None:
+        # The compiled half has the words for it.
+        _ = self.count
 
     def _is_over(self, error: RuntimeError) -> bool:
         return self.closed or isinstance(error, _native.UnlinkedStreamError)
@@ -408,6 +420,7 @@ class Stream(_native.Handle):
 
     def __enter__(self) -> Self:
         """Use the stream in a ``with`` block, which closes this handle, not the stream."""
+        self._refuse_if_closed()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -475,8 +488,19 @@ def wait_any(
     -------
     Stream
         The first one with news. A stream that was unlinked counts as news: reading it says so.
+
+    Raises
+    ------
+    TimeoutError
+        None of them had news in time.
+    TypeError
+        `streams` is no list of streams.
+    ValueError
+        There are none, too many, or not as many counts as streams.
+    RuntimeError
+        A handle was closed.
     """
-    handles = list(streams)
+    handles = _several(streams)
     afters = [handle.last_read_count for handle in handles] if after is None else list(after)
     return handles[_native.wait_any(handles, afters, timeout)]
 
@@ -484,8 +508,44 @@ def wait_any(
 def locked_many(
     streams: Iterable[Stream], timeout: float | None = None
 ) -> AbstractContextManager[tuple[Stream, ...]]:
-    """Hold the locks of several streams, taken in the order of their names under one deadline."""
-    return _native.lock_many(list(streams), timeout)
+    """Hold the locks of several streams, taken in the order of their names under one deadline.
+
+    Parameters
+    ----------
+    streams : iterable of Stream
+        Handles of different streams.
+    timeout : float or None
+        Seconds for all of them together; None waits for ever.
+
+    Returns
+    -------
+    context manager
+        Its value is the handles in the order given. Entering takes the locks, leaving gives them
+        back.
+
+    Raises
+    ------
+    TimeoutError
+        On entering: somebody held one of them for too long. None is held then.
+    TypeError
+        `streams` is no list of streams.
+    ValueError
+        On entering: a stream comes twice.
+    PermissionError, RuntimeError
+        On entering: a handle is read-only, or was closed; this thread holds one of the locks.
+    """
+    return _native.lock_many(_several(streams), timeout)
+
+
+def _several(streams: Any) -> list[Stream]:
+    # A stream is iterable itself: taken for the list, it would be read until it is unlinked.
+    if isinstance(streams, Stream):
+        raise TypeError("expected streams in a list, got a Stream")
+    handles = list(streams)
+    for handle in handles:
+        if not isinstance(handle, Stream):
+            raise TypeError(f"expected streams in a list, got one with a {type(handle).__name__}")
+    return handles
 
 
 def _reopen(cls: type[Stream], name: str, generation: str, options: dict[str, Any]) -> Stream:
