@@ -433,9 +433,12 @@ class Stream(_native.Handle):
         return _reopen, (type(self), self.name, self.generation, options)
 
     def __repr__(self) -> str:
-        """Name, type and shape, and the count while it is open."""
+        """Name, type and shape; while it is open the count, and whether it was unlinked."""
         shape = ", ".join(map(str, self.shape))
-        state = "closed" if self.closed else f"count={self.count}"
+        try:
+            state = f"count={self.count}" + (" unlinked" if self.unlinked else "")
+        except RuntimeError:
+            state = "closed"
         return f"<Stream {self.name!r} {self.dtype_name}[{shape}] slots={self.slots} {state}>"
 
     def _repr_html_(self) -> str:
@@ -443,15 +446,18 @@ class Stream(_native.Handle):
         import html
 
         rows: dict[str, Any] = {"name": self.name, "dtype": self.dtype_name, "shape": self.shape}
-        if not self.closed:
+        if self.closed:
+            rows["state"] = "closed"
+        else:
             info = self.info()
+            living = [entry for entry in info["participants"] if entry["alive"]]
             rows |= {
                 "count": info["count"],
-                "state": info["phase"],
+                "state": info["phase"] + (", unlinked" if info["unlinked"] else ""),
                 "slots": info["slots"],
-                "bytes": f"{info['total_bytes']:,}",
-                "attached": len(info["participants"]),
-                "leased": sum(entry["leases"] for entry in info["participants"]),
+                "reserved": f"{info['total_bytes']:,} bytes",
+                "attached": f"{len(living)} processes" if len(living) != 1 else "1 process",
+                "leased": sum(entry["leases"] for entry in living),
             }
             if info["warnings"]:
                 rows["warnings"] = "; ".join(info["warnings"])
