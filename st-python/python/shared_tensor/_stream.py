@@ -291,6 +291,33 @@ class Stream(_native.Handle):
         stream._behaviour = behaviour
         return stream
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The element type as NumPy has it, so that ``np.empty(s.shape, s.dtype)`` fits `latest`.
+
+        Raises
+        ------
+        TypeError
+            NumPy has no such type, and the package `ml_dtypes`, which adds bfloat16 and the floats
+            of 8 bits, is not installed. :attr:`dtype_name` always has the name.
+        """
+        import importlib
+
+        import numpy
+
+        if self.dtype_name not in _BEYOND_NUMPY:
+            return numpy.dtype(self.dtype_name)
+        try:
+            # Not an import statement: type checkers need not have the package either.
+            extended = importlib.import_module("ml_dtypes")
+        except ImportError:
+            raise TypeError(
+                f"NumPy has no {self.dtype_name}: install `ml_dtypes`, or use latest_bits() and "
+                "dtype_name"
+            ) from None
+        kind: np.dtype[Any] = numpy.dtype(getattr(extended, self.dtype_name))
+        return kind
+
     def latest_publication(
         self, out: np.ndarray[Any, Any] | None = None, timeout: float | None = None
     ) -> Publication:
