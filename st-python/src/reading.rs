@@ -121,7 +121,7 @@ impl Handle {
         out: Option<&Bound<'py, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        known(py, self.copy(py, Which::Newest, out, timeout)?)
+        self.known(py, self.copy(py, Which::Newest, out, timeout)?)
     }
 
     /// The newest frame, once more than `after` were published.
@@ -145,7 +145,7 @@ impl Handle {
         out: Option<&Bound<'py, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        known(py, self.copy(py, Which::NewestAfter(after), out, timeout)?)
+        self.known(py, self.copy(py, Which::NewestAfter(after), out, timeout)?)
     }
 
     /// The next frame in order that this handle has not seen.
@@ -167,7 +167,7 @@ impl Handle {
         timeout: Option<f64>,
         out: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        known(py, self.copy(py, Which::Next, out, timeout)?)
+        self.known(py, self.copy(py, Which::Next, out, timeout)?)
     }
 
     /// Waits until more than `after` frames were published; how many were.
@@ -198,7 +198,7 @@ impl Handle {
         on_full: &str,
         wait: Option<f64>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        known(py, self.leased(py, on_full, wait)?)
+        self.known(py, self.leased(py, on_full, wait)?)
     }
 
     /// The newest frame in place: as `lease`, the array alone.
@@ -254,12 +254,26 @@ impl Handle {
         self.has_read(of, &mut publication);
         Ok((self.frames.lent(py, lease)?, publication))
     }
-}
 
-/// A frame, with what is known about it as a tuple.
-fn known<'py>(
-    py: Python<'py>,
-    (array, publication): (Bound<'py, PyAny>, Publication),
-) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-    Ok((array, report::publication(py, &publication)?))
+    /// A frame, with what is known about it as a tuple.
+    fn known<'py>(
+        &self,
+        py: Python<'py>,
+        (array, mut publication): (Bound<'py, PyAny>, Publication),
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+        if publication.phase == Phase::Writing {
+            publication.phase = self.phase_of_writing();
+        }
+        Ok((array, report::publication(py, &publication)?))
+    }
+
+    /// What a write in progress turns out to be when one asks after its writer: the frame says what the
+    /// stream says.
+    #[cold]
+    fn phase_of_writing(&self) -> Phase {
+        match self.live() {
+            Ok(inner) if inner.stream.is_abandoned() => Phase::Crashed,
+            _ => Phase::Writing,
+        }
+    }
 }

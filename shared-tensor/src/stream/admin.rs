@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use shm_core::{Access, Generation, Listing, Namespace, Segment, SegmentName, Unlinked};
+use shm_lock::Onlooker;
 use shm_lock::park::wake_all_low_half;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ring::word::{Ctl, Seq};
+use crate::ring::word::{Ctl, Phase, Seq};
 use crate::ring::{RingLoads, entomb};
 use crate::stream::attachment::{Attachment, Role, map_control};
 use crate::stream::info::{StreamInfo, newest_publication};
@@ -47,15 +48,23 @@ pub fn stat(namespace: &Namespace, name: &str) -> Result<StreamInfo> {
     let observed = ObservedControl::new(control).map_err(|source| {
         Error::with_source(ErrorKind::Corrupt, format!("control page: {source}"), source)
     })?;
-    Ok(StreamInfo::of(
-        &segment,
-        &layout,
-        Ctl(observed.ctl(Ordering::Acquire)),
-        newest_publication(&Glance { observed: &observed, slots: layout.slots }, |slot| {
-            observed.description(slot)
-        }),
-        observed.writer_counters(),
-    ))
+    let ctl = Ctl(observed.ctl(Ordering::Acquire));
+    let newest = newest_publication(&Glance { observed: &observed, slots: layout.slots }, |slot| {
+        observed.description(slot)
+    });
+    let mut info = StreamInfo::of(&segment, &layout, ctl, newest, observed.writer_counters());
+    if ctl.phase() == Phase::Writing && writer_is_gone(&segment, &observed, ctl) {
+        info.has_crashed("its writer died during a write, which the next write repairs".to_owned());
+    }
+    Ok(info)
+}
+
+/// Whether the write that `ctl` shows in progress was left behind; what cannot be told counts as not.
+fn writer_is_gone(segment: &Segment, observed: &ObservedControl, ctl: Ctl) -> bool {
+    let Ok(onlooker) = segment.reopen().and_then(Onlooker::new) else { return false };
+    let is_same = || Ctl(observed.ctl(Ordering::Acquire)).same_for_writer(ctl);
+    // Without a holder, somebody let the lock go without finishing.
+    is_same() && observed.holder_is_gone(&onlooker).unwrap_or(true) && is_same()
 }
 
 /// A control page that is only looked at.

@@ -8,6 +8,7 @@ use crate::stream::attachment::{Attachment, Role};
 use crate::stream::counters::{ReaderFigures, WriterFigures};
 use crate::stream::description::{Description, Publication};
 use crate::stream::layout::{Layout, flags};
+use crate::stream::wait::{died_writing, writer_has_left};
 use crate::sync::Ordering;
 use crate::tensor::{DType, Shape};
 
@@ -56,7 +57,8 @@ pub struct StreamInfo {
     /// What population of the ring's pages has obtained so far, huge pages included, if this process
     /// writes and the ring is large enough to be populated ahead.
     pub population: Option<PopulateReport>,
-    /// Guarantees that this stream or handle does not give, in words; usually empty.
+    /// Guarantees that this stream or handle does not give, that its name is gone, or that its writer
+    /// died during a write, in words; usually empty.
     pub warnings: Vec<String>,
 }
 
@@ -107,8 +109,17 @@ impl StreamInfo {
             participants: Vec::new(),
             observer: false,
             population: None,
-            warnings: warnings(layout),
+            warnings: warnings(layout, ctl),
         }
+    }
+
+    /// Says that the write in progress will never end: `why`, in words.
+    pub(crate) fn has_crashed(&mut self, why: String) {
+        self.phase = Phase::Crashed;
+        if let Some(newest) = &mut self.newest {
+            newest.phase = Phase::Crashed;
+        }
+        self.warnings.push(why);
     }
 }
 
@@ -138,9 +149,16 @@ pub(crate) fn newest_publication(
     None
 }
 
-/// What a small ring cannot promise.
-fn warnings(layout: &Layout) -> Vec<String> {
+/// What a small ring cannot promise, and what a stream without a name cannot.
+fn warnings(layout: &Layout, ctl: Ctl) -> Vec<String> {
     let mut warnings = Vec::new();
+    if ctl.is_unlinked() {
+        warnings.push(
+            "the name was unlinked: nobody new can open this stream, and a stream of that name is \
+             another one"
+                .to_owned(),
+        );
+    }
     if layout.flags & flags::STEPPED_DOWN != 0 {
         let payload = layout.payload_bytes as u64;
         warnings.push(format!(
@@ -167,6 +185,14 @@ fn warnings(layout: &Layout) -> Vec<String> {
 
 pub(crate) fn gather(attachment: &Attachment) -> StreamInfo {
     let ctl = attachment.ctl(Ordering::Acquire);
+    let mut info = gather_at(attachment, ctl);
+    if ctl.phase() == Phase::Writing && writer_has_left(attachment, ctl) {
+        info.has_crashed(died_writing(attachment));
+    }
+    info
+}
+
+fn gather_at(attachment: &Attachment, ctl: Ctl) -> StreamInfo {
     let newest = newest_publication(attachment, |slot| attachment.description(slot));
     match &attachment.role {
         Role::Observer(memory) => {

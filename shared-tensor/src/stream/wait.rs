@@ -6,7 +6,7 @@ use shm_lock::Wait;
 use shm_lock::park::park_low_half;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ring::word::Ctl;
+use crate::ring::word::{Ctl, Phase};
 use crate::ring::{Identity, Liveness, Ring, RingLoads, announce_parking};
 use crate::stream::attachment::{Attachment, Role};
 use crate::stream::counters::add;
@@ -211,10 +211,32 @@ fn remaining(
     let Some(deadline) = wait.deadline() else { return Ok(Duration::MAX) };
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
-        let what = format!("stream `{}`: {in_vain}", attachment.name());
-        return Err(Error::timeout(&what, started.elapsed()));
+        return Err(in_vain_for(wait, started, attachment, in_vain));
     }
     Ok(left)
+}
+
+#[cold]
+fn in_vain_for(wait: &Wait<'_>, started: Since, attachment: &Attachment, in_vain: &str) -> Error {
+    let mut what = format!("stream `{}`: {in_vain}", attachment.name());
+    // Somebody who does not wait asks often, and system calls take long.
+    if !wait.is_never() {
+        let ctl = attachment.ctl(Ordering::Acquire);
+        if ctl.phase() == Phase::Writing && writer_has_left(attachment, ctl) {
+            what = format!("{what}; {}", died_writing(attachment));
+        }
+    }
+    Error::timeout(&what, started.elapsed())
+}
+
+/// The words for a write whose writer is gone, which it is.
+pub(crate) fn died_writing(attachment: &Attachment) -> String {
+    let holder = match &attachment.role {
+        Role::Member(member) => member.lock.holder(),
+        Role::Observer(_) => None,
+    };
+    let who = holder.map_or_else(String::new, |holder| format!(" (process {})", holder.pid));
+    format!("its writer{who} died during a write, which the next write repairs")
 }
 
 /// Whether nobody who lives has had the lock for as long as the word has not moved.

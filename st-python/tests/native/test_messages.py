@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import signal
 
 import numpy as np
 import pytest
 
+import shared_tensor
 from shared_tensor import Stream
 
 ONES = np.ones((4, 3), "float32")
@@ -84,3 +86,48 @@ def test_a_ring_without_a_slot_to_lease_says_so(name: str) -> None:
         assert re.search(r"waited \d{1,3}(\.\d+)? ms", str(caught.value))
         del first
         stream.unlink()
+
+
+def test_a_writer_that_died_is_spoken_of_everywhere(stream: Stream, program: type) -> None:
+    """The stream, its frames, what is known by name, and waits in vain say the same."""
+    stream.write(ONES)
+    victim = program(
+        "import sys\n"
+        "from shared_tensor import Stream\n"
+        "with Stream.open(sys.argv[1]) as stream, stream.write_view():\n"
+        "    print('writing', flush=True)\n"
+        "    input()\n",
+        stream.name,
+    )
+    assert victim.hear() == "writing"
+
+    def phases() -> set[str]:
+        return {
+            stream.phase,
+            stream.latest_publication().phase,
+            stream.leased().phase,
+            stream.info()["phase"],
+            shared_tensor.stat(stream.name)["phase"],
+        }
+
+    assert phases() == {"writing"}
+    assert stream.info()["warnings"] == []
+    victim.signal(signal.SIGKILL)
+    victim.end()
+    assert phases() == {"crashed"}
+    assert f"process {victim.pid}) died during a write" in stream.info()["warnings"][0]
+    assert "died during a write" in shared_tensor.stat(stream.name)["warnings"][0]
+    with pytest.raises(TimeoutError, match=rf"process {victim.pid}\) died during a write"):
+        stream.next(0.02)
+    with pytest.raises(TimeoutError, match="died during a write"):
+        stream.wait(1, 0.02)
+    stream.write(ONES)
+    assert phases() == {"idle"}
+    assert stream.info()["warnings"] == []
+
+
+def test_a_stream_without_a_name_warns_of_it(name: str) -> None:
+    """Whoever still has it open is told that nobody new finds it."""
+    with Stream.create(name, (4, 3), "float32") as stream:
+        stream.unlink()
+        assert any("unlinked" in warning for warning in stream.info()["warnings"])
