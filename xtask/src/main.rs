@@ -31,8 +31,9 @@ use workspace::Workspace;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let name = arguments.next().unwrap_or_else(|| "help".to_owned());
-    match run(&name, Flags::new(arguments)) {
+    let name = arguments.next().filter(|name| !asks_for_help(name));
+    let name = name.unwrap_or_else(|| "help".to_owned());
+    match run(&name, arguments.collect()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             screen::error(&format!("cargo xtask {name}: {failure}"));
@@ -41,11 +42,21 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(name: &str, flags: Flags) -> Result<(), Failure> {
+fn run(name: &str, arguments: Vec<String>) -> Result<(), Failure> {
     let workspace = Workspace::find()?;
     let verb = verb::VERBS
         .iter()
         .find(|verb| verb.name == name && (verb.exists)(&workspace))
         .ok_or_else(|| Failure::new("no such verb; `cargo xtask help` lists them"))?;
-    (verb.run)(&workspace, flags)
+    // First only: what comes after a name may be for the program of that name.
+    if arguments.first().is_some_and(|first| asks_for_help(first)) {
+        screen::line(format!("cargo xtask {} {}", verb.name, verb.usage).trim_end());
+        screen::line(&format!("  {}", verb.summary));
+        return Ok(());
+    }
+    (verb.run)(&workspace, Flags::new(arguments))
+}
+
+fn asks_for_help(argument: &str) -> bool {
+    matches!(argument, "--help" | "-h")
 }
