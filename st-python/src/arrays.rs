@@ -11,6 +11,7 @@ use pyo3::types::{PyDict, PyInt};
 use shared_tensor::DType;
 use shared_tensor::stream::{Lease, Stream};
 
+use crate::options;
 use crate::pool::{self, Pool};
 use crate::sys::{self, OpenFrame};
 
@@ -263,11 +264,7 @@ impl Frames {
         let py = out.py();
         let descr = self.descr(py)?;
         let array = out.cast::<PyUntypedArray>().map_err(|_| {
-            PyTypeError::new_err(format!(
-                "stream '{}': out must be a NumPy array, got {}",
-                self.name,
-                out.get_type()
-            ))
+            options::not_a(&format!("stream '{}': out", self.name), "a NumPy array", out)
         })?;
         if array.shape() != self.shape || !array.dtype().is_equiv_to(descr) {
             return Err(PyValueError::new_err(format!(
@@ -281,12 +278,30 @@ impl Frames {
         }
         let mut array = array.clone();
         if sys::bytes_to_fill(&mut array).is_none() {
-            return Err(PyValueError::new_err(format!(
-                "stream '{}': out must be writable, aligned and C-contiguous",
-                self.name
-            )));
+            return Err(self.not_to_be_filled(&array));
         }
         Ok(Output(array))
+    }
+
+    #[cold]
+    fn not_to_be_filled(&self, array: &Bound<'_, PyUntypedArray>) -> PyErr {
+        let mut failed = Vec::new();
+        if !array.is_c_contiguous() {
+            failed.push("C-contiguous");
+        }
+        if !array.is_aligned() {
+            failed.push("aligned");
+        }
+        let flags = array.getattr("flags").and_then(|flags| flags.get_item("WRITEABLE"));
+        if !flags.and_then(|flag| flag.is_truthy()).unwrap_or(false) {
+            failed.push("writable");
+        }
+        PyValueError::new_err(format!(
+            "stream '{}': out must be C-contiguous, aligned and writable, and is not {}; \
+             numpy.empty makes one that is",
+            self.name,
+            failed.join(" and not ")
+        ))
     }
 
     /// A new array for a frame.

@@ -8,7 +8,7 @@ use shared_tensor::stream;
 use crate::errors;
 use crate::handle::Handle;
 use crate::locking::ManyScope;
-use crate::options::namespace;
+use crate::options::{self, namespace};
 use crate::patience::Patience;
 use crate::report;
 
@@ -38,10 +38,11 @@ fn list_streams(
 #[pyo3(signature = (name, directory=None, prefix=None))]
 fn stat<'py>(
     py: Python<'py>,
-    name: &str,
+    name: &Bound<'_, PyAny>,
     directory: Option<&str>,
     prefix: Option<&str>,
 ) -> PyResult<Bound<'py, PyDict>> {
+    let name = &*options::name(name)?;
     let namespace = namespace(directory, prefix)?;
     let info =
         py.detach(|| stream::stat(&namespace, name)).map_err(|error| errors::raised(&error))?;
@@ -53,10 +54,11 @@ fn stat<'py>(
 #[pyo3(signature = (name, directory=None, prefix=None))]
 fn unlink(
     py: Python<'_>,
-    name: &str,
+    name: &Bound<'_, PyAny>,
     directory: Option<&str>,
     prefix: Option<&str>,
 ) -> PyResult<bool> {
+    let name = &*options::name(name)?;
     let namespace = namespace(directory, prefix)?;
     py.detach(|| stream::unlink(&namespace, name)).map_err(|error| errors::raised(&error))
 }

@@ -1,11 +1,13 @@
 //! What a handle is asked for, in words that Python programs use.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::{PyInt, PyString};
 use shared_tensor::DType;
 use shared_tensor::shm::Namespace;
 use shared_tensor::stream::{OnAbort, OnEmpty, OnWriting, ReaderOptions, Spin, StreamOptions};
@@ -100,10 +102,37 @@ impl Creation<'_, '_> {
     }
 }
 
+/// What a write may convert, in NumPy's words.
+pub(crate) fn casting(rule: &str) -> PyResult<&str> {
+    match rule {
+        "no" | "equiv" | "safe" | "same_kind" | "unsafe" => Ok(rule),
+        other => Err(unknown("casting", other, "'no', 'equiv', 'safe', 'same_kind' or 'unsafe'")),
+    }
+}
+
+/// The name of a stream.
+pub(crate) fn name<'a>(given: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, str>> {
+    let text = given.cast::<PyString>().map_err(|_| not_a("name", "a str", given))?;
+    text.to_cow()
+}
+
+/// An argument of a type that does not do.
+#[cold]
+pub(crate) fn not_a(parameter: &str, expected: &str, given: &Bound<'_, PyAny>) -> PyErr {
+    let kind = given.get_type();
+    let kind = kind.name().map_or_else(|_| "something else".to_owned(), |name| name.to_string());
+    PyTypeError::new_err(format!("{parameter} must be {expected}, got a value of type {kind}"))
+}
+
 /// A shape: any iterable of integers, as NumPy takes them.
 fn sizes(shape: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
     let mut sizes = Vec::new();
-    for size in shape.try_iter()? {
+    let each = shape.try_iter().map_err(|_| {
+        let example =
+            if shape.is_instance_of::<PyInt>() { shape.to_string() } else { "4".to_owned() };
+        not_a("shape", &format!("a tuple such as ({example},)"), shape)
+    })?;
+    for size in each {
         let size = size?;
         let index = size.call_method0("__index__").map_err(|_| {
             PyValueError::new_err(format!("shape must be made of integers, got {size}"))

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use shared_tensor::stream::Wait;
 use shared_tensor::{Error, ErrorKind};
 
-use crate::errors;
+use crate::errors::{self, EmptyStreamError};
 
 /// The deadline of one call.
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +143,14 @@ fn finish<T>(outcome: shared_tensor::Result<T>, raised: Option<PyErr>, name: &st
     })
 }
 
+#[cold]
 fn explain(error: &Error, name: &str) -> PyErr {
+    if error.kind() == ErrorKind::Empty {
+        return EmptyStreamError::new_err(format!(
+            "stream '{name}' has published nothing yet: wait for its first frame with \
+             next(timeout=...), or open the stream with on_empty='zeros'"
+        ));
+    }
     if error.kind() == ErrorKind::Interrupted {
         return PyRuntimeError::new_err(format!(
             "stream '{name}' was closed while a read was waiting: open it again"

@@ -4,17 +4,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 use shared_tensor::stream::{Contents, METADATA_BYTES, Stamp};
 
 use crate::errors;
 use crate::handle::Handle;
+use crate::options;
 use crate::patience::Patience;
 use crate::sys::OpenFrame;
 
 /// What a writer says about a frame, checked before anything is touched.
 fn stamp(
     frame_id: Option<&Bound<'_, PyAny>>,
-    metadata: Option<&[u8]>,
+    metadata: Option<&Bound<'_, PyAny>>,
     acquired_ns: Option<i64>,
 ) -> PyResult<Stamp> {
     let frame_id = match frame_id {
@@ -30,19 +32,37 @@ fn stamp(
     };
     let metadata = match metadata {
         None => None,
-        Some(given) if given.len() <= METADATA_BYTES => {
-            let mut bytes = [0; METADATA_BYTES];
-            bytes[..given.len()].copy_from_slice(given);
-            Some(bytes)
-        }
-        Some(given) => {
-            return Err(PyValueError::new_err(format!(
-                "metadata may have {METADATA_BYTES} bytes, got {}",
-                given.len()
-            )));
-        }
+        Some(given) => Some(match given.cast::<PyBytes>() {
+            Ok(bytes) => padded(bytes.as_bytes())?,
+            Err(_) => padded_from(given)?,
+        }),
     };
     Ok(Stamp { frame_id, acquired_unix_ns: acquired_ns, metadata })
+}
+
+/// Metadata as a frame has it: zeros behind what was given.
+fn padded(given: &[u8]) -> PyResult<[u8; METADATA_BYTES]> {
+    let mut bytes = [0; METADATA_BYTES];
+    let Some(start) = bytes.get_mut(..given.len()) else {
+        return Err(PyValueError::new_err(format!(
+            "metadata may have {METADATA_BYTES} bytes, got {}",
+            given.len()
+        )));
+    };
+    start.copy_from_slice(given);
+    Ok(bytes)
+}
+
+/// The same from other objects that are bytes.
+#[cold]
+fn padded_from(given: &Bound<'_, PyAny>) -> PyResult<[u8; METADATA_BYTES]> {
+    if let Ok(array) = given.cast::<PyByteArray>() {
+        return padded(&array.to_vec());
+    }
+    if given.is_instance_of::<PyMemoryView>() {
+        return padded(given.call_method0("tobytes")?.cast::<PyBytes>()?.as_bytes());
+    }
+    Err(options::not_a("metadata", "bytes, a bytearray or a memoryview", given))
 }
 
 /// What is published.
@@ -126,7 +146,7 @@ impl Handle {
         py: Python<'_>,
         value: &Bound<'_, PyAny>,
         frame_id: Option<&Bound<'_, PyAny>>,
-        metadata: Option<&[u8]>,
+        metadata: Option<&Bound<'_, PyAny>>,
         acquired_ns: Option<i64>,
         timeout: Option<f64>,
         owned: bool,
@@ -161,7 +181,7 @@ impl Handle {
         slf: Bound<'_, Self>,
         previous: bool,
         frame_id: Option<&Bound<'_, PyAny>>,
-        metadata: Option<&[u8]>,
+        metadata: Option<&Bound<'_, PyAny>>,
         acquired_ns: Option<i64>,
         timeout: Option<f64>,
         owned: bool,

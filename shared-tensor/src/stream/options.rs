@@ -6,6 +6,7 @@ use zerocopy::IntoBytes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ring::word::{Ctl, Seq};
 use crate::stream::Stream;
+use crate::stream::admin::stat;
 use crate::stream::attachment::Attachment;
 use crate::stream::layout::{
     CONTROL_OFFSET, Control, HEADER_OFFSET, KIND, Layout, PARTICIPANTS_OFFSET,
@@ -163,7 +164,7 @@ impl StreamOptions {
         }
         let segment = options
             .create(&self.namespace, name, |segment| initialise(segment, layout))
-            .map_err(|source| create_error(name, source))?;
+            .map_err(|source| create_error(&self.namespace, name, source))?;
         let generation = segment.generation();
         let attached = Attachment::of(segment).and_then(|attachment| {
             if self.lock_memory {
@@ -202,7 +203,8 @@ fn leaves_observers(mode: u32) -> bool {
     [0o040, 0o004].iter().any(|&read| mode & read != 0 && mode & (read >> 1) == 0)
 }
 
-fn create_error(name: &SegmentName, source: CreateError) -> Error {
+#[cold]
+fn create_error(namespace: &Namespace, name: &SegmentName, source: CreateError) -> Error {
     let kind = match source {
         CreateError::AlreadyExists { .. } => ErrorKind::AlreadyExists,
         CreateError::NoSpace { .. } => ErrorKind::NoSpace,
@@ -214,6 +216,39 @@ fn create_error(name: &SegmentName, source: CreateError) -> Error {
         | CreateError::Group { .. } => ErrorKind::InvalidArgument,
         _ => ErrorKind::Os,
     };
-    let message = format!("cannot create stream `{}`: {source}", name.as_str());
+    let why = match source {
+        CreateError::AlreadyExists { .. } => what_exists(namespace, name),
+        _ => source.to_string(),
+    };
+    let message = format!("cannot create stream `{}`: {why}", name.as_str());
     Error::with_source(kind, message, source)
+}
+
+/// What stands where a stream was to be created, and what can be done about it.
+fn what_exists(namespace: &Namespace, name: &SegmentName) -> String {
+    let info = match stat(namespace, name.as_str()) {
+        Ok(info) => info,
+        Err(error) if error.is_not_found() => {
+            return "the name was taken, and is free by now: try again".to_owned();
+        }
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            return format!(
+                "the name is taken by another user, whose file this one may not read ({error}): \
+                 use another name"
+            );
+        }
+        Err(error) => {
+            return format!(
+                "a file that is no stream of this version has that name ({error}): remove it, or \
+                 use another name"
+            );
+        }
+    };
+    let creator = &info.creator;
+    let lives = if creator.is_running() { "which runs" } else { "which has ended" };
+    format!(
+        "it exists with {}{}, created by process {}, {lives}: open it, use open_or_create, unlink \
+         it first, or choose another name",
+        info.dtype, info.shape, creator.pid
+    )
 }

@@ -61,7 +61,7 @@ impl Handle {
     fn new(
         py: Python<'_>,
         action: &str,
-        name: &str,
+        name: &Bound<'_, PyAny>,
         shape: Option<&Bound<'_, PyAny>>,
         dtype: Option<&Bound<'_, PyAny>>,
         slots: Option<usize>,
@@ -81,6 +81,8 @@ impl Handle {
         spin: Option<f64>,
         casting: &str,
     ) -> PyResult<Self> {
+        let name = &*options::name(name)?;
+        let casting = options::casting(casting)?;
         let namespace = options::namespace(directory, prefix)?;
         let behaviour = options::reading(on_abort, on_writing, on_empty, reattach, spin)?;
         if reattach && !readonly {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import shared_tensor
-from shared_tensor import Stream
+from shared_tensor import EmptyStreamError, Stream
 
 ONES = np.ones((4, 3), "float32")
 
@@ -131,3 +132,84 @@ def test_a_stream_without_a_name_warns_of_it(name: str) -> None:
     with Stream.create(name, (4, 3), "float32") as stream:
         stream.unlink()
         assert any("unlinked" in warning for warning in stream.info()["warnings"])
+
+
+def test_a_name_that_is_taken_says_by_whom(name: str, program: type) -> None:
+    """What exists, who made it, whether that process lives, and what to do."""
+    owner = program(
+        "import sys\n"
+        "from shared_tensor import Stream\n"
+        "Stream.create(sys.argv[1], (2, 3), 'uint8')\n"
+        "print('made', flush=True)\n"
+        "input()\n",
+        name,
+    )
+    assert owner.hear() == "made"
+    for lives in ("which runs", "which has ended"):
+        with pytest.raises(FileExistsError) as caught:
+            Stream.create(name, (4,), "float32")
+        says = str(caught.value)
+        assert f"exists with uint8[2, 3], created by process {owner.pid}, {lives}" in says
+        assert "open_or_create" in says
+        owner.signal(signal.SIGKILL)
+        owner.end()
+    assert shared_tensor.unlink(name)
+
+
+def test_a_name_that_is_taken_by_another_file_says_so(name: str) -> None:
+    """Opening it would be bad advice."""
+    path = Path("/dev/shm") / f"st.{name}"
+    path.write_bytes(b"something else")
+    try:
+        with pytest.raises(FileExistsError, match="no stream of this version") as caught:
+            Stream.create(name, (4,))
+        assert "open_or_create" not in str(caught.value)
+    finally:
+        path.unlink()
+
+
+def test_an_empty_stream_says_how_to_wait(stream: Stream) -> None:
+    """Both ways that Python has."""
+    with pytest.raises(EmptyStreamError, match=r"next\(timeout=\.\.\.\).*on_empty='zeros'"):
+        stream.latest()
+
+
+def test_arguments_of_the_wrong_kind_are_named(name: str, stream: Stream) -> None:
+    """With what was expected, and what came."""
+    with pytest.raises(TypeError, match=r"shape must be a tuple such as \(4,\), got .* int"):
+        Stream.create(name + "2", 4)  # type: ignore[arg-type]
+    for call in (Stream.open, shared_tensor.stat, shared_tensor.unlink):
+        with pytest.raises(TypeError, match="name must be a str, got a value of type int"):
+            call(5)  # type: ignore[operator]
+    with pytest.raises(ValueError, match="casting must be 'no', .* or 'unsafe', got 'some'"):
+        Stream.open(stream.name, casting="some")
+    with pytest.raises(TypeError, match="metadata must be bytes, .* got a value of type str"):
+        stream.write(ONES, metadata="lens")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="out must be a NumPy array, got a value of type list"):
+        stream.latest(out=[1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [b"lens 2", bytearray(b"lens 2"), memoryview(b"lens 2")])
+def test_metadata_is_anything_that_is_bytes(stream: Stream, given: bytes) -> None:
+    """In a frame that is copied in, and in one that is filled in place."""
+    stream.write(ONES, metadata=given)
+    assert stream.latest_publication().metadata.rstrip(b"\0") == b"lens 2"
+    with stream.write_view(metadata=given):
+        pass
+    assert stream.latest_publication().metadata.rstrip(b"\0") == b"lens 2"
+
+
+def test_a_destination_says_what_it_lacks(stream: Stream) -> None:
+    """Only what it lacks."""
+    stream.write(ONES)
+    frozen = np.zeros((4, 3), "float32")
+    frozen.setflags(write=False)
+    odd = np.zeros(49, "uint8")[1:].view("float32").reshape(4, 3)
+    for out, lacks in (
+        (np.zeros((4, 6), "float32")[:, ::2], "is not C-contiguous;"),
+        (frozen, "is not writable;"),
+        (odd, "is not aligned;"),
+        (np.broadcast_to(np.float32(0), (4, 3)), "is not C-contiguous and not writable;"),
+    ):
+        with pytest.raises(ValueError, match=lacks):
+            stream.latest(out=out)
