@@ -108,38 +108,242 @@ class Handle:
     @property
     def creator_alive(self) -> bool: ...
     def address_range(self) -> tuple[int, int]: ...
-    def info(self) -> dict[str, Any]: ...
-    def close(self, timeout: float | None = 5.0) -> None: ...
-    def unlink(self) -> bool: ...
-    def latest(
-        self, out: NDArray[Any] | None = None, timeout: float | None = None
-    ) -> NDArray[Any]: ...
-    def latest_bits(self, timeout: float | None = None) -> NDArray[Any]: ...
+    def info(self) -> dict[str, Any]:
+        """Say everything that can be said about the stream, as a new dict of plain values.
+
+        Returns
+        -------
+        dict
+            As `shared_tensor.stat` gives it: ``name``, ``shape``, ``dtype`` (its name),
+            ``frame_bytes``, ``total_bytes`` (of the file, which is reserved as a whole), ``slots``,
+            ``leases_max``, ``generation``, ``tag``, ``creator_pid``, ``creator_uid``, ``created``
+            (seconds since 1970), ``creator_alive``, ``count``, ``phase``, ``write_sequence``,
+            ``unlinked``, ``write_time`` (seconds since 1970, 0.0 before the first frame),
+            ``frame_id``, ``warnings`` (of what does not work as it should on this host) and
+            ``counters`` of the writers. And of an open stream: ``observer``, ``always_wakes``,
+            ``participants`` (``pid``, ``uid``, ``alive``, ``leases``, ``lag`` and ``counters`` of
+            each process that has it open; the dead stay until their place is needed) and
+            ``population``, how far its memory has been brought in.
+
+        Raises
+        ------
+        RuntimeError
+            This handle was closed.
+        """
+    def close(self, timeout: float | None = 5.0) -> None:
+        """Close this handle; the stream stays, for everybody else and for its name.
+
+        Waits through this handle end with a RuntimeError. Locks that this thread took through it
+        are given back, and a frame that it was writing is given up. Arrays that it gave out stay
+        valid. To close it again does nothing.
+
+        Parameters
+        ----------
+        timeout : float or None
+            Seconds to wait for those waits to end, which takes milliseconds; None waits for ever.
+
+        Raises
+        ------
+        RuntimeError
+            Another thread holds the lock through this handle, or a wait did not end in time. The
+            handle is open then.
+        """
+    def unlink(self) -> bool:
+        """Remove the stream's name for everybody. Who has it open keeps it, who waits is told.
+
+        Also after :meth:`close`.
+
+        Returns
+        -------
+        bool
+            False if the name was gone.
+
+        Raises
+        ------
+        StaleStreamError
+            The name leads to a newer stream, which is left alone.
+        PermissionError
+            This handle is read-only, or the directory's permissions forbid it.
+        """
+    def latest(self, out: NDArray[Any] | None = None, timeout: float | None = None) -> NDArray[Any]:
+        """Read the newest complete frame, copied.
+
+        Parameters
+        ----------
+        out : numpy.ndarray, optional
+            Where to copy it: of the stream's shape and element type, contiguous, writable. By
+            default a new array.
+        timeout : float or None
+            Seconds; None waits for ever. **Not for a first or a newer frame**: take :meth:`next` or
+            :meth:`wait` for those. It limits the wait for a write to end, with
+            ``on_writing="wait"`` or in a ring of one slot, and the tries where a faster writer
+            overtakes every copy. In other rings nothing is waited for.
+
+        Returns
+        -------
+        numpy.ndarray
+            `out`, or an array of your own.
+
+        Raises
+        ------
+        EmptyStreamError
+            Nothing was published yet, unless ``on_empty="zeros"``.
+        InconsistentStreamError
+            With ``on_abort="raise"``: the last write was given up, or its writer died.
+        TimeoutError
+            There was no frame to be had in time.
+        ValueError, TypeError
+            `out` does not fit.
+        RuntimeError
+            This handle was closed, or opened with ``attach=False``.
+        """
+    def latest_bits(self, timeout: float | None = None) -> NDArray[Any]:
+        """Read the newest frame as unsigned integers of the same size, for types that NumPy lacks.
+
+        `timeout` and errors are those of :meth:`latest`.
+        """
     def read_publication(
         self, out: NDArray[Any] | None = None, timeout: float | None = None
-    ) -> tuple[NDArray[Any], _Known]: ...
+    ) -> tuple[NDArray[Any], _Known]:
+        """Give what :meth:`Stream.latest_publication` is made of. Take that one."""
     def read_after(
         self, after: int, out: NDArray[Any] | None = None, timeout: float | None = None
-    ) -> NDArray[Any]: ...
+    ) -> NDArray[Any]:
+        """Read the newest frame once more than `after` were published: :meth:`wait`, then `latest`.
+
+        Frames between `after` and the newest one are passed over. `timeout` is in seconds and
+        limits both; None waits for ever. Errors are those of :meth:`wait` and :meth:`latest`.
+        """
     def read_after_publication(
         self, after: int, out: NDArray[Any] | None = None, timeout: float | None = None
-    ) -> tuple[NDArray[Any], _Known]: ...
-    def next(
-        self, timeout: float | None = None, out: NDArray[Any] | None = None
-    ) -> NDArray[Any]: ...
+    ) -> tuple[NDArray[Any], _Known]:
+        """Give what :meth:`read_after` does, with what is known of it. Not for programs."""
+    def next(self, timeout: float | None = None, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Read the next frame in order that this handle has not read, waiting for it if need be.
+
+        A handle that was just opened has read nothing and begins **after the newest frame**: the
+        first ``next()`` gives the first frame that is published from then on. ``seek(0)`` goes back
+        to the oldest frame that the ring still has. A handle that falls a whole ring behind goes on
+        with the oldest frame there is; :attr:`missed` says how many it lost.
+
+        Parameters
+        ----------
+        timeout : float or None
+            Seconds to wait for the frame; None waits for ever, 0 not at all.
+        out : numpy.ndarray, optional
+            Where to copy it, as of :meth:`latest`.
+
+        Returns
+        -------
+        numpy.ndarray
+            `out`, or an array of your own.
+
+        Raises
+        ------
+        TimeoutError
+            Nothing newer was published in time.
+        UnlinkedStreamError
+            The stream was unlinked, and this handle has read all of it.
+        InconsistentStreamError
+            With ``on_abort="raise"``: the last write was given up, or its writer died.
+        StaleStreamError
+            With ``reattach=True``: the name was created anew with another shape or type.
+        ValueError, TypeError
+            `out` does not fit, or `timeout` is negative.
+        RuntimeError
+            This handle was closed, also while it waited, or opened with ``attach=False``.
+        """
     def next_publication(
         self, timeout: float | None = None, out: NDArray[Any] | None = None
-    ) -> tuple[NDArray[Any], _Known]: ...
-    def wait(self, after: int, timeout: float | None = None) -> int: ...
-    def seek(self, count: int) -> None: ...
+    ) -> tuple[NDArray[Any], _Known]:
+        """Give what :meth:`Stream.next_frame` is made of. Take that one."""
+    def wait(self, after: int, timeout: float | None = None) -> int:
+        """Wait until more than `after` frames were published. Nothing is read.
+
+        Parameters
+        ----------
+        after : int
+            A count: :attr:`count` for what comes from now on, :attr:`last_read_count` for what this
+            handle has not read.
+        timeout : float or None
+            Seconds; None waits for ever, 0 only looks.
+
+        Returns
+        -------
+        int
+            How many frames were published by now, more than `after`.
+
+        Raises
+        ------
+        TimeoutError, UnlinkedStreamError, InconsistentStreamError, StaleStreamError, RuntimeError
+            As of :meth:`next`.
+        """
+    def seek(self, count: int) -> None:
+        """Take a place in the order of frames: :meth:`next` goes on with the first above `count`.
+
+        Parameters
+        ----------
+        count : int
+            0 for the oldest frame that the ring still has; ``stream.count`` to pass over all there
+            are. Frames that the ring no longer has are counted as missed by the next read.
+
+        Raises
+        ------
+        RuntimeError
+            This handle was closed.
+        """
     def lease(
         self, on_full: str = "copy", wait: float | None = None
-    ) -> tuple[NDArray[Any], _Known]: ...
-    def numpy(self, on_full: str = "copy", wait: float | None = None) -> NDArray[Any]: ...
+    ) -> tuple[NDArray[Any], _Known]:
+        """Give what :meth:`Stream.leased` is made of. Take that one."""
+    def numpy(self, on_full: str = "copy", wait: float | None = None) -> NDArray[Any]:
+        """Read the newest frame in place: no copy at any size.
+
+        The frame is held for as long as the array or a view of it exists, also after :meth:`close`:
+        writers go on in other slots. Few can be held at once, ``info()["leases_max"]`` of different
+        frames. The array is read-only, and so is its memory.
+
+        Parameters
+        ----------
+        on_full : {"copy", "wait", "revoke"}
+            What to do when the ring has no slot to spare: give a private copy; wait for one; or
+            take the slot of the oldest held frame, whose holders then see other frames in
+            it. :meth:`lease_is_copy` and :meth:`lease_is_revoked` tell.
+        wait : float or None
+            Seconds to wait with ``on_full="wait"``; None waits for ever.
+
+        Returns
+        -------
+        numpy.ndarray
+            Read-only.
+
+        Raises
+        ------
+        TimeoutError
+            With ``on_full="wait"``: no slot became free in time.
+        EmptyStreamError, InconsistentStreamError, RuntimeError
+            As of :meth:`latest`.
+        ValueError
+            `on_full` is none of its words.
+        """
     @staticmethod
-    def lease_is_copy(array: NDArray[Any]) -> bool: ...
+    def lease_is_copy(array: NDArray[Any]) -> bool:
+        """Tell whether an array of :meth:`numpy` is a private copy, for want of a free slot.
+
+        Raises
+        ------
+        TypeError, ValueError
+            It is not an array in place.
+        """
     @staticmethod
-    def lease_is_revoked(array: NDArray[Any]) -> bool: ...
+    def lease_is_revoked(array: NDArray[Any]) -> bool:
+        """Tell whether the slot under an array was taken away, so that it may hold another frame.
+
+        Raises
+        ------
+        TypeError, ValueError
+            It is not an array in place.
+        """
     def write(
         self,
         value: Any,
@@ -148,8 +352,50 @@ class Handle:
         acquired_ns: int | None = None,
         timeout: float | None = None,
         owned: bool = False,
-    ) -> int: ...
-    def clear(self, frame_id: int | None = None, timeout: float | None = None) -> int: ...
+    ) -> int:
+        """Publish a frame: copied into the ring, then visible to everybody at once.
+
+        No reader is waited for, other writers are.
+
+        Parameters
+        ----------
+        value : array_like
+            Of the stream's shape; an array, a torch tensor, nested lists. Other element types are
+            converted as far as the handle's ``casting`` allows.
+        frame_id : int, optional
+            Your number for the frame, from 0 to 2**64 - 1. Without one, readers are told the last.
+        metadata : bytes, optional
+            Up to 64 bytes of your own, filled up with zeros.
+        acquired_ns : int, optional
+            When the data was taken, in nanoseconds since 1970 (`time.time_ns`). Handed on
+            unchecked.
+        timeout : float or None
+            Seconds to wait for the lock; None waits for ever.
+        owned : bool
+            Refuse to write unless this thread holds the lock already.
+
+        Returns
+        -------
+        int
+            The frame's count: the first of a stream has 1.
+
+        Raises
+        ------
+        ValueError, TypeError
+            `value` does not fit, or is not converted under this casting rule; or `frame_id` or
+            `metadata` cannot be stored. Nothing was published.
+        TimeoutError
+            Somebody else held the lock for too long.
+        PermissionError
+            This handle is read-only.
+        FencedWriteError
+            This process was declared dead while it wrote. The frame was dropped.
+        RuntimeError
+            This handle was closed or opened with ``attach=False``; this thread is writing a frame
+            in place; or, with `owned`, does not hold the lock.
+        """
+    def clear(self, frame_id: int | None = None, timeout: float | None = None) -> int:
+        """Publish a frame of zeros. Parameters, result and errors are those of :meth:`write`."""
     def write_view(
         self,
         previous: bool = False,
@@ -158,11 +404,72 @@ class Handle:
         acquired_ns: int | None = None,
         timeout: float | None = None,
         owned: bool = False,
-    ) -> WriteScope: ...
-    def acquire(self, timeout: float | None = None, reentrant: bool = False) -> None: ...
-    def release(self) -> None: ...
-    def locked(self, timeout: float | None = None, reentrant: bool = False) -> LockScope: ...
-    def lock_depth(self) -> int: ...
+    ) -> WriteScope:
+        """Write a frame in place, in a ``with`` block whose value is the array to fill.
+
+        The frame is published at the end of the block, and given up if an exception leaves it. The
+        lock is held for the block. **What is published is what the array holds then**: of a view
+        that was not filled, whatever its slot held last, an older frame or zeros, as `previous`
+        says. The array is read-only after the block.
+
+        Parameters
+        ----------
+        previous : bool
+            Begin with a copy of the newest frame, for changes to parts of it.
+        frame_id, metadata, acquired_ns, owned
+            As of :meth:`write`.
+        timeout : float or None
+            Seconds to wait for the lock when the block is entered; None waits for ever.
+
+        Returns
+        -------
+        WriteScope
+            A context manager. Its ``count`` is the frame's, once it was published.
+
+        Raises
+        ------
+        ValueError, TypeError
+            `frame_id` or `metadata` cannot be stored.
+        TimeoutError, PermissionError, FencedWriteError, RuntimeError
+            As of :meth:`write`, on entering; on leaving, if the frame could not be published.
+        """
+    def acquire(self, timeout: float | None = None, reentrant: bool = False) -> None:
+        """Take the stream's lock for this thread. Writers wait for it, readers do not.
+
+        Prefer :meth:`locked`, which gives it back whatever happens. If this process dies the next
+        one to ask gets the lock.
+
+        Parameters
+        ----------
+        timeout : float or None
+            Seconds; None waits for ever, 0 or less tries once.
+        reentrant : bool
+            Let a thread that holds it take it once more, to be released as often.
+
+        Raises
+        ------
+        TimeoutError
+            Somebody else held it for too long.
+        PermissionError
+            This handle is read-only.
+        RuntimeError
+            This handle was closed; or this thread holds the lock, and not `reentrant`.
+        """
+    def release(self) -> None:
+        """Give the lock back, or undo one of several acquisitions.
+
+        Raises
+        ------
+        RuntimeError
+            This thread does not hold it through this handle, or the handle was closed.
+        """
+    def locked(self, timeout: float | None = None, reentrant: bool = False) -> LockScope:
+        """Hold the lock in a ``with`` block whose value is this handle: to read, change and write.
+
+        Parameters and errors are those of :meth:`acquire`; they apply when the block is entered.
+        """
+    def lock_depth(self) -> int:
+        """Say how often this thread has acquired the lock and not released it."""
 
 @final
 class WriteScope:

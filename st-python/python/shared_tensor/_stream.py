@@ -33,6 +33,27 @@ class Stream(_native.Handle):
     Made by :meth:`create`, :meth:`open` or :meth:`open_or_create`, not by calling the class. A
     handle can be pickled: it is opened again by name, with the same options, where it arrives.
 
+    Notes
+    -----
+    Reading. :meth:`latest` copies the newest frame and waits for none: before the first one it
+    raises `EmptyStreamError`, whatever its timeout, which is for writes that it has to wait for.
+    :meth:`numpy` gives the newest frame in place and holds it for as long as the array exists.
+    :meth:`next`, and iterating, gives every frame in order. A fresh handle begins after the newest
+    frame that is there; ``seek(0)`` goes back to the oldest that the ring still has.
+    :meth:`latest_publication`, :meth:`leased` and :meth:`next_frame` do the same three, and tell
+    what is known of the frame.
+
+    Writing. :meth:`write` copies a frame in. A :meth:`write_view` block fills one in place and
+    publishes it at its end, with whatever is in it: what was not filled is what the slot held
+    before. :meth:`locked` keeps other writers out for longer than one frame.
+
+    Timeouts are seconds, and None, the default, waits for ever; but :meth:`open` does not wait
+    unless it is told to, and `close` waits 5 s. What is too late raises `TimeoutError`. Counts
+    begin with 1.
+
+    On a closed handle everything but ``close`` and ``unlink``, and what does not change (name,
+    shape, types, generation, ...), raises RuntimeError.
+
     Examples
     --------
     >>> import numpy as np, shared_tensor, os
@@ -321,17 +342,27 @@ class Stream(_native.Handle):
     def latest_publication(
         self, out: np.ndarray[Any, Any] | None = None, timeout: float | None = None
     ) -> Publication:
-        """Read the newest frame, with what is known about it."""
+        """Read the newest frame, with what is known about it.
+
+        Parameters and errors are those of :meth:`latest`.
+        """
         return Publication.of(*self.read_publication(out, timeout))
 
     def next_frame(
         self, timeout: float | None = None, out: np.ndarray[Any, Any] | None = None
     ) -> Publication:
-        """Read the next frame in order, with what is known about it, waiting for it if need be."""
+        """Read the next frame in order, with what is known about it, waiting for it if need be.
+
+        Parameters and errors are those of :meth:`next`.
+        """
         return Publication.of(*self.next_publication(timeout, out))
 
     def leased(self, on_full: str = "copy", wait: float | None = None) -> Publication:
-        """Read the newest frame in place, with what is known about it. See :meth:`numpy`."""
+        """Read the newest frame in place, with what is known about it.
+
+        Parameters and errors are those of :meth:`numpy`. The frame is held for as long as the array
+        of the publication, or a view of it, exists.
+        """
         return Publication.of(*self.lease(on_full, wait))
 
     def __iter__(self) -> Iterator[np.ndarray[Any, Any]]:
@@ -368,7 +399,10 @@ class Stream(_native.Handle):
     async def next_async(
         self, timeout: float | None = None, out: np.ndarray[Any, Any] | None = None
     ) -> np.ndarray[Any, Any]:
-        """Read the next frame in order, letting the event loop go on until there is one."""
+        """Read the next frame in order, letting the event loop go on until there is one.
+
+        Parameters and errors are those of :meth:`next`.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         if self.count <= self.last_read_count:
             await wait_until_over(self, self.last_read_count, timeout)
@@ -459,6 +493,10 @@ class Stream(_native.Handle):
         options = {**self._behaviour, "directory": self.directory, "prefix": self.prefix}
         return _reopen, (type(self), self.name, self.generation, options)
 
+    def __dir__(self) -> list[str]:
+        """Offer what is for programs: not the tuples that publications are made of."""
+        return sorted(set(super().__dir__()) - _MATERIAL)
+
     def __repr__(self) -> str:
         """Name, type and shape; while it is open the count, and whether it was unlinked."""
         shape = ", ".join(map(str, self.shape))
@@ -494,6 +532,12 @@ class Stream(_native.Handle):
         )
         return f"<table>{cells}</table>"
 
+
+#: For the layers above the compiled half. What is known of a frame comes as a tuple there;
+#: `latest_publication`, `leased` and `next_frame` give it names.
+_MATERIAL = frozenset(
+    {"lease", "next_publication", "read_after_publication", "read_publication", "address_range"}
+)
 
 _CASTINGS = ("no", "equiv", "safe", "same_kind", "unsafe")
 

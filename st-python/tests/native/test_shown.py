@@ -57,3 +57,11 @@ def test_a_removed_name_is_shown(stream: Stream) -> None:
     stream.close()
     assert repr(stream).endswith("closed>")
     assert rows(stream)["state"] == "closed"
+
+
+def test_what_publications_are_made_of_is_not_offered(stream: Stream) -> None:
+    """Their names are close to those that give them; whoever completes a name finds the latter."""
+    offered = dir(stream)
+    assert {"latest_publication", "leased", "next_frame", "write", "dtype", "name"} <= {*offered}
+    assert not {"lease", "read_publication", "next_publication"} & {*offered}
+    assert offered == sorted(offered)
