@@ -6,6 +6,8 @@
 //! own their memory, waits that let other threads run and can be interrupted, locks owned by
 //! threads, and one thread that waits for all coroutines.
 
+#![expect(clippy::doc_markdown, reason = "docstrings of Python, in the form of numpydoc")]
+
 mod arrays;
 mod errors;
 mod handle;

@@ -56,19 +56,55 @@ impl Handle {
 
 #[pymethods]
 impl Handle {
-    /// Takes the stream's lock for this thread.
+    /// Take the stream's lock for this thread, until ``release``. ``locked`` does both.
+    ///
+    /// Parameters
+    /// ----------
+    /// timeout : float, optional
+    ///     Seconds to wait. Left out, there is no limit; 0.0 or less tries once.
+    /// reentrant : bool
+    ///     True takes it once more if this thread holds it already; as many releases are needed.
+    ///
+    /// Raises
+    /// ------
+    /// TimeoutError
+    ///     Another owner kept the lock; the message names it.
+    /// PermissionError
+    ///     The handle is read-only.
+    /// RuntimeError
+    ///     This thread holds the lock already and `reentrant` is False, or the handle is closed.
     #[pyo3(signature = (timeout=None, reentrant=false))]
     fn acquire(&self, py: Python<'_>, timeout: Option<f64>, reentrant: bool) -> PyResult<()> {
         self.take_lock(py, Patience::at_least_one_try(timeout)?, reentrant)
     }
 
-    /// Gives the lock back, or undoes one of several acquisitions.
+    /// Give the lock back, or undo one of several acquisitions. A frame that is being written is given up.
+    ///
+    /// Raises
+    /// ------
+    /// RuntimeError
+    ///     This thread does not hold the lock, or the handle is closed.
     fn release(&self) -> PyResult<()> {
         self.live()?;
         self.ownership.release(self.id).map_err(|why| self.not_owner(why))
     }
 
-    /// A context manager that holds the lock; its value is this handle.
+    /// Hold the stream's lock: a context manager whose value is this handle.
+    ///
+    /// Nobody else writes meanwhile; this thread may, and everybody may read. A holder that dies gives it
+    /// up, and the next one repairs what it left.
+    ///
+    /// Parameters
+    /// ----------
+    /// timeout : float, optional
+    ///     Seconds to wait. Left out, there is no limit; 0.0 or less tries once.
+    /// reentrant : bool
+    ///     Whether this thread may hold it already.
+    ///
+    /// Raises
+    /// ------
+    /// TimeoutError, PermissionError, RuntimeError
+    ///     On entry, as of ``acquire``.
     #[pyo3(signature = (timeout=None, reentrant=false))]
     fn locked(slf: Bound<'_, Self>, timeout: Option<f64>, reentrant: bool) -> LockScope {
         LockScope { handle: slf.unbind(), timeout, reentrant }

@@ -92,7 +92,35 @@ impl Handle {
 
 #[pymethods]
 impl Handle {
-    /// The newest frame, copied: a new array, or `out`.
+    /// Read the newest frame, copied. Never waits for the first frame or for a new one.
+    ///
+    /// Parameters
+    /// ----------
+    /// out : numpy.ndarray, optional
+    ///     Where to copy to, of the stream's shape and element type, C-contiguous and writable; returned.
+    ///     Left out, a new array.
+    /// timeout : float, optional
+    ///     Seconds to wait where a read may have to: with ``on_writing="wait"``, in a ring of one slot, or
+    ///     when a faster writer overtakes every copy. Left out, there is no limit.
+    ///
+    /// Returns
+    /// -------
+    /// numpy.ndarray
+    ///     A private copy that nothing changes.
+    ///
+    /// Raises
+    /// ------
+    /// EmptyStreamError
+    ///     Nothing was published yet, unless the handle was opened with ``on_empty="zeros"``. To wait for
+    ///     the first frame use ``next(timeout=...)``.
+    /// InconsistentStreamError
+    ///     With ``on_abort="raise"``: the last write was given up, or its writer died.
+    /// TimeoutError
+    ///     There was no whole frame to copy in time.
+    /// TypeError, ValueError
+    ///     `out` does not fit, or `timeout` is negative.
+    /// RuntimeError
+    ///     The handle is closed.
     #[pyo3(signature = (out=None, timeout=None))]
     fn latest<'py>(
         &self,
@@ -124,7 +152,24 @@ impl Handle {
         self.known(py, self.copy(py, Which::Newest, out, timeout)?)
     }
 
-    /// The newest frame, once more than `after` were published.
+    /// Wait until more than `after` frames were published, and read the newest one, copied.
+    ///
+    /// Parameters
+    /// ----------
+    /// after : int
+    ///     A count, such as ``count`` or ``last_read_count``.
+    /// out : numpy.ndarray, optional
+    ///     Where to copy to, of the stream's shape and element type, C-contiguous and writable; returned.
+    ///     Left out, a new array.
+    /// timeout : float, optional
+    ///     Seconds to wait. Left out, there is no limit.
+    ///
+    /// Raises
+    /// ------
+    /// TimeoutError
+    ///     Nothing newer came in time.
+    /// UnlinkedStreamError
+    ///     The stream was unlinked, and has nothing newer. Others as of ``latest``.
     #[pyo3(signature = (after, out=None, timeout=None))]
     fn read_after<'py>(
         &self,
@@ -148,7 +193,33 @@ impl Handle {
         self.known(py, self.copy(py, Which::NewestAfter(after), out, timeout)?)
     }
 
-    /// The next frame in order that this handle has not seen.
+    /// Read the next frame in order that this handle has not read, copied, waiting for it if need be.
+    ///
+    /// A fresh handle begins after the newest frame that there was when it was opened: ``seek(0)`` goes
+    /// back to the oldest that the ring still has. Frames that were overwritten before they were read are
+    /// skipped and counted in ``missed`` and ``missed_total``. ``latest``, ``numpy`` and the other reads
+    /// move on too: what they gave is not given again.
+    ///
+    /// Parameters
+    /// ----------
+    /// timeout : float, optional
+    ///     Seconds to wait. Left out, there is no limit; 0.0 takes what is there.
+    /// out : numpy.ndarray, optional
+    ///     Where to copy to, of the stream's shape and element type, C-contiguous and writable; returned.
+    ///     Left out, a new array.
+    ///
+    /// Raises
+    /// ------
+    /// TimeoutError
+    ///     No frame came in time; the message says so if the writer died during a write.
+    /// UnlinkedStreamError
+    ///     The stream was unlinked, and every frame was read.
+    /// InconsistentStreamError
+    ///     With ``on_abort="raise"``: the last write was given up, or its writer died.
+    /// TypeError, ValueError
+    ///     `out` does not fit, or `timeout` is negative.
+    /// RuntimeError
+    ///     The handle is closed, perhaps during the wait.
     #[pyo3(signature = (timeout=None, out=None))]
     fn next<'py>(
         &self,
@@ -170,7 +241,24 @@ impl Handle {
         self.known(py, self.copy(py, Which::Next, out, timeout)?)
     }
 
-    /// Waits until more than `after` frames were published; how many were.
+    /// Wait until more than `after` frames were published, without reading any.
+    ///
+    /// Parameters
+    /// ----------
+    /// after : int
+    ///     A count, such as ``count``. Which frame ``next`` gives does not change.
+    /// timeout : float, optional
+    ///     Seconds to wait. Left out, there is no limit.
+    ///
+    /// Returns
+    /// -------
+    /// int
+    ///     How many frames were published.
+    ///
+    /// Raises
+    /// ------
+    /// TimeoutError, UnlinkedStreamError, InconsistentStreamError, RuntimeError
+    ///     As of ``next``.
     #[pyo3(signature = (after, timeout=None))]
     fn wait(&self, py: Python<'_>, after: u64, timeout: Option<f64>) -> PyResult<u64> {
         let inner = self.live()?;
@@ -181,7 +269,9 @@ impl Handle {
         })
     }
 
-    /// Goes on after the frame `count` with `next`.
+    /// Go on with the frame after number `count`: that one, or the oldest after it that the ring has, is
+    /// what ``next`` gives. Frames are numbered from 1, so ``seek(0)`` goes back as far as possible, and
+    /// ``seek(stream.count)`` skips everything that there is.
     fn seek(&self, count: u64) -> PyResult<()> {
         self.live()?;
         self.go_to(count);
@@ -201,7 +291,27 @@ impl Handle {
         self.known(py, self.leased(py, on_full, wait)?)
     }
 
-    /// The newest frame in place: as `lease`, the array alone.
+    /// Read the newest frame in place, without a copy.
+    ///
+    /// The array is read-only, and no writer touches it as long as it or a view of it lives. A ring of K
+    /// slots lends K - 3 frames at once (1 of 3 slots, none below): delete arrays that are not needed.
+    ///
+    /// Parameters
+    /// ----------
+    /// on_full : str
+    ///     When the ring has no slot to lend: "copy" gives a private copy, "wait" waits for a slot, "revoke"
+    ///     takes the one of the oldest leased frame, whose arrays may then show another frame.
+    /// wait : float, optional
+    ///     Seconds that "wait" waits at most. Left out, there is no limit.
+    ///
+    /// Raises
+    /// ------
+    /// TimeoutError
+    ///     No slot came free; the message says how many are leased.
+    /// EmptyStreamError, InconsistentStreamError, RuntimeError
+    ///     As of ``latest``.
+    /// ValueError
+    ///     `on_full` is none of these words, or `wait` is negative.
     #[pyo3(signature = (on_full="copy", wait=None))]
     fn numpy<'py>(
         &self,

@@ -136,7 +136,48 @@ impl Handle {
 
 #[pymethods]
 impl Handle {
-    /// Publishes a frame. Returns its count.
+    /// Publish a frame, copied in.
+    ///
+    /// Parameters
+    /// ----------
+    /// value : array_like
+    ///     Of exactly the stream's shape. Arrays and tensors are converted if the handle's ``casting``
+    ///     allows it, as of `numpy.can_cast`. Numbers in lists have a kind but no width: integers must lie
+    ///     in the range of the stream's type, and floats go to floats. With ``casting="unsafe"`` everything
+    ///     is converted as by `numpy.asarray`, silently.
+    /// frame_id : int, optional
+    ///     A number that goes with the frame, 0 to 2**64 - 1. Left out, the last one stays.
+    /// metadata : bytes, bytearray or memoryview, optional
+    ///     Up to 64 bytes that go with the frame, padded with zeros.
+    /// acquired_ns : int, optional
+    ///     When the content was acquired, in nanoseconds since 1970 by the wall clock, as of
+    ///     ``time.time_ns()``; the stream only passes it on.
+    /// timeout : float, optional
+    ///     Seconds to wait for the stream's lock. Left out, there is no limit.
+    /// owned : bool
+    ///     True only writes if this thread holds the lock already.
+    ///
+    /// Returns
+    /// -------
+    /// int
+    ///     The frame's number: how many were published with it.
+    ///
+    /// Raises
+    /// ------
+    /// TypeError
+    ///     The elements cannot be converted without loss of kind, such as floats to integers.
+    /// OverflowError
+    ///     An integer of a list is too small or too large for the stream's type.
+    /// ValueError
+    ///     `value` has another shape, or another argument is out of range.
+    /// TimeoutError
+    ///     Another owner kept the lock; the message names it.
+    /// PermissionError
+    ///     The handle is read-only.
+    /// FencedWriteError
+    ///     This process was declared dead meanwhile, or is a forked child: the frame was dropped.
+    /// RuntimeError
+    ///     The handle is closed, or this thread is writing a frame in place.
     #[pyo3(signature = (
         value, frame_id=None, metadata=None, acquired_ns=None, timeout=None, owned=false,
     ))]
@@ -159,7 +200,7 @@ impl Handle {
         self.publish(py, &Payload::Bytes(input.bytes()), &stamp, patience, owned, what)
     }
 
-    /// Publishes a frame of zeros. Returns its count.
+    /// Publish a frame of zeros. Parameters, result and errors as of ``write``.
     #[pyo3(signature = (frame_id=None, timeout=None))]
     fn clear(
         &self,
@@ -171,9 +212,32 @@ impl Handle {
         self.publish(py, &Payload::Zeros, &stamp, Patience::of(timeout)?, false, "clear")
     }
 
-    /// A context manager whose value is the next frame as a writable array, with whatever the slot held
-    /// last, or with a copy of the newest frame if `previous`. Leaving it publishes; leaving it by an
-    /// exception gives the frame up.
+    /// Write a frame in place: a context manager whose value is the next frame as a writable array.
+    ///
+    /// Leaving the block publishes the frame, and makes the array read-only; leaving it by an exception
+    /// gives the frame up, and readers go on with the one before. The stream's lock is held meanwhile.
+    ///
+    /// Parameters
+    /// ----------
+    /// previous : bool
+    ///     True starts from a copy of the newest frame, False from whatever the slot held last: fill all
+    ///     of it.
+    /// frame_id : int, optional
+    ///     A number that goes with the frame, 0 to 2**64 - 1. Left out, the last one stays.
+    /// metadata : bytes, bytearray or memoryview, optional
+    ///     Up to 64 bytes that go with the frame, padded with zeros.
+    /// acquired_ns : int, optional
+    ///     When the content was acquired, in nanoseconds since 1970 by the wall clock, as of
+    ///     ``time.time_ns()``; the stream only passes it on.
+    /// timeout : float, optional
+    ///     Seconds to wait for the stream's lock. Left out, there is no limit.
+    /// owned : bool
+    ///     True only writes if this thread holds the lock already.
+    ///
+    /// Raises
+    /// ------
+    /// TimeoutError, PermissionError, FencedWriteError, RuntimeError
+    ///     On entry, or when leaving, as of ``write``.
     #[pyo3(signature = (
         previous=false, frame_id=None, metadata=None, acquired_ns=None, timeout=None, owned=false,
     ))]

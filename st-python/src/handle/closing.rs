@@ -21,8 +21,22 @@ impl Drop for Handle {
 
 #[pymethods]
 impl Handle {
-    /// Closes the handle. Its waits end with an error and are waited for, `timeout` seconds at most.
-    /// What was acquired through it by this thread is released; arrays stay valid.
+    /// Close the handle, not the stream: others go on, and it can be opened again by name.
+    ///
+    /// Waits of other threads on this handle end with RuntimeError. What this thread acquired through it
+    /// is released, and a frame that it is writing is given up. Arrays that it gave out stay valid. Closing
+    /// twice does nothing.
+    ///
+    /// Parameters
+    /// ----------
+    /// timeout : float, optional
+    ///     Seconds to wait for the calls of other threads to end, 5.0. None waits for ever.
+    ///
+    /// Raises
+    /// ------
+    /// RuntimeError
+    ///     Another thread owns the lock through this handle, or a call did not end in time: the handle
+    ///     stays open.
     #[pyo3(signature = (timeout=Some(5.0)), text_signature = "($self, timeout=5.0)")]
     fn close(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
         let patience = Patience::of(timeout)?;

@@ -172,7 +172,30 @@ impl Handle {
         Ok((addresses.start, addresses.end))
     }
 
-    /// Everything that can be said about the stream.
+    /// Say everything that is known of the stream, at this moment.
+    ///
+    /// Returns
+    /// -------
+    /// dict
+    ///     ``name``, ``shape``, ``dtype``, ``frame_bytes``, ``total_bytes`` (of the file), ``slots``,
+    ///     ``leases_max`` (frames that can be leased at once), ``generation`` and ``tag``;
+    ///     ``creator_pid``, ``creator_uid``, ``created`` (seconds since 1970), ``creator_alive``;
+    ///     ``count``, ``phase`` ("idle", "writing", "aborted" or "crashed"), ``write_sequence``,
+    ///     ``unlinked``, ``write_time`` (seconds since 1970, 0.0 before the first frame), ``frame_id``;
+    ///     ``warnings``: a list of sentences on what this stream or handle cannot promise, that its name
+    ///     was unlinked, or that a writer died during a write; usually empty;
+    ///     ``counters``: of the write side, since creation;
+    ///     ``observer``: whether this process may not write to the file, so that it copies and never leases;
+    ///     ``always_wakes``: whether every publication wakes, for readers that cannot say that they wait;
+    ///     ``participants``: the attached processes, each with ``pid``, ``uid``, ``alive``, ``leases``,
+    ///     ``lag`` (frames published since its last read) and ``counters`` of its reads;
+    ///     ``population``: None, or how many bytes of a large ring were made ready ahead
+    ///     (``populated_bytes``, ``huge_page_bytes``, ``finished``).
+    ///
+    /// Raises
+    /// ------
+    /// RuntimeError
+    ///     The handle is closed.
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let inner = self.live()?;
         let info = py.detach(|| inner.stream.info());
