@@ -40,7 +40,7 @@ def test_lists_keep_to_the_casting_rule(
     """Nothing is cut or parsed silently, and nothing is published."""
     with Stream.create(name, (2,), dtype) as stream:
         with pytest.raises(error, match=says):
-            stream.write(value)  # type: ignore[arg-type]
+            stream.write(value)
         assert stream.count == 0
         stream.unlink()
 
@@ -62,7 +62,7 @@ def test_lists_keep_to_the_casting_rule(
 def test_lists_of_numbers_that_fit_are_written(name: str, dtype: str, value: object) -> None:
     """Integers by their values, whatever the width of the stream's type."""
     with Stream.create(name, (2,), dtype, casting="safe") as stream:
-        stream.write(value)  # type: ignore[arg-type]
+        stream.write(value)
         assert stream.latest().tolist() == list(value)  # type: ignore[call-overload]
         stream.unlink()
 
@@ -180,10 +180,10 @@ def test_arguments_of_the_wrong_kind_are_named(name: str, stream: Stream) -> Non
         Stream.create(name + "2", 4)  # type: ignore[arg-type]
     for call in (Stream.open, shared_tensor.stat, shared_tensor.unlink):
         with pytest.raises(TypeError, match="name must be a str, got a value of type int"):
-            call(5)  # type: ignore[operator]
-    with pytest.raises(ValueError, match="casting must be 'no', .* or 'unsafe', got 'some'"):
-        Stream.open(stream.name, casting="some")
-    with pytest.raises(TypeError, match="metadata must be bytes, .* got a value of type str"):
+            call(5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"casting must be 'no', .* or 'unsafe', got 'some'"):
+        Stream.open(stream.name, casting="some")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"metadata must be bytes, .* got a value of type str"):
         stream.write(ONES, metadata="lens")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="out must be a NumPy array, got a value of type list"):
         stream.latest(out=[1])  # type: ignore[arg-type]
