@@ -1,13 +1,15 @@
 //! Holding a stream's lock from Python.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use crate::errors;
 use crate::handle::Handle;
-use crate::ownership::NotOwner;
+use crate::ownership::{NotOwner, ThreadId};
 use crate::patience::Patience;
 
 impl Handle {
@@ -37,6 +39,11 @@ impl Handle {
         }
         let locked = self.run(py, patience, true, |wait| inner.writer()?.lock_owned(wait))?;
         self.ownership.begin(locked, self.id);
+        if self.closed.load(Ordering::Acquire) {
+            // Who closes has looked for owners already, and waits only for this wait.
+            let _ = self.ownership.release(self.id);
+            return Err(errors::closed(&self.name));
+        }
         Ok(())
     }
 
@@ -85,8 +92,11 @@ impl Handle {
     /// RuntimeError
     ///     This thread does not hold the lock, or the handle is closed.
     fn release(&self) -> PyResult<()> {
-        self.live()?;
-        self.ownership.release(self.id).map_err(|why| self.not_owner(why))
+        let released = self.ownership.release(self.id);
+        if released.is_err() {
+            self.live()?;
+        }
+        released.map_err(|why| self.not_owner(why))
     }
 
     /// Hold the stream's lock: a context manager whose value is this handle.
@@ -139,12 +149,11 @@ impl LockScope {
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
         let handle = self.handle.get();
-        // Closing the handle inside the scope has released what was acquired through it.
-        if handle.is_closed() {
-            return Ok(false);
+        match handle.ownership.release(handle.id) {
+            // Closing the handle inside the scope has released what was acquired through it.
+            Err(_) if handle.is_closed() => Ok(false),
+            released => released.map(|()| false).map_err(|why| handle.not_owner(why)),
         }
-        handle.ownership.release(handle.id).map_err(|why| handle.not_owner(why))?;
-        Ok(false)
     }
 }
 
@@ -153,18 +162,33 @@ impl LockScope {
 pub(crate) struct ManyScope {
     handles: Vec<Py<Handle>>,
     timeout: Option<f64>,
-    /// What is held, in the order in which it was taken.
-    held: Mutex<Vec<usize>>,
+    /// Who is inside: a scope may be entered by several threads in turn.
+    entries: Mutex<Vec<Entry>>,
+}
+
+/// One thread inside a scope.
+struct Entry {
+    thread: ThreadId,
+    /// What it holds, in the order in which it was taken.
+    held: Vec<usize>,
 }
 
 impl ManyScope {
     pub(crate) fn new(handles: Vec<Py<Handle>>, timeout: Option<f64>) -> Self {
-        Self { handles, timeout, held: Mutex::default() }
+        Self { handles, timeout, entries: Mutex::default() }
     }
 
     fn release(&self) {
-        let held = std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner));
-        for index in held.into_iter().rev() {
+        let thread = ThreadId::current();
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = entries.iter().rposition(|entry| Some(entry.thread) == thread);
+        let held = mine.map(|index| entries.remove(index).held);
+        drop(entries);
+        self.give_back(&held.unwrap_or_default());
+    }
+
+    fn give_back(&self, held: &[usize]) {
+        for &index in held.iter().rev() {
             let handle = self.handles[index].get();
             let _ = handle.ownership.release(handle.id);
         }
@@ -187,12 +211,18 @@ impl ManyScope {
                 self.handles[pair[0]].get().name
             )));
         }
+        let mut held = Vec::with_capacity(order.len());
         for index in order {
             if let Err(error) = self.handles[index].get().take_lock(py, patience, false) {
-                self.release();
+                self.give_back(&held);
                 return Err(error);
             }
-            self.held.lock().unwrap_or_else(PoisonError::into_inner).push(index);
+            held.push(index);
+        }
+        // A thread that is being torn down gives its locks back by itself.
+        if let Some(thread) = ThreadId::current() {
+            let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            entries.push(Entry { thread, held });
         }
         PyTuple::new(py, self.handles.iter().map(|handle| handle.clone_ref(py)))
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use shared_tensor::lock::process_token;
 use shared_tensor::stream::Wait;
 use shared_tensor::{Error, ErrorKind};
 
@@ -92,17 +93,19 @@ impl Patience {
         finish(outcome, raised, names)
     }
 
-    /// As [`run`](Self::run) for work that is short unless it has to wait: other threads stand still
-    /// meanwhile, which is cheaper than letting them go and calling them back.
-    pub(crate) fn run_short<T>(
-        self,
+    /// One try of work that is short unless it has to wait: other threads stand still meanwhile, which
+    /// is cheaper than letting them go and calling them back. `None`: it has to wait.
+    pub(crate) fn try_short<T>(
         name: &str,
         closed: &AtomicBool,
         work: impl FnOnce(&Wait<'_>) -> shared_tensor::Result<T>,
-    ) -> PyResult<T> {
+    ) -> Option<PyResult<T>> {
         let is_closed = || closed.load(Ordering::Acquire);
-        let (outcome, raised) = self.attempt(is_closed, work);
-        finish(outcome, raised, name)
+        match Self::none().attempt(is_closed, work) {
+            // Seen here, where it costs nothing: a Python exception that nobody sees would be made.
+            (Err(error), None) if error.is_timeout() => None,
+            (outcome, raised) => Some(finish(outcome, raised, name)),
+        }
     }
 
     fn attempt<T>(
@@ -121,7 +124,8 @@ impl Patience {
             if is_first.replace(false) || !is_main_thread() {
                 return false;
             }
-            let signalled = Python::attach(|py| py.check_signals().err());
+            // A finalizer may wait when the interpreter is already gone, and its signals with it.
+            let signalled = Python::try_attach(|py| py.check_signals().err()).flatten();
             let is_over = signalled.is_some();
             *raised.borrow_mut() = signalled;
             is_over
@@ -162,8 +166,16 @@ fn explain(error: &Error, name: &str) -> PyErr {
 /// Whether Python runs signal handlers on this thread, as far as the kernel's numbers tell.
 fn is_main_thread() -> bool {
     thread_local! {
-        static IS_MAIN: bool =
-            rustix::thread::gettid() == rustix::process::getpid();
+        /// What was found, and by which process: the thread that forks is its child's main thread.
+        static IS_MAIN: Cell<(u64, bool)> = const { Cell::new((0, false)) };
     }
-    IS_MAIN.with(|is_main| *is_main)
+    let process = process_token();
+    IS_MAIN.with(|known| match known.get() {
+        (of, is_main) if of == process => is_main,
+        _ => {
+            let is_main = rustix::thread::gettid() == rustix::process::getpid();
+            known.set((process, is_main));
+            is_main
+        }
+    })
 }

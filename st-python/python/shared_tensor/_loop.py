@@ -33,23 +33,33 @@ class _Waits:
         return token
 
     def remove(self, token: int) -> None:
-        if self._futures.pop(token, None) is not None:
+        if self._futures.pop(token, None) is not None and self.is_of_this_process:
             self._watcher.remove(token)
 
     def _settle(self) -> None:
+        # A forked child has the locks of the watcher's threads as they were, and no thread that
+        # would ever let go of them.
+        if not self.is_of_this_process:
+            return
         for token in self._watcher.drain():
             future = self._futures.pop(token, None)
             if future is not None and not future.done():
                 future.set_result(None)
 
 
-_WAITS: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Waits] = weakref.WeakKeyDictionary()
+# Weak on both sides: waits lead to futures, and these to their loop, which holds its waits as the
+# reader of a descriptor until it is closed.
+_WAITS: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[_Waits]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def _waits_of(loop: asyncio.AbstractEventLoop) -> _Waits:
-    waits = _WAITS.get(loop)
+    known = _WAITS.get(loop)
+    waits = known() if known is not None else None
     if waits is None or not waits.is_of_this_process:
-        waits = _WAITS[loop] = _Waits(loop)
+        waits = _Waits(loop)
+        _WAITS[loop] = weakref.ref(waits)
     return waits
 
 

@@ -54,7 +54,8 @@ impl Handle {
         self.closed.store(true, Ordering::Release);
         watcher::ring_all();
         if !py.detach(|| self.await_waits(patience)) {
-            self.closed.store(false, Ordering::Release);
+            // Unless another call has closed it meanwhile.
+            self.closed.store(self.is_closed(), Ordering::Release);
             return Err(PyRuntimeError::new_err(format!(
                 "cannot close stream '{}': a read is still waiting after {} s",
                 self.name,

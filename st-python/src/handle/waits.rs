@@ -3,7 +3,6 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use shared_tensor::stream::Wait;
 
@@ -59,11 +58,9 @@ impl Handle {
         is_quick: bool,
         mut work: impl FnMut(&Wait<'_>) -> shared_tensor::Result<T> + Send,
     ) -> PyResult<T> {
-        if is_quick {
-            match Patience::none().run_short(&self.name, &self.closed, &mut work) {
-                Err(error) if error.is_instance_of::<PyTimeoutError>(py) => {}
-                outcome => return outcome,
-            }
+        if is_quick && let Some(outcome) = Patience::try_short(&self.name, &self.closed, &mut work)
+        {
+            return outcome;
         }
         let _waiting = self.waiting();
         patience.run(py, &self.name, &self.closed, work)

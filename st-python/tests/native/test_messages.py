@@ -12,6 +12,8 @@ import pytest
 import shared_tensor
 from shared_tensor import EmptyStreamError, Stream
 
+pytestmark = pytest.mark.cpu
+
 ONES = np.ones((4, 3), "float32")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 import weakref
 from contextlib import ExitStack
@@ -83,7 +84,7 @@ class ManyScope:
         self._streams = streams
         self._timeout = timeout
         self._poll_interval = poll_interval
-        self._held = ExitStack()
+        self._held: list[tuple[int, ExitStack]] = []
 
     def __enter__(self) -> tuple[Any, ...]:
         streams = tuple(self._streams)
@@ -103,7 +104,8 @@ class ManyScope:
             for stream in ordered:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 taken.enter_context(stream.locked(timeout=left, poll_interval=self._poll_interval))
-            self._held = taken.pop_all()
+            # Entered again, by this thread or another one, a scope keeps what it has.
+            self._held.append((threading.get_ident(), taken.pop_all()))
         return streams
 
     def __exit__(
@@ -112,4 +114,6 @@ class ManyScope:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool | None:
-        return self._held.__exit__(kind, error, trace)
+        me = threading.get_ident()
+        last = max(index for index, (thread, _) in enumerate(self._held) if thread == me)
+        return self._held.pop(last)[1].__exit__(kind, error, trace)

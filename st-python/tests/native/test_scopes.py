@@ -1,0 +1,83 @@
+"""Locks that scopes hold: given back whoever closes, enters again or comes too late."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+
+import pytest
+
+import shared_tensor
+from shared_tensor import Stream
+
+from .test_life import in_a_thread
+
+pytestmark = pytest.mark.cpu
+
+
+def is_free(name: str) -> bool:
+    """Whether another handle can take the lock."""
+    with Stream.open(name) as other:
+        try:
+            other.acquire(timeout=0)
+        except TimeoutError:
+            return False
+        other.release()
+        return True
+
+
+def test_closing_leaves_no_lock_behind_with_a_thread_that_was_waiting_for_it(name: str) -> None:
+    """It gets the lock or the error, and the lock is free afterwards."""
+    for _ in range(30):
+        owner = Stream.create(name, (4,), "float32")
+        shared = Stream.open(name)
+        entered = threading.Barrier(2)
+
+        def work(shared: Stream = shared, entered: threading.Barrier = entered) -> None:
+            entered.wait()
+            with shared.locked():
+                pass
+
+        owner.acquire()
+        thread, _ = in_a_thread(work)
+        entered.wait()
+        owner.release()
+        # Refused while the other thread is inside.
+        with suppress(RuntimeError):
+            shared.close()
+        thread.join()
+        assert is_free(name)
+        shared.close()
+        owner.unlink()
+        owner.close()
+
+
+def test_a_scope_of_several_locks_entered_again_keeps_what_it_has(name: str) -> None:
+    """The inner entry fails and takes nothing from the outer one."""
+    first, second = (Stream.create(f"{name}-{n}", (4,), "float32") for n in "ab")
+    scope = shared_tensor.locked_many([first, second])
+    with scope:
+        with pytest.raises(RuntimeError, match="owns the lock already"), scope:
+            pass
+        assert (first.lock_depth(), second.lock_depth()) == (1, 1)
+    assert is_free(first.name)
+    assert is_free(second.name)
+    first.unlink()
+    second.unlink()
+
+
+def test_threads_share_a_scope_of_several_locks(name: str) -> None:
+    """One that came in vain does not keep the other from giving back."""
+    stream = Stream.create(name, (4,), "float32")
+    scope = shared_tensor.locked_many([stream], timeout=0.05)
+
+    def come_in_vain() -> None:
+        with scope:
+            pass
+
+    with scope:
+        thread, raised = in_a_thread(come_in_vain)
+        thread.join()
+    assert [type(error) for error in raised] == [TimeoutError]
+    assert is_free(name)
+    stream.unlink()
