@@ -63,8 +63,12 @@ def _waits_of(loop: asyncio.AbstractEventLoop) -> _Waits:
     return waits
 
 
-async def wait_until_over(handle: _native.Handle, after: int, timeout: float | None) -> None:
+async def wait_until_over(
+    handle: _native.Handle, after: int, timeout: float | None, *, asked: float | None = None
+) -> None:
     """Wait until a stream has more than `after` frames, or can say why it never will.
+
+    `asked` is the time that the error names, if `timeout` is what is left of it.
 
     Raises
     ------
@@ -86,8 +90,9 @@ async def wait_until_over(handle: _native.Handle, after: int, timeout: float | N
         # Not the exception's own name: they are one class only since Python 3.11.
         await asyncio.wait_for(future, timeout)
     except asyncio.TimeoutError:
+        seconds = timeout if asked is None else asked
         raise TimeoutError(
-            f"stream {handle.name!r}: nothing new was published in {timeout} s"
+            f"stream {handle.name!r}: nothing new was published in {seconds} s"
         ) from None
     finally:
         waits.remove(token)

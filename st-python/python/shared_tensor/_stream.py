@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from shared_tensor import _native
@@ -302,12 +303,6 @@ class Stream(_native.Handle):
         behaviour: dict[str, Any],
     ) -> Self:
         """Make a handle: `once` is needed for that only, `behaviour` is the handle's own."""
-        # The compiled half looks at it when something is converted, which may be hours later.
-        if behaviour["casting"] not in _CASTINGS:
-            raise ValueError(
-                f"casting must be {', '.join(map(repr, _CASTINGS[:-1]))} or {_CASTINGS[-1]!r}, "
-                f"got {behaviour['casting']!r}"
-            )
         stream = _native.Handle.__new__(cls, action, name, shape, dtype, **once, **behaviour)
         stream._behaviour = behaviour
         return stream
@@ -412,7 +407,7 @@ class Stream(_native.Handle):
             except TimeoutError:
                 # Another task that shares the handle took the frame.
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                await wait_until_over(self, self.last_read_count, left)
+                await wait_until_over(self, self.last_read_count, left, asked=timeout)
 
     def __aiter__(self) -> AsyncIterator[np.ndarray[Any, Any]]:
         """Give every frame in order, until the stream is unlinked or closed."""
@@ -539,8 +534,6 @@ _MATERIAL = frozenset(
     {"lease", "next_publication", "read_after_publication", "read_publication", "address_range"}
 )
 
-_CASTINGS = ("no", "equiv", "safe", "same_kind", "unsafe")
-
 _BEYOND_NUMPY = frozenset({"bfloat16", "float8_e4m3fn", "float8_e5m2"})
 
 
@@ -641,6 +634,9 @@ def _with_suggestions(
 ) -> str:
     import difflib
 
-    similar = difflib.get_close_matches(name, _native.list_streams(directory, prefix), n=3)
-    hint = f"; similar names: {', '.join(map(repr, similar))}" if similar else ""
-    return f"{error}{hint}"
+    # There may be no such directory, which the error says already.
+    with suppress(OSError):
+        similar = difflib.get_close_matches(name, _native.list_streams(directory, prefix), n=3)
+        if similar:
+            return f"{error}; similar names: {', '.join(map(repr, similar))}"
+    return str(error)

@@ -215,3 +215,9 @@ def test_a_destination_says_what_it_lacks(stream: Stream) -> None:
     ):
         with pytest.raises(ValueError, match=lacks):
             stream.latest(out=out)
+
+
+def test_a_missing_directory_is_said_plainly(tmp_path: Path) -> None:
+    """There are no similar names to look for in it."""
+    with pytest.raises(FileNotFoundError):
+        Stream.open("camera", directory=str(tmp_path / "none"))
