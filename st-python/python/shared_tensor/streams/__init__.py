@@ -40,7 +40,8 @@ Different from pyshmem, on purpose
 - ``read(safe=False)`` gives a read-only array in place. pyshmem's can be written to, which changes
   a published frame under its readers. Use `SharedMemory.write_view` to change a frame in place.
 - A view of the payload is valid memory for as long as it is kept, also after its block, its handle
-  and its stream are gone. One that is kept from `SharedMemory.write_view` becomes read-only.
+  and its stream are gone. The array that `SharedMemory.write_view` gave becomes read-only; views
+  of it that were made before cannot be, and must not be written to.
 - ``poll_interval=`` is accepted everywhere and nothing polls. ``notify=`` is stored and told, and
   every write wakes those who wait.
 - ``readonly=True`` maps the payload without write permission, and sees crashes like any handle.
