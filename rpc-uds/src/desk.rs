@@ -298,9 +298,6 @@ impl<T> Desk<T> {
             if let Some(seat) = state.seats.get_mut(&id)
                 && seat.is_asleep
             {
-                if cfg!(st_mutant = "appointed_who_is_awake") && seat.outcome.is_some() {
-                    return;
-                }
                 seat.ring();
                 return;
             }
