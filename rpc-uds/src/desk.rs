@@ -307,10 +307,10 @@ impl<T> Desk<T> {
         }
     }
 
-    /// The connection is lost; the first reason counts. Wakes everybody.
-    pub(crate) fn lose(&self, lost: Lost) {
+    /// The connection is lost. Wakes everybody. The first reason counts, and is returned.
+    pub(crate) fn lose(&self, lost: Lost) -> Lost {
         let mut state = lock(&self.state);
-        state.lost.get_or_insert(lost);
+        let first = state.lost.get_or_insert(lost).clone();
         for seat in state.seats.values_mut() {
             seat.ring();
             if cfg!(st_mutant = "losing_wakes_one") {
@@ -319,6 +319,7 @@ impl<T> Desk<T> {
         }
         state.sleepers.clear();
         self.watcher.notify_one();
+        first
     }
 
     pub(crate) fn lost(&self) -> Option<Lost> {

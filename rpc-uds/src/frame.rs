@@ -52,13 +52,6 @@ impl FrameLimits {
         }
         Ok(())
     }
-
-    pub(crate) fn smaller(self, other: Self) -> Self {
-        Self {
-            body_bytes_max: self.body_bytes_max.min(other.body_bytes_max),
-            descriptors_max: self.descriptors_max.min(other.descriptors_max),
-        }
-    }
 }
 
 /// What a frame is.

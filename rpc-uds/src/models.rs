@@ -79,7 +79,7 @@ impl Model {
                 true
             }
             Frame::End => {
-                self.desk.lose(Lost::Closed);
+                assert_eq!(self.desk.lose(Lost::Closed), Lost::Closed);
                 false
             }
         }
@@ -224,7 +224,7 @@ fn loom_losing_wakes_those_who_sleep() {
             })
             .collect();
         // The leader loses the connection and keeps the lead: nobody is appointed.
-        model.desk.lose(Lost::Closed);
+        assert_eq!(model.desk.lose(Lost::Closed), Lost::Closed);
         for caller in callers {
             assert_eq!(caller.join().expect("no panic"), Turn::Lost(Lost::Closed));
         }

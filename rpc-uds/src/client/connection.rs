@@ -179,8 +179,9 @@ impl Connection {
                     Err(lost) => break lost,
                 }
             };
-            self.desk.lose(lost);
+            let lost = self.desk.lose(lost);
             self.desk.step_down();
+            return CallError::Lost(lost);
         }
         CallError::Lost(self.desk.lost().unwrap_or(Lost::Closed))
     }
@@ -293,7 +294,7 @@ impl Connection {
             let (received, mine) = match self.read(!is_short, own, &mut tally) {
                 Ok(read) => read,
                 Err(lost) => {
-                    self.desk.lose(lost.clone());
+                    let lost = self.desk.lose(lost);
                     // A reply that came just before the end counts.
                     let outcome = self.desk.leave(id, true);
                     return outcome.map_or(Err(lost), |outcome| Ok(Some(outcome)));
@@ -331,8 +332,7 @@ impl Connection {
                 Ok((Received::Bytes(_), _)) => {}
                 Ok(_) => break Ok(tally),
                 Err(lost) => {
-                    self.desk.lose(lost.clone());
-                    break Err(CallError::Lost(lost));
+                    break Err(CallError::Lost(self.desk.lose(lost)));
                 }
             }
         };

@@ -166,7 +166,7 @@ impl Link {
             Posted::Descriptors(errno) => {
                 return Err(SendError::Descriptors { code: errno.raw_os_error() });
             }
-            Posted::Broken(_) => {
+            Posted::Broken => {
                 drop(outbox);
                 self.close();
                 return Err(SendError::Gone);

@@ -184,7 +184,7 @@ impl ServerOptions {
                 inner: Some(Mutex::new(Some(inner))),
             }),
             Err(source) => {
-                inner.stop(Duration::ZERO);
+                let _ = inner.stop(Duration::ZERO);
                 Err(BindError::Threads(source))
             }
         }

@@ -47,7 +47,7 @@ pub(super) enum Posted {
     },
     /// The kernel does not take its descriptors. Nothing of it was sent.
     Descriptors(Errno),
-    Broken(Errno),
+    Broken,
 }
 
 impl Default for Outbox {
@@ -85,7 +85,7 @@ impl Outbox {
                 {
                     return Posted::Descriptors(errno);
                 }
-                Err(errno) => return Posted::Broken(errno),
+                Err(_) => return Posted::Broken,
             }
         }
         let left = header.len() + body.len() - sent;

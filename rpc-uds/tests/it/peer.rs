@@ -53,10 +53,6 @@ impl Peer {
         peer
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// The next answer; empty when the peer has ended.
     pub(crate) fn hear(&mut self) -> String {
         let mut line = String::new();
