@@ -138,19 +138,19 @@ fn together(criterion: &mut Criterion) {
 
 /// How long it takes until each of `clients` has called `rounds` times.
 fn everybody(path: &PathBuf, clients: u64, tag: u16, rounds: u64) -> Duration {
-    let begin = Arc::new(Barrier::new(clients as usize + 1));
+    let barrier = Arc::new(Barrier::new(clients as usize + 1));
     let threads: Vec<_> = (0..clients)
         .map(|_| {
-            let (client, begin) = (connect(path), Arc::clone(&begin));
+            let (client, barrier) = (connect(path), Arc::clone(&barrier));
             thread::spawn(move || {
-                begin.wait();
+                barrier.wait();
                 for _ in 0..rounds {
                     client.call(Request::new(tag, b""), None).expect("an answer");
                 }
             })
         })
         .collect();
-    begin.wait();
+    barrier.wait();
     let begun = Instant::now();
     for thread in threads {
         thread.join().expect("no panic");

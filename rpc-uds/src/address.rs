@@ -92,11 +92,8 @@ pub(crate) struct Listening {
 
 impl Listening {
     pub(crate) fn bind(path: &Path, backlog: i32) -> Result<Self, BindError> {
-        let kernel = |step, source: io::Error| BindError::Kernel {
-            step,
-            path: path.to_owned(),
-            source,
-        };
+        let kernel =
+            |step, source: io::Error| BindError::Kernel { step, path: path.to_owned(), source };
         let place_error = |error| match error {
             PlaceError::Form(reason) => BindError::Path { path: path.to_owned(), reason },
             PlaceError::Directory(errno) => kernel("open the directory", errno.into()),
@@ -119,8 +116,8 @@ impl Listening {
                     .map_err(|errno| kernel("set the mode of the socket", errno.into()))?;
                 rustix::net::listen(&socket, backlog)
                     .map_err(|errno| kernel("listen on the socket", errno.into()))?;
-                let socket = UnsharedFd::new(socket)
-                    .map_err(|error| kernel("watch for forks", error))?;
+                let socket =
+                    UnsharedFd::new(socket).map_err(|error| kernel("watch for forks", error))?;
                 Ok((socket, inode))
             };
             listen().inspect_err(|_| {
@@ -162,11 +159,8 @@ impl Listening {
 /// Removes the socket of a server that is no more. The caller holds the lock.
 fn remove_dead(place: &Place, address: &SocketAddrUnix) -> Result<(), BindError> {
     let path = || place.path.clone();
-    let kernel = |step, errno: Errno| BindError::Kernel {
-        step,
-        path: path(),
-        source: errno.into(),
-    };
+    let kernel =
+        |step, errno: Errno| BindError::Kernel { step, path: path(), source: errno.into() };
     let status = rustix::fs::statat(&place.directory, &place.name, AtFlags::SYMLINK_NOFOLLOW);
     let status = match status {
         Ok(status) => status,
@@ -178,8 +172,7 @@ fn remove_dead(place: &Place, address: &SocketAddrUnix) -> Result<(), BindError>
         return Err(BindError::NotASocket { path: path() });
     }
     // A server that knows nothing of the lock may live there.
-    let probe =
-        socket(SocketFlags::NONBLOCK).map_err(|errno| kernel("make a socket", errno))?;
+    let probe = socket(SocketFlags::NONBLOCK).map_err(|errno| kernel("make a socket", errno))?;
     match rustix::net::connect(&probe, address) {
         Ok(()) => {
             let pid = crate::sys::peer_credentials(probe.as_fd()).ok().and_then(|it| it.pid);

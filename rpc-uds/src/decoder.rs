@@ -250,7 +250,9 @@ mod tests {
                 decode_all(&mut decoder, &mut frames)?;
             }
         }
-        assert!(decoder.body.is_some() || decoder.is_within_a_frame() || decoder.arrived.is_empty());
+        assert!(
+            decoder.body.is_some() || decoder.is_within_a_frame() || decoder.arrived.is_empty()
+        );
         Ok(frames)
     }
 
@@ -422,13 +424,8 @@ mod tests {
 
     #[test]
     fn an_announced_body_is_not_allocated_before_it_comes() {
-        let header = Header {
-            kind: Kind::Request,
-            tag: 0,
-            descriptors: 0,
-            body_bytes: 1 << 30,
-            id: 1,
-        };
+        let header =
+            Header { kind: Kind::Request, tag: 0, descriptors: 0, body_bytes: 1 << 30, id: 1 };
         let limits = FrameLimits { body_bytes_max: 1 << 30, descriptors_max: 0 };
         let mut decoder: Decoder<u32> = Decoder::new(limits);
         decoder.room()[..HEADER_BYTES].copy_from_slice(&header.encode());

@@ -146,7 +146,7 @@ impl<T> Desk<T> {
     fn seat(&self, wants_push: bool) -> Result<u64, Lost> {
         let mut state = lock(&self.state);
         if let Some(lost) = &state.lost
-            && !(wants_push && !state.pushes.is_empty())
+            && (!wants_push || state.pushes.is_empty())
         {
             return Err(lost.clone());
         }
@@ -232,9 +232,8 @@ impl<T> Desk<T> {
             None
         };
         let State { seats, sleepers, .. } = &mut *state;
-        let waiting = |id: &&u64| {
-            seats.get(id).is_some_and(|seat| seat.wants_push && seat.is_asleep)
-        };
+        let waiting =
+            |id: &&u64| seats.get(id).is_some_and(|seat| seat.wants_push && seat.is_asleep);
         let waiting = sleepers.iter().find(waiting).copied();
         if let Some(seat) = waiting.and_then(|id| seats.get_mut(&id)) {
             seat.ring();

@@ -48,7 +48,9 @@ pub enum FrameError {
         found: u32,
     },
     /// A body longer than the limit.
-    #[error("a body of {bytes} bytes, the limit is {limit}: raise it on both sides, or send a memfd")]
+    #[error(
+        "a body of {bytes} bytes, the limit is {limit}: raise it on both sides, or send a memfd"
+    )]
     TooLong {
         /// The length announced.
         bytes: u32,

@@ -80,8 +80,11 @@ impl Gate {
     }
 
     fn leave(&self) {
-        let ordering =
-            if cfg!(st_mutant = "gate_left_relaxed") { Ordering::Relaxed } else { Ordering::AcqRel };
+        let ordering = if cfg!(st_mutant = "gate_left_relaxed") {
+            Ordering::Relaxed
+        } else {
+            Ordering::AcqRel
+        };
         // SYNC: gate
         if self.word.fetch_sub(1, ordering) == CLOSED | 1 {
             *lock(&self.is_empty) = true;

@@ -5,7 +5,8 @@
 //! bytes, written opcode by opcode; no pickle is ever read.
 
 /// What a 0.2 client is told.
-pub(crate) const MESSAGE: &str = "this server speaks rpc-uds, not the 0.2 protocol: upgrade the shared-tensor of this client";
+pub(crate) const MESSAGE: &str =
+    "this server speaks rpc-uds, not the 0.2 protocol: upgrade the shared-tensor of this client";
 
 /// Whether a stream begins like a message of that protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +29,8 @@ pub(crate) fn recognise(bytes: &[u8]) -> Recognition {
         [a, b, c, d, 0x80, 2..=5, ..] => {
             Recognition::Legacy { message_bytes: u32::from_be_bytes([a, b, c, d]) }
         }
-        [_, _, _, _] | [_, _, _, _, 0x80] => Recognition::Undecided,
-        [] | [_] | [_, _] | [_, _, _] => Recognition::Undecided,
+        [_, _, _, _, first] if first != 0x80 => Recognition::Foreign,
+        _ if bytes.len() < 6 => Recognition::Undecided,
         _ => Recognition::Foreign,
     }
 }

@@ -127,7 +127,10 @@ mod server;
 mod signals;
 mod sync;
 #[cfg(not(loom))]
-#[expect(unsafe_code, reason = "fork and signal handlers, credentials, a mapping: behind safe functions")]
+#[expect(
+    unsafe_code,
+    reason = "fork and signal handlers, credentials, a mapping: behind safe functions"
+)]
 mod sys;
 #[cfg(not(loom))]
 mod transport;

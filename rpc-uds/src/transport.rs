@@ -106,10 +106,7 @@ pub(crate) fn wait_for(
 }
 
 /// `poll` with a point in time.
-pub(crate) fn poll_until(
-    polled: &mut [PollFd<'_>],
-    deadline: Option<Instant>,
-) -> io::Result<bool> {
+pub(crate) fn poll_until(polled: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<bool> {
     let timeout = deadline.map(|deadline| {
         let left = deadline.saturating_duration_since(Instant::now());
         timespec(left)

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use super::connection::{Connection, SLICE};
 use super::{Answer, Message, Request};
-use crate::desk::{Outcome, Turn};
 use crate::control::{Control, Refusal};
+use crate::desk::{Outcome, Turn};
 use crate::error::{CallError, Lost};
 use crate::frame::{Header, Kind};
 
@@ -65,11 +65,8 @@ impl PendingCall {
     ) -> Result<Self, CallError> {
         // First of all: the locks of a forked child may be held by threads that are not there.
         connection.generation.check()?;
-        let seat = if wants_push {
-            connection.desk.enlist_for_push()
-        } else {
-            connection.desk.enlist()
-        };
+        let seat =
+            if wants_push { connection.desk.enlist_for_push() } else { connection.desk.enlist() };
         Ok(Self {
             connection: Arc::clone(connection),
             id: seat.map_err(CallError::Lost)?,

@@ -112,14 +112,11 @@ impl ClientOptions {
         path: impl AsRef<Path>,
         deadline: impl Into<Option<Instant>>,
     ) -> Result<Client, ConnectError> {
-        let attempt = Attempt {
-            path: path.as_ref(),
-            deadline: deadline.into(),
-            begun: Instant::now(),
-        };
+        let attempt =
+            Attempt { path: path.as_ref(), deadline: deadline.into(), begun: Instant::now() };
         let socket = attempt.reach(self.waits_for_server)?;
         let server = peer_credentials(socket.as_fd())
-            .map_err(|source| attempt.kernel("ask who listens", source.into()))?;
+            .map_err(|source| attempt.kernel("ask who listens", source))?;
         if !self.policy.admits(server) {
             return Err(ConnectError::User {
                 path: attempt.path(),
@@ -131,8 +128,8 @@ impl ClientOptions {
         let (agreement, decoder) = attempt.shake_hands(&socket, offer)?;
         set_socket_timeout(&socket, Timeout::Recv, Some(SLICE))
             .map_err(|errno| attempt.kernel("set the receive timeout", errno.into()))?;
-        let socket = UnsharedFd::new(socket)
-            .map_err(|source| attempt.kernel("watch for forks", source.into()))?;
+        let socket =
+            UnsharedFd::new(socket).map_err(|source| attempt.kernel("watch for forks", source))?;
         let connection = Connection::new(socket, server, agreement, decoder, self.pushes_max);
         let connection = Arc::new(connection);
         connection
@@ -141,7 +138,8 @@ impl ClientOptions {
         let mut client = Client { connection, watcher: None };
         if let Some(on_push) = self.on_push {
             let watcher = Watcher::start(&client.connection, on_push);
-            client.watcher = Some(watcher.map_err(|source| attempt.kernel("start a thread", source))?);
+            client.watcher =
+                Some(watcher.map_err(|source| attempt.kernel("start a thread", source))?);
         }
         Ok(client)
     }
@@ -254,11 +252,10 @@ impl Attempt<'_> {
             // An error here is an error of the read as well.
             let _ = transport::wait_for(socket.as_fd(), PollFlags::IN, self.deadline);
             match transport::receive(socket.as_fd(), &mut decoder, false).map_err(lost)? {
-                Received::Bytes(_) => {}
                 Received::Nothing if self.left().is_some_and(|left| left.is_zero()) => {
                     return Err(self.timed_out());
                 }
-                Received::Nothing => {}
+                Received::Bytes(_) | Received::Nothing => {}
                 Received::End => return Err(lost(Lost::Closed)),
             }
         }

@@ -9,9 +9,9 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 
 use super::{Answer, Message, Progress};
-use crate::desk::{Delivery, Desk, Outcome};
 use crate::control::Control;
 use crate::decoder::Decoder;
+use crate::desk::{Delivery, Desk, Outcome};
 use crate::error::{CallError, Forked, FrameError, Lost};
 use crate::frame::{Frame, Header, Kind};
 use crate::handshake::Agreement;
@@ -116,7 +116,6 @@ impl Connection {
                 outgoing.flush(socket).map_err(|errno| self.broken(errno))?;
                 match rest {
                     Some(end) if outgoing.sent >= end => return Ok(()),
-                    Some(_) => {}
                     None if outgoing.left.is_empty() => {
                         match transport::send(socket, parts, descriptors) {
                             Ok(Some(count)) if count == header.len() + body.len() => return Ok(()),
@@ -131,7 +130,8 @@ impl Connection {
                             Err(errno) => return Err(self.broken(errno)),
                         }
                     }
-                    None => {}
+                    // Its own rest, or somebody else's, is still to go.
+                    _ => {}
                 }
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {

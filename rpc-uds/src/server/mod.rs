@@ -154,13 +154,14 @@ impl ServerOptions {
     /// Listens at `path`, with mode 0600, and serves until the server is stopped or dropped.
     ///
     /// The socket of a dead server is replaced; a living one is left alone ([`BindError::Taken`]).
-    pub fn serve<H: Handler>(self, path: impl AsRef<Path>, handler: H) -> Result<Server, BindError> {
+    pub fn serve<H: Handler>(
+        self,
+        path: impl AsRef<Path>,
+        handler: H,
+    ) -> Result<Server, BindError> {
         let path = path.as_ref();
-        let failed = |source| BindError::Kernel {
-            step: "set up the server",
-            path: path.to_owned(),
-            source,
-        };
+        let failed =
+            |source| BindError::Kernel { step: "set up the server", path: path.to_owned(), source };
         let generation = Generation::watch().map_err(failed)?;
         let stop = wake_up_call().and_then(UnsharedFd::new).map_err(failed)?;
         let flusher = Flusher::new().map_err(failed)?;

@@ -80,9 +80,7 @@ impl Outbox {
             match transport::send(socket, parts, descriptors) {
                 Ok(Some(count)) if count == header.len() + body.len() => return Posted::Sent,
                 Ok(count) => sent = count.unwrap_or(0),
-                Err(errno)
-                    if !descriptors.is_empty() && transport::concerns_descriptors(errno) =>
-                {
+                Err(errno) if !descriptors.is_empty() && transport::concerns_descriptors(errno) => {
                     return Posted::Descriptors(errno);
                 }
                 Err(_) => return Posted::Broken,

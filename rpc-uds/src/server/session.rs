@@ -1,7 +1,7 @@
 //! The thread of one connection: handshake, requests, end.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -59,13 +59,14 @@ pub(super) fn serve<H: Handler>(link: &Arc<Link>, handler: &Arc<H>, queue: &Send
         Ok(Ok(session)) => Arc::new(session),
         refused => {
             count(&link.hub.counters.refused_by_handler);
-            let refusal = refused.map_or(Refusal::Panicked, |it| it.err().unwrap_or(Refusal::Panicked));
+            let refusal =
+                refused.map_or(Refusal::Panicked, |it| it.err().unwrap_or(Refusal::Panicked));
             let _ = link.refuse(0, refusal);
             return;
         }
     };
     count(&link.hub.counters.sessions);
-    let session = Session { link, handler, queue, session, connection };
+    let session = Session { link, handler, queue, state: session, connection };
     // A client that has gone meanwhile is noticed by the first read.
     let _ = link.welcome(agreement);
     if link.hub.gate.is_closed() {
@@ -217,7 +218,7 @@ struct Session<'a, H: Handler> {
     link: &'a Arc<Link>,
     handler: &'a Arc<H>,
     queue: &'a Sender<Job<H>>,
-    session: Arc<H::Session>,
+    state: Arc<H::Session>,
     connection: Connection,
 }
 
@@ -281,14 +282,14 @@ impl<H: Handler> Session<'_, H> {
         let responder = Responder::new(self.link, id, is_cancelled, pass);
         let call = Call { tag: header.tag, body, descriptors, responder };
         // The drop of its responder has told the client of a panic.
-        let fast = AssertUnwindSafe(|| self.handler.fast(&self.session, call));
+        let fast = AssertUnwindSafe(|| self.handler.fast(&self.state, call));
         let call = catch_unwind(fast).unwrap_or_default();
         match call {
             None if is_control => count(&hub.counters.control_requests),
             None => count(&hub.counters.fast_requests),
             Some(call) if is_control => {
                 count(&hub.counters.control_requests);
-                let call = AssertUnwindSafe(|| self.handler.call(&self.session, call));
+                let call = AssertUnwindSafe(|| self.handler.call(&self.state, call));
                 let _ = catch_unwind(call);
             }
             Some(call) => self.hand_over(call),
@@ -297,7 +298,7 @@ impl<H: Handler> Session<'_, H> {
     }
 
     fn hand_over(&self, call: Call) {
-        let job = Job { session: Arc::clone(&self.session), call };
+        let job = Job { session: Arc::clone(&self.state), call };
         let (job, refusal) = match self.queue.try_send(job) {
             Ok(()) => return,
             Err(TrySendError::Full(job)) => {
@@ -315,9 +316,8 @@ impl<H: Handler> Drop for Session<'_, H> {
     fn drop(&mut self) {
         self.link.close();
         self.link.cancel_all();
-        let told = AssertUnwindSafe(|| self.handler.disconnected(&self.session, &self.connection));
+        let told = AssertUnwindSafe(|| self.handler.disconnected(&self.state, &self.connection));
         // Whoever panics here has been told all the same.
         let _ = catch_unwind(told);
     }
 }
-

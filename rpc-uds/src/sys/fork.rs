@@ -56,10 +56,10 @@ extern "C" fn in_child() {
     for (index, word) in TABLE.iter().enumerate() {
         let mut bits = word.swap(0, Ordering::Relaxed);
         while bits != 0 {
-            let fd = index * BITS + bits.trailing_zeros() as usize;
+            let fd = RawFd::try_from(index * BITS + bits.trailing_zeros() as usize);
             bits &= bits - 1;
             // SAFETY: S1.
-            unsafe { libc::close(fd as RawFd) };
+            unsafe { libc::close(fd.unwrap_or(-1)) };
         }
     }
 }

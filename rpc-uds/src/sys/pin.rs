@@ -38,8 +38,7 @@ impl Drop for Pin {
             return;
         }
         // SAFETY: S3. It fails only for a range that is not mapped, which leaves nothing to undo.
-        let _ = unsafe {
-            rustix::mm::munmap(ptr::without_provenance_mut(self.address), self.length)
-        };
+        let _ =
+            unsafe { rustix::mm::munmap(ptr::without_provenance_mut(self.address), self.length) };
     }
 }

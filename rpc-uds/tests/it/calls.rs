@@ -47,9 +47,11 @@ fn a_call_is_answered() {
     client.ping(soon()).expect("a server that lives");
     assert_eq!(client.server().uid, rustix::process::geteuid().as_raw());
     assert_eq!(client.server().pid, Some(std::process::id()));
+    // What was sent is counted a moment after it has come.
+    desk.seen.until(|_| desk.stats().replies == 4 && desk.stats().in_progress == 0);
     let stats = desk.stats();
     assert_eq!((stats.requests, stats.fast_requests, stats.control_requests), (4, 1, 2));
-    assert_eq!((stats.sessions, stats.connections, stats.replies), (1, 1, 4));
+    assert_eq!((stats.sessions, stats.connections), (1, 1));
     drop(client);
     desk.seen.until_gone(1);
 }
@@ -121,7 +123,7 @@ fn a_call_is_cancelled_from_another_thread() {
         let call = client.start(Request::new(WAIT, b""), soon()).expect("sent");
         let canceller = call.canceller();
         let (thread, ended) = on_thread(move || call.wait());
-        desk.seen.until(|seen| seen.waiting.load(Ordering::SeqCst) >= 1 + usize::from(!leads) * 2);
+        desk.seen.until(|seen| seen.waiting.load(Ordering::SeqCst) > usize::from(!leads) * 2);
         assert_eq!(canceller.cancel(), Ok(true));
         assert_eq!(ended.recv().expect("it ends").map(|it| it.tag), Err(CallError::Cancelled));
         assert_eq!(canceller.cancel(), Ok(false));
@@ -282,8 +284,9 @@ fn unread_pushes_are_dropped_and_counted() {
     let options = Client::options().pushes_max(2);
     let client = options.connect(desk.place.socket(), soon()).expect("the server is there");
     client.call(Request::new(PUSH, b"\x05x"), soon()).expect("an answer");
-    let kept: Vec<u16> =
-        std::iter::from_fn(|| client.try_next_push().expect("not forked")).map(|it| it.tag).collect();
+    let kept: Vec<u16> = std::iter::from_fn(|| client.try_next_push().expect("not forked"))
+        .map(|it| it.tag)
+        .collect();
     assert_eq!(kept, [3, 4]);
     assert_eq!(client.stats().expect("not forked").pushes_dropped, 3);
 }

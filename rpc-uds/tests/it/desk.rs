@@ -27,6 +27,9 @@ pub(crate) const PUSH: u16 = 8;
 /// Answered with as many bytes as the body says, little-endian.
 pub(crate) const LONG: u16 = 9;
 
+/// Counters change without the lock, so whoever waits for one looks this often.
+const SLICE: Duration = Duration::from_millis(2);
+
 /// What the server has seen, and a door for requests that wait.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
@@ -41,16 +44,15 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) fn open_door(&self) {
-        *self.door.lock().unwrap() = true;
+        *self.door.lock().expect("nobody panics in here") = true;
         self.moved.notify_all();
     }
 
     /// Waits, with the watchdog as the only limit, until `is_so`.
     pub(crate) fn until(&self, is_so: impl Fn(&Self) -> bool) {
-        let mut door = self.door.lock().unwrap();
+        let mut door = self.door.lock().expect("nobody panics in here");
         while !is_so(self) {
-            // A slice, because counters change without the lock.
-            door = self.moved.wait_timeout(door, Duration::from_millis(2)).unwrap().0;
+            door = self.moved.wait_timeout(door, SLICE).expect("nobody panics in here").0;
         }
     }
 
@@ -107,9 +109,9 @@ impl Handler for Echo {
             ECHO | INFO => echo(call),
             WAIT => {
                 self.0.waiting.fetch_add(1, Ordering::SeqCst);
-                let mut door = self.0.door.lock().unwrap();
+                let mut door = self.0.door.lock().expect("nobody panics in here");
                 while !*door && !call.responder.is_cancelled() {
-                    door = self.0.moved.wait_timeout(door, Duration::from_millis(2)).unwrap().0;
+                    door = self.0.moved.wait_timeout(door, SLICE).expect("nobody panics in here").0;
                 }
                 drop(door);
                 if call.responder.is_cancelled() {
@@ -127,7 +129,7 @@ impl Handler for Echo {
                 echo(call);
             }
             LONG => {
-                let length = u32::from_le_bytes(call.body[..4].try_into().unwrap());
+                let length = u32::from_le_bytes(call.body[..4].try_into().expect("four bytes"));
                 let _ = call.reply(LONG, &vec![7; length as usize]);
             }
             _ => drop(call),

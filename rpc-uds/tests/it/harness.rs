@@ -66,7 +66,7 @@ pub(crate) fn run(modules: &[(&str, &[Test])]) -> ExitCode {
         let before = Belongings::now();
         let outcome = panic::catch_unwind(|| {
             let outcome = test();
-            Belongings::now().assert_same_as(&before);
+            before.assert_left();
             outcome
         });
         watchdog.leave();
@@ -124,8 +124,13 @@ impl Belongings {
         Self { descriptors: open_descriptors(), threads }
     }
 
-    fn assert_same_as(&self, before: &Self) {
-        assert_eq!(self, before, "a test leaves descriptors and threads as it found them");
+    /// The kernel lists a thread for a moment after it was joined, so one look is not enough.
+    fn assert_left(&self) {
+        let begun = Instant::now();
+        while Self::now() != *self && begun.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(Self::now(), *self, "a test leaves descriptors and threads as it found them");
     }
 }
 

@@ -74,7 +74,7 @@ fn an_old_client_is_heard_out() {
     let desk = Desk::new();
     let mut stream = UnixStream::connect(desk.place.socket()).expect("the server is there");
     // More than a socket holds: it can be sent only if somebody reads it.
-    let message = [&4_000_000_u32.to_be_bytes()[..], b"\x80\x05", &[0; 3_999_998]].concat();
+    let message = [&4_000_000_u32.to_be_bytes()[..], b"\x80\x05", &vec![0; 3_999_998]].concat();
     stream.write_all(&message[..5]).expect("room");
     stream.write_all(&message[5..]).expect("it is read to its end");
     let mut reply = Vec::new();
@@ -135,7 +135,7 @@ fn a_silent_client_is_closed() {
 fn a_trickling_frame_is_ended() {
     let desk = Desk::with(Server::options().frame_timeout(Duration::from_millis(50)));
     let mut raw = Raw::welcomed(desk.place.socket().as_path());
-    let bytes = frame(Kind::Request, ECHO, 1, 0, &[0; 100_000]);
+    let bytes = frame(Kind::Request, ECHO, 1, 0, &vec![0; 100_000]);
     // A byte at a time, each sooner than any timeout per read would be.
     let mut sent = 0;
     while raw.send(&bytes[sent..=sent]) {
@@ -229,7 +229,9 @@ fn too_many_connections_are_shed() {
     let clients: Vec<_> = (0..3).map(|_| desk.client()).collect();
     for _ in 0..20 {
         let error = rpc_uds::Client::options().connect(desk.place.socket(), soon());
-        let Err(rpc_uds::ConnectError::Refused { refusal, .. }) = error else { panic!("{error:?}") };
+        let Err(rpc_uds::ConnectError::Refused { refusal, .. }) = error else {
+            panic!("{error:?}")
+        };
         assert_eq!(refusal, Refusal::Connections { limit: 3 });
     }
     assert_eq!(desk.stats().shed_connections, 20);
@@ -246,9 +248,8 @@ fn a_full_queue_is_refused() {
     let client = desk.client();
     let first = client.start(Request::new(WAIT, b""), soon()).expect("sent");
     desk.seen.until(|seen| seen.waiting.load(std::sync::atomic::Ordering::SeqCst) == 1);
-    let queued: Vec<_> = (0..2)
-        .map(|_| client.start(Request::new(ECHO, b""), soon()).expect("sent"))
-        .collect();
+    let queued: Vec<_> =
+        (0..2).map(|_| client.start(Request::new(ECHO, b""), soon()).expect("sent")).collect();
     let error = client.call(Request::new(ECHO, b""), soon()).map(|it| it.tag);
     assert_eq!(error, Err(rpc_uds::CallError::Refused(Refusal::Queue { limit: 2 })));
     client.call(Request::new(FAST_ECHO, b""), soon()).expect("what needs no worker is answered");
@@ -369,11 +370,8 @@ fn hostile_frames_leak_nothing() {
             };
             thrown += 1;
             let descriptors = vec![file.as_fd(); given];
-            let is_sent = if given == 0 {
-                raw.send(&bytes)
-            } else {
-                raw.send_with(&bytes, &descriptors)
-            };
+            let is_sent =
+                if given == 0 { raw.send(&bytes) } else { raw.send_with(&bytes, &descriptors) };
             if !is_sent || random.below(50) == 0 {
                 break;
             }

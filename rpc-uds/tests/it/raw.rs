@@ -40,8 +40,7 @@ impl Raw {
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         assert!(ancillary.push(SendAncillaryMessage::ScmRights(descriptors)));
         let slices = [std::io::IoSlice::new(bytes)];
-        let sent =
-            sendmsg(self.stream.as_fd(), &slices, &mut ancillary, SendFlags::NOSIGNAL);
+        let sent = sendmsg(self.stream.as_fd(), &slices, &mut ancillary, SendFlags::NOSIGNAL);
         sent.is_ok_and(|count| count == bytes.len())
     }
 

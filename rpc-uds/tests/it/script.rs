@@ -81,11 +81,12 @@ fn forking_client(path: &Path) {
     let pending = client.start(Request::new(ECHO, b"pending"), soon()).expect("sent");
     let (mut read, mut write) = io::pipe().expect("a pipe");
     let Some(child) = sys::fork() else {
-        let refused = matches!(client.call(Request::new(ECHO, b""), soon()), Err(CallError::Forked(_)))
-            && client.try_next_push().is_err()
-            && client.descriptor().is_err()
-            && client.stats().is_err()
-            && matches!(pending.canceller().cancel(), Err(CallError::Forked(_)));
+        let refused =
+            matches!(client.call(Request::new(ECHO, b""), soon()), Err(CallError::Forked(_)))
+                && client.try_next_push().is_err()
+                && client.descriptor().is_err()
+                && client.stats().is_err()
+                && matches!(pending.canceller().cancel(), Err(CallError::Forked(_)));
         drop(pending);
         drop(client);
         // A connection of its own works.
@@ -149,12 +150,7 @@ fn forking_server(path: &Path) {
     };
     let is_well = hear_of_child(&mut read);
     say("ready");
-    for order in orders() {
-        match order.as_str() {
-            "end child" => break,
-            _ => panic!("`{order}` is no order"),
-        }
-    }
+    assert_eq!(orders().next().as_deref(), Some("end child"));
     end(child);
     say(&format!("child {is_well}"));
     let stopped = server.stop(Duration::ZERO).expect("not forked");
@@ -181,7 +177,7 @@ fn starving_server(path: &Path) {
                 say("yes");
             }
             "feed" => {
-                setrlimit(Resource::Nofile, before.clone()).expect("the old limit");
+                setrlimit(Resource::Nofile, before).expect("the old limit");
                 say("fed");
             }
             _ => panic!("`{order}` is no order"),
