@@ -248,6 +248,22 @@ fn loom_a_cancelled_sleeper_wakes() {
 }
 
 #[test]
+fn loom_a_reply_wakes_its_caller_while_the_leader_reads_on() {
+    explore(|| {
+        let model = Model::new();
+        assert!(model.desk.lead_if_free());
+        let id = model.desk.enlist().expect("not lost");
+        let caller = {
+            let model = Arc::clone(&model);
+            thread::spawn(move || model.wait(id))
+        };
+        assert!(model.hand_out(Frame::Reply(id)));
+        assert_eq!(caller.join().expect("no panic"), Ok(id));
+        model.desk.step_down();
+    });
+}
+
+#[test]
 fn loom_a_push_wakes_one_who_waits_for_it() {
     explore(|| {
         let model = Model::new();
