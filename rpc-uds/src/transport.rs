@@ -21,6 +21,9 @@ use crate::frame::DESCRIPTORS_MAX;
 /// Enough for whatever the kernel lets through, so that a surplus is seen and closed.
 const ANCILLARY_BYTES: usize = rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX as usize));
 
+/// Up to this, copying a header and a body into one piece is cheaper than a message of two.
+const JOINED_BYTES_MAX: usize = 256;
+
 /// What one read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Received {
@@ -73,6 +76,13 @@ pub(crate) fn send(
     parts: [&[u8]; 2],
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<Option<usize>, Errno> {
+    let [first, second] = parts;
+    let mut joined = [0; JOINED_BYTES_MAX];
+    if descriptors.is_empty() && first.len() + second.len() <= joined.len() {
+        joined[..first.len()].copy_from_slice(first);
+        joined[first.len()..first.len() + second.len()].copy_from_slice(second);
+        return send_plain(socket, &joined[..first.len() + second.len()]);
+    }
     let slices = parts.map(IoSlice::new);
     let mut space = [MaybeUninit::uninit(); ANCILLARY_BYTES];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -81,6 +91,17 @@ pub(crate) fn send(
     }
     loop {
         match sendmsg(socket, &slices, &mut ancillary, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Ok(count) => return Ok(Some(count)),
+            Err(Errno::AGAIN) => return Ok(None),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+fn send_plain(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<Option<usize>, Errno> {
+    loop {
+        match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
             Ok(count) => return Ok(Some(count)),
             Err(Errno::AGAIN) => return Ok(None),
             Err(Errno::INTR) => {}

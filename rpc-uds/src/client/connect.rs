@@ -114,18 +114,30 @@ impl ClientOptions {
     ) -> Result<Client, ConnectError> {
         let attempt =
             Attempt { path: path.as_ref(), deadline: deadline.into(), begun: Instant::now() };
-        let socket = attempt.reach(self.waits_for_server)?;
-        let server = peer_credentials(socket.as_fd())
-            .map_err(|source| attempt.kernel("ask who listens", source))?;
-        if !self.policy.admits(server) {
-            return Err(ConnectError::User {
-                path: attempt.path(),
-                server: server.uid,
-                client: own_uid(),
-            });
-        }
         let offer = Offer::new(self.features, self.limits);
-        let (agreement, decoder) = attempt.shake_hands(&socket, offer)?;
+        let mut pause = RETRY.0;
+        let (socket, server, agreement, decoder) = loop {
+            let socket = attempt.reach(self.waits_for_server)?;
+            let server = peer_credentials(socket.as_fd())
+                .map_err(|source| attempt.kernel("ask who listens", source))?;
+            if !self.policy.admits(server) {
+                return Err(ConnectError::User {
+                    path: attempt.path(),
+                    server: server.uid,
+                    client: own_uid(),
+                });
+            }
+            match attempt.shake_hands(&socket, offer) {
+                Ok((agreement, decoder)) => break (socket, server, agreement, decoder),
+                // It ended with this client in its backlog: its successor is waited for.
+                Err(ConnectError::Handshake { lost: Lost::Closed, .. })
+                    if self.waits_for_server && !attempt.is_late() =>
+                {
+                    attempt.pause(&mut pause);
+                }
+                Err(error) => return Err(error),
+            }
+        };
         set_socket_timeout(&socket, Timeout::Recv, Some(SLICE))
             .map_err(|errno| attempt.kernel("set the receive timeout", errno.into()))?;
         let socket =
@@ -164,6 +176,15 @@ impl Attempt<'_> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
+    fn is_late(&self) -> bool {
+        self.left().is_some_and(|left| left.is_zero())
+    }
+
+    fn pause(&self, pause: &mut Duration) {
+        thread::sleep(self.left().map_or(*pause, |left| left.min(*pause)));
+        *pause = (*pause * 2).min(RETRY.1);
+    }
+
     fn timed_out(&self) -> ConnectError {
         ConnectError::TimedOut { path: self.path(), waited: self.begun.elapsed() }
     }
@@ -183,8 +204,7 @@ impl Attempt<'_> {
                 Errno::AGAIN | Errno::INTR if is_late => return Err(self.timed_out()),
                 Errno::AGAIN => {}
                 Errno::NOENT | Errno::CONNREFUSED if waits_for_server && !is_late => {
-                    thread::sleep(left.map_or(pause, |left| left.min(pause)));
-                    pause = (pause * 2).min(RETRY.1);
+                    self.pause(&mut pause);
                 }
                 Errno::NOENT | Errno::CONNREFUSED => {
                     return Err(ConnectError::Absent { path: self.path(), source: errno.into() });
@@ -252,7 +272,7 @@ impl Attempt<'_> {
             // An error here is an error of the read as well.
             let _ = transport::wait_for(socket.as_fd(), PollFlags::IN, self.deadline);
             match transport::receive(socket.as_fd(), &mut decoder, false).map_err(lost)? {
-                Received::Nothing if self.left().is_some_and(|left| left.is_zero()) => {
+                Received::Nothing if self.is_late() => {
                     return Err(self.timed_out());
                 }
                 Received::Bytes(_) | Received::Nothing => {}

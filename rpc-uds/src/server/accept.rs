@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -115,13 +116,13 @@ impl<H: Handler> Acceptor<H> {
         let (handler, queue) = (Arc::clone(&self.handler), self.queue.clone());
         let threads = Arc::clone(&self.threads);
         let run = move || {
-            session::serve(&link, &handler, &queue);
+            // Only a handler that says wrongly what is control can panic past what it catches.
+            let _ = catch_unwind(AssertUnwindSafe(|| session::serve(&link, &handler, &queue)));
             link.close();
             link.hub.remove(id);
             let hub = Arc::clone(&link.hub);
             drop((link, handler, queue));
             let mut threads = lock(&threads);
-            // Not there yet if the connection was that short: then `start` files it.
             let own = threads.running.remove(&id);
             threads.ended.extend(own);
             hub.threads.end();

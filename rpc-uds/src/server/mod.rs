@@ -73,7 +73,7 @@ impl Default for ServerOptions {
             workers: 4,
             queue_max: 1024,
             unanswered_max: 128,
-            outbox_bytes_max: 8 << 20,
+            outbox_bytes_max: 4 << 20,
             handshake_timeout: Duration::from_secs(5),
             frame_timeout: Duration::from_secs(10),
             stack_bytes: 512 * 1024,
@@ -126,7 +126,7 @@ impl ServerOptions {
         Self { unanswered_max, ..self }
     }
 
-    /// How many bytes may wait for one client that does not read. Default: 8 MiB.
+    /// How many bytes may wait for one client that does not read. Default: 4 MiB.
     #[must_use]
     pub fn outbox_bytes_max(self, outbox_bytes_max: usize) -> Self {
         Self { outbox_bytes_max, ..self }

@@ -10,7 +10,7 @@ use rpc_uds::{
     Control, FrameLimits, HEADER_BYTES, Kind, Offer, Refusal, Request, Server, Versions,
 };
 
-use crate::desk::{Desk, ECHO, FAST_ECHO, INFO, LONG, WAIT, on_thread, soon};
+use crate::desk::{Desk, ECHO, FAST_ECHO, INFO, LONG, WAIT, connect, on_thread, soon};
 use crate::harness::{Outcome, Skip, open_descriptors, tests};
 use crate::raw::{Raw, frame};
 
@@ -30,6 +30,8 @@ tests![
     a_full_queue_is_refused,
     too_many_unanswered_are_refused,
     control_answers_while_everybody_is_busy,
+    a_connection_without_a_thread_is_shed,
+    everybody_is_served,
     hostile_frames_leak_nothing,
     descriptors_of_hostile_frames_are_closed,
 ];
@@ -297,6 +299,63 @@ fn control_answers_while_everybody_is_busy() {
     drop(calls);
     desk.seen.until(|_| desk.stats().cancelled == cancelled as u64);
     drop((silent, speechless));
+    desk.seen.until_gone(256);
+}
+
+fn a_connection_without_a_thread_is_shed() {
+    // More than there are addresses.
+    let desk = Desk::with(Server::options().stack_bytes(1 << 47));
+    for _ in 0..3 {
+        let error = rpc_uds::Client::options().connect(desk.place.socket(), soon());
+        let Err(rpc_uds::ConnectError::Refused { refusal, .. }) = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(refusal, Refusal::Threads);
+    }
+    let stats = desk.stats();
+    assert_eq!((stats.shed_threads, stats.connections, stats.accepted), (3, 0, 3));
+}
+
+fn everybody_is_served() {
+    let desk = Desk::new();
+    let path = desk.place.socket();
+    let clients: Vec<_> = (0..256_u32).map(|number| (number, connect(&path))).collect();
+    std::thread::scope(|scope| {
+        // Some take all they can get, each of the others is served all the same.
+        let (greedy, modest) = clients.split_at(16);
+        for (number, client) in greedy {
+            scope.spawn(move || {
+                let body = number.to_le_bytes();
+                let begin = |_| client.start(Request::new(ECHO, &body), soon()).expect("sent");
+                let calls: Vec<_> = (0..100).map(begin).collect();
+                for call in calls {
+                    // A full queue refuses some of what is asked too fast.
+                    match call.wait() {
+                        Ok(reply) => assert_eq!(reply.body, body),
+                        Err(rpc_uds::CallError::Refused(Refusal::Queue { .. })) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+        for some in modest.chunks(16) {
+            scope.spawn(move || {
+                for round in 0..10 {
+                    for (number, client) in some {
+                        let body = number.to_le_bytes();
+                        let tag = [ECHO, FAST_ECHO][round % 2];
+                        match client.call(Request::new(tag, &body), soon()) {
+                            Ok(reply) => assert_eq!(reply.body, body),
+                            Err(rpc_uds::CallError::Refused(Refusal::Queue { .. })) => {}
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(desk.stats().connections, 256);
+    drop(clients);
     desk.seen.until_gone(256);
 }
 

@@ -18,6 +18,8 @@ tests![
     what_is_not_a_socket_is_left_alone,
     only_the_own_path_is_removed,
     a_successor_takes_over_while_the_old_one_drains,
+    without_grace_requests_are_cut_off,
+    a_client_in_the_backlog_of_a_dying_server_waits_for_the_next,
     long_paths_work,
     impossible_paths_are_named,
     a_server_that_is_not_there,
@@ -110,6 +112,40 @@ fn a_successor_takes_over_while_the_old_one_drains() {
         other.call(Request::new(ECHO, b""), soon()).expect("the successor goes on");
         drop(successor);
     });
+}
+
+fn without_grace_requests_are_cut_off() {
+    let desk = Desk::new();
+    let client = desk.client();
+    let calls: Vec<_> = (0..6)
+        .map(|_| client.start(Request::new(crate::desk::WAIT, b""), soon()).expect("sent"))
+        .collect();
+    desk.seen.until(|seen| seen.waiting.load(std::sync::atomic::Ordering::SeqCst) == 4);
+    let stopped = desk.server.stop(Duration::ZERO).expect("not forked");
+    // The handler saw that nobody waits any more; those in the queue were never begun.
+    assert_eq!((stopped.is_drained, stopped.threads_left), (false, 0));
+    assert_eq!(desk.seen.waiting.load(std::sync::atomic::Ordering::SeqCst), 4);
+    for call in calls {
+        let error = call.wait().map(|it| it.tag);
+        assert_eq!(error, Err(rpc_uds::CallError::Lost(rpc_uds::Lost::Stopped)));
+    }
+    assert_eq!(desk.seen.disconnected.load(std::sync::atomic::Ordering::SeqCst), 1);
+    assert_eq!(desk.seen.sessions_dropped(), 1);
+}
+
+fn a_client_in_the_backlog_of_a_dying_server_waits_for_the_next() {
+    let place = Place::new();
+    let dying = UnixListener::bind(place.socket()).expect("the path is free");
+    let path = place.socket();
+    let (thread, answer) = on_thread(move || connect(&path).ping(soon()));
+    // It is in the backlog, and says hello to nobody.
+    let polled = rustix::event::PollFd::new(&dying, rustix::event::PollFlags::IN);
+    rustix::event::poll(&mut [polled], None).expect("a client comes");
+    drop(dying);
+    let server = Server::options().serve(place.socket(), Echo(<_>::default())).expect("taken over");
+    assert_eq!(answer.recv().expect("it connects"), Ok(()));
+    thread.join().expect("no panic");
+    drop(server);
 }
 
 fn long_paths_work() {
