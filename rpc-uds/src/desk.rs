@@ -22,7 +22,9 @@
 //!
 //! The **watcher** is a thread for clients that want pushes while they make no calls. It does not
 //! hold the role while idle: it polls the socket, and takes the role only if nobody has it when
-//! something comes. While calls flow it would wake with every reply for nothing, so after losing the
+//! something comes. A leader may be quicker, and then the socket is no longer readable when the
+//! watcher looks: so whoever queues a push while the watcher polls must kick it, and it polls what
+//! it is kicked by as well. While calls flow it would wake with every reply for nothing, so after losing the
 //! race it naps for a millisecond at a time until a nap passes without a reading. A push that comes
 //! during the last nap, after the last call, is therefore late by a millisecond at most.
 
@@ -58,6 +60,7 @@ struct State<T> {
     lost: Option<Lost>,
     readings: u64,
     watcher_sleeps: bool,
+    watcher_polls: bool,
 }
 
 #[derive(Debug)]
@@ -107,6 +110,15 @@ pub(crate) enum Delivery<T> {
     NeverAsked(T),
 }
 
+/// What became of a push.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Pushed<T> {
+    /// The oldest one, if there was no room.
+    pub(crate) dropped: Option<T>,
+    /// Whether the watcher polls and has to be kicked.
+    pub(crate) kick: bool,
+}
+
 /// What the watcher does next.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Watch<T> {
@@ -129,6 +141,7 @@ impl<T> Desk<T> {
             lost: None,
             readings: 0,
             watcher_sleeps: false,
+            watcher_polls: false,
         };
         Self { state: Mutex::new(state), watcher: Condvar::new() }
     }
@@ -221,8 +234,8 @@ impl<T> Desk<T> {
         }
     }
 
-    /// Queues a push. By the leader. What there is no room for is returned.
-    pub(crate) fn push(&self, push: T) -> Option<T> {
+    /// Queues a push. By the leader.
+    pub(crate) fn push(&self, push: T) -> Pushed<T> {
         let mut state = lock(&self.state);
         state.pushes.push_back(push);
         let dropped = if state.pushes.len() > state.pushes_max {
@@ -239,7 +252,8 @@ impl<T> Desk<T> {
             seat.ring();
         }
         self.watcher.notify_one();
-        dropped
+        let kick = state.watcher_polls && !cfg!(st_mutant = "push_without_kick");
+        Pushed { dropped, kick }
     }
 
     /// The oldest push that nobody has fetched.
@@ -333,6 +347,7 @@ impl<T> Desk<T> {
     /// What the watcher does next; returns when there is something.
     pub(crate) fn watch(&self) -> Watch<T> {
         let mut state = lock(&self.state);
+        state.watcher_polls = false;
         let mut before_nap = None;
         loop {
             if let Some(push) = state.pushes.pop_front() {
@@ -343,7 +358,10 @@ impl<T> Desk<T> {
             }
             let now = state.readings;
             match before_nap {
-                None if !state.is_read => return Watch::Poll,
+                None if !state.is_read => {
+                    state.watcher_polls = true;
+                    return Watch::Poll;
+                }
                 // Calls are being made: another nap.
                 Some(readings) if readings != now && !cfg!(loom) => {
                     before_nap = Some(now);
@@ -360,7 +378,10 @@ impl<T> Desk<T> {
                     state.watcher_sleeps = false;
                     before_nap = None;
                 }
-                _ => return Watch::Poll,
+                _ => {
+                    state.watcher_polls = true;
+                    return Watch::Poll;
+                }
             }
         }
     }

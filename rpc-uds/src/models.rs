@@ -24,8 +24,14 @@ fn explore(model: impl Fn() + Sync + Send + 'static) {
 
 /// What a socket is to a model: frames that come, or the end.
 struct Socket {
-    frames: Mutex<VecDeque<Frame>>,
+    state: Mutex<Input>,
     came: Condvar,
+}
+
+#[derive(Default)]
+struct Input {
+    frames: VecDeque<Frame>,
+    is_kicked: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -42,30 +48,52 @@ struct Model {
 
 impl Model {
     fn new() -> Arc<Self> {
-        let socket = Socket { frames: Mutex::new(VecDeque::new()), came: Condvar::new() };
+        let socket = Socket { state: Mutex::new(Input::default()), came: Condvar::new() };
         Arc::new(Self { desk: Desk::new(4), socket })
     }
 
     /// The peer sends.
     fn send(&self, frame: Frame) {
-        lock(&self.socket.frames).push_back(frame);
+        lock(&self.socket.state).frames.push_back(frame);
         self.socket.came.notify_all();
     }
 
     /// A blocking read.
     fn receive(&self) -> Frame {
-        let mut frames = lock(&self.socket.frames);
+        let mut input = lock(&self.socket.state);
         loop {
-            match frames.pop_front() {
+            match input.frames.pop_front() {
                 // The end stays.
                 Some(Frame::End) => {
-                    frames.push_front(Frame::End);
+                    input.frames.push_front(Frame::End);
                     return Frame::End;
                 }
                 Some(frame) => return frame,
-                None => frames = crate::sync::sleep(&self.socket.came, frames, None),
+                None => input = crate::sync::sleep(&self.socket.came, input, None),
             }
         }
+    }
+
+    /// What the watcher's poll is: over while there is something, whoever takes it then.
+    fn poll(&self) {
+        let mut input = lock(&self.socket.state);
+        while input.frames.is_empty() && !input.is_kicked {
+            input = crate::sync::sleep(&self.socket.came, input, None);
+        }
+        input.is_kicked = false;
+    }
+
+    /// Reads without waiting, if nobody else reads.
+    fn receive_now(&self) {
+        if !self.desk.lead_if_free() {
+            return;
+        }
+        loop {
+            let frame = lock(&self.socket.state).frames.pop_front();
+            let Some(frame) = frame else { break };
+            self.hand_out(frame);
+        }
+        self.desk.step_down();
     }
 
     fn hand_out(&self, frame: Frame) -> bool {
@@ -75,7 +103,12 @@ impl Model {
                 true
             }
             Frame::Push(push) => {
-                assert_eq!(self.desk.push(push), None);
+                let pushed = self.desk.push(push);
+                assert_eq!(pushed.dropped, None);
+                if pushed.kick {
+                    lock(&self.socket.state).is_kicked = true;
+                    self.socket.came.notify_all();
+                }
                 true
             }
             Frame::End => {
@@ -290,6 +323,33 @@ fn loom_the_watcher_comes_back_after_a_slow_call() {
         };
         model.desk.step_down();
         assert_eq!(watcher.join().expect("no panic"), Watch::Poll);
+    });
+}
+
+#[test]
+fn loom_a_push_reaches_the_watcher_whoever_reads_it() {
+    explore(|| {
+        let model = Model::new();
+        let watcher = {
+            let model = Arc::clone(&model);
+            thread::spawn(move || {
+                loop {
+                    match model.desk.watch() {
+                        Watch::HandOut(push) => return push,
+                        Watch::Poll => {
+                            model.poll();
+                            model.receive_now();
+                        }
+                        Watch::End => panic!("nobody loses the connection here"),
+                    }
+                }
+            })
+        };
+        let id = model.desk.enlist().expect("not lost");
+        model.send(Frame::Push(7));
+        model.send(Frame::Reply(id));
+        assert_eq!(model.wait(id), Ok(id));
+        assert_eq!(watcher.join().expect("no panic"), 7);
     });
 }
 

@@ -1,11 +1,11 @@
 //! One connection of a client: sending, reading and handing out.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
 use super::{Answer, Message, Progress};
@@ -34,6 +34,8 @@ pub(crate) struct Connection {
     /// Held by the leader.
     decoder: Mutex<Decoder<OwnedFd>>,
     outgoing: Mutex<Outgoing>,
+    /// Set if there is a watcher.
+    pub(super) kick: OnceLock<UnsharedFd>,
     goodbye: AtomicBool,
     late_replies: AtomicU64,
 }
@@ -90,6 +92,7 @@ impl Connection {
             agreement,
             decoder: Mutex::new(decoder),
             outgoing: Mutex::new(Outgoing::default()),
+            kick: OnceLock::new(),
             goodbye: AtomicBool::new(false),
             late_replies: AtomicU64::new(0),
         }
@@ -179,7 +182,7 @@ impl Connection {
                     Err(lost) => break lost,
                 }
             };
-            let lost = self.desk.lose(lost);
+            let lost = self.lose(lost);
             self.desk.step_down();
             return CallError::Lost(lost);
         }
@@ -240,7 +243,10 @@ impl Connection {
             Kind::Reply => Ok(message(body)),
             Kind::Push => {
                 tally.pushes += 1;
-                drop(self.desk.push(Ok(message(body))));
+                let pushed = self.desk.push(Ok(message(body)));
+                if pushed.kick {
+                    self.kick();
+                }
                 return Ok(());
             }
             Kind::Control => match Control::decode(&body).map_err(Lost::Protocol)? {
@@ -294,7 +300,7 @@ impl Connection {
             let (received, mine) = match self.read(!is_short, own, &mut tally) {
                 Ok(read) => read,
                 Err(lost) => {
-                    let lost = self.desk.lose(lost);
+                    let lost = self.lose(lost);
                     // A reply that came just before the end counts.
                     let outcome = self.desk.leave(id, true);
                     return outcome.map_or(Err(lost), |outcome| Ok(Some(outcome)));
@@ -332,7 +338,7 @@ impl Connection {
                 Ok((Received::Bytes(_), _)) => {}
                 Ok(_) => break Ok(tally),
                 Err(lost) => {
-                    break Err(CallError::Lost(self.desk.lose(lost)));
+                    break Err(CallError::Lost(self.lose(lost)));
                 }
             }
         };
@@ -344,9 +350,40 @@ impl Connection {
         self.late_replies.load(Ordering::Relaxed)
     }
 
+    fn lose(&self, lost: Lost) -> Lost {
+        let first = self.desk.lose(lost);
+        self.kick();
+        first
+    }
+
+    /// Wakes the watcher, if there is one, from its poll.
+    fn kick(&self) {
+        if let Some(Ok(kick)) = self.kick.get().map(UnsharedFd::get) {
+            // A counter that is full is readable as well.
+            let _ = rustix::io::write(kick, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Waits until something comes or the watcher is kicked. By the watcher.
+    pub(super) fn poll(&self) {
+        let (Ok(socket), Some(Ok(kick))) =
+            (self.socket.get(), self.kick.get().map(UnsharedFd::get))
+        else {
+            return;
+        };
+        let mut polled = [
+            PollFd::from_borrowed_fd(socket, PollFlags::IN),
+            PollFd::from_borrowed_fd(kick, PollFlags::IN),
+        ];
+        // Errors and ends make the socket readable: they are found by reading.
+        let _ = transport::poll_until(&mut polled, None);
+        // What is queued is looked at next, whatever it was; without a kick there is nothing to read.
+        let _ = rustix::io::read(kick, &mut [0; 8]);
+    }
+
     /// Ends the connection, and every wait on it. In the process that made it only.
     pub(super) fn close(&self) {
-        self.desk.lose(Lost::ClosedHere);
+        self.lose(Lost::ClosedHere);
         if let Ok(socket) = self.socket.get() {
             // Wakes whoever reads or polls. It fails only if the peer was first.
             let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);

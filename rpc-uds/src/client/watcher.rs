@@ -5,12 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use rustix::event::PollFlags;
+use rustix::event::{EventfdFlags, eventfd};
 
 use super::Message;
 use super::connection::Connection;
 use crate::desk::Watch;
-use crate::transport;
+use crate::sys::UnsharedFd;
 
 /// What is done with each push. It may make calls on the same client.
 pub(super) type OnPush = Box<dyn FnMut(Message) + Send>;
@@ -20,6 +20,9 @@ pub(super) struct Watcher(Option<JoinHandle<()>>);
 
 impl Watcher {
     pub(super) fn start(connection: &Arc<Connection>, on_push: OnPush) -> io::Result<Self> {
+        let kick = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        // Set once: a connection has one watcher.
+        let _ = connection.kick.set(UnsharedFd::new(kick)?);
         let connection = Arc::clone(connection);
         let watch = move || watch(&connection, on_push);
         let thread = thread::Builder::new().name("rpc-uds push".to_owned()).spawn(watch)?;
@@ -36,9 +39,8 @@ fn watch(connection: &Connection, mut on_push: OnPush) {
                 let _ = catch_unwind(AssertUnwindSafe(|| on_push(push)));
             }
             Watch::Poll => {
-                let Ok(socket) = connection.socket.get() else { return };
-                // Errors and ends make it readable: they are found by reading.
-                let _ = transport::wait_for(socket, PollFlags::IN, None);
+                connection.poll();
+                // Nothing to read if a caller was quicker; an end is told by the desk.
                 let _ = connection.receive_now();
             }
             Watch::End => return,

@@ -159,8 +159,9 @@ impl Link {
             }
             Posted::Full { bytes } => {
                 drop(outbox);
-                count(&self.hub.counters.slow_readers);
-                self.close();
+                if self.close() {
+                    count(&self.hub.counters.slow_readers);
+                }
                 return Err(SendError::Slow { bytes });
             }
             Posted::Descriptors(errno) => {
@@ -199,10 +200,10 @@ impl Link {
     }
 
     /// Ends the connection: its thread, and the client, see the end of the stream. Any number of
-    /// times.
-    pub(super) fn close(&self) {
-        self.is_closed.store(true, Ordering::Release);
-        let Ok(socket) = self.socket.get() else { return };
+    /// times; `true` the first one.
+    pub(super) fn close(&self) -> bool {
+        let is_first = !self.is_closed.swap(true, Ordering::AcqRel);
+        let Ok(socket) = self.socket.get() else { return is_first };
         let mut outbox = lock(&self.outbox);
         if !outbox.is_empty() {
             outbox.clear();
@@ -212,6 +213,7 @@ impl Link {
         }
         // It fails only if the client was first.
         let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+        is_first
     }
 
     pub(super) fn is_open(&self) -> bool {
