@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::error::BindError;
+use crate::fault;
 use crate::peer::own_uid;
 use crate::sys::{Pin, UnsharedFd};
 
@@ -50,7 +51,8 @@ impl Place {
         };
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::PATH;
         let directory =
-            rustix::fs::open(parent, flags, Mode::empty()).map_err(PlaceError::Directory)?;
+            fault::point("open").and_then(|()| rustix::fs::open(parent, flags, Mode::empty()));
+        let directory = directory.map_err(PlaceError::Directory)?;
         Ok(Self { path: path.to_owned(), directory, name: name.to_owned() })
     }
 
@@ -71,12 +73,14 @@ impl Place {
     }
 
     fn inode(&self, name: &OsStr) -> Result<(u64, u64), Errno> {
+        fault::point("fstatat")?;
         let status = rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
         Ok((status.st_dev, status.st_ino))
     }
 }
 
 pub(crate) fn socket(flags: SocketFlags) -> Result<OwnedFd, Errno> {
+    fault::point("socket")?;
     let flags = flags | SocketFlags::CLOEXEC;
     rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
 }
@@ -105,16 +109,22 @@ impl Listening {
             remove_dead(&place, &address)?;
             let socket = socket(SocketFlags::NONBLOCK)
                 .map_err(|errno| kernel("make a socket", errno.into()))?;
-            rustix::net::bind(&socket, &address)
+            fault::point("bind")
+                .and_then(|()| rustix::net::bind(&socket, &address))
                 .map_err(|errno| kernel("bind the socket", errno.into()))?;
             // Nobody can connect before `listen`, so the mode is in place in time.
             let listen = || -> Result<(UnsharedFd, (u64, u64)), BindError> {
                 let inode = place.inode(&place.name).map_err(Errno::into);
                 let inode = inode.map_err(|error| kernel("look at the socket", error))?;
                 let mode = Mode::RUSR | Mode::WUSR;
-                rustix::fs::chmodat(&place.directory, &place.name, mode, AtFlags::empty())
+                fault::point("fchmodat")
+                    .and_then(|()| {
+                        let flags = AtFlags::empty();
+                        rustix::fs::chmodat(&place.directory, &place.name, mode, flags)
+                    })
                     .map_err(|errno| kernel("set the mode of the socket", errno.into()))?;
-                rustix::net::listen(&socket, backlog)
+                fault::point("listen")
+                    .and_then(|()| rustix::net::listen(&socket, backlog))
                     .map_err(|errno| kernel("listen on the socket", errno.into()))?;
                 let socket =
                     UnsharedFd::new(socket).map_err(|error| kernel("watch for forks", error))?;
@@ -147,7 +157,8 @@ impl Listening {
         if self.socket.get().is_err() {
             return;
         }
-        if self.place.inode(&self.place.name) == Ok(self.inode) {
+        if self.place.inode(&self.place.name) == Ok(self.inode) && fault::point("unlinkat").is_ok()
+        {
             // Under the lock nobody else replaces it.
             let _ = rustix::fs::unlinkat(&self.place.directory, &self.place.name, AtFlags::empty());
         }
@@ -205,10 +216,12 @@ impl Lock {
         loop {
             let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             let mode = Mode::RUSR | Mode::WUSR;
-            let file = rustix::fs::openat(&place.directory, &name, flags, mode)
+            let file = fault::point("openat")
+                .and_then(|()| rustix::fs::openat(&place.directory, &name, flags, mode))
                 .map_err(|errno| kernel("open the lock file", errno))?;
             let mut file = File::from(file);
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            let operation = FlockOperation::NonBlockingLockExclusive;
+            match fault::point("flock").and_then(|()| rustix::fs::flock(&file, operation)) {
                 Ok(()) => {}
                 Err(Errno::AGAIN) => {
                     let mut pid = String::new();
@@ -243,7 +256,7 @@ impl Lock {
     }
 
     fn release(self, place: &Place) {
-        if place.inode(&self.name) == Ok(self.inode) {
+        if place.inode(&self.name) == Ok(self.inode) && fault::point("unlinkat").is_ok() {
             // Still locked: whoever opened it meanwhile sees the removal after locking it.
             let _ = rustix::fs::unlinkat(&place.directory, &self.name, AtFlags::empty());
         }

@@ -92,7 +92,8 @@
 //!
 //! # Features
 //!
-//! None. `--cfg loom` builds the two state machines on loom's locks and atomics.
+//! None. `--cfg loom` builds the two state machines on loom's locks and atomics,
+//! `--cfg st_fault` lets a test break any kernel call.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("rpc-uds is for Linux only: it is built on SO_PEERCRED, eventfd, epoll and /proc");
@@ -110,6 +111,11 @@ mod control;
 mod decoder;
 mod desk;
 mod error;
+#[cfg(not(any(loom, st_fault)))]
+mod fault;
+#[cfg(all(st_fault, not(loom)))]
+#[doc(hidden)]
+pub mod fault;
 mod frame;
 mod gate;
 mod handshake;

@@ -16,6 +16,7 @@ use rustix::time::Timespec;
 
 use crate::decoder::Decoder;
 use crate::error::{FrameError, Lost};
+use crate::fault;
 use crate::frame::DESCRIPTORS_MAX;
 
 /// Enough for whatever the kernel lets through, so that a surplus is seen and closed.
@@ -48,7 +49,9 @@ pub(crate) fn receive(
         flags |= RecvFlags::DONTWAIT;
     }
     let mut room = [IoSliceMut::new(decoder.room())];
-    let message = match recvmsg(socket, &mut room, &mut ancillary, flags) {
+    let received =
+        fault::point("recvmsg").and_then(|()| recvmsg(socket, &mut room, &mut ancillary, flags));
+    let message = match received {
         Ok(message) => message,
         Err(Errno::AGAIN | Errno::INTR) => return Ok(Received::Nothing),
         // The peer closed with bytes of ours unread: it is gone all the same.
@@ -76,6 +79,7 @@ pub(crate) fn send(
     parts: [&[u8]; 2],
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<Option<usize>, Errno> {
+    fault::point("send")?;
     let [first, second] = parts;
     let mut joined = [0; JOINED_BYTES_MAX];
     if descriptors.is_empty() && first.len() + second.len() <= joined.len() {
@@ -132,7 +136,7 @@ pub(crate) fn poll_until(polled: &mut [PollFd<'_>], deadline: Option<Instant>) -
         let left = deadline.saturating_duration_since(Instant::now());
         timespec(left)
     });
-    match poll(polled, timeout.as_ref()) {
+    match fault::point("poll").and_then(|()| poll(polled, timeout.as_ref())) {
         Ok(ready) => Ok(ready > 0),
         Err(Errno::INTR) => Ok(false),
         Err(errno) => Err(errno.into()),

@@ -19,6 +19,7 @@ use crate::address::{Place, PlaceError, socket};
 use crate::control::{Control, with_room_for_control};
 use crate::decoder::Decoder;
 use crate::error::{ConnectError, FrameError, Lost};
+use crate::fault;
 use crate::frame::{DESCRIPTORS_MAX, FrameLimits, Kind};
 use crate::handshake::{Agreement, Offer};
 use crate::peer::{PeerPolicy, own_uid};
@@ -232,7 +233,8 @@ impl Attempt<'_> {
         let patience = left.map(|left| left.max(Duration::from_millis(1)));
         set_socket_timeout(&socket, Timeout::Send, patience)
             .map_err(|errno| self.kernel("set the send timeout", errno.into()))?;
-        Ok(rustix::net::connect(&socket, &address).map(|()| socket))
+        let connect = || rustix::net::connect(&socket, &address);
+        Ok(fault::point("connect").and_then(|()| connect()).map(|()| socket))
     }
 
     fn shake_hands(

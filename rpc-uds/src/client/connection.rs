@@ -153,20 +153,23 @@ impl Connection {
         let Ok(socket) = self.socket.get() else { return };
         let (header, body) = control.frame(id);
         let mut outgoing = lock(&self.outgoing);
-        // If the connection is broken there is nobody to tell.
-        if outgoing.flush(socket).is_err() {
-            return;
-        }
-        let sent = if outgoing.left.is_empty() {
-            match transport::send(socket, [&header, &body], &[]) {
-                Ok(sent) => sent.unwrap_or(0),
-                Err(_) => return,
+        let sent = outgoing.flush(socket).and_then(|()| {
+            if outgoing.left.is_empty() {
+                Ok(transport::send(socket, [&header, &body], &[])?.unwrap_or(0))
+            } else {
+                Ok(0)
             }
-        } else {
-            0
-        };
-        if sent < header.len() + body.len() {
-            outgoing.keep([&header, &body], sent);
+        });
+        match sent {
+            Ok(sent) if sent < header.len() + body.len() => {
+                outgoing.keep([&header, &body], sent);
+            }
+            Ok(_) => {}
+            Err(errno) => {
+                drop(outgoing);
+                // Whoever makes the next call is told.
+                let _ = self.broken(errno);
+            }
         }
     }
 
@@ -182,9 +185,13 @@ impl Connection {
                     Err(lost) => break lost,
                 }
             };
-            let lost = self.lose(lost);
+            self.lose(lost);
             self.desk.step_down();
-            return CallError::Lost(lost);
+        }
+        if let Ok(socket) = self.socket.get() {
+            // Whatever the error was, the server is not to wait for the rest of a frame. This also
+            // ends the reading of whoever reads.
+            let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
         }
         CallError::Lost(self.desk.lost().unwrap_or(Lost::Closed))
     }

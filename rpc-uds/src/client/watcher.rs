@@ -10,6 +10,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::Message;
 use super::connection::Connection;
 use crate::desk::Watch;
+use crate::fault;
 use crate::sys::UnsharedFd;
 
 /// What is done with each push. It may make calls on the same client.
@@ -20,6 +21,7 @@ pub(super) struct Watcher(Option<JoinHandle<()>>);
 
 impl Watcher {
     pub(super) fn start(connection: &Arc<Connection>, on_push: OnPush) -> io::Result<Self> {
+        fault::point("eventfd")?;
         let kick = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         // Set once: a connection has one watcher.
         let _ = connection.kick.set(UnsharedFd::new(kick)?);

@@ -20,6 +20,7 @@ use super::stats::count;
 use super::workers::Job;
 use crate::address::Listening;
 use crate::control::{Control, Refusal};
+use crate::fault;
 use crate::sync::lock;
 use crate::sys::{UnsharedFd, peer_credentials};
 use crate::transport;
@@ -62,7 +63,8 @@ impl<H: Handler> Acceptor<H> {
                 return listening;
             }
             self.reap();
-            match rustix::net::accept_with(socket, SocketFlags::CLOEXEC) {
+            let accept = || rustix::net::accept_with(socket, SocketFlags::CLOEXEC);
+            match fault::point("accept").and_then(|()| accept()) {
                 Ok(socket) => {
                     pause = PAUSE.0;
                     count(&self.hub.counters.accepted);
@@ -109,6 +111,7 @@ impl<H: Handler> Acceptor<H> {
     }
 
     fn start(&self, socket: OwnedFd, id: u64) -> io::Result<()> {
+        fault::point("thread")?;
         let peer = peer_credentials(socket.as_fd())?;
         let socket = UnsharedFd::new(socket)?;
         let link = Arc::new(Link::new(id, socket, peer, Arc::clone(&self.hub)));

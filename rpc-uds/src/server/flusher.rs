@@ -9,6 +9,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 
 use super::hub::Hub;
+use crate::fault;
 use crate::sys::UnsharedFd;
 
 /// Stands for the descriptor that ends the thread; connections count from 1.
@@ -22,6 +23,7 @@ pub(crate) struct Flusher {
 
 impl Flusher {
     pub(super) fn new() -> io::Result<Self> {
+        fault::point("epoll_create")?;
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &stop, EventData::new_u64(STOP), EventFlags::IN)?;
@@ -36,6 +38,7 @@ impl Flusher {
         id: u64,
         is_registered: &mut bool,
     ) -> io::Result<()> {
+        fault::point("epoll_ctl")?;
         let epoll = self.epoll.get()?;
         let (data, flags) = (EventData::new_u64(id), EventFlags::OUT | EventFlags::ONESHOT);
         if *is_registered {

@@ -37,6 +37,7 @@ use self::hub::Hub;
 use crate::address::Listening;
 use crate::control::Control;
 use crate::error::{BindError, Forked};
+use crate::fault;
 use crate::frame::{DESCRIPTORS_MAX, FrameLimits};
 use crate::peer::PeerPolicy;
 use crate::signals::Termination;
@@ -193,6 +194,7 @@ impl ServerOptions {
 }
 
 fn wake_up_call() -> io::Result<std::os::fd::OwnedFd> {
+    fault::point("eventfd")?;
     Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
 }
 

@@ -67,8 +67,9 @@ pub(super) fn serve<H: Handler>(link: &Arc<Link>, handler: &Arc<H>, queue: &Send
     };
     count(&link.hub.counters.sessions);
     let session = Session { link, handler, queue, state: session, connection };
-    // A client that has gone meanwhile is noticed by the first read.
-    let _ = link.welcome(agreement);
+    if link.welcome(agreement).is_err() {
+        return;
+    }
     if link.hub.gate.is_closed() {
         let _ = link.say(&Control::Goodbye, 0);
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use crate::fault;
 use crate::peer::Credentials;
 
 /// `getsockopt(SO_PEERCRED)`.
@@ -11,6 +12,7 @@ use crate::peer::Credentials;
 /// Not through `rustix`, whose result cannot hold the pid 0 that the kernel gives for a peer in a
 /// pid namespace that this process does not see.
 pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
+    fault::point("getsockopt")?;
     let mut credentials = MaybeUninit::<libc::ucred>::zeroed();
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: S4, the kernel writes at most `length` bytes.

@@ -7,6 +7,7 @@ use std::ptr;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use super::Generation;
+use crate::fault;
 
 /// Keeps an open file description, and the lock on it, by an inaccessible mapping instead of a
 /// descriptor: children inherit neither by `fork` nor by `exec`, and no stray `close` ends it.
@@ -20,6 +21,7 @@ pub(crate) struct Pin {
 impl Pin {
     pub(crate) fn new(file: BorrowedFd<'_>) -> io::Result<Self> {
         let generation = Generation::watch()?;
+        fault::point("mmap")?;
         let length = rustix::param::page_size();
         // SAFETY: S3, an address of the kernel's choice.
         let address = unsafe {

@@ -5,6 +5,8 @@ mod calls;
 mod death;
 mod descriptors;
 mod desk;
+#[cfg(st_fault)]
+mod fault;
 mod golden;
 mod harness;
 mod hostile;
@@ -29,5 +31,7 @@ fn main() -> ExitCode {
         ("hostile", hostile::TESTS),
         ("paths", paths::TESTS),
         ("death", death::TESTS),
+        #[cfg(st_fault)]
+        ("fault", fault::TESTS),
     ])
 }
