@@ -12,9 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rpc_uds::{
-    Call, CallError, Client, Connection, Handler, Lost, Refusal, Request, Server,
-};
+use rpc_uds::{Call, CallError, Client, Connection, Handler, Lost, Refusal, Request, Server};
 
 const PUT: u16 = 1;
 const GET: u16 = 2;
