@@ -48,7 +48,7 @@ fn rust(workspace: &Workspace, report: &mut Report) -> Result<(), Failure> {
         (
             faults,
             leaves
-                .args(["-p", "shm-core", "-p", "shm-lock"])
+                .args(["-p", "shm-core", "-p", "shm-lock", "-p", "rpc-uds"])
                 .env("RUSTFLAGS", "--cfg st_fault")
                 .env("CARGO_TARGET_DIR", workspace.target.join("fault")),
         ),

@@ -8,6 +8,7 @@ use crate::workspace::Package;
 const EDGES: &[(&str, &[&str])] = &[
     ("shm-core", &[]),
     ("shm-lock", &[]),
+    ("rpc-uds", &[]),
     ("tensor-cache", &[]),
     ("shared-tensor", &["shm-core", "shm-lock"]),
     ("st-python", &["shared-tensor"]),
@@ -18,7 +19,7 @@ const EDGES: &[(&str, &[&str])] = &[
 /// Packages from outside that only some members may use.
 const OWNED: &[(&str, &[&str])] = &[
     ("fs4", &["shm-lock"]),
-    ("libc", &["shm-core", "shm-lock", "st-tests"]),
+    ("libc", &["rpc-uds", "shm-core", "shm-lock", "st-tests"]),
     ("pyo3", &["st-python"]),
     ("serde_json", &["xtask"]),
 ];

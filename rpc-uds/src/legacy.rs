@@ -1,0 +1,120 @@
+//! A readable no for clients of the 0.2 protocol of shared-tensor.
+//!
+//! That protocol is one message each way: a length, four bytes big-endian, and a pickle. Its client
+//! shows the error of any reply `{"ok": False, "error": {...}}`. The reply here is a fixed string of
+//! bytes, written opcode by opcode; no pickle is ever read.
+
+/// What a 0.2 client is told.
+pub(crate) const MESSAGE: &str =
+    "this server speaks rpc-uds, not the 0.2 protocol: upgrade the shared-tensor of this client";
+
+/// Whether a stream begins like a message of that protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recognition {
+    /// It does; the message has so many bytes after its length.
+    Legacy {
+        /// As the length says.
+        message_bytes: u32,
+    },
+    /// It may; six bytes tell.
+    Undecided,
+    /// It does not.
+    Foreign,
+}
+
+/// Looks at the beginning of a stream that is not this crate's.
+pub(crate) fn recognise(bytes: &[u8]) -> Recognition {
+    // The first opcode of every pickle since protocol 2 is PROTO with the protocol's number.
+    match *bytes {
+        [a, b, c, d, 0x80, 2..=5, ..] => {
+            Recognition::Legacy { message_bytes: u32::from_be_bytes([a, b, c, d]) }
+        }
+        [_, _, _, _, first] if first != 0x80 => Recognition::Foreign,
+        _ if bytes.len() < 6 => Recognition::Undecided,
+        _ => Recognition::Foreign,
+    }
+}
+
+/// The reply, its length included.
+pub(crate) fn refusal() -> Vec<u8> {
+    let mut pickle = vec![0x80, 2];
+    pickle.push(b'}');
+    // MARK ... SETITEMS: pairs into the dictionary below the mark.
+    pickle.push(b'(');
+    text(&mut pickle, "ok");
+    pickle.push(0x89);
+    text(&mut pickle, "error");
+    pickle.extend(*b"}(");
+    text(&mut pickle, "code");
+    pickle.extend([b'K', 1]);
+    text(&mut pickle, "message");
+    text(&mut pickle, MESSAGE);
+    text(&mut pickle, "type");
+    text(&mut pickle, "SharedTensorProtocolError");
+    text(&mut pickle, "data");
+    pickle.push(b'N');
+    pickle.extend(*b"uu.");
+    let mut reply = u32::try_from(pickle.len()).unwrap_or(0).to_be_bytes().to_vec();
+    reply.extend(pickle);
+    reply
+}
+
+/// BINUNICODE: a length, four bytes little-endian, and UTF-8.
+fn text(pickle: &mut Vec<u8>, text: &str) {
+    pickle.push(b'X');
+    pickle.extend(u32::try_from(text.len()).unwrap_or(0).to_le_bytes());
+    pickle.extend(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn its_messages_are_recognised_by_six_bytes() {
+        let message = [0, 0, 1, 0, 0x80, 5, 0x95];
+        assert_eq!(recognise(&message), Recognition::Legacy { message_bytes: 256 });
+        assert_eq!(recognise(&message[..5]), Recognition::Undecided);
+        assert_eq!(recognise(&message[..1]), Recognition::Undecided);
+        assert_eq!(recognise(b"GET / HTTP/1.1"), Recognition::Foreign);
+        assert_eq!(recognise(&[0, 0, 1, 0, 0x80, 6]), Recognition::Foreign);
+    }
+
+    #[test]
+    fn the_reply_has_the_length_that_it_says() {
+        let reply = refusal();
+        let length = u32::from_be_bytes([reply[0], reply[1], reply[2], reply[3]]);
+        assert_eq!(length as usize + 4, reply.len());
+    }
+
+    #[test]
+    fn python_reads_the_reply() {
+        let program = "import pickle, struct, sys\n\
+            reply = sys.stdin.buffer.read()\n\
+            length, = struct.unpack('!I', reply[:4])\n\
+            assert length == len(reply) - 4\n\
+            reply = pickle.loads(reply[4:])\n\
+            error = reply['error']\n\
+            assert reply['ok'] is False and list(reply) == ['ok', 'error'], reply\n\
+            assert list(error) == ['code', 'message', 'type', 'data'], error\n\
+            assert error['code'] == 1 and error['data'] is None, error\n\
+            print(error['type'], error['message'])";
+        let python = Command::new("python3")
+            .args(["-c", program])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let Ok(mut python) = python else {
+            println!("skipped: there is no python3");
+            return;
+        };
+        python.stdin.take().expect("a pipe").write_all(&refusal()).expect("python reads");
+        let output = python.wait_with_output().expect("python ends");
+        assert!(output.status.success());
+        let said = String::from_utf8(output.stdout).expect("text");
+        assert_eq!(said.trim_end(), format!("SharedTensorProtocolError {MESSAGE}"));
+    }
+}

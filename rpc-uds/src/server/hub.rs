@@ -1,0 +1,93 @@
+//! What all threads of a server share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
+
+use super::ServerOptions;
+use super::flusher::Flusher;
+use super::link::Link;
+use super::stats::Counters;
+use crate::gate::Gate;
+use crate::sync::{lock, sleep};
+use crate::sys::Generation;
+
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(super) options: ServerOptions,
+    pub(super) generation: Generation,
+    pub(super) counters: Counters,
+    /// Requests in progress; closed when the server stops.
+    pub(super) gate: Arc<Gate>,
+    pub(super) flusher: Flusher,
+    /// Connections with something queued.
+    pub(super) backlog: Tally,
+    /// Threads of connections and workers.
+    pub(super) threads: Tally,
+    links: Mutex<HashMap<u64, Arc<Link>>>,
+}
+
+impl Hub {
+    pub(super) fn new(options: ServerOptions, flusher: Flusher, generation: Generation) -> Self {
+        Self {
+            options,
+            generation,
+            counters: Counters::default(),
+            gate: Arc::new(Gate::new()),
+            flusher,
+            backlog: Tally::default(),
+            threads: Tally::default(),
+            links: Mutex::new(HashMap::new()),
+        }
+    }
+
+    pub(super) fn add(&self, link: &Arc<Link>) {
+        lock(&self.links).insert(link.id, Arc::clone(link));
+    }
+
+    pub(super) fn remove(&self, id: u64) {
+        lock(&self.links).remove(&id);
+    }
+
+    pub(super) fn link(&self, id: u64) -> Option<Arc<Link>> {
+        lock(&self.links).get(&id).cloned()
+    }
+
+    pub(super) fn links(&self) -> Vec<Arc<Link>> {
+        lock(&self.links).values().cloned().collect()
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        lock(&self.links).len()
+    }
+}
+
+/// A number of things that end, and somebody who waits until all have.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    count: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Tally {
+    pub(super) fn begin(&self) {
+        *lock(&self.count) += 1;
+    }
+
+    pub(super) fn end(&self) {
+        let mut count = lock(&self.count);
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            self.changed.notify_all();
+        }
+    }
+
+    /// How many are left at the deadline, or none before it.
+    pub(super) fn wait_until_none(&self, deadline: Instant) -> usize {
+        let mut count = lock(&self.count);
+        while *count > 0 && Instant::now() < deadline {
+            count = sleep(&self.changed, count, Some(deadline));
+        }
+        *count
+    }
+}

@@ -1,0 +1,37 @@
+//! The crate through its public interface: in one process, and from many. The program starts itself
+//! again as a peer, and kills, forks and starves it.
+
+mod calls;
+mod death;
+mod descriptors;
+mod desk;
+#[cfg(st_fault)]
+mod fault;
+mod golden;
+mod harness;
+mod hostile;
+mod paths;
+mod peer;
+mod raw;
+mod script;
+#[expect(unsafe_code, reason = "forks and another user, behind safe functions")]
+mod sys;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if let Some((kind, path)) = peer::role() {
+        script::play(&kind, &path);
+        return ExitCode::SUCCESS;
+    }
+    harness::run(&[
+        ("calls", calls::TESTS),
+        ("descriptors", descriptors::TESTS),
+        ("golden", golden::TESTS),
+        ("hostile", hostile::TESTS),
+        ("paths", paths::TESTS),
+        ("death", death::TESTS),
+        #[cfg(st_fault)]
+        ("fault", fault::TESTS),
+    ])
+}
