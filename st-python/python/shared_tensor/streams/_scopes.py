@@ -115,5 +115,7 @@ class ManyScope:
         trace: TracebackType | None,
     ) -> bool | None:
         me = threading.get_ident()
-        last = max(index for index, (thread, _) in enumerate(self._held) if thread == me)
-        return self._held.pop(last)[1].__exit__(kind, error, trace)
+        mine = [index for index, (thread, _) in enumerate(self._held) if thread == me]
+        if not mine:
+            raise RuntimeError("this thread has not entered this scope of locks")
+        return self._held.pop(mine[-1])[1].__exit__(kind, error, trace)
