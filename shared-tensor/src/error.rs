@@ -24,6 +24,8 @@ pub enum ErrorKind {
     Version,
     /// No space on the shared-memory file system, in the memory cgroup, or in a table of the stream.
     NoSpace,
+    /// The process cannot have that much memory.
+    OutOfMemory,
     /// A deadline passed.
     Timeout,
     /// The caller's interrupt said to stop waiting.

@@ -310,7 +310,7 @@ impl Frames {
         if self.bytes < pool::BYTES_MIN {
             return Ok(Output(sys::empty_array(descr, &self.shape)?));
         }
-        let memory = self.pool.take(self.bytes);
+        let memory = self.pool.take(self.bytes)?;
         Ok(Output(sys::array_over_pooled(descr, &self.shape, memory, &self.pool)?))
     }
 

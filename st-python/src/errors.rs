@@ -1,8 +1,8 @@
 //! What Python programs catch.
 
 use pyo3::exceptions::{
-    PyFileExistsError, PyFileNotFoundError, PyOSError, PyPermissionError, PyRuntimeError,
-    PyTimeoutError, PyValueError,
+    PyFileExistsError, PyFileNotFoundError, PyMemoryError, PyOSError, PyPermissionError,
+    PyRuntimeError, PyTimeoutError, PyValueError,
 };
 use pyo3::prelude::*;
 use shared_tensor::{Error, ErrorKind};
@@ -63,6 +63,7 @@ pub(crate) fn raised(error: &Error) -> PyErr {
         ErrorKind::AlreadyExists => PyFileExistsError::new_err(text),
         ErrorKind::PermissionDenied => PyPermissionError::new_err(text),
         ErrorKind::NoSpace => PyOSError::new_err((NO_SPACE, text)),
+        ErrorKind::OutOfMemory => PyMemoryError::new_err(text),
         ErrorKind::Timeout => PyTimeoutError::new_err(text),
         ErrorKind::Unlinked => UnlinkedStreamError::new_err(text),
         ErrorKind::Changed => StaleStreamError::new_err(text),

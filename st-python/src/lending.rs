@@ -1,5 +1,6 @@
 //! What the arrays over shared memory hold on to.
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use shared_tensor::stream::{Lease, Stream};
 
@@ -19,19 +20,22 @@ pub(crate) struct MappedSlot {
     pub(crate) _stream: Stream,
 }
 
+/// Steps from a view to what it is a view of, at most.
+const BASES_MAX: usize = 64;
+
 /// The lease that an array, or the array that it is a view of, holds.
 pub(crate) fn lease_of<'py>(array: &Bound<'py, PyAny>) -> PyResult<Bound<'py, LentFrame>> {
-    let mut holder = array.clone();
-    loop {
-        if let Ok(lent) = holder.cast::<LentFrame>() {
+    let mut holder = Some(array.clone());
+    // NumPy makes the base of a view the array that owns the memory: a few steps lead there, and
+    // objects whose bases go round lead nowhere.
+    for _ in 0..BASES_MAX {
+        let Some(current) = holder else { break };
+        if let Ok(lent) = current.cast::<LentFrame>() {
             return Ok(lent.clone());
         }
-        let base = holder.getattr("base").ok().filter(|base| !base.is_none());
-        holder = base.ok_or_else(|| {
-            pyo3::exceptions::PyValueError::new_err(
-                "this array is no leased frame: pass one that numpy() or lease() returned, or a \
-                 view of it",
-            )
-        })?;
+        holder = current.getattr("base").ok().filter(|base| !base.is_none());
     }
+    Err(PyValueError::new_err(
+        "this array is no leased frame: pass one that numpy() or lease() returned, or a view of it",
+    ))
 }

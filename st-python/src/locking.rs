@@ -1,11 +1,13 @@
 //! Holding a stream's lock from Python.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use shared_tensor::lock::process_token;
 
 use crate::errors;
 use crate::handle::Handle;
@@ -117,7 +119,7 @@ impl Handle {
     ///     On entry, as of ``acquire``.
     #[pyo3(signature = (timeout=None, reentrant=false))]
     fn locked(slf: Bound<'_, Self>, timeout: Option<f64>, reentrant: bool) -> LockScope {
-        LockScope { handle: slf.unbind(), timeout, reentrant }
+        LockScope::new(slf.unbind(), None, timeout, reentrant)
     }
 
     /// How often this thread has acquired the lock and not released it.
@@ -127,19 +129,41 @@ impl Handle {
 }
 
 /// The lock of one stream, held by a scope.
+///
+/// Scopes are compiled because a signal handler that raises may run between any two steps of Python
+/// code: in one written there, after the lock was taken and before anybody knew of it.
 #[pyclass(frozen, module = "shared_tensor._native")]
 pub(crate) struct LockScope {
     handle: Py<Handle>,
+    /// What the block is given, if not the handle.
+    value: Option<Py<PyAny>>,
     timeout: Option<f64>,
     reentrant: bool,
+    /// The process that entered last: a forked child that leaves has nothing to give back.
+    entered_by: AtomicU64,
+}
+
+impl LockScope {
+    pub(crate) fn new(
+        handle: Py<Handle>,
+        value: Option<Py<PyAny>>,
+        timeout: Option<f64>,
+        reentrant: bool,
+    ) -> Self {
+        Self { handle, value, timeout, reentrant, entered_by: AtomicU64::new(0) }
+    }
 }
 
 #[pymethods]
 impl LockScope {
-    fn __enter__(&self, py: Python<'_>) -> PyResult<Py<Handle>> {
+    fn __enter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let patience = Patience::at_least_one_try(self.timeout)?;
         self.handle.get().take_lock(py, patience, self.reentrant)?;
-        Ok(self.handle.clone_ref(py))
+        self.entered_by.store(process_token(), Ordering::Relaxed);
+        Ok(match &self.value {
+            Some(value) => value.clone_ref(py),
+            None => self.handle.clone_ref(py).into_any(),
+        })
     }
 
     fn __exit__(
@@ -152,8 +176,14 @@ impl LockScope {
         match handle.ownership.release(handle.id) {
             // Closing the handle inside the scope has released what was acquired through it.
             Err(_) if handle.is_closed() => Ok(false),
+            Err(_) if self.entered_by.load(Ordering::Relaxed) != process_token() => Ok(false),
             released => released.map(|()| false).map_err(|why| handle.not_owner(why)),
         }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.handle)?;
+        visit.call(&self.value)
     }
 }
 
@@ -161,7 +191,10 @@ impl LockScope {
 #[pyclass(frozen, module = "shared_tensor._native")]
 pub(crate) struct ManyScope {
     handles: Vec<Py<Handle>>,
+    /// What the block is given, if not the handles.
+    value: Option<Py<PyTuple>>,
     timeout: Option<f64>,
+    reentrant: bool,
     /// Who is inside: a scope may be entered by several threads in turn.
     entries: Mutex<Vec<Entry>>,
 }
@@ -174,17 +207,13 @@ struct Entry {
 }
 
 impl ManyScope {
-    pub(crate) fn new(handles: Vec<Py<Handle>>, timeout: Option<f64>) -> Self {
-        Self { handles, timeout, entries: Mutex::default() }
-    }
-
-    fn release(&self) {
-        let thread = ThreadId::current();
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let mine = entries.iter().rposition(|entry| Some(entry.thread) == thread);
-        let held = mine.map(|index| entries.remove(index).held);
-        drop(entries);
-        self.give_back(&held.unwrap_or_default());
+    pub(crate) fn new(
+        handles: Vec<Py<Handle>>,
+        value: Option<Py<PyTuple>>,
+        timeout: Option<f64>,
+        reentrant: bool,
+    ) -> Self {
+        Self { handles, value, timeout, reentrant, entries: Mutex::default() }
     }
 
     fn give_back(&self, held: &[usize]) {
@@ -213,7 +242,7 @@ impl ManyScope {
         }
         let mut held = Vec::with_capacity(order.len());
         for index in order {
-            if let Err(error) = self.handles[index].get().take_lock(py, patience, false) {
+            if let Err(error) = self.handles[index].get().take_lock(py, patience, self.reentrant) {
                 self.give_back(&held);
                 return Err(error);
             }
@@ -224,6 +253,9 @@ impl ManyScope {
             let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
             entries.push(Entry { thread, held });
         }
+        if let Some(value) = &self.value {
+            return Ok(value.bind(py).clone());
+        }
         PyTuple::new(py, self.handles.iter().map(|handle| handle.clone_ref(py)))
     }
 
@@ -232,8 +264,24 @@ impl ManyScope {
         _kind: &Bound<'_, PyAny>,
         _value: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
-    ) -> bool {
-        self.release();
-        false
+    ) -> PyResult<bool> {
+        let thread = ThreadId::current();
+        let held = {
+            let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            let mine = entries.iter().rposition(|entry| Some(entry.thread) == thread);
+            mine.map(|index| entries.remove(index).held)
+        };
+        let held = held.ok_or_else(|| {
+            PyRuntimeError::new_err("this thread has not entered this scope of locks")
+        })?;
+        self.give_back(&held);
+        Ok(false)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for handle in &self.handles {
+            visit.call(handle)?;
+        }
+        visit.call(&self.value)
     }
 }

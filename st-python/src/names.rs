@@ -2,12 +2,12 @@
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 use shared_tensor::stream;
 
 use crate::errors;
 use crate::handle::Handle;
-use crate::locking::ManyScope;
+use crate::locking::{LockScope, ManyScope};
 use crate::options::{self, namespace};
 use crate::patience::Patience;
 use crate::report;
@@ -18,6 +18,8 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(unlink, module)?)?;
     module.add_function(wrap_pyfunction!(purge, module)?)?;
     module.add_function(wrap_pyfunction!(wait_any, module)?)?;
+    module.add_function(wrap_pyfunction!(lock, module)?)?;
+    module.add_function(wrap_pyfunction!(open_view, module)?)?;
     module.add_function(wrap_pyfunction!(lock_many, module)?)
 }
 
@@ -117,9 +119,29 @@ fn wait_any(
     })
 }
 
-/// A context manager that holds the locks of several streams.
+/// A context manager that holds the lock of a stream, also if this thread has it already, and whose
+/// value is `value`: `Handle.locked` for a layer above the handle.
 #[pyfunction]
-#[pyo3(signature = (handles, timeout=None))]
-fn lock_many(handles: Vec<Py<Handle>>, timeout: Option<f64>) -> ManyScope {
-    ManyScope::new(handles, timeout)
+#[pyo3(signature = (handle, timeout, value))]
+fn lock(handle: Py<Handle>, timeout: Option<f64>, value: Py<PyAny>) -> LockScope {
+    LockScope::new(handle, Some(value), timeout, true)
+}
+
+/// A context manager that holds the locks of several streams. With `value`, that is what the block is
+/// given, and this thread may have the locks already.
+#[pyfunction]
+#[pyo3(signature = (handles, timeout=None, value=None))]
+fn lock_many(
+    handles: Vec<Py<Handle>>,
+    timeout: Option<f64>,
+    value: Option<Py<PyTuple>>,
+) -> ManyScope {
+    let reentrant = value.is_some();
+    ManyScope::new(handles, value, timeout, reentrant)
+}
+
+/// The array through which this thread is writing a frame of the stream of `handle`, if it is.
+#[pyfunction]
+fn open_view<'py>(handle: &Bound<'py, Handle>) -> Option<Bound<'py, PyAny>> {
+    handle.get().ownership.open_view(handle.py())
 }

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyString};
-use shared_tensor::DType;
 use shared_tensor::shm::Namespace;
 use shared_tensor::stream::{OnAbort, OnEmpty, OnWriting, ReaderOptions, Spin, StreamOptions};
+use shared_tensor::{DIMENSIONS_MAX, DType};
 
 use crate::errors;
 
@@ -124,6 +124,19 @@ pub(crate) fn not_a(parameter: &str, expected: &str, given: &Bound<'_, PyAny>) -
     PyTypeError::new_err(format!("{parameter} must be {expected}, got a value of type {kind}"))
 }
 
+/// What an object gives as an index. What its own code raises is passed on; `otherwise` is raised if
+/// it is no integer.
+pub(crate) fn index<'py>(
+    given: &Bound<'py, PyAny>,
+    otherwise: impl FnOnce() -> PyErr,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = given.py();
+    given.call_method0("__index__").map_err(|error| {
+        let is_none = error.is_instance_of::<PyAttributeError>(py);
+        if is_none || error.is_instance_of::<PyTypeError>(py) { otherwise() } else { error }
+    })
+}
+
 /// A shape: any iterable of integers, as NumPy takes them.
 fn sizes(shape: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
     let mut sizes = Vec::new();
@@ -134,7 +147,12 @@ fn sizes(shape: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
     })?;
     for size in each {
         let size = size?;
-        let index = size.call_method0("__index__").map_err(|_| {
+        if sizes.len() == DIMENSIONS_MAX {
+            return Err(PyValueError::new_err(format!(
+                "a stream may have {DIMENSIONS_MAX} dimensions, and shape has more"
+            )));
+        }
+        let index = index(&size, || {
             PyValueError::new_err(format!("shape must be made of integers, got {size}"))
         })?;
         sizes.push(index.extract::<u64>().map_err(|_| {

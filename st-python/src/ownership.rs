@@ -10,6 +10,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use pyo3::prelude::*;
+use pyo3::types::PyWeakrefReference;
 use shared_tensor::lock::PerProcess;
 use shared_tensor::shm::Generation;
 use shared_tensor::stream::OwnedLocked;
@@ -74,6 +76,8 @@ pub(crate) struct Tenure {
     /// The handle through which each acquisition was made: as many as there are to release.
     pub(crate) through: SmallVec<[u64; 4]>,
     pub(crate) locked: OwnedLocked,
+    /// The array through which the frame is written.
+    view: Option<Py<PyWeakrefReference>>,
 }
 
 /// Why the calling thread cannot release.
@@ -120,7 +124,7 @@ impl Ownership {
     /// Begins the calling thread's tenure with a lock that it has just taken.
     pub(crate) fn begin(self: &Arc<Self>, locked: OwnedLocked, through: u64) {
         let Some(thread) = ThreadId::current() else { return };
-        *self.current() = Some(Tenure { thread, through: smallvec![through], locked });
+        *self.current() = Some(Tenure { thread, through: smallvec![through], locked, view: None });
         self.owner.store(thread.0, Ordering::Relaxed);
         // A thread that is being torn down has nothing to be given back later.
         let _ = HELD.try_with(|held| {
@@ -139,6 +143,19 @@ impl Ownership {
         current.take()
     }
 
+    /// Says through which array the calling thread writes its frame, or that it does not any more.
+    pub(crate) fn set_open_view(&self, array: Option<&Bound<'_, PyAny>>) {
+        let view = array.and_then(|array| PyWeakrefReference::new(array).ok()).map(Bound::unbind);
+        let last = self.with_mine(|tenure| std::mem::replace(&mut tenure.view, view));
+        drop(last);
+    }
+
+    /// The array through which the calling thread writes a frame.
+    pub(crate) fn open_view<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let view = self.with_mine(|tenure| tenure.view.as_ref().map(|view| view.clone_ref(py)));
+        view.flatten().and_then(|view| view.bind(py).upgrade())
+    }
+
     /// Undoes one acquisition of the calling thread, the last one through `handle` if there is one.
     pub(crate) fn release(&self, handle: u64) -> Result<(), NotOwner> {
         let ended = {
@@ -155,6 +172,14 @@ impl Ownership {
         };
         drop(ended);
         Ok(())
+    }
+
+    /// Whether another thread than the calling one holds the lock through this handle.
+    pub(crate) fn is_anothers_through(&self, handle: u64) -> bool {
+        let me = ThreadId::current();
+        self.current()
+            .as_ref()
+            .is_some_and(|tenure| Some(tenure.thread) != me && tenure.through.contains(&handle))
     }
 
     /// Undoes every acquisition that was made through a handle which is being closed.

@@ -6,7 +6,10 @@
 use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
+
+use crate::sys;
 
 /// Arrays below this come from NumPy's allocator, which reuses small blocks itself.
 pub(crate) const BYTES_MIN: usize = 1 << 20;
@@ -23,11 +26,19 @@ pub(crate) type Memory = Box<[MaybeUninit<u8>]>;
 
 impl Pool {
     /// A block of `bytes` bytes, with whatever it held last.
-    pub(crate) fn take(&self, bytes: usize) -> Memory {
+    ///
+    /// # Errors
+    /// `MemoryError` if there is none.
+    pub(crate) fn take(&self, bytes: usize) -> PyResult<Memory> {
         let reused = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         match reused {
-            Some(memory) if memory.len() == bytes => memory,
-            _ => Box::new_uninit_slice(bytes),
+            Some(memory) if memory.len() == bytes => Ok(memory),
+            _ => sys::uninitialised(bytes).ok_or_else(|| {
+                PyMemoryError::new_err(format!(
+                    "cannot have {bytes} bytes for the array of a frame: pass out=, or read it in \
+                     place with numpy()"
+                ))
+            }),
         }
     }
 

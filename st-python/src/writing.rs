@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 use shared_tensor::stream::{Contents, METADATA_BYTES, Stamp};
@@ -22,7 +23,7 @@ fn stamp(
     let frame_id = match frame_id {
         None => None,
         Some(given) => {
-            let index = given.call_method0("__index__").map_err(|_| {
+            let index = options::index(given, || {
                 PyTypeError::new_err(format!("frame_id must be an integer, got {given}"))
             })?;
             Some(index.extract::<u64>().map_err(|_| {
@@ -334,6 +335,7 @@ impl WriteScope {
             Ok(array) => {
                 let mut state = self.state();
                 state.array = Some(array.clone().unbind());
+                handle.ownership.set_open_view(Some(&array));
                 state.took_lock = took_lock;
                 Ok(array)
             }
@@ -356,11 +358,18 @@ impl WriteScope {
     ) -> PyResult<bool> {
         let _ = (value, traceback);
         let handle = self.handle.get();
+        if handle.ownership.is_anothers_through(handle.id) {
+            return Err(PyRuntimeError::new_err(format!(
+                "another thread is writing the frame of stream '{}': leave its write_view there",
+                handle.name
+            )));
+        }
         let (array, took_lock) = {
             let mut state = self.state();
             (state.array.take(), std::mem::take(&mut state.took_lock))
         };
         let Some(array) = array else { return Ok(false) };
+        handle.ownership.set_open_view(None);
         // What is kept of the array cannot change the published frame by mistake.
         let sealed = array.bind(py).call_method1("setflags", (false,));
         let ended = handle.ownership.with_mine(|tenure| {
@@ -389,6 +398,15 @@ impl WriteScope {
         }
         sealed?;
         Ok(false)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.handle)?;
+        // Whoever has it is running, and so is what it refers to.
+        match self.state.try_lock() {
+            Ok(state) => visit.call(&state.array),
+            Err(_) => Ok(()),
+        }
     }
 
     /// The frame's count once it was published.

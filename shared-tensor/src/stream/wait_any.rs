@@ -105,7 +105,9 @@ fn wait_for(
             let attachment = reader.attachment();
             let now = attachment.ctl(Ordering::Acquire);
             let is_over = now.is_unlinked() && !reader.awaits_successors();
-            if now.count() > reader.last_count() || is_over || reader.is_failed(now) {
+            // What comes during a write is read when the write has ended, by readers that wait for that.
+            let is_news = now.count() > reader.last_count() && !reader.awaits_writer(now);
+            if is_news || is_over || reader.is_failed(now) {
                 return Ok(Some(index));
             }
             match announce(attachment, now) {
@@ -124,7 +126,7 @@ fn wait_for(
                 let now = reader.attachment().ctl(Ordering::Acquire);
                 let is_gone = now.is_unlinked() || reader.name_is_gone()?;
                 let is_over = is_gone && (!reader.awaits_successors() || reader.moves_on()?);
-                if is_over || reader.is_failed_by_death(now) {
+                if is_over || reader.is_failed_by_death(now) || reader.awaits_the_dead(now) {
                     return Ok(Some(index));
                 }
             }

@@ -19,7 +19,9 @@ __all__ = [
     "WriteScope",
     "__version__",
     "list_streams",
+    "lock",
     "lock_many",
+    "open_view",
     "purge",
     "stat",
     "unlink",
@@ -521,4 +523,8 @@ def purge(
     live: bool, dry_run: bool, directory: str | None = None, prefix: str | None = None
 ) -> list[str]: ...
 def wait_any(handles: list[Any], afters: list[int], timeout: float | None = None) -> int: ...
-def lock_many(handles: list[Any], timeout: float | None = None) -> ManyScope: ...
+def lock(handle: Handle, timeout: float | None, value: Any) -> LockScope: ...
+def lock_many(
+    handles: list[Any], timeout: float | None = None, value: tuple[Any, ...] | None = None
+) -> ManyScope: ...
+def open_view(handle: Handle) -> NDArray[Any] | None: ...

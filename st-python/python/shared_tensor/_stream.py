@@ -387,9 +387,16 @@ class Stream(_native.Handle):
         UnlinkedStreamError, RuntimeError
             The stream was unlinked, or this handle closed.
         """
+        deadline = None if timeout is None else time.monotonic() + timeout
         if self.count <= after:
             await wait_until_over(self, after, timeout)
-        return self.wait(after, 0.0)
+        while True:
+            try:
+                return self.wait(after, 0.0)
+            except TimeoutError:
+                # With on_writing="wait": another write has begun meanwhile.
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                await wait_until_over(self, after, left, asked=timeout)
 
     async def next_async(
         self, timeout: float | None = None, out: np.ndarray[Any, Any] | None = None
@@ -405,7 +412,7 @@ class Stream(_native.Handle):
             try:
                 return self.next(0.0, out)
             except TimeoutError:
-                # Another task that shares the handle took the frame.
+                # Another task that shares the handle took the frame, or another write has begun.
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 await wait_until_over(self, self.last_read_count, left, asked=timeout)
 

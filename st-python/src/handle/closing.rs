@@ -43,24 +43,29 @@ impl Handle {
         if self.open.load().is_none() {
             return Ok(());
         }
-        // Dropping the tenure gives up a frame and wakes, which is quick; no lock is waited for.
-        self.ownership.release_all_through(self.id).map_err(|_| {
-            PyRuntimeError::new_err(format!(
-                "cannot close stream '{}': another thread owns its lock through this handle; \
-                 release it there first",
-                self.name
-            ))
-        })?;
+        if self.ownership.is_anothers_through(self.id) {
+            return Err(self.owned_elsewhere());
+        }
         self.closed.store(true, Ordering::Release);
         watcher::ring_all();
-        if !py.detach(|| self.await_waits(patience)) {
+        let ended = py.detach(|| self.await_waits(patience)).and_then(|ended| {
+            ended.ok_or_else(|| {
+                PyRuntimeError::new_err(format!(
+                    "cannot close stream '{}': a read is still waiting after {} s",
+                    self.name,
+                    timeout.unwrap_or_default()
+                ))
+            })
+        });
+        // Dropping the tenure gives up a frame and wakes, which is quick; no lock is waited for. Last,
+        // as a handle that stays open keeps what it holds.
+        let released = ended.and_then(|()| {
+            self.ownership.release_all_through(self.id).map_err(|_| self.owned_elsewhere())
+        });
+        if let Err(error) = released {
             // Unless another call has closed it meanwhile.
             self.closed.store(self.is_closed(), Ordering::Release);
-            return Err(PyRuntimeError::new_err(format!(
-                "cannot close stream '{}': a read is still waiting after {} s",
-                self.name,
-                timeout.unwrap_or_default()
-            )));
+            return Err(error);
         }
         let inner = {
             // Nobody goes on with a successor after this.
@@ -96,6 +101,15 @@ impl Handle {
 }
 
 impl Handle {
+    #[cold]
+    fn owned_elsewhere(&self) -> PyErr {
+        PyRuntimeError::new_err(format!(
+            "cannot close stream '{}': another thread owns its lock through this handle; release it \
+             there first",
+            self.name
+        ))
+    }
+
     /// After closing: by name, if it still means this stream; `None` if it means another one.
     fn unlink_by_name(&self) -> shared_tensor::Result<Option<bool>> {
         match OpenOptions::new().namespace(self.namespace.clone()).open(&self.name) {

@@ -7,31 +7,39 @@ use pyo3::prelude::*;
 use shared_tensor::stream::Wait;
 
 use super::Handle;
+use crate::ownership::ThreadId;
 use crate::patience::Patience;
 
 /// Frames from this size on are copied while other Python threads run.
 const DETACH_BYTES_MIN: usize = 256 << 10;
 
-/// Calls that wait, so that closing can wait for them in its turn.
+/// Calls that wait, so that closing can wait for them in its turn: the thread of each.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
-    going_on: Mutex<u32>,
+    going_on: Mutex<Vec<Option<ThreadId>>>,
     ended: Condvar,
 }
 
 /// One call that waits.
-pub(crate) struct Waiting<'a>(&'a Waits);
+pub(crate) struct Waiting<'a> {
+    waits: &'a Waits,
+    thread: Option<ThreadId>,
+}
 
 impl Waits {
-    fn count(&self) -> MutexGuard<'_, u32> {
+    fn going_on(&self) -> MutexGuard<'_, Vec<Option<ThreadId>>> {
         self.going_on.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        *self.0.count() -= 1;
-        self.0.ended.notify_all();
+        let mut going_on = self.waits.going_on();
+        if let Some(mine) = going_on.iter().position(|thread| *thread == self.thread) {
+            going_on.swap_remove(mine);
+        }
+        drop(going_on);
+        self.waits.ended.notify_all();
     }
 }
 
@@ -39,8 +47,9 @@ impl Handle {
     /// Announces a wait, until the value is dropped.
     pub(crate) fn waiting(&self) -> Waiting<'_> {
         let waits = self.waits.get_or_init(Waits::default);
-        *waits.count() += 1;
-        Waiting(waits)
+        let thread = ThreadId::current();
+        waits.going_on().push(thread);
+        Waiting { waits, thread }
     }
 
     /// Whether copying a frame takes less time than letting other Python threads run.
@@ -66,14 +75,17 @@ impl Handle {
         patience.run(py, &self.name, &self.closed, work)
     }
 
-    /// Waits until no call of this handle waits any more.
-    pub(super) fn await_waits(&self, patience: Patience) -> bool {
-        let Some(waits) = self.waits.get() else { return true };
+    /// Waits until no call of this handle waits any more, but for one of the calling thread: that is
+    /// the one which a signal handler has interrupted, and it goes on when the handler returns.
+    /// `None`: the time is over; a signal handler that raises ends it too.
+    pub(super) fn await_waits(&self, patience: Patience) -> PyResult<Option<()>> {
+        let Some(waits) = self.waits.get() else { return Ok(Some(())) };
+        let me = ThreadId::current();
         let until = patience.deadline();
-        let mut count = waits.count();
-        while *count > 0 {
+        let mut going_on = waits.going_on();
+        while going_on.iter().any(|thread| *thread != me) {
             if until.is_some_and(|until| Instant::now() >= until) {
-                return false;
+                return Ok(None);
             }
             // Again and again: who looked at the flag just before it was set may fall asleep after a
             // nudge.
@@ -81,9 +93,13 @@ impl Handle {
                 inner.stream.nudge();
             }
             let slice = Duration::from_millis(2);
-            count =
-                waits.ended.wait_timeout(count, slice).unwrap_or_else(PoisonError::into_inner).0;
+            drop(waits.ended.wait_timeout(going_on, slice));
+            // Other threads' calls end without the mutex held here.
+            if let Some(raised) = Python::try_attach(|py| py.check_signals().err()).flatten() {
+                return Err(raised);
+            }
+            going_on = waits.going_on();
         }
-        true
+        Ok(Some(()))
     }
 }

@@ -78,6 +78,15 @@ pub(crate) fn empty_array<'py>(
     unsafe { make(descr, shape, ptr::null_mut(), 0) }
 }
 
+/// Memory of that many bytes, with whatever it holds; `None` if there is none to be had.
+pub(crate) fn uninitialised(bytes: usize) -> Option<Memory> {
+    let mut memory = Vec::new();
+    memory.try_reserve_exact(bytes).ok()?;
+    // SAFETY: as many elements were reserved, and elements of this type need no initialising.
+    unsafe { memory.set_len(bytes) };
+    Some(memory.into_boxed_slice())
+}
+
 /// A new C-contiguous array over pooled memory, which it owns.
 ///
 /// # Errors

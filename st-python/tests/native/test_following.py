@@ -188,3 +188,37 @@ def test_without_the_option_a_handle_stays(name: str) -> None:
         reader.next(5)
     assert reader.latest()[0, 0] == 1
     new.unlink()
+
+
+@pytest.mark.parametrize("what", ["next_async", "wait_async"])
+def test_an_event_loop_waits_for_a_writer_without_a_burning_core(
+    name: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a frame that the handle has not read, and a write that it waits for."""
+    writer = created(name, 1)
+    reader = Stream.open(name, on_writing="wait")
+    reader.seek(0)
+    begun = []
+    add = _loop._Waits.add
+
+    def counted(waits: Any, *wait: Any) -> int:
+        begun.append(wait)
+        return add(waits, *wait)
+
+    monkeypatch.setattr(_loop._Waits, "add", counted)
+
+    async def wait() -> None:
+        waiting = asyncio.ensure_future(
+            reader.next_async(20) if what == "next_async" else reader.wait_async(0, 20)
+        )
+        with writer.write_view() as view:
+            for _ in range(1000):
+                await asyncio.sleep(0)
+            assert not waiting.done()
+            assert len(begun) <= 1
+            view[:] = 2
+        await waiting
+
+    asyncio.run(wait())
+    assert reader.count == 2
+    writer.unlink()

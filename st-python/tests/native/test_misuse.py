@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -60,3 +61,45 @@ def test_a_closed_handle_is_not_entered(stream: Stream) -> None:
     closed.close()
     with pytest.raises(RuntimeError, match="closed shared memory"), closed:
         pytest.fail("it was entered")
+
+
+def endless() -> Iterator[int]:
+    """Give dimensions without end."""
+    while True:
+        yield 1
+
+
+def test_an_endless_shape_is_refused(name: str) -> None:
+    """Long before memory is full."""
+    with pytest.raises(ValueError, match="19 dimensions"):
+        Stream.create(name, endless(), "float32")  # type: ignore[arg-type]
+
+
+def test_bases_that_go_round_are_no_lease() -> None:
+    """Whatever claims to be an array."""
+
+    class Round:
+        @property
+        def base(self) -> Round:
+            return self
+
+    with pytest.raises(ValueError, match="no leased frame"):
+        Stream.lease_is_copy(Round())  # type: ignore[arg-type]
+
+
+class Failing:
+    """An integer whose code has a fault of its own."""
+
+    def __index__(self) -> int:
+        """Fail."""
+        raise ZeroDivisionError
+
+
+def test_what_an_argument_raises_is_passed_on(stream: Stream) -> None:
+    """It says more than that the argument is no integer."""
+    with pytest.raises(ZeroDivisionError):
+        stream.clear(frame_id=Failing())  # type: ignore[arg-type]
+    with pytest.raises(ZeroDivisionError):
+        Stream.create("unused", (Failing(),))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="frame_id must be an integer"):
+        stream.clear(frame_id=1.5)  # type: ignore[arg-type]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -81,3 +84,70 @@ def test_threads_share_a_scope_of_several_locks(name: str) -> None:
     assert [type(error) for error in raised] == [TimeoutError]
     assert is_free(name)
     stream.unlink()
+
+
+def test_a_frame_is_published_by_the_thread_that_writes_it(stream: Stream) -> None:
+    """Another one that leaves the block is refused, and the frame goes on."""
+    scope = stream.write_view()
+
+    def leave() -> None:
+        scope.__exit__(None, None, None)
+
+    with scope as view:
+        thread, raised = in_a_thread(leave)
+        thread.join()
+        view[:] = 3
+    assert [str(error) for error in raised if "leave its write_view there" in str(error)]
+    assert scope.count == stream.count == 1
+    assert (stream.latest() == 3).all()
+
+
+def test_a_stranger_cannot_leave_a_scope_of_several_locks(stream: Stream) -> None:
+    """What the owner holds stays its own."""
+    scope = shared_tensor.locked_many([stream])
+    with scope:
+        thread, raised = in_a_thread(lambda: scope.__exit__(None, None, None))
+        thread.join()
+        assert [type(error) for error in raised] == [RuntimeError]
+        assert stream.lock_depth() == 1
+
+
+def test_a_close_that_fails_keeps_the_lock(stream: Stream) -> None:
+    """A handle that stays open is as it was: its frame is not given up."""
+    shared = Stream.open(stream.name)
+    held, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with shared.write_view() as view:
+            view[:] = 7
+            held.set()
+            leave.wait(60)
+
+    thread, raised = in_a_thread(hold)
+    held.wait(60)
+    with pytest.raises(RuntimeError, match="another thread owns"):
+        shared.close()
+    assert not shared.closed
+    leave.set()
+    thread.join()
+    assert raised == []
+    assert (stream.latest() == 7).all()
+    shared.close()
+
+
+@pytest.mark.parametrize(
+    "scope", [Stream.locked, Stream.write_view, lambda stream: shared_tensor.locked_many([stream])]
+)
+def test_scopes_are_seen_by_the_collector(name: str, scope: Callable[[Stream], object]) -> None:
+    """A handle that refers to its own scope goes away like anything else."""
+
+    class Named(Stream):
+        pass
+
+    stream = Named.create(name, (4,), "float32")
+    stream.scope = scope(stream)  # type: ignore[attr-defined]
+    stream.unlink()
+    gone = weakref.ref(stream)
+    del stream
+    gc.collect()
+    assert gone() is None

@@ -112,7 +112,7 @@ impl Reader {
     /// [`ErrorKind::Empty`] if nothing was published yet, [`ErrorKind::Inconsistent`] as the
     /// reader's options say, [`ErrorKind::Corrupt`] if the control page was overwritten.
     pub fn latest(&mut self) -> Result<Frame> {
-        let mut bytes = Vec::new();
+        let mut bytes = self.room_for_a_frame()?;
         let publication = self.copy_newest(&mut Sink::Growing(&mut bytes), &Wait::forever())?;
         Ok(Frame { bytes, dtype: self.dtype(), publication })
     }
@@ -134,7 +134,7 @@ impl Reader {
     /// # Errors
     /// As [`latest`](Self::latest); [`ErrorKind::Timeout`] and [`ErrorKind::Interrupted`].
     pub fn latest_with(&mut self, wait: &Wait<'_>) -> Result<Frame> {
-        let mut bytes = Vec::new();
+        let mut bytes = self.room_for_a_frame()?;
         let publication = self.copy_newest(&mut Sink::Growing(&mut bytes), wait)?;
         Ok(Frame { bytes, dtype: self.dtype(), publication })
     }
@@ -247,7 +247,7 @@ impl Reader {
     /// # Errors
     /// As [`next`](Self::next).
     pub fn next_after(&mut self, after: u64, wait: &Wait<'_>) -> Result<Frame> {
-        let mut bytes = Vec::new();
+        let mut bytes = self.room_for_a_frame()?;
         let publication = self.copy_next(after, &mut Sink::Growing(&mut bytes), wait)?;
         Ok(Frame { bytes, dtype: self.dtype(), publication })
     }
@@ -286,7 +286,7 @@ impl Reader {
     pub fn wait(&mut self, after: u64, wait: &Wait<'_>) -> Result<u64> {
         let started = Since::now(wait);
         let mut now = self.attachment.ctl(Ordering::Acquire);
-        if self.options.on_writing == OnWriting::Wait && now.phase() == Phase::Writing {
+        if self.awaits_writer(now) {
             self.wait_for_writer(now, wait, started)?;
             now = self.attachment.ctl(Ordering::Acquire);
         }
@@ -363,8 +363,24 @@ impl Reader {
         ))
     }
 
-    fn private_copy(&mut self, wait: &Wait<'_>) -> Result<Lease> {
+    /// Where a frame is copied to: asked for beforehand, as memory that is not to be had is an error
+    /// here and the end of the process later.
+    fn room_for_a_frame(&self) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
+        let wanted = self.attachment.layout.payload_bytes;
+        bytes.try_reserve_exact(wanted).map_err(|error| {
+            let name = self.attachment.name();
+            let what = format!(
+                "a copy of a frame of stream `{name}` needs {wanted} bytes: read it in place, or \
+                 into a buffer that is there already"
+            );
+            Error::with_source(ErrorKind::OutOfMemory, what, error)
+        })?;
+        Ok(bytes)
+    }
+
+    fn private_copy(&mut self, wait: &Wait<'_>) -> Result<Lease> {
+        let mut bytes = self.room_for_a_frame()?;
         let publication = self.copy_newest(&mut Sink::Growing(&mut bytes), wait)?;
         Ok(Lease::of_copy(bytes.into_boxed_slice(), self.dtype(), publication))
     }
@@ -393,6 +409,16 @@ impl Reader {
         self.options.on_abort == OnAbort::Raise
             && ctl.phase() == Phase::Writing
             && writer_has_left(&self.attachment, ctl)
+    }
+
+    /// Whether this reader waits until the write that is going on has ended.
+    pub(crate) fn awaits_writer(&self, ctl: Ctl) -> bool {
+        self.options.on_writing == OnWriting::Wait && ctl.phase() == Phase::Writing
+    }
+
+    /// Whether the write that this reader waits for will never end.
+    pub(crate) fn awaits_the_dead(&self, ctl: Ctl) -> bool {
+        self.awaits_writer(ctl) && writer_has_left(&self.attachment, ctl)
     }
 
     fn check_phase(&self, ctl: Ctl) -> Result<()> {

@@ -18,11 +18,12 @@ from shared_tensor.streams._geometry import (
 )
 from shared_tensor.streams._memory import BEHAVIOUR, NOTIFY_TAG, SharedMemory
 from shared_tensor.streams._orphans import remove_cuda_orphans
-from shared_tensor.streams._scopes import ManyScope
-from shared_tensor.streams._times import check_limit
+from shared_tensor.streams._scopes import ManyScope, are_times
+from shared_tensor.streams._times import check_limit, patience
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
 
 def create(
@@ -241,7 +242,7 @@ def purge(*, include_cuda_orphans: bool = False, live: bool = True) -> list[str]
 
 def locked_many(
     streams: Sequence[Any], *, timeout: float | None = None, poll_interval: float = 1e-3
-) -> ManyScope:
+) -> AbstractContextManager[tuple[Any, ...]]:
     """Hold the locks of several streams for a block, taken in the order of their names.
 
     The block's value is a tuple of the streams in the order given. Anything with a ``name`` and a
@@ -263,7 +264,11 @@ def locked_many(
     TimeoutError
         On entry: one of the locks was not free in time. None is kept.
     """
-    return ManyScope(streams, timeout, poll_interval)
+    together = tuple(streams)
+    if are_times(timeout, poll_interval) and all(type(one) is SharedMemory for one in together):
+        handles = [stream._handle for stream in together]
+        return _native.lock_many(handles, patience(timeout), together)
+    return ManyScope(together, timeout, poll_interval)
 
 
 def _missing(name: str) -> FileNotFoundError:

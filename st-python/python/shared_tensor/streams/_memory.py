@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
 import numpy as np
 
+from shared_tensor import _native
 from shared_tensor._loop import wait_until_over
 from shared_tensor.streams import _destination
 from shared_tensor.streams._publication import Publication
-from shared_tensor.streams._scopes import LockScope, ViewScope, open_view
 from shared_tensor.streams._times import level_patience, patience
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from shared_tensor import _native
 
 #: How reads and writes of the contract behave, in the words of the compiled half.
 BEHAVIOUR: dict[str, Any] = {
@@ -250,7 +248,9 @@ class SharedMemory:
         """
         self._handle.write(value, _masked(frame_id), None, None, None, True)  # noqa: FBT003
 
-    def write_view(self, *, timeout: float | None = None, frame_id: int | None = None) -> ViewScope:
+    def write_view(
+        self, *, timeout: float | None = None, frame_id: int | None = None
+    ) -> _native.WriteScope:
         """Write a payload in place: a context manager whose value is an array.
 
         The array holds the previous payload, which costs a copy. Leaving the block publishes it,
@@ -268,10 +268,9 @@ class SharedMemory:
         TimeoutError
             On entry: another owner kept the lock.
         """
-        scope = self._handle.write_view(True, _masked(frame_id), None, None, patience(timeout))  # noqa: FBT003
-        return ViewScope(self._generation, scope)
+        return self._handle.write_view(True, _masked(frame_id), timeout=patience(timeout))  # noqa: FBT003
 
-    def write_view_locked(self, *, frame_id: int | None = None) -> ViewScope:
+    def write_view_locked(self, *, frame_id: int | None = None) -> _native.WriteScope:
         """Write a payload in place under the lock that this thread holds. See :meth:`write_view`.
 
         Raises
@@ -279,8 +278,7 @@ class SharedMemory:
         RuntimeError
             On entry: this thread does not own the lock.
         """
-        scope = self._handle.write_view(True, _masked(frame_id), owned=True)  # noqa: FBT003
-        return ViewScope(self._generation, scope)
+        return self._handle.write_view(True, _masked(frame_id), owned=True)  # noqa: FBT003
 
     def clear(self) -> None:
         """Publish a payload of zeros."""
@@ -503,9 +501,11 @@ class SharedMemory:
         """
         self._handle.release()
 
-    def locked(self, *, timeout: float | None = None, poll_interval: float = 1e-3) -> LockScope:
+    def locked(
+        self, *, timeout: float | None = None, poll_interval: float = 1e-3
+    ) -> _native.LockScope:
         """Hold the lock for a block, whose value is this handle. See :meth:`acquire`."""
-        return LockScope(self, self._handle.locked(patience(timeout), True))  # noqa: FBT003
+        return _native.lock(self._handle, patience(timeout), self)
 
     # The end.
 
@@ -663,7 +663,7 @@ class SharedMemory:
         """Give the live storage, and what is known of the frame in it."""
         self._require_live(out)
         handle = self._handle
-        view = open_view(handle)
+        view = _native.open_view(handle)
         if view is None:
             return handle.lease()
         known = (handle.count, handle.frame_id, False, handle.write_time)
