@@ -129,6 +129,7 @@ impl Planner<'_> {
                 gate: Gate::AtMost(150.0),
                 ..shown("with stream.locked(), nobody else", "py_charges.lock".into())
             },
+            shown("with threading.RLock()", "py_charges.rlock".into()),
         ];
         group
     }
