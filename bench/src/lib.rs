@@ -6,6 +6,7 @@
 //! after the other; the *plan* says what is compared with what and which ratio is good enough.
 
 pub mod chart;
+pub mod command;
 pub mod figures;
 pub mod floor;
 pub mod judgement;

@@ -1,6 +1,7 @@
 //! What is measured, what it is compared with, and which result is good enough.
 
 mod python;
+mod service;
 
 use std::path::Path;
 
@@ -93,8 +94,8 @@ pub struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    /// Everything that `bench streams` measures.
-    pub fn plan(&self) -> Vec<Group> {
+    /// What `bench streams` measures.
+    pub fn streams(&self) -> Vec<Group> {
         let mut groups = vec![self.machine()];
         groups.extend([
             self.copies("Write and read, 40 KB, one process", 40_000, 8, [300, 100]),

@@ -11,6 +11,7 @@ mod lock;
 mod place;
 mod publish;
 mod rate;
+mod requests;
 mod sample;
 mod silence;
 pub mod space;
@@ -45,6 +46,8 @@ pub fn run(name: &str, arguments: Vec<String>) -> Outcome<()> {
         "big" => lifecycle::big(given),
         "rate" => rate::run(given),
         "rate-reader" => rate::reader(given),
+        "requests" => requests::run(given),
+        "requests-server" => requests::server(given),
         "iceoryx2-copy" => iceoryx2::copy(given),
         "iceoryx2-pingpong" => iceoryx2::both_ways(given),
         "iceoryx2-pingpong-echo" => iceoryx2::echo(given),

@@ -1,0 +1,42 @@
+// From the SIGKILL of a process to the end of file on its socket: the kernel takes the memory of a
+// dead process apart before it closes its files.
+//
+// hangup RESIDENT_BYTES SAMPLES
+#include "floor.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+static double one(size_t resident) {
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) fail("socketpair");
+    pid_t child = start();
+    if (child == 0) {
+        close(pair[0]);
+        char *memory = mmap(NULL, resident + 1, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED) fail("mmap");
+        memset(memory, 1, resident + 1);
+        if (send(pair[1], "r", 1, 0) != 1) fail("send");
+        for (;;) pause();
+    }
+    close(pair[1]);
+    char ready;
+    if (recv(pair[0], &ready, 1, 0) != 1) fail("recv");
+    uint64_t begun = now_ns();
+    kill(child, SIGKILL);
+    struct pollfd end = {.fd = pair[0], .events = POLLIN};
+    while (recv(pair[0], &ready, 1, MSG_DONTWAIT) != 0) poll(&end, 1, -1);
+    double took = (double)(now_ns() - begun);
+    waitpid(child, NULL, 0);
+    close(pair[0]);
+    return took;
+}
+
+int main(int argc, char **argv) {
+    size_t resident = argument(argc, argv, 1), samples = argument(argc, argv, 2);
+    double *times = samples_for(samples);
+    for (size_t i = 0; i < samples; i++) times[i] = one(resident);
+    print_quantiles(times, samples);
+    return 0;
+}
