@@ -1,0 +1,93 @@
+"""A process that uses the model: ``python tests/model/client.py BASE_PATH``.
+
+It is told lines, and answers each with one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from typing import Any
+
+import memory
+import minilm
+from sentences import SENTENCES
+
+from shared_tensor import AsyncSharedTensorClient
+
+_REOPENS = 30
+
+
+class Client:
+    """What a client does when it is told to."""
+
+    def __init__(self, base_path: str) -> None:
+        # Imported before anything is measured: both are needed whoever builds the model.
+        import torch
+        import transformers
+
+        self._libraries = (torch.__version__, transformers.__version__)
+        self._client = AsyncSharedTensorClient(base_path, device="cpu")
+        self._words = minilm.tokenizer()
+        self._model: Any = None
+
+    def prepare(self) -> dict[str, Any]:
+        """Run a model of the same kind and no size: what torch loads then is no part of ours."""
+        from transformers import BertConfig, BertModel
+
+        config = BertConfig(hidden_size=12, intermediate_size=24, num_hidden_layers=1)
+        minilm.embed(BertModel(config).eval(), self._words, SENTENCES)
+        return memory.of_this_process()
+
+    def open(self) -> dict[str, Any]:
+        """Ask for the model, with whoever else asks, and see how it comes along."""
+        seen: list[str] = []
+        begun = time.perf_counter()
+        task = self._client.submit("sentence_model")
+
+        def look(info: Any) -> None:
+            note = (info.metadata.get("progress") or {}).get("note")
+            if note and note not in seen:
+                seen.append(note)
+
+        handle = self._client.wait(task, callback=look)
+        self._model = handle.value
+        self._handle = handle
+        return {"seconds": time.perf_counter() - begun, "progress": seen}
+
+    def embed(self) -> dict[str, Any]:
+        """Embed the sentences; every bit of the vectors, and this process's memory after it."""
+        vectors = minilm.embed(self._model, self._words, SENTENCES)
+        return {"bits": vectors.view(dtype=_bits()).tolist(), **memory.of_this_process()}
+
+    def reopen(self) -> dict[str, Any]:
+        """Open the model again, as a request handler that keeps nothing would."""
+        times = []
+        for _ in range(_REOPENS):
+            begun = time.perf_counter()
+            handle = self._client.call("sentence_model")
+            _ = handle.value
+            times.append(time.perf_counter() - begun)
+            handle.release()
+        return {"median": statistics.median(times), "worst": max(times)}
+
+
+def _bits() -> Any:
+    import torch
+
+    return torch.int32
+
+
+def main() -> None:
+    """Do what is told until the stage is gone."""
+    client = Client(sys.argv[1])
+    print(json.dumps("ready"), flush=True)
+    for line in sys.stdin:
+        answer = getattr(client, line.strip())()
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
