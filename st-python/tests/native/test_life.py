@@ -207,7 +207,9 @@ def test_ctrl_c_ends_every_wait(stream: Stream, program: type) -> None:
         "shared_tensor.Stream.open(sys.argv[1] + '-never', timeout=None)",
     )
     code = (
-        "import sys, time, shared_tensor\n"
+        "import signal, sys, time, shared_tensor\n"
+        # Ignored where the tests run in the background of a shell without job control.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with shared_tensor.Stream.open(sys.argv[1]) as stream:\n"
         "    print('ready', flush=True)\n"
         "    try:\n"
