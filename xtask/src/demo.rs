@@ -1,4 +1,5 @@
-//! `cargo xtask demo`: photographs streamed between processes, with a writer killed on the way.
+//! `cargo xtask demo`: photographs streamed between processes, with a writer killed on the way; then a
+//! language model, built by one process and used by others, with one of them killed.
 //!
 //! Most of them are Python, with the wheel as this clone builds it.
 
@@ -11,8 +12,8 @@ use crate::{Failure, Flags, Workspace, python, screen, wheel};
 
 pub(crate) const VERB: Verb = Verb {
     name: "demo",
-    usage: "[--seconds N]",
-    summary: "stream photographs between Python and Rust, kill the writer, watch the readers go on",
+    usage: "[--seconds N] [--no-torch]",
+    summary: "stream photographs and kill the writer; share a language model (--no-torch: not that)",
     exists: |workspace| workspace.has("tests/src/bin/st-demo.rs"),
     run,
 };
@@ -38,6 +39,7 @@ const PHOTOGRAPHS: &[&str] = &[
 
 fn run(workspace: &Workspace, mut flags: Flags) -> Result<(), Failure> {
     let seconds = flags.value::<u32>("--seconds")?;
+    let is_without_torch = flags.switch("--no-torch");
     flags.finish()?;
     screen::step("Photographs");
     let (interpreters, _) = python::interpreters()?;
@@ -55,7 +57,23 @@ fn run(workspace: &Workspace, mut flags: Flags) -> Result<(), Failure> {
     if let Some(seconds) = seconds {
         demo = demo.args(["--seconds", &seconds.to_string()]);
     }
-    Err(demo.args(photographs).within(&workspace.root).replace())
+    let streams = demo.args(photographs).within(&workspace.root);
+    if is_without_torch {
+        return Err(streams.replace());
+    }
+    streams.run()?;
+    model(workspace, interpreter)
+}
+
+/// The second half: a model that one process builds and others use.
+fn model(workspace: &Workspace, interpreter: &Interpreter) -> Result<(), Failure> {
+    screen::step("A language model, and torch to run it");
+    let tools = python::with_models(workspace, interpreter)?;
+    let wheel = wheel::build(workspace, interpreter, &workspace.target.join("wheels"))?;
+    let venv = Venv::fresh(&workspace.target.join("python/model"), interpreter, &tools)?;
+    venv.install(&tools, &wheel)?;
+    screen::step("Demo, the model");
+    Err(venv.python().args([workspace.root.join("tests/model")]).replace())
 }
 
 /// A Python with the wheel of this clone.

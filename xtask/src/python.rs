@@ -112,6 +112,8 @@ fn candidates() -> Vec<PathBuf> {
 #[derive(Debug)]
 pub(crate) struct Tools {
     folder: PathBuf,
+    /// The folders of packages that these stand on.
+    below: Vec<PathBuf>,
 }
 
 impl Tools {
@@ -121,12 +123,20 @@ impl Tools {
         interpreter: &Interpreter,
         lists: &[&str],
     ) -> Result<Self, Failure> {
-        let mut wanted = Vec::new();
-        for list in lists {
-            let path = workspace.root.join(format!("st-python/requirements/{list}.txt"));
-            wanted.extend(requirements(&path)?);
-        }
-        Self::with(interpreter, &lists.join("-"), &wanted, &[])
+        Self::with(interpreter, &lists.join("-"), &listed(workspace, lists)?, &[])
+    }
+
+    /// As [`prepare`](Self::prepare), on top of these tools: what these have is not fetched again, and
+    /// stays fetched when the lists change.
+    pub(crate) fn and(
+        &self,
+        workspace: &Workspace,
+        interpreter: &Interpreter,
+        lists: &[&str],
+    ) -> Result<Self, Failure> {
+        let mut below = self.below.clone();
+        below.push(self.packages()?);
+        Self::make(interpreter, &lists.join("-"), &listed(workspace, lists)?, &[], below)
     }
 
     /// Fetches the packages `wanted`, with pip's options `how`, under a folder named after `label`.
@@ -136,12 +146,22 @@ impl Tools {
         wanted: &[String],
         how: &[&str],
     ) -> Result<Self, Failure> {
+        Self::make(interpreter, label, wanted, how, Vec::new())
+    }
+
+    fn make(
+        interpreter: &Interpreter,
+        label: &str,
+        wanted: &[String],
+        how: &[&str],
+        below: Vec<PathBuf>,
+    ) -> Result<Self, Failure> {
         let program = interpreter.program.to_string_lossy();
-        let key = fingerprint(
-            [&*program, &interpreter.version].into_iter().chain(wanted.iter().map(String::as_str)),
-        );
+        let parts = [&*program, &interpreter.version].into_iter();
+        let parts = parts.chain(below.iter().filter_map(|it| it.to_str()));
+        let key = fingerprint(parts.chain(wanted.iter().map(String::as_str)));
         let folder = cache()?.join(format!("{label}-{}-{key:016x}", interpreter.version));
-        let tools = Self { folder };
+        let tools = Self { folder, below };
         // Written last: an environment without it was interrupted while it was made.
         let complete = tools.folder.join("complete");
         if complete.exists() && tools.python().args(["-c", ""]).capture().is_ok() {
@@ -156,6 +176,7 @@ impl Tools {
             .args(["-m", "venv", "--clear"])
             .args([&tools.folder])
             .run()?;
+        refer(&packages(tools.python())?, &tools.below)?;
         // The pip that comes with an old interpreter cannot install into another environment.
         tools.pip(&["--upgrade", "pip>=23"], &[])?;
         tools.pip(how, wanted)?;
@@ -197,10 +218,9 @@ impl Venv {
             .args([folder])
             .run()?;
         let venv = Self { folder: folder.to_owned() };
-        let link = packages(venv.python())?.join("tools.pth");
-        fs::write(&link, format!("{}\n", tools.packages()?.display())).map_err(|error| {
-            Failure::new(format!("{} cannot be written: {error}", link.display()))
-        })?;
+        let mut all = vec![tools.packages()?];
+        all.extend_from_slice(&tools.below);
+        refer(&packages(venv.python())?, &all)?;
         Ok(venv)
     }
 
@@ -224,15 +244,17 @@ impl Venv {
         self.folder.join("bin/python")
     }
 
-    /// Runs the tests in a folder of the tests, or all of them.
+    /// Runs the tests in some folders of the tests, or for none of them all that there are.
     pub(crate) fn pytest(
         &self,
         workspace: &Workspace,
-        folder: &str,
+        folders: &[&str],
         tally: &mut Tally,
     ) -> Result<(), Failure> {
-        let mut tests = vec![workspace.root.join("st-python/tests").join(folder)];
-        if folder.is_empty() {
+        let own = workspace.root.join("st-python/tests");
+        let mut tests: Vec<PathBuf> = folders.iter().map(|it| own.join(it)).collect();
+        if tests.is_empty() {
+            tests.push(own);
             tests.extend(["tests/demo", "tests/soak"].map(|it| workspace.root.join(it)));
         }
         // From outside the clone: the package under test is the one installed.
@@ -251,6 +273,37 @@ pub(crate) fn requirements(path: &Path) -> Result<Vec<String>, Failure> {
         .map_err(|error| Failure::new(format!("{} cannot be read: {error}", path.display())))?;
     let lines = text.lines().map(str::trim);
     Ok(lines.filter(|it| !it.is_empty() && !it.starts_with('#')).map(str::to_owned).collect())
+}
+
+/// torch, which is large and fetched for itself, and models that run on it.
+pub(crate) fn with_models(
+    workspace: &Workspace,
+    interpreter: &Interpreter,
+) -> Result<Tools, Failure> {
+    screen::line("  torch is fetched once, some 3 GB, 6 GB on disk");
+    let torch = Tools::prepare(workspace, interpreter, &["torch"])?;
+    torch.and(workspace, interpreter, &["test", "models"])
+}
+
+/// The packages that some of `st-python/requirements` list.
+fn listed(workspace: &Workspace, lists: &[&str]) -> Result<Vec<String>, Failure> {
+    let mut wanted = Vec::new();
+    for list in lists {
+        let path = workspace.root.join(format!("st-python/requirements/{list}.txt"));
+        wanted.extend(requirements(&path)?);
+    }
+    Ok(wanted)
+}
+
+/// Makes what lies in other folders of packages importable from this one.
+fn refer(from: &Path, to: &[PathBuf]) -> Result<(), Failure> {
+    if to.is_empty() {
+        return Ok(());
+    }
+    let link = from.join("tools.pth");
+    let lines: Vec<String> = to.iter().map(|folder| folder.display().to_string()).collect();
+    fs::write(&link, lines.join("\n"))
+        .map_err(|error| Failure::new(format!("{} cannot be written: {error}", link.display())))
 }
 
 fn isolated(folder: &Path) -> Task {

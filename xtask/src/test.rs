@@ -117,6 +117,9 @@ fn examples(workspace: &Workspace, report: &mut Report) {
     report.add(ring, tally, &Ok(()));
 }
 
+/// The folders of tests that have some for torch.
+const WITH_TORCH: &[&str] = &["native"];
+
 /// Projects outside the workspace, each using one crate as a stranger would.
 fn consumers(workspace: &Workspace, report: &mut Report) -> Result<(), Failure> {
     let mut tally = Tally::default();
@@ -165,15 +168,16 @@ fn python(workspace: &Workspace, report: &mut Report) {
         let ring = format!("Python {}", interpreter.version);
         screen::step(&ring);
         let mut tally = Tally::default();
-        let outcome = pytest(workspace, interpreter, &wheel, lists, "", &mut tally);
+        let outcome = Tools::prepare(workspace, interpreter, lists)
+            .and_then(|tools| pytest(workspace, interpreter, &wheel, &tools, &[], &mut tally));
         report.add(ring, tally, &outcome);
     }
     let ring = "Python with torch";
     screen::step(ring);
-    screen::line("  torch is fetched once, some 3 GB, 6 GB on disk");
     let mut tally = Tally::default();
-    let lists = ["test", "torch"];
-    let outcome = pytest(workspace, &interpreters[0], &wheel, &lists, "native", &mut tally);
+    let outcome = python::with_models(workspace, &interpreters[0]).and_then(|tools| {
+        pytest(workspace, &interpreters[0], &wheel, &tools, WITH_TORCH, &mut tally)
+    });
     report.add(ring, tally, &outcome);
 }
 
@@ -181,13 +185,12 @@ fn pytest(
     workspace: &Workspace,
     interpreter: &Interpreter,
     wheel: &Path,
-    lists: &[&str],
-    tests: &str,
+    tools: &Tools,
+    tests: &[&str],
     tally: &mut Tally,
 ) -> Result<(), Failure> {
-    let tools = Tools::prepare(workspace, interpreter, lists)?;
     let folder = workspace.target.join("python").join(&interpreter.version);
-    let venv = Venv::fresh(&folder, interpreter, &tools)?;
-    venv.install(&tools, wheel)?;
+    let venv = Venv::fresh(&folder, interpreter, tools)?;
+    venv.install(tools, wheel)?;
     venv.pytest(workspace, tests, tally)
 }

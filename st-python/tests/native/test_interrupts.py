@@ -30,7 +30,6 @@ def struck_at(step: int, work: Callable[[], object]) -> bool:
         nonlocal left
         if "shared_tensor" not in frame.f_code.co_filename or "tests" in frame.f_code.co_filename:
             return None
-        frame.f_trace_opcodes = True
         left -= 1
         if left < 0:
             sys.settrace(None)
