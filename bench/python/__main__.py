@@ -22,6 +22,8 @@ CASES = {
     "charges": ("charges", "run"),
     "round-trips": ("rates", "round_trips"),
     "products": ("rates", "products"),
+    "service": ("service", "run"),
+    "service-server": ("service", "serve"),
     "libraries": ("sides", "print_installed"),
 }
 

@@ -65,7 +65,8 @@ impl Bench {
         screen::line(&format!("  load before: {before}"));
         let floors = Floors::build()?;
         let own = std::env::current_exe()?;
-        let python = Python::find()?;
+        let python = Python::find(python::VARIABLE)?;
+        let rival = Python::find(python::RIVAL)?;
         match &python {
             Some(python) => screen::line(&format!("  python: {}", python.described())),
             None => screen::line(&format!(
@@ -74,8 +75,16 @@ impl Bench {
                 self.name
             )),
         }
-        let planner =
-            Planner { floors: &floors, own: &own, python: python.as_ref(), quick: options.quick };
+        if let Some(rival) = &rival {
+            screen::line(&format!("  the other service: {}", rival.described()));
+        }
+        let planner = Planner {
+            floors: &floors,
+            own: &own,
+            python: python.as_ref(),
+            rival: rival.as_ref(),
+            quick: options.quick,
+        };
         let mut plan = (self.plan)(&planner);
         if let Some(word) = &options.only {
             let word = word.to_lowercase();

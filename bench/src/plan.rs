@@ -89,6 +89,8 @@ pub struct Planner<'a> {
     pub own: &'a Path,
     /// The Python to measure from, if there is one.
     pub python: Option<&'a Python>,
+    /// One with shared-tensor 0.2.16, if there is one.
+    pub rival: Option<&'a Python>,
     /// A fifth of the samples, a twentieth of the long runs.
     pub quick: bool,
 }

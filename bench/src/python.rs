@@ -8,6 +8,8 @@ use crate::program::Program;
 
 /// The interpreter to use; `cargo xtask bench` prepares one and sets it.
 pub const VARIABLE: &str = "ST_BENCH_PYTHON";
+/// One that has shared-tensor 0.2.16 instead, for `bench service`.
+pub const RIVAL: &str = "ST_BENCH_RIVAL";
 
 /// The probes, part of the clone that this program was built from.
 const PROBES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/python");
@@ -21,16 +23,16 @@ pub struct Python {
 }
 
 impl Python {
-    /// The interpreter that the environment names; `None` if it names none.
+    /// The interpreter that a variable of the environment names; `None` if it is not set.
     ///
     /// # Errors
     /// It cannot be run, or lacks NumPy or the wheel.
-    pub fn find() -> Outcome<Option<Self>> {
-        let Some(interpreter) = std::env::var_os(VARIABLE).map(PathBuf::from) else {
+    pub fn find(variable: &str) -> Outcome<Option<Self>> {
+        let Some(interpreter) = std::env::var_os(variable).map(PathBuf::from) else {
             return Ok(None);
         };
         let told = Command::new(&interpreter).args([PROBES, "libraries"]).output();
-        let told = told.map_err(|source| format!("{VARIABLE} cannot be run: {source}"))?;
+        let told = told.map_err(|source| format!("{variable} cannot be run: {source}"))?;
         let lines = String::from_utf8_lossy(&told.stdout);
         let libraries: Vec<_> = lines
             .lines()
@@ -40,7 +42,7 @@ impl Python {
         let python = Self { interpreter, libraries };
         if !told.status.success() || !python.has("ours") {
             let said = String::from_utf8_lossy(&told.stderr);
-            return Err(format!("{VARIABLE} has no shared-tensor: `{}`", said.trim()).into());
+            return Err(format!("{variable} has no shared-tensor: `{}`", said.trim()).into());
         }
         Ok(Some(python))
     }

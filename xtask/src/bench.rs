@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use crate::python::{Tools, Venv};
+use crate::python::{Interpreter, Tools, Venv};
 use crate::task::Task;
 use crate::verb::Verb;
 use crate::{Failure, Flags, Workspace, python, screen, wheel};
@@ -21,6 +21,12 @@ pub(crate) const VERB: Verb = Verb {
 
 /// The interpreter, for the program.
 const PYTHON: &str = "ST_BENCH_PYTHON";
+/// The interpreter that has the other service.
+const RIVAL: &str = "ST_BENCH_RIVAL";
+/// The benchmark that has one.
+const SERVICE: &str = "service";
+/// The service whose interface is kept.
+const OTHER_SERVICE: &str = "shared-tensor==0.2.16";
 /// What the Python half is compared with; only the first is needed.
 const PEERS: &str = "bench/python/requirements.txt";
 
@@ -49,17 +55,40 @@ fn run(workspace: &Workspace, mut flags: Flags) -> Result<(), Failure> {
             .within(&workspace.root)
             .without_env(PYTHON);
     if !without_python {
-        task = task.env(PYTHON, interpreter(workspace)?);
+        let (interpreters, _) = python::interpreters()?;
+        let interpreter = &interpreters[0];
+        task = if name == SERVICE {
+            let (python, rival) = with_services(workspace, interpreter)?;
+            task.env(PYTHON, python).env(RIVAL, rival)
+        } else {
+            task.env(PYTHON, with_streams(workspace, interpreter)?)
+        };
     }
     screen::step(&format!("Benchmark {name}"));
     task.run()
 }
 
+/// A Python with the wheel and models, and one with the other service instead, which has the same name.
+fn with_services(
+    workspace: &Workspace,
+    interpreter: &Interpreter,
+) -> Result<(PathBuf, PathBuf), Failure> {
+    screen::step("Python, the wheel, models and the other service");
+    let wheel = wheel::build(workspace, interpreter, &workspace.target.join("wheels"))?;
+    let models = python::with_models(workspace, interpreter)?;
+    let own = Venv::fresh(&workspace.target.join("python/bench-service"), interpreter, &models)?;
+    own.install(&models, &wheel)?;
+    // What it asks for beside these would replace NumPy by one that torch does not go with.
+    let theirs = [OTHER_SERVICE, "cloudpickle"].map(str::to_owned);
+    let theirs = models.and_with(interpreter, "other-service", &theirs, &["--no-deps"])?;
+    let other = workspace.target.join("python/other-service");
+    let other = Venv::fresh(&other, interpreter, &theirs)?;
+    Ok((own.program(), other.program()))
+}
+
 /// A Python with the wheel and the peers that install.
-fn interpreter(workspace: &Workspace) -> Result<PathBuf, Failure> {
+fn with_streams(workspace: &Workspace, interpreter: &Interpreter) -> Result<PathBuf, Failure> {
     screen::step("Python, the wheel and its peers");
-    let (interpreters, _) = python::interpreters()?;
-    let interpreter = &interpreters[0];
     let wheel = wheel::build(workspace, interpreter, &workspace.target.join("wheels"))?;
     let peers = python::requirements(&workspace.root.join(PEERS))?;
     let tools = Tools::with(interpreter, "bench", &peers, &[]).or_else(|failure| {

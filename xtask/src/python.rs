@@ -134,9 +134,20 @@ impl Tools {
         interpreter: &Interpreter,
         lists: &[&str],
     ) -> Result<Self, Failure> {
+        self.and_with(interpreter, &lists.join("-"), &listed(workspace, lists)?, &[])
+    }
+
+    /// As [`with`](Self::with), on top of these tools.
+    pub(crate) fn and_with(
+        &self,
+        interpreter: &Interpreter,
+        label: &str,
+        wanted: &[String],
+        how: &[&str],
+    ) -> Result<Self, Failure> {
         let mut below = self.below.clone();
         below.push(self.packages()?);
-        Self::make(interpreter, &lists.join("-"), &listed(workspace, lists)?, &[], below)
+        Self::make(interpreter, label, wanted, how, below)
     }
 
     /// Fetches the packages `wanted`, with pip's options `how`, under a folder named after `label`.
@@ -275,14 +286,21 @@ pub(crate) fn requirements(path: &Path) -> Result<Vec<String>, Failure> {
     Ok(lines.filter(|it| !it.is_empty() && !it.starts_with('#')).map(str::to_owned).collect())
 }
 
-/// torch, which is large and fetched for itself, and models that run on it.
-pub(crate) fn with_models(
+/// torch, which is large and fetched for itself.
+pub(crate) fn with_torch(
     workspace: &Workspace,
     interpreter: &Interpreter,
 ) -> Result<Tools, Failure> {
     screen::line("  torch is fetched once, some 3 GB, 6 GB on disk");
-    let torch = Tools::prepare(workspace, interpreter, &["torch"])?;
-    torch.and(workspace, interpreter, &["test", "models"])
+    Tools::prepare(workspace, interpreter, &["torch"])
+}
+
+/// torch, and models that run on it.
+pub(crate) fn with_models(
+    workspace: &Workspace,
+    interpreter: &Interpreter,
+) -> Result<Tools, Failure> {
+    with_torch(workspace, interpreter)?.and(workspace, interpreter, &["test", "models"])
 }
 
 /// The packages that some of `st-python/requirements` list.

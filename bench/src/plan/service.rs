@@ -1,11 +1,58 @@
 //! The plan of `bench service`.
 
-use super::{Gate, Group, Planner, Row, shown};
+use super::{Gate, Group, Peer, Planner, Row, shown};
+use crate::python::Python;
+
+/// The service that was there before.
+const RIVAL: &str = "0.2.16";
 
 impl Planner<'_> {
     /// What `bench service` measures.
     pub fn service(&self) -> Vec<Group> {
-        vec![self.requests()]
+        let mut groups = vec![self.requests()];
+        groups.extend(self.python.map(|python| self.calls(python)));
+        groups
+    }
+
+    /// Calls from Python, of functions in Python in another process.
+    fn calls(&self, python: &Python) -> Group {
+        let samples = self.samples(5_000).to_string();
+        let mut group = Group::new("Python: calls, 64 bytes and less");
+        group.probes.push(self.floor("call_echo", "echo", &["64".to_owned(), samples.clone()]));
+        for (what, title, gate) in [
+            ("empty", "of a function that does nothing", Gate::AtMostTimes(1.6)),
+            ("ping", "ping", Gate::Shown),
+            ("hit", "answered from the cache", Gate::Shown),
+            ("held", "the same, while a thread of the server holds the GIL", Gate::Shown),
+        ] {
+            let name = format!("call_{what}");
+            group.probes.push((name.clone(), python.case(&["service", what, &samples])));
+            let mut peers = Vec::new();
+            if let Some(rival) = self.rival {
+                let theirs = format!("{name}_rival");
+                group.probes.push((theirs.clone(), rival.case(&["service", what, &samples])));
+                peers.push(theirs);
+            }
+            let last = if what == "held" { "worst" } else { "p99" };
+            for (quantile, gate) in [("p50", gate), (last, Gate::Shown)] {
+                let figure = |of: &str| format!("{of}.{quantile}");
+                let row = shown(&format!("{title}, {quantile}"), figure(&name));
+                let floor = (quantile != "worst").then(|| figure("call_echo"));
+                let peers = peers.iter().map(|it| Peer { name: RIVAL, figure: figure(it) });
+                group.rows.push(Row { floor, peers: peers.collect(), gate, ..row });
+            }
+            if let ("empty", Some(rival)) = (what, peers.first()) {
+                group.rows.push(Row {
+                    floor: Some(format!("{rival}.p50")),
+                    gate: Gate::AtMostTimes(0.25),
+                    ..shown(
+                        "of a function that does nothing: share of theirs",
+                        format!("{name}.p50"),
+                    )
+                });
+            }
+        }
+        group
     }
 
     fn requests(&self) -> Group {
