@@ -102,12 +102,11 @@ _CASES: dict[str, Callable[[SharedTensorClient, int], None]] = {
 def serve(base_path: str) -> None:
     """``service-server BASE_PATH``: the endpoints, until the probe ends."""
     pin(1)
-    here = {} if "device_index" in _PLACE else _PLACE
     provider = SharedTensorProvider(
         base_path,
         execution_mode="server",
         verbose_debug=False,
-        **({"device_index": 0} if not here else here),
+        **_PLACE,
     )
 
     @provider.share(cache=False)
