@@ -166,6 +166,7 @@ impl<F> Decoder<F> {
         }
         let Some((bytes, _)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
             self.none_beyond_reach(self.decoded)?;
+            self.none_within_header()?;
             return Ok(false);
         };
         let header = Header::decode(bytes, self.limits)?;
@@ -188,6 +189,15 @@ impl<F> Decoder<F> {
     /// No descriptor is left that came before the byte at which the next frame begins.
     fn none_beyond_reach(&self, next_frame: u64) -> Result<(), FrameError> {
         let count = self.arrived.iter().take_while(|it| it.to <= next_frame).count();
+        if count == 0 { Ok(()) } else { Err(FrameError::SurplusDescriptors { count }) }
+    }
+
+    /// No descriptor came with a byte of the header but the first: neither this frame nor the next
+    /// could claim it, and a header that trickles could gather many.
+    fn none_within_header(&self) -> Result<(), FrameError> {
+        let header_end = self.decoded + HEADER_BYTES as u64;
+        let is_within = |it: &&Arrived<F>| it.from > self.decoded && it.to <= header_end;
+        let count = self.arrived.iter().filter(is_within).count();
         if count == 0 { Ok(()) } else { Err(FrameError::SurplusDescriptors { count }) }
     }
 
@@ -419,6 +429,10 @@ mod tests {
         assert_eq!(
             feed(&one, vec![(1, 5)], &[1], limits),
             Err(FrameError::MissingDescriptors { announced: 1, came: 0 })
+        );
+        assert_eq!(
+            feed(&one[..9], vec![(1, 5)], &[1, 2], limits),
+            Err(FrameError::SurplusDescriptors { count: 1 })
         );
     }
 
