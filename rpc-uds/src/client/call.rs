@@ -79,11 +79,14 @@ impl PendingCall {
 
     fn send(mut self, header: Header, request: Request<'_>) -> Result<Self, CallError> {
         let Request { body, descriptors, .. } = request;
-        match self.connection.send(header, body, descriptors, self.deadline) {
+        let mut is_begun = false;
+        let sent = self.connection.send(header, body, descriptors, self.deadline, &mut is_begun);
+        match sent {
             Ok(()) => Ok(self),
             Err(error) => {
-                // A timed out request may have been begun; the cancellation follows it then.
-                if !matches!(error, CallError::TimedOut { .. }) {
+                // The cancellation follows what was begun. Nothing else needs one, and a server that
+                // has stopped reading must not make them pile up.
+                if !is_begun || !matches!(error, CallError::TimedOut { .. }) {
                     self.is_over = true;
                     self.connection.desk.leave(self.id, false);
                 }

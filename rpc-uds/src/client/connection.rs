@@ -99,13 +99,14 @@ impl Connection {
     }
 
     /// Sends a whole frame, or nothing, or loses the connection. At the deadline a frame that was
-    /// begun stays queued: who sends next sends its rest first.
+    /// begun, which `is_begun` tells, stays queued: who sends next sends its rest first.
     pub(super) fn send(
         &self,
         header: Header,
         body: &[u8],
         descriptors: &[BorrowedFd<'_>],
         deadline: Option<Instant>,
+        is_begun: &mut bool,
     ) -> Result<(), CallError> {
         self.agreement.limits().check(body.len(), descriptors.len()).map_err(CallError::TooMuch)?;
         let socket = self.socket.get()?;
@@ -122,7 +123,10 @@ impl Connection {
                     None if outgoing.left.is_empty() => {
                         match transport::send(socket, parts, descriptors) {
                             Ok(Some(count)) if count == header.len() + body.len() => return Ok(()),
-                            Ok(Some(count)) => rest = Some(outgoing.keep(parts, count)),
+                            Ok(Some(count)) => {
+                                rest = Some(outgoing.keep(parts, count));
+                                *is_begun = true;
+                            }
                             Ok(None) => {}
                             Err(errno)
                                 if !descriptors.is_empty()
