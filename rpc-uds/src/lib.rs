@@ -108,6 +108,8 @@ mod address;
 #[cfg(not(loom))]
 mod client;
 mod control;
+#[cfg(not(loom))]
+mod deadline;
 mod decoder;
 mod desk;
 mod error;
@@ -160,7 +162,7 @@ pub use peer::{Credentials, PeerPolicy};
 pub use runtime_directory::RuntimeDirectory;
 #[cfg(not(loom))]
 pub use server::{
-    Call, Connection, Handler, Responder, Server, ServerOptions, ServerStats, Stopped,
+    Call, Connection, Handler, Responder, Server, ServerOptions, ServerStats, Stopped, Unfinished,
 };
 #[cfg(not(loom))]
 pub use signals::Termination;

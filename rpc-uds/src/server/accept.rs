@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
@@ -17,7 +16,7 @@ use super::hub::Hub;
 use super::link::Link;
 use super::session;
 use super::stats::count;
-use super::workers::Job;
+use super::workers::Queue;
 use crate::address::Listening;
 use crate::control::{Control, Refusal};
 use crate::fault;
@@ -38,7 +37,7 @@ pub(super) struct Threads {
 pub(super) struct Acceptor<H: Handler> {
     pub(super) hub: Arc<Hub>,
     pub(super) handler: Arc<H>,
-    pub(super) queue: Sender<Job<H>>,
+    pub(super) queue: Arc<Queue<H>>,
     pub(super) threads: Arc<Mutex<Threads>>,
     /// Readable when the server stops.
     pub(super) stop: Arc<UnsharedFd>,
@@ -99,43 +98,45 @@ impl<H: Handler> Acceptor<H> {
             turn_away(&socket, Refusal::Connections { limit });
             return;
         }
-        // Kept apart for the case that the socket does not reach its thread.
-        let last_words = socket.try_clone();
-        if self.start(socket, id).is_err() {
+        let Ok(peer) = peer_credentials(socket.as_fd()) else { return };
+        let Ok(socket) = UnsharedFd::new(socket) else { return };
+        let link = Arc::new(Link::new(id, socket, peer, Arc::clone(&self.hub)));
+        self.hub.add(&link);
+        if self.start(&link).is_err() {
             count(&self.hub.counters.shed_threads);
+            let _ = link.refuse(0, Refusal::Threads);
+            link.close();
             self.hub.remove(id);
-            if let Ok(socket) = last_words {
-                turn_away(&socket, Refusal::Threads);
-            }
         }
     }
 
-    fn start(&self, socket: OwnedFd, id: u64) -> io::Result<()> {
+    fn start(&self, link: &Arc<Link>) -> io::Result<()> {
         fault::point("thread")?;
-        let peer = peer_credentials(socket.as_fd())?;
-        let socket = UnsharedFd::new(socket)?;
-        let link = Arc::new(Link::new(id, socket, peer, Arc::clone(&self.hub)));
-        self.hub.add(&link);
-        let (handler, queue) = (Arc::clone(&self.handler), self.queue.clone());
-        let threads = Arc::clone(&self.threads);
+        let id = link.id;
+        let link = Arc::clone(link);
+        let (handler, queue) = (Arc::clone(&self.handler), Arc::clone(&self.queue));
+        let (threads, alive) = (Arc::clone(&self.threads), Hub::thread(&self.hub));
         let run = move || {
-            // Only a handler that says wrongly what is control can panic past what it catches.
-            let _ = catch_unwind(AssertUnwindSafe(|| session::serve(&link, &handler, &queue)));
+            let slate = link.hub.roster.join();
+            // A handler may say wrongly what is control, a session may panic when it is dropped.
+            let serve = || session::serve(&link, &handler, &queue, &slate);
+            let _ = catch_unwind(AssertUnwindSafe(serve));
+            link.hub.roster.leave();
             link.close();
             link.hub.remove(id);
-            let hub = Arc::clone(&link.hub);
-            drop((link, handler, queue));
+            // The last one to hold the handler drops it.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop((link, handler, queue))));
             let mut threads = lock(&threads);
             let own = threads.running.remove(&id);
             threads.ended.extend(own);
-            hub.threads.end();
+            drop(threads);
+            drop(alive);
         };
         let builder = thread::Builder::new()
             .name(format!("rpc-uds {id}"))
             .stack_size(self.hub.options.stack_bytes);
         let mut threads = lock(&self.threads);
-        self.hub.threads.begin();
-        let thread = builder.spawn(run).inspect_err(|_| self.hub.threads.end())?;
+        let thread = builder.spawn(run)?;
         threads.running.insert(id, thread);
         Ok(())
     }

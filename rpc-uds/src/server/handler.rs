@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use super::link::{Connection, Link};
+use super::link::{Connection, Link, Place};
+use super::roster::Unfinished;
 use super::stats::count;
 use crate::control::Refusal;
 use crate::error::SendError;
@@ -78,6 +79,11 @@ impl Call {
     pub fn reply(self, tag: u16, body: &[u8]) -> Result<(), SendError> {
         self.responder.reply(tag, body, &[])
     }
+
+    pub(super) fn named(&self) -> Unfinished {
+        let Responder { link, id, .. } = &self.responder;
+        Unfinished { tag: self.tag, id: *id, connection: link.id, peer: link.peer }
+    }
 }
 
 /// Answers one request, once, from any thread. Dropping it tells the client that there is no answer.
@@ -87,8 +93,18 @@ pub struct Responder {
     id: u64,
     is_cancelled: Arc<AtomicBool>,
     is_answered: bool,
-    /// The server's stop waits for it. Control requests have none.
-    _pass: Option<Pass>,
+    /// Control requests have none.
+    admission: Option<Admission>,
+}
+
+/// What a request holds as long as anybody holds its responder.
+#[derive(Debug)]
+pub(super) struct Admission {
+    /// It counts against its connection's limit; given back before the answer, which the next
+    /// request may follow at once.
+    pub(super) place: Option<Place>,
+    /// The server's stop waits for it.
+    pub(super) _pass: Pass,
 }
 
 impl Responder {
@@ -96,9 +112,10 @@ impl Responder {
         link: &Arc<Link>,
         id: u64,
         is_cancelled: Arc<AtomicBool>,
-        pass: Option<Pass>,
+        admission: Option<Admission>,
     ) -> Self {
-        Self { link: Arc::clone(link), id, is_cancelled, is_answered: false, _pass: pass }
+        let link = Arc::clone(link);
+        Self { link, id, is_cancelled, is_answered: false, admission }
     }
 
     /// Answers. Never waits: what the socket does not take is queued.
@@ -115,7 +132,7 @@ impl Responder {
     ) -> Result<(), SendError> {
         self.link.hub.generation.check()?;
         self.is_answered = true;
-        if !self.link.finish(self.id) {
+        if !self.finish() {
             return Err(SendError::Cancelled);
         }
         let sent = self.link.send(Kind::Reply, self.id, tag, body, descriptors);
@@ -135,10 +152,19 @@ impl Responder {
     pub fn refuse(mut self, refusal: Refusal) -> Result<(), SendError> {
         self.link.hub.generation.check()?;
         self.is_answered = true;
-        if !self.link.finish(self.id) {
+        if !self.finish() {
             return Err(SendError::Cancelled);
         }
         self.link.refuse(self.id, refusal)
+    }
+
+    /// Whether the answer is wanted, and nobody else's to give.
+    fn finish(&mut self) -> bool {
+        let is_wanted = self.link.finish(self.id);
+        if let Some(admission) = &mut self.admission {
+            drop(admission.place.take());
+        }
+        is_wanted
     }
 
     /// Whether the client has given up on the request, or has gone, or the server's grace is over.
@@ -162,7 +188,7 @@ impl Drop for Responder {
         if self.is_answered || self.link.hub.generation.check().is_err() {
             return;
         }
-        if self.link.finish(self.id) {
+        if self.finish() {
             count(&self.link.hub.counters.unanswered);
             let refusal = if thread::panicking() { Refusal::Panicked } else { Refusal::Dropped };
             // The client may have gone: nobody to tell.

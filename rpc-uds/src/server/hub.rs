@@ -1,13 +1,16 @@
 //! What all threads of a server share.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::ServerOptions;
 use super::flusher::Flusher;
 use super::link::Link;
+use super::roster::Roster;
 use super::stats::Counters;
+use crate::deadline::after;
 use crate::gate::Gate;
 use crate::sync::{lock, sleep};
 use crate::sys::Generation;
@@ -22,8 +25,12 @@ pub(crate) struct Hub {
     pub(super) flusher: Flusher,
     /// Connections with something queued.
     pub(super) backlog: Tally,
+    /// Bytes of what was queued that have gone to clients.
+    pub(super) flushed: AtomicU64,
     /// Threads of connections and workers.
     pub(super) threads: Tally,
+    /// What they are at.
+    pub(super) roster: Roster,
     links: Mutex<HashMap<u64, Arc<Link>>>,
 }
 
@@ -36,7 +43,9 @@ impl Hub {
             gate: Arc::new(Gate::new()),
             flusher,
             backlog: Tally::default(),
+            flushed: AtomicU64::new(0),
             threads: Tally::default(),
+            roster: Roster::default(),
             links: Mutex::new(HashMap::new()),
         }
     }
@@ -59,6 +68,34 @@ impl Hub {
 
     pub(super) fn connections(&self) -> usize {
         lock(&self.links).len()
+    }
+
+    /// Counts a thread until what is returned is dropped; a panic drops it as well.
+    pub(super) fn thread(hub: &Arc<Self>) -> Alive {
+        hub.threads.begin();
+        Alive(Arc::clone(hub))
+    }
+
+    /// Waits until nothing is queued for anybody, as long as somebody reads at least every
+    /// `patience`.
+    pub(super) fn wait_for_readers(&self, deadline: Instant, patience: Duration) {
+        loop {
+            let before = self.flushed.load(Ordering::Relaxed);
+            let look = after(patience).min(deadline);
+            let is_over = self.backlog.wait_until_none(look) == 0 || Instant::now() >= deadline;
+            if is_over || self.flushed.load(Ordering::Relaxed) == before {
+                return;
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Alive(Arc<Hub>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.threads.end();
     }
 }
 

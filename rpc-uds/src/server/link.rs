@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::hub::Hub;
@@ -27,7 +27,19 @@ pub(crate) struct Link {
     outbox: Mutex<Outbox>,
     /// Requests without an answer, and whether they are cancelled.
     calls: Mutex<HashMap<u64, Arc<AtomicBool>>>,
+    /// Requests that somebody is still at, answered or not, without control requests.
+    places: Arc<AtomicUsize>,
     is_closed: AtomicBool,
+}
+
+/// One of the requests that a connection may have at a time.
+#[derive(Debug)]
+pub(super) struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Link {
@@ -40,22 +52,30 @@ impl Link {
             agreement: OnceLock::new(),
             outbox: Mutex::new(Outbox::default()),
             calls: Mutex::new(HashMap::new()),
+            places: Arc::default(),
             is_closed: AtomicBool::new(false),
         }
     }
 
-    /// Notes a request; `Err` if its id is in use, `Ok(None)` if there are `limit` already.
-    pub(super) fn begin(&self, id: u64, limit: usize) -> Result<Option<Arc<AtomicBool>>, ()> {
+    /// Notes a request; `None` if its id is in use.
+    pub(super) fn begin(&self, id: u64) -> Option<Arc<AtomicBool>> {
         let mut calls = lock(&self.calls);
         if id == 0 || calls.contains_key(&id) {
-            return Err(());
-        }
-        if calls.len() >= limit {
-            return Ok(None);
+            return None;
         }
         let is_cancelled = Arc::new(AtomicBool::new(false));
         calls.insert(id, Arc::clone(&is_cancelled));
-        Ok(Some(is_cancelled))
+        Some(is_cancelled)
+    }
+
+    /// A place among the requests of this connection, of which there are `limit`. Only the
+    /// connection's own thread asks.
+    pub(super) fn place(&self, limit: usize) -> Option<Place> {
+        if self.places.load(Ordering::Relaxed) >= limit {
+            return None;
+        }
+        self.places.fetch_add(1, Ordering::Relaxed);
+        Some(Place(Arc::clone(&self.places)))
     }
 
     /// Whoever gets `true` answers the request, nobody else does.
@@ -184,7 +204,10 @@ impl Link {
         if outbox.is_empty() {
             return;
         }
-        match outbox.flush(socket) {
+        let before = outbox.bytes();
+        let flushed = outbox.flush(socket);
+        add(&self.hub.flushed, before - outbox.bytes());
+        match flushed {
             Ok(true) => self.hub.backlog.end(),
             Ok(false) => {
                 if self.hub.flusher.arm(socket, self.id, &mut outbox.is_registered).is_err() {

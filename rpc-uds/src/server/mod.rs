@@ -12,6 +12,7 @@ mod handler;
 mod hub;
 mod link;
 mod outbox;
+mod roster;
 mod session;
 mod stats;
 mod workers;
@@ -29,13 +30,16 @@ use rustix::event::{EventfdFlags, eventfd};
 
 pub use self::handler::{Call, Handler, Responder};
 pub use self::link::Connection;
+pub use self::roster::Unfinished;
 pub use self::stats::ServerStats;
 
 use self::accept::{Acceptor, Threads};
 use self::flusher::Flusher;
 use self::hub::Hub;
+use self::workers::Queue;
 use crate::address::Listening;
 use crate::control::Control;
+use crate::deadline::after;
 use crate::error::{BindError, Forked};
 use crate::fault;
 use crate::frame::{DESCRIPTORS_MAX, FrameLimits};
@@ -47,6 +51,8 @@ use crate::sys::{Generation, UnsharedFd};
 /// How long threads may take to end once everything is closed. Only a handler that does not come
 /// back takes longer.
 const ENDING: Duration = Duration::from_secs(1);
+/// Who has not read anything for so long is not waited for when the server stops.
+const DEAF: Duration = Duration::from_millis(50);
 
 /// How a server is set up.
 #[derive(Clone, Debug)]
@@ -121,7 +127,8 @@ impl ServerOptions {
         Self { queue_max, ..self }
     }
 
-    /// How many requests of one connection may be unanswered. Default: 128.
+    /// How many requests of one connection may be unanswered. Default: 128. One that was cancelled
+    /// counts until the handler, or the worker that finds it in the queue, has let go of it.
     #[must_use]
     pub fn unanswered_max(self, unanswered_max: usize) -> Self {
         Self { unanswered_max, ..self }
@@ -178,6 +185,7 @@ impl ServerOptions {
             flusher: None,
             workers: Vec::new(),
             threads: Arc::default(),
+            close_queue: None,
         };
         match inner.start(listening, handler) {
             Ok(()) => Ok(Server {
@@ -214,13 +222,19 @@ impl fmt::Debug for Server {
 }
 
 /// How a server came to its end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct Stopped {
     /// Whether every request in progress had its answer within the grace.
     pub is_drained: bool,
-    /// Threads that could not be joined because their handler has not come back. They end with it.
+    /// Threads that could not be joined because their handler has not come back within a second
+    /// after the grace. No thread can be ended from outside: each goes on until its handler returns,
+    /// and then ends by itself. Until then it keeps the handler, its session, and the descriptor of
+    /// a connection that is closed; its answer goes nowhere.
     pub threads_left: usize,
+    /// The calls that those threads are at. One may be missing: whoever hangs in
+    /// [`Handler::connected`], [`Handler::disconnected`] or a `Drop` is at no call.
+    pub unfinished: Vec<Unfinished>,
 }
 
 impl Server {
@@ -256,13 +270,16 @@ impl Server {
     }
 
     /// Stops: the path is removed, clients are told, new requests are refused; requests in progress
-    /// have `grace` to be answered; then everything is closed and every thread joined. Without
-    /// requests in progress it takes no grace. The second time it does nothing.
+    /// have `grace` to be answered, and clients to read what waits for them, as long as they do read;
+    /// then everything is closed, whatever is still in progress is
+    /// [cancelled](Responder::is_cancelled), and every thread joined. Without requests in progress it
+    /// takes no grace. Handlers that ignore being cancelled have a second more; what becomes of them
+    /// then is told by [`Stopped`]. The second time it does nothing.
     pub fn stop(&self, grace: Duration) -> Result<Stopped, Forked> {
         self.hub.generation.check()?;
         let Some(inner) = &self.inner else { return Err(Forked) };
         let mut inner = lock(inner);
-        let nothing_to_do = Stopped { is_drained: true, threads_left: 0 };
+        let nothing_to_do = Stopped { is_drained: true, ..Stopped::default() };
         Ok(inner.take().map_or(nothing_to_do, |mut inner| inner.stop(grace)))
     }
 
@@ -299,12 +316,18 @@ struct Inner {
     flusher: Option<JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
     threads: Arc<Mutex<Threads>>,
+    close_queue: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Inner {
     fn start<H: Handler>(&mut self, listening: Listening, handler: H) -> io::Result<()> {
         let handler = Arc::new(handler);
-        let (queue, jobs) = crossbeam_channel::bounded(self.hub.options.queue_max);
+        let (queue, jobs) = Queue::new(self.hub.options.queue_max);
+        let queue = Arc::new(queue);
+        self.close_queue = Some({
+            let queue = Arc::clone(&queue);
+            Box::new(move || queue.close())
+        });
         let mut unused = Some(listening);
         let outcome = (|| {
             let hub = Arc::clone(&self.hub);
@@ -314,19 +337,20 @@ impl Inner {
                 let (hub, handler, jobs) =
                     (Arc::clone(&self.hub), Arc::clone(&handler), jobs.clone());
                 let builder = thread::Builder::new().name(format!("rpc-uds work {number}"));
-                self.hub.threads.begin();
+                let alive = Hub::thread(&self.hub);
                 let work = move || {
-                    workers::work(&handler, &jobs);
-                    drop((handler, jobs));
-                    hub.threads.end();
+                    let slate = hub.roster.join();
+                    workers::work(&handler, &jobs, &slate);
+                    hub.roster.leave();
+                    drop((handler, jobs, hub));
+                    drop(alive);
                 };
-                let thread = builder.spawn(work).inspect_err(|_| self.hub.threads.end())?;
-                self.workers.push(thread);
+                self.workers.push(builder.spawn(work)?);
             }
             let acceptor = Acceptor {
                 hub: Arc::clone(&self.hub),
                 handler: Arc::clone(&handler),
-                queue: queue.clone(),
+                queue: Arc::clone(&queue),
                 threads: Arc::clone(&self.threads),
                 stop: Arc::clone(&self.stop),
             };
@@ -355,7 +379,7 @@ impl Inner {
     }
 
     fn stop(&mut self, grace: Duration) -> Stopped {
-        let by = Instant::now() + grace;
+        let by = after(grace);
         let hub = &self.hub;
         hub.gate.close();
         if let Ok(stop) = self.stop.get() {
@@ -372,12 +396,15 @@ impl Inner {
             }
         }
         let is_drained = hub.gate.wait_until_empty(Some(by));
-        hub.backlog.wait_until_none(by);
+        hub.wait_for_readers(by, DEAF);
+        if let Some(close_queue) = self.close_queue.take() {
+            close_queue();
+        }
         for link in hub.links() {
             link.cancel_all();
             link.close();
         }
-        hub.threads.wait_until_none(Instant::now().max(by) + ENDING);
+        hub.threads.wait_until_none(after(ENDING));
         hub.flusher.stop();
         if let Some(flusher) = self.flusher.take() {
             let _ = flusher.join();
@@ -393,7 +420,8 @@ impl Inner {
                 threads_left += 1;
             }
         }
-        Stopped { is_drained, threads_left }
+        let unfinished = if threads_left > 0 { self.hub.roster.calls() } else { Vec::new() };
+        Stopped { is_drained, threads_left, unfinished }
     }
 }
 

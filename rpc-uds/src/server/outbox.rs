@@ -67,6 +67,10 @@ impl Outbox {
         self.queue.is_empty()
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn post(
         &mut self,
         socket: BorrowedFd<'_>,

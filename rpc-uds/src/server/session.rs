@@ -5,14 +5,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_channel::{Sender, TrySendError};
+use crossbeam_channel::TrySendError;
 use rustix::event::PollFlags;
 
-use super::handler::{Call, Handler, Responder};
+use super::handler::{Admission, Call, Handler, Responder};
 use super::link::{Connection, Link};
+use super::roster::Slate;
 use super::stats::{add, count};
-use super::workers::Job;
+use super::workers::{Job, Queue};
 use crate::control::{CONTROL_BYTES_MAX, Control, Refusal};
+use crate::deadline::after;
 use crate::decoder::Decoder;
 use crate::error::{FrameError, Lost};
 use crate::frame::{Frame, FrameLimits, Kind};
@@ -47,7 +49,12 @@ impl From<FrameError> for End {
     }
 }
 
-pub(super) fn serve<H: Handler>(link: &Arc<Link>, handler: &Arc<H>, queue: &Sender<Job<H>>) {
+pub(super) fn serve<H: Handler>(
+    link: &Arc<Link>,
+    handler: &Arc<H>,
+    queue: &Queue<H>,
+    slate: &Slate,
+) {
     let limits = FrameLimits { body_bytes_max: CONTROL_BYTES_MAX, descriptors_max: 0 };
     let mut stream = Stream { link, decoder: Decoder::new(limits), frame_deadline: None };
     let Some(agreement) = greet(&mut stream) else { return };
@@ -66,7 +73,7 @@ pub(super) fn serve<H: Handler>(link: &Arc<Link>, handler: &Arc<H>, queue: &Send
         }
     };
     count(&link.hub.counters.sessions);
-    let session = Session { link, handler, queue, state: session, connection };
+    let session = Session { link, handler, queue, slate, state: session, connection };
     if link.welcome(agreement).is_err() {
         return;
     }
@@ -107,7 +114,7 @@ impl Stream<'_> {
             }
             let deadline = if self.decoder.is_within_a_frame() {
                 let time = self.link.hub.options.frame_timeout;
-                let by = *self.frame_deadline.get_or_insert_with(|| Instant::now() + time);
+                let by = *self.frame_deadline.get_or_insert_with(|| after(time));
                 Some(deadline.map_or(by, |deadline| deadline.min(by)))
             } else {
                 deadline
@@ -146,7 +153,7 @@ fn greet(stream: &mut Stream<'_>) -> Option<Agreement> {
         let _ = link.refuse(0, Refusal::User { client: link.peer.uid, server: own_uid() });
         return None;
     }
-    let deadline = Instant::now() + options.handshake_timeout;
+    let deadline = after(options.handshake_timeout);
     let offer = Offer::new(options.features, options.limits);
     let hello = stream.next(Some(deadline)).and_then(|frame| match frame.header.kind {
         Kind::Control => Ok(Control::decode(&frame.body)?),
@@ -218,7 +225,8 @@ fn refuse_legacy(stream: &mut Stream<'_>, deadline: Instant) -> bool {
 struct Session<'a, H: Handler> {
     link: &'a Arc<Link>,
     handler: &'a Arc<H>,
-    queue: &'a Sender<Job<H>>,
+    queue: &'a Queue<H>,
+    slate: &'a Slate,
     state: Arc<H::Session>,
     connection: Connection,
 }
@@ -262,26 +270,21 @@ impl<H: Handler> Session<'_, H> {
         let hub = &self.link.hub;
         count(&hub.counters.requests);
         let is_control = self.handler.is_control(header.tag);
-        let limit = if is_control { usize::MAX } else { hub.options.unanswered_max };
         let id = header.id;
-        let Ok(begun) = self.link.begin(id, limit) else {
+        let Some(is_cancelled) = self.link.begin(id) else {
             return Err(FrameError::Id { id });
         };
-        let Some(is_cancelled) = begun else {
-            count(&hub.counters.shed_unanswered);
-            let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-            let _ = self.link.refuse(id, Refusal::Unanswered { limit });
-            return Ok(());
+        let admission = match self.admission(is_control) {
+            Ok(admission) => admission,
+            Err(refusal) => {
+                self.link.finish(id);
+                let _ = self.link.refuse(id, refusal);
+                return Ok(());
+            }
         };
-        let pass = if is_control { None } else { Gate::enter(&hub.gate) };
-        if pass.is_none() && !is_control {
-            count(&hub.counters.refused_stopping);
-            self.link.finish(id);
-            let _ = self.link.refuse(id, Refusal::Stopping);
-            return Ok(());
-        }
-        let responder = Responder::new(self.link, id, is_cancelled, pass);
+        let responder = Responder::new(self.link, id, is_cancelled, admission);
         let call = Call { tag: header.tag, body, descriptors, responder };
+        let _noted = self.slate.note(call.named());
         // The drop of its responder has told the client of a panic.
         let fast = AssertUnwindSafe(|| self.handler.fast(&self.state, call));
         let call = catch_unwind(fast).unwrap_or_default();
@@ -296,6 +299,24 @@ impl<H: Handler> Session<'_, H> {
             Some(call) => self.hand_over(call),
         }
         Ok(())
+    }
+
+    /// What a request needs to be begun; control requests need nothing.
+    fn admission(&self, is_control: bool) -> Result<Option<Admission>, Refusal> {
+        if is_control {
+            return Ok(None);
+        }
+        let hub = &self.link.hub;
+        let limit = hub.options.unanswered_max;
+        let Some(place) = self.link.place(limit) else {
+            count(&hub.counters.shed_unanswered);
+            return Err(Refusal::Unanswered { limit: u32::try_from(limit).unwrap_or(u32::MAX) });
+        };
+        let Some(pass) = Gate::enter(&hub.gate) else {
+            count(&hub.counters.refused_stopping);
+            return Err(Refusal::Stopping);
+        };
+        Ok(Some(Admission { place: Some(place), _pass: pass }))
     }
 
     fn hand_over(&self, call: Call) {

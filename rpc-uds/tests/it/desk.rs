@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,12 @@ pub(crate) const FORGET: u16 = 7;
 pub(crate) const PUSH: u16 = 8;
 /// Answered with as many bytes as the body says, little-endian.
 pub(crate) const LONG: u16 = 9;
+/// Answered by a worker when the test opens the door, whoever cancels it.
+pub(crate) const STUBBORN: u16 = 10;
+/// The same on the connection's thread.
+pub(crate) const FAST_STUBBORN: u16 = 11;
+/// From now on the session panics when it is dropped.
+pub(crate) const BOMB: u16 = 12;
 
 /// Counters change without the lock, so whoever waits for one looks this often.
 const SLICE: Duration = Duration::from_millis(2);
@@ -67,12 +73,28 @@ impl Seen {
 
 pub(crate) struct Echo(pub(crate) Arc<Seen>);
 
+impl Echo {
+    fn wait_for_door(&self, call: Call) {
+        self.0.waiting.fetch_add(1, Ordering::SeqCst);
+        let mut door = self.0.door.lock().expect("nobody panics in here");
+        while !*door {
+            door = self.0.moved.wait(door).expect("nobody panics in here");
+        }
+        drop(door);
+        echo(call);
+    }
+}
+
 #[derive(Debug)]
-pub(crate) struct Session(Arc<Seen>);
+pub(crate) struct Session {
+    seen: Arc<Seen>,
+    is_bomb: AtomicBool,
+}
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.0.sessions_dropped.fetch_add(1, Ordering::SeqCst);
+        self.seen.sessions_dropped.fetch_add(1, Ordering::SeqCst);
+        assert!(!self.is_bomb.load(Ordering::SeqCst), "as the test wants it");
     }
 }
 
@@ -88,16 +110,21 @@ impl Handler for Echo {
 
     fn connected(&self, _: &Connection) -> Result<Session, Refusal> {
         self.0.connected.fetch_add(1, Ordering::SeqCst);
-        Ok(Session(Arc::clone(&self.0)))
+        Ok(Session { seen: Arc::clone(&self.0), is_bomb: AtomicBool::new(false) })
     }
 
     fn is_control(&self, tag: u16) -> bool {
         tag == INFO
     }
 
-    fn fast(&self, _: &Arc<Session>, call: Call) -> Option<Call> {
+    fn fast(&self, session: &Arc<Session>, call: Call) -> Option<Call> {
         match call.tag {
             FAST_ECHO => echo(call),
+            FAST_STUBBORN => self.wait_for_door(call),
+            BOMB => {
+                session.is_bomb.store(true, Ordering::SeqCst);
+                echo(call);
+            }
             FAST_PANIC => panic!("as the test wants it"),
             _ => return Some(call),
         }
@@ -119,6 +146,7 @@ impl Handler for Echo {
                 }
                 echo(call);
             }
+            STUBBORN => self.wait_for_door(call),
             PANIC => panic!("as the test wants it"),
             PUSH => {
                 let connection = call.responder.connection();

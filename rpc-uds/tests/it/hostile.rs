@@ -10,7 +10,7 @@ use rpc_uds::{
     Control, FrameLimits, HEADER_BYTES, Kind, Offer, Refusal, Request, Server, Versions,
 };
 
-use crate::desk::{Desk, ECHO, FAST_ECHO, INFO, LONG, WAIT, connect, on_thread, soon};
+use crate::desk::{Desk, ECHO, FAST_ECHO, FORGET, INFO, LONG, WAIT, connect, on_thread, soon};
 use crate::harness::{Outcome, Skip, open_descriptors, tests};
 use crate::raw::{Raw, frame};
 
@@ -29,6 +29,8 @@ tests![
     too_many_connections_are_shed,
     a_full_queue_is_refused,
     too_many_unanswered_are_refused,
+    an_answer_makes_room_for_the_next_request,
+    cancelling_does_not_buy_more_of_the_queue,
     control_answers_while_everybody_is_busy,
     a_connection_without_a_thread_is_shed,
     everybody_is_served,
@@ -279,6 +281,38 @@ fn too_many_unanswered_are_refused() {
     assert_eq!(desk.stats().shed_unanswered, 1);
 }
 
+fn an_answer_makes_room_for_the_next_request() {
+    let desk = Desk::with(Server::options().unanswered_max(1));
+    let client = desk.client();
+    for round in 0..2000 {
+        let request = Request::new([ECHO, FAST_ECHO, FORGET][round % 3], b"");
+        match client.call(request, soon()) {
+            Ok(_) | Err(rpc_uds::CallError::Refused(Refusal::Dropped)) => {}
+            Err(error) => panic!("in round {round}: {error}"),
+        }
+    }
+    assert_eq!(desk.stats().shed_unanswered, 0);
+}
+
+fn cancelling_does_not_buy_more_of_the_queue() {
+    let desk = Desk::with(Server::options().workers(1).queue_max(64).unanswered_max(8));
+    let (greedy, modest) = (desk.client(), desk.client());
+    let busy = modest.start(Request::new(WAIT, b""), soon()).expect("sent");
+    desk.seen.until(|seen| seen.waiting.load(std::sync::atomic::Ordering::SeqCst) == 1);
+    for _ in 0..200 {
+        // Sent, and given up at once: it stays in the queue until a worker comes by.
+        drop(greedy.start(Request::new(ECHO, b""), soon()).expect("sent"));
+    }
+    greedy.ping(soon()).expect("everything sent has come");
+    let queued = modest.start(Request::new(ECHO, b"modest"), soon()).expect("sent");
+    desk.seen.open_door();
+    busy.wait().expect("an answer");
+    assert_eq!(queued.wait().expect("there was room").body, b"modest");
+    let stats = desk.stats();
+    assert_eq!((stats.shed_queue, stats.shed_unanswered), (0, 192));
+    greedy.call(Request::new(ECHO, b""), soon()).expect("served again");
+}
+
 fn control_answers_while_everybody_is_busy() {
     let desk = Desk::with(Server::options().workers(4).connections_max(600));
     let path = desk.place.socket();
@@ -410,7 +444,7 @@ fn hostile_frames_leak_nothing() {
                 };
             }
             let announced = random.below(4) as u8;
-            let tag = [ECHO, FAST_ECHO, INFO, crate::desk::FORGET, 99][random.below(5)];
+            let tag = [ECHO, FAST_ECHO, INFO, FORGET, 99][random.below(5)];
             let mut bytes = frame(kind, tag, id, announced, &body);
             // One mutation, mostly behind the header.
             if random.below(4) == 0 {

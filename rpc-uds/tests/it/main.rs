@@ -14,6 +14,7 @@ mod paths;
 mod peer;
 mod raw;
 mod script;
+mod stopping;
 #[expect(unsafe_code, reason = "forks and another user, behind safe functions")]
 mod sys;
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         ("golden", golden::TESTS),
         ("hostile", hostile::TESTS),
         ("paths", paths::TESTS),
+        ("stopping", stopping::TESTS),
         ("death", death::TESTS),
         #[cfg(st_fault)]
         ("fault", fault::TESTS),
