@@ -19,7 +19,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use crate::error::BindError;
 use crate::fault;
 use crate::peer::own_uid;
-use crate::sys::{Pin, UnsharedFd};
+use crate::sys::{Pin, UnsharedFd, still};
 
 /// How many bytes of a path fit into a socket address, which ends with a zero.
 const ADDRESS_BYTES_MAX: usize = 107;
@@ -107,13 +107,14 @@ impl Listening {
         let lock = Lock::take(&place)?;
         let bound = || -> Result<(UnsharedFd, (u64, u64)), BindError> {
             remove_dead(&place, &address)?;
-            let socket = socket(SocketFlags::NONBLOCK)
+            let socket = UnsharedFd::make(|| socket(SocketFlags::NONBLOCK))
                 .map_err(|errno| kernel("make a socket", errno.into()))?;
+            let own = socket.get().map_err(|error| kernel("make a socket", error.into()))?;
             fault::point("bind")
-                .and_then(|()| rustix::net::bind(&socket, &address))
+                .and_then(|()| rustix::net::bind(own, &address))
                 .map_err(|errno| kernel("bind the socket", errno.into()))?;
             // Nobody can connect before `listen`, so the mode is in place in time.
-            let listen = || -> Result<(UnsharedFd, (u64, u64)), BindError> {
+            let listen = || -> Result<(u64, u64), BindError> {
                 let inode = place.inode(&place.name).map_err(Errno::into);
                 let inode = inode.map_err(|error| kernel("look at the socket", error))?;
                 let mode = Mode::RUSR | Mode::WUSR;
@@ -124,16 +125,15 @@ impl Listening {
                     })
                     .map_err(|errno| kernel("set the mode of the socket", errno.into()))?;
                 fault::point("listen")
-                    .and_then(|()| rustix::net::listen(&socket, backlog))
+                    .and_then(|()| rustix::net::listen(own, backlog))
                     .map_err(|errno| kernel("listen on the socket", errno.into()))?;
-                let socket =
-                    UnsharedFd::new(socket).map_err(|error| kernel("watch for forks", error))?;
-                Ok((socket, inode))
+                Ok(inode)
             };
-            listen().inspect_err(|_| {
+            let inode = listen().inspect_err(|_| {
                 // Bound a moment ago, under the lock: it is ours.
                 let _ = rustix::fs::unlinkat(&place.directory, &place.name, AtFlags::empty());
-            })
+            })?;
+            Ok((socket, inode))
         };
         match bound() {
             Ok((socket, inode)) => Ok(Self { place, socket, inode, lock }),
@@ -182,7 +182,8 @@ fn remove_dead(place: &Place, address: &SocketAddrUnix) -> Result<(), BindError>
     if !is_socket || status.st_uid != own_uid() {
         return Err(BindError::NotASocket { path: path() });
     }
-    // A server that knows nothing of the lock may live there.
+    // A server that knows nothing of the lock may live there. No child shall keep it busy.
+    let _still = still();
     let probe = socket(SocketFlags::NONBLOCK).map_err(|errno| kernel("make a socket", errno))?;
     match rustix::net::connect(&probe, address) {
         Ok(()) => {
@@ -214,6 +215,8 @@ impl Lock {
             source: errno.into(),
         };
         loop {
+            // A child that has the file open has the lock.
+            let still = still();
             let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             let mode = Mode::RUSR | Mode::WUSR;
             let file = fault::point("openat")
@@ -239,7 +242,7 @@ impl Lock {
                 // Its holder removed it between our opening and locking it.
                 continue;
             }
-            let pin = Pin::new(file.as_fd()).map_err(|source| BindError::Kernel {
+            let pin = Pin::new(file.as_fd(), &still).map_err(|source| BindError::Kernel {
                 step: "keep the lock file",
                 path: place.path.clone(),
                 source,

@@ -1,7 +1,7 @@
 //! From a path to a connection: who listens there, and whether both sides fit.
 
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -119,7 +119,8 @@ impl ClientOptions {
         let mut pause = RETRY.0;
         let (socket, server, agreement, decoder) = loop {
             let socket = attempt.reach(self.waits_for_server)?;
-            let server = peer_credentials(socket.as_fd())
+            let own = socket.get().map_err(|forked| attempt.kernel("connect", forked.into()))?;
+            let server = peer_credentials(own)
                 .map_err(|source| attempt.kernel("ask who listens", source))?;
             if !self.policy.admits(server) {
                 return Err(ConnectError::User {
@@ -128,7 +129,7 @@ impl ClientOptions {
                     client: own_uid(),
                 });
             }
-            match attempt.shake_hands(&socket, offer) {
+            match attempt.shake_hands(own, offer) {
                 Ok((agreement, decoder)) => break (socket, server, agreement, decoder),
                 // It ended with this client in its backlog: its successor is waited for.
                 Err(ConnectError::Handshake { lost: Lost::Closed, .. })
@@ -139,10 +140,9 @@ impl ClientOptions {
                 Err(error) => return Err(error),
             }
         };
-        set_socket_timeout(&socket, Timeout::Recv, Some(SLICE))
+        let own = socket.get().map_err(|forked| attempt.kernel("connect", forked.into()))?;
+        set_socket_timeout(own, Timeout::Recv, Some(SLICE))
             .map_err(|errno| attempt.kernel("set the receive timeout", errno.into()))?;
-        let socket =
-            UnsharedFd::new(socket).map_err(|source| attempt.kernel("watch for forks", source))?;
         let connection = Connection::new(socket, server, agreement, decoder, self.pushes_max);
         let connection = Arc::new(connection);
         connection
@@ -190,7 +190,7 @@ impl Attempt<'_> {
         ConnectError::TimedOut { path: self.path(), waited: self.begun.elapsed() }
     }
 
-    fn reach(&self, waits_for_server: bool) -> Result<OwnedFd, ConnectError> {
+    fn reach(&self, waits_for_server: bool) -> Result<UnsharedFd, ConnectError> {
         let mut pause = RETRY.0;
         loop {
             let left = self.left();
@@ -215,7 +215,12 @@ impl Attempt<'_> {
         }
     }
 
-    fn reach_once(&self, left: Option<Duration>) -> Result<Result<OwnedFd, Errno>, ConnectError> {
+    /// Made unshared before it is connected, which may take long: a child forked meanwhile must not
+    /// keep the connection.
+    fn reach_once(
+        &self,
+        left: Option<Duration>,
+    ) -> Result<Result<UnsharedFd, Errno>, ConnectError> {
         let place = Place::new(self.path).and_then(|place| {
             let address = place.address()?;
             Ok((place, address))
@@ -227,23 +232,24 @@ impl Attempt<'_> {
                 return Err(ConnectError::Path { path: self.path(), reason });
             }
         };
-        let socket = socket(SocketFlags::empty())
+        let socket = UnsharedFd::make(|| socket(SocketFlags::empty()))
             .map_err(|errno| self.kernel("make a socket", errno.into()))?;
+        let own = socket.get().map_err(|forked| self.kernel("connect", forked.into()))?;
         // The kernel waits for a place in the backlog as long as for room to send.
         let patience = left.map(|left| left.max(Duration::from_millis(1)));
-        set_socket_timeout(&socket, Timeout::Send, patience)
+        set_socket_timeout(own, Timeout::Send, patience)
             .map_err(|errno| self.kernel("set the send timeout", errno.into()))?;
-        let connect = || rustix::net::connect(&socket, &address);
-        Ok(fault::point("connect").and_then(|()| connect()).map(|()| socket))
+        let connected = fault::point("connect").and_then(|()| rustix::net::connect(own, &address));
+        Ok(connected.map(|()| socket))
     }
 
     fn shake_hands(
         &self,
-        socket: &OwnedFd,
+        socket: BorrowedFd<'_>,
         offer: Offer,
     ) -> Result<(Agreement, Decoder<OwnedFd>), ConnectError> {
         let (header, body) = Control::Hello(offer).frame(0);
-        match transport::send(socket.as_fd(), [&header, &body], &[]) {
+        match transport::send(socket, [&header, &body], &[]) {
             // A fresh socket has room for this; and a server that has closed it has said why.
             Ok(_) | Err(Errno::PIPE) => {}
             Err(errno) => return Err(self.kernel("say hello", errno.into())),
@@ -272,8 +278,8 @@ impl Attempt<'_> {
                 };
             }
             // An error here is an error of the read as well.
-            let _ = transport::wait_for(socket.as_fd(), PollFlags::IN, self.deadline);
-            match transport::receive(socket.as_fd(), &mut decoder, false).map_err(lost)? {
+            let _ = transport::wait_for(socket, PollFlags::IN, self.deadline);
+            match transport::receive(socket, &mut decoder, false).map_err(lost)? {
                 Received::Nothing if self.is_late() => {
                     return Err(self.timed_out());
                 }

@@ -21,10 +21,12 @@ pub(super) struct Watcher(Option<JoinHandle<()>>);
 
 impl Watcher {
     pub(super) fn start(connection: &Arc<Connection>, on_push: OnPush) -> io::Result<Self> {
-        fault::point("eventfd")?;
-        let kick = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let kick = UnsharedFd::make(|| {
+            fault::point("eventfd")?;
+            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+        })?;
         // Set once: a connection has one watcher.
-        let _ = connection.kick.set(UnsharedFd::new(kick)?);
+        let _ = connection.kick.set(kick);
         let connection = Arc::clone(connection);
         let watch = move || watch(&connection, on_push);
         let thread = thread::Builder::new().name("rpc-uds push".to_owned()).spawn(watch)?;

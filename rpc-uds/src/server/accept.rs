@@ -1,7 +1,7 @@
 //! Letting clients in, and going on whatever happens.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -62,8 +62,10 @@ impl<H: Handler> Acceptor<H> {
                 return listening;
             }
             self.reap();
+            // The listening socket does not block.
             let accept = || rustix::net::accept_with(socket, SocketFlags::CLOEXEC);
-            match fault::point("accept").and_then(|()| accept()) {
+            let accept = || fault::point("accept").and_then(|()| accept());
+            match UnsharedFd::make(accept) {
                 Ok(socket) => {
                     pause = PAUSE.0;
                     count(&self.hub.counters.accepted);
@@ -90,16 +92,16 @@ impl<H: Handler> Acceptor<H> {
         }
     }
 
-    fn admit(&self, socket: OwnedFd, id: u64) {
+    fn admit(&self, socket: UnsharedFd, id: u64) {
+        let Ok(own) = socket.get() else { return };
         let limit = self.hub.options.connections_max;
         if self.hub.connections() >= limit {
             count(&self.hub.counters.shed_connections);
             let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-            turn_away(&socket, Refusal::Connections { limit });
+            turn_away(own, Refusal::Connections { limit });
             return;
         }
-        let Ok(peer) = peer_credentials(socket.as_fd()) else { return };
-        let Ok(socket) = UnsharedFd::new(socket) else { return };
+        let Ok(peer) = peer_credentials(own) else { return };
         let link = Arc::new(Link::new(id, socket, peer, Arc::clone(&self.hub)));
         self.hub.add(&link);
         if self.start(&link).is_err() {
@@ -143,8 +145,8 @@ impl<H: Handler> Acceptor<H> {
 }
 
 /// Tells a client why it is not served. It reads this even though the connection is closed at once.
-fn turn_away(socket: &OwnedFd, refusal: Refusal) {
+fn turn_away(socket: BorrowedFd<'_>, refusal: Refusal) {
     let (header, body) = Control::Refusal(refusal).frame(0);
     // If it has gone there is nobody to tell.
-    let _ = transport::send(socket.as_fd(), [&header, &body], &[]);
+    let _ = transport::send(socket, [&header, &body], &[]);
 }

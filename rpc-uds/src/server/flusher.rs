@@ -23,11 +23,14 @@ pub(crate) struct Flusher {
 
 impl Flusher {
     pub(super) fn new() -> io::Result<Self> {
-        fault::point("epoll_create")?;
-        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        epoll::add(&epoll, &stop, EventData::new_u64(STOP), EventFlags::IN)?;
-        Ok(Self { epoll: UnsharedFd::new(epoll)?, stop: UnsharedFd::new(stop)? })
+        let epoll = UnsharedFd::make(|| {
+            fault::point("epoll_create")?;
+            epoll::create(CreateFlags::CLOEXEC)
+        })?;
+        let wake = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let stop = UnsharedFd::make(wake)?;
+        epoll::add(epoll.get()?, stop.get()?, EventData::new_u64(STOP), EventFlags::IN)?;
+        Ok(Self { epoll, stop })
     }
 
     /// Has connection `id` flushed once its socket has room. The kernel forgets a socket when it is

@@ -20,13 +20,14 @@ mod workers;
 use std::fmt;
 use std::io;
 use std::mem;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
 
 pub use self::handler::{Call, Handler, Responder};
 pub use self::link::Connection;
@@ -171,7 +172,7 @@ impl ServerOptions {
         let failed =
             |source| BindError::Kernel { step: "set up the server", path: path.to_owned(), source };
         let generation = Generation::watch().map_err(failed)?;
-        let stop = wake_up_call().and_then(UnsharedFd::new).map_err(failed)?;
+        let stop = UnsharedFd::make(wake_up_call).map_err(|errno| failed(errno.into()))?;
         let flusher = Flusher::new().map_err(failed)?;
         let hub = Arc::new(Hub::new(self, flusher, generation));
         let stop = Arc::new(stop);
@@ -201,9 +202,9 @@ impl ServerOptions {
     }
 }
 
-fn wake_up_call() -> io::Result<std::os::fd::OwnedFd> {
+fn wake_up_call() -> Result<OwnedFd, Errno> {
     fault::point("eventfd")?;
-    Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
+    eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
 }
 
 /// A server. Dropping it stops it without grace.

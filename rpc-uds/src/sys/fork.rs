@@ -4,12 +4,19 @@
 //! copies by `fork` would keep the connections of a dead parent open, and with them everything that
 //! hangs on their end. So a handler that runs in each forked child closes the child's copies, and
 //! raises the generation by which their owners know that they are in another process.
+//!
+//! A fork between the making of a descriptor and its entry in the table would leave the child a copy
+//! that nobody knows of. So forks and [`still`] exclude each other: a fork waits for those who hold
+//! one, which is never long, and they wait for the fork.
 
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+
+use rustix::io::Errno;
 
 use crate::error::Forked;
 
@@ -35,7 +42,7 @@ impl Generation {
         let install = || {
             // SAFETY: S2, and the handler is a function of this program; the crate is never unloaded
             // while its descriptors live.
-            match unsafe { libc::pthread_atfork(None, None, Some(in_child)) } {
+            match unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) } {
                 0 => Ok(()),
                 code => Err(code),
             }
@@ -51,7 +58,48 @@ impl Generation {
     }
 }
 
+/// How many threads must not be forked at this moment, and how many threads fork. Whoever raises one
+/// then looks at the other, so at least one of two sees the other one.
+static STILL: AtomicUsize = AtomicUsize::new(0);
+static FORKS: AtomicUsize = AtomicUsize::new(0);
+
+/// While it lives no other thread forks. Not to be held across anything that waits, and not twice by
+/// one thread: a fork that begins in between waits for the first, and the second for the fork.
+#[derive(Debug)]
+pub(crate) struct Still(());
+
+pub(crate) fn still() -> Still {
+    loop {
+        STILL.fetch_add(1, Ordering::SeqCst);
+        if FORKS.load(Ordering::SeqCst) == 0 {
+            return Still(());
+        }
+        STILL.fetch_sub(1, Ordering::SeqCst);
+        thread::yield_now();
+    }
+}
+
+impl Drop for Still {
+    fn drop(&mut self) {
+        STILL.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+extern "C" fn before() {
+    FORKS.fetch_add(1, Ordering::SeqCst);
+    while STILL.load(Ordering::SeqCst) != 0 {
+        thread::yield_now();
+    }
+}
+
+extern "C" fn in_parent() {
+    FORKS.fetch_sub(1, Ordering::SeqCst);
+}
+
 extern "C" fn in_child() {
+    // The other threads, and what they were at, are in the parent.
+    STILL.store(0, Ordering::SeqCst);
+    FORKS.store(0, Ordering::SeqCst);
     GENERATION.fetch_add(1, Ordering::Relaxed);
     for (index, word) in TABLE.iter().enumerate() {
         let mut bits = word.swap(0, Ordering::Relaxed);
@@ -77,8 +125,13 @@ pub(crate) struct UnsharedFd {
 }
 
 impl UnsharedFd {
-    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
-        let generation = Generation::watch()?;
+    /// What `open` makes, which must not wait.
+    pub(crate) fn make(open: impl FnOnce() -> Result<OwnedFd, Errno>) -> Result<Self, Errno> {
+        let watched = Generation::watch();
+        let generation =
+            watched.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::NOMEM))?;
+        let _still = still();
+        let fd = open()?;
         if let Some((word, bit)) = bit(fd.as_raw_fd()) {
             word.fetch_or(bit, Ordering::Relaxed);
         }
@@ -100,8 +153,10 @@ impl Drop for UnsharedFd {
             mem::forget(fd);
             return;
         }
+        let _still = still();
         if let Some((word, bit)) = bit(fd.as_raw_fd()) {
             word.fetch_and(!bit, Ordering::Relaxed);
         }
+        drop(fd);
     }
 }

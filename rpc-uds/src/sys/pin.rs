@@ -6,7 +6,7 @@ use std::ptr;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-use super::Generation;
+use super::{Generation, Still};
 use crate::fault;
 
 /// Keeps an open file description, and the lock on it, by an inaccessible mapping instead of a
@@ -19,7 +19,8 @@ pub(crate) struct Pin {
 }
 
 impl Pin {
-    pub(crate) fn new(file: BorrowedFd<'_>) -> io::Result<Self> {
+    /// Under [`still`](super::still), for a child forked before the advice would have the mapping too.
+    pub(crate) fn new(file: BorrowedFd<'_>, _: &Still) -> io::Result<Self> {
         let generation = Generation::watch()?;
         fault::point("mmap")?;
         let length = rustix::param::page_size();

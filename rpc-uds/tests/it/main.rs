@@ -7,6 +7,7 @@ mod descriptors;
 mod desk;
 #[cfg(st_fault)]
 mod fault;
+mod forks;
 mod golden;
 mod harness;
 mod hostile;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         ("paths", paths::TESTS),
         ("stopping", stopping::TESTS),
         ("death", death::TESTS),
+        ("forks", forks::TESTS),
         #[cfg(st_fault)]
         ("fault", fault::TESTS),
     ])

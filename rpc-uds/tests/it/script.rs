@@ -24,6 +24,8 @@ pub(crate) fn play(kind: &str, path: &Path) {
         "forking-server" => forking_server(path),
         "starving-server" => starving_server(path),
         "stranger" => stranger(path),
+        "connecting" => crate::forks::connecting(path),
+        "fork-storm" => crate::forks::storm(path),
         #[cfg(st_fault)]
         "faulty" => crate::fault::play(path),
         _ => panic!("`{kind}` is no role"),
