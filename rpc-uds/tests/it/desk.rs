@@ -172,15 +172,19 @@ impl Handler for Echo {
 
 /// A folder of its own for one test, removed at the end; it must be empty by then.
 #[derive(Debug)]
-pub(crate) struct Place(PathBuf);
+pub(crate) struct Place(PathBuf, &'static str);
 
 impl Place {
     pub(crate) fn new() -> Self {
+        Self::named("socket")
+    }
+
+    pub(crate) fn named(socket: &'static str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = PathBuf::from(format!("/dev/shm/rpc-uds-it-{}-{count}", std::process::id()));
         std::fs::create_dir(&path).expect("/dev/shm takes a folder");
-        Self(path)
+        Self(path, socket)
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -188,7 +192,7 @@ impl Place {
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
-        self.0.join("socket")
+        self.0.join(self.1)
     }
 
     /// What is in it, sorted.
@@ -226,7 +230,16 @@ impl Desk {
     }
 
     pub(crate) fn with(options: ServerOptions) -> Self {
-        let (seen, place) = (Arc::<Seen>::default(), Place::new());
+        Self::serve(options, Place::new())
+    }
+
+    /// Listens at a path whose last part is `name`.
+    pub(crate) fn at(name: &'static str) -> Self {
+        Self::serve(Server::options(), Place::named(name))
+    }
+
+    fn serve(options: ServerOptions, place: Place) -> Self {
+        let seen = Arc::<Seen>::default();
         let server = options.serve(place.socket(), Echo(Arc::clone(&seen)));
         Self { server: server.expect("the path is free"), seen, place }
     }

@@ -1,9 +1,11 @@
 //! Peers that say what they should not, too slowly, or too much; and those of other protocols.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use rpc_uds::{
@@ -11,7 +13,8 @@ use rpc_uds::{
 };
 
 use crate::desk::{Desk, ECHO, FAST_ECHO, FORGET, INFO, LONG, WAIT, connect, on_thread, soon};
-use crate::harness::{Outcome, Skip, open_descriptors, tests};
+use crate::harness::{Outcome, Skip, open_descriptors, say, tests};
+use crate::random::Random;
 use crate::raw::{Raw, frame};
 
 tests![
@@ -393,25 +396,74 @@ fn everybody_is_served() {
     desk.seen.until_gone(256);
 }
 
-/// A generator whose whole state is a seed, so that a failure can be had again.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-}
-
 /// How many hostile frames are thrown: a short form here, more by the environment.
 fn frames() -> u64 {
     std::env::var("RPC_UDS_HOSTILE").ok().and_then(|count| count.parse().ok()).unwrap_or(10_000)
+}
+
+/// What is thrown: a name, a kind of frame, and its body.
+fn hostile_body(random: &mut Random) -> (&'static str, Kind, Vec<u8>) {
+    let length = 1 + random.below(200);
+    let body = random.bytes(length);
+    let offer = Offer::default();
+    let (name, control) = match random.below(16) {
+        0..6 => return ("request", Kind::Request, body),
+        6 => return ("reply", Kind::Reply, body),
+        7 => return ("push", Kind::Push, body),
+        8 | 9 => ("hello", Control::Hello(offer)),
+        10 => ("welcome", Control::Welcome(offer.answer(&offer).expect("the same"))),
+        11 => ("refusal", Control::Refusal(Refusal::rejected("no".repeat(random.below(50))))),
+        12 => ("ping", Control::Ping),
+        13 => ("pong", Control::Pong),
+        14 => ("cancel", Control::Cancel),
+        _ => ("goodbye", Control::Goodbye),
+    };
+    (name, Kind::Control, control.encode())
+}
+
+/// How many of a kind were thrown, how many of them with one mutation past the header and nothing
+/// else wrong, and how many ended their connection.
+type Counts = BTreeMap<&'static str, [u64; 3]>;
+
+/// Throws frames over one connection until the server has had enough of it.
+fn throw(path: &Path, random: &mut Random, counts: &mut Counts) {
+    // Every other connection begins with something that may be no hello.
+    let mut raw = if random.below(2) == 0 { Raw::connect(path) } else { Raw::welcomed(path) };
+    let file = raw.stream.try_clone().expect("a copy");
+    for id in 1_u64.. {
+        let (name, kind, body) = hostile_body(random);
+        let announced = if kind == Kind::Request { random.below(4) } else { 0 };
+        let tag = [ECHO, FAST_ECHO, INFO, FORGET, 99][random.below(5)];
+        let mut bytes = frame(kind, tag, id, announced as u8, &body);
+        let mut given = announced;
+        let only_past_the_header = match random.below(8) {
+            0 | 1 => {
+                random.mutate(&mut bytes[..HEADER_BYTES], 0);
+                false
+            }
+            2 => {
+                given = random.below(8);
+                false
+            }
+            _ => {
+                random.mutate(&mut bytes, HEADER_BYTES);
+                true
+            }
+        };
+        let descriptors = vec![file.as_fd(); given];
+        let is_sent =
+            if given == 0 { raw.send(&bytes) } else { raw.send_with(&bytes, &descriptors) };
+        let count = counts.entry(name).or_default();
+        count[0] += 1;
+        count[1] += u64::from(only_past_the_header);
+        if !is_sent {
+            count[2] += 1;
+            return;
+        }
+        if random.below(50) == 0 {
+            return;
+        }
+    }
 }
 
 fn hostile_frames_leak_nothing() {
@@ -421,61 +473,40 @@ fn hostile_frames_leak_nothing() {
     let mut random = Random(0x5eed);
     let client = desk.client();
     client.ping(soon()).expect("alive");
-    let before = open_descriptors().len();
-    let (mut thrown, mut behind_the_header) = (0_u64, 0_u64);
-    while thrown < frames() {
-        let mut raw = Raw::welcomed(&path);
-        let file = raw.stream.try_clone().expect("a copy");
-        // Until the server has had enough of this one.
-        for id in 1_u64.. {
-            let length = random.below(200);
-            let mut body: Vec<u8> = (0..length).map(|_| random.next() as u8).collect();
-            let kind = match random.below(8) {
-                0 | 1 => Kind::Control,
-                2 => Kind::Reply,
-                3 => Kind::Push,
-                _ => Kind::Request,
-            };
-            if kind == Kind::Control {
-                body = match random.below(3) {
-                    0 => Control::Ping.encode(),
-                    1 => Control::Cancel.encode(),
-                    _ => Control::Hello(Offer::default()).encode(),
-                };
-            }
-            let announced = random.below(4) as u8;
-            let tag = [ECHO, FAST_ECHO, INFO, FORGET, 99][random.below(5)];
-            let mut bytes = frame(kind, tag, id, announced, &body);
-            // One mutation, mostly behind the header.
-            if random.below(4) == 0 {
-                let at = random.below(HEADER_BYTES);
-                bytes[at] = random.next() as u8;
-            } else {
-                behind_the_header += 1;
-                if bytes.len() > HEADER_BYTES {
-                    let at = HEADER_BYTES + random.below(bytes.len() - HEADER_BYTES);
-                    bytes[at] = random.next() as u8;
-                }
-            }
-            let given = match random.below(8) {
-                0 => random.below(8),
-                _ => usize::from(announced),
-            };
-            thrown += 1;
-            let descriptors = vec![file.as_fd(); given];
-            let is_sent =
-                if given == 0 { raw.send(&bytes) } else { raw.send_with(&bytes, &descriptors) };
-            if !is_sent || random.below(50) == 0 {
-                break;
-            }
+    let before = open_descriptors();
+    let mut counts = Counts::new();
+    let sum = |counts: &Counts, at: usize| counts.values().map(|count| count[at]).sum::<u64>();
+    let mut resident = resident_kib();
+    while sum(&counts, 0) < frames() {
+        throw(&path, &mut random, &mut counts);
+        if sum(&counts, 0) < frames() / 10 {
+            // What the first ones take is not given back, and no growth.
+            resident = resident_kib();
         }
-        drop(file);
     }
-    assert!(behind_the_header * 2 > thrown, "{behind_the_header} of {thrown}");
+    say("  thrown    past the header only    met a closed connection");
+    for (name, [thrown, behind, ended]) in &counts {
+        say(&format!("  {thrown:8} {behind:8} {ended:8} {name}"));
+    }
+    let (thrown, behind) = (sum(&counts, 0), sum(&counts, 1));
+    say(&format!(
+        "  {thrown:8} {behind:8} in all; {resident} KiB resident, now {}",
+        resident_kib()
+    ));
+    assert!(behind * 2 > thrown, "{behind} of {thrown}");
+    assert!(counts.len() == 10 && counts.values().all(|[_, behind, _]| *behind > 50));
     client.call(Request::new(ECHO, b"still"), soon()).expect("the server is well");
     desk.seen.until(|_| desk.stats().connections == 1 && desk.stats().in_progress == 0);
+    let stats = desk.stats();
+    assert!(stats.protocol_errors > 0 && stats.requests > 0 && stats.sessions > 1, "{stats:?}");
     // A worker may be about to drop what came with the last one.
-    desk.seen.until(|_| open_descriptors().len() == before);
+    desk.seen.until(|_| open_descriptors() == before);
+}
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 fn descriptors_of_hostile_frames_are_closed() {

@@ -5,14 +5,19 @@ mod calls;
 mod death;
 mod descriptors;
 mod desk;
+mod endurance;
 #[cfg(st_fault)]
 mod fault;
 mod forks;
 mod golden;
 mod harness;
 mod hostile;
+mod hostile_server;
+mod isolation;
+mod old_client;
 mod paths;
 mod peer;
+mod random;
 mod raw;
 mod script;
 mod stopping;
@@ -31,10 +36,14 @@ fn main() -> ExitCode {
         ("descriptors", descriptors::TESTS),
         ("golden", golden::TESTS),
         ("hostile", hostile::TESTS),
+        ("hostile_server", hostile_server::TESTS),
+        ("old_client", old_client::TESTS),
         ("paths", paths::TESTS),
         ("stopping", stopping::TESTS),
         ("death", death::TESTS),
         ("forks", forks::TESTS),
+        ("isolation", isolation::TESTS),
+        ("endurance", endurance::TESTS),
         #[cfg(st_fault)]
         ("fault", fault::TESTS),
     ])

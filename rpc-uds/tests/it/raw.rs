@@ -16,7 +16,10 @@ pub(crate) struct Raw {
 
 impl Raw {
     pub(crate) fn connect(path: &Path) -> Self {
-        let stream = UnixStream::connect(path).expect("the server is there");
+        Self::over(UnixStream::connect(path).expect("the server is there"))
+    }
+
+    pub(crate) fn over(stream: UnixStream) -> Self {
         Self { stream, decoder: Decoder::new(FrameLimits::default()) }
     }
 

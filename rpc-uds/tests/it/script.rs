@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use rpc_uds::{CallError, Client, PeerPolicy, Request, Server, Termination};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{
-    Pid, Resource, Rlimit, Signal, WaitOptions, getrlimit, kill_process, setrlimit, waitpid,
-};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use crate::desk::{ECHO, Echo, FAST_ECHO, Seen, WAIT, connect, soon};
 use crate::harness::say;
@@ -24,6 +22,10 @@ pub(crate) fn play(kind: &str, path: &Path) {
         "forking-server" => forking_server(path),
         "starving-server" => starving_server(path),
         "stranger" => stranger(path),
+        "namespaced" => crate::isolation::namespaced(path),
+        "sandboxed" => crate::isolation::sandboxed(path),
+        "starving-client" => crate::isolation::starving(path),
+        "restless" => crate::endurance::restless(path),
         "connecting" => crate::forks::connecting(path),
         "fork-storm" => crate::forks::storm(path),
         #[cfg(st_fault)]
@@ -166,11 +168,8 @@ fn starving_server(path: &Path) {
     let (server, _seen) = serve(path);
     let own = connect(path);
     own.ping(soon()).expect("alive");
-    let before = getrlimit(Resource::Nofile);
-    let open = std::fs::read_dir("/proc/self/fd").expect("/proc").count() as u64;
     // The connections that come now meet the limit.
-    let limit = Rlimit { current: Some(open + 3), maximum: before.maximum };
-    setrlimit(Resource::Nofile, limit).expect("a lower limit");
+    let restore = sys::limit_descriptors(3);
     say("ready");
     for order in orders() {
         match order.as_str() {
@@ -181,7 +180,7 @@ fn starving_server(path: &Path) {
                 say("yes");
             }
             "feed" => {
-                setrlimit(Resource::Nofile, before).expect("the old limit");
+                restore();
                 say("fed");
             }
             _ => panic!("`{order}` is no order"),
