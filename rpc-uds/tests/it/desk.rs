@@ -157,8 +157,9 @@ impl Handler for Echo {
                 echo(call);
             }
             LONG => {
-                let length = u32::from_le_bytes(call.body[..4].try_into().expect("four bytes"));
-                let _ = call.reply(LONG, &vec![7; length as usize]);
+                let length = call.body.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+                // Some tests ask for whatever chance says.
+                let _ = call.reply(LONG, &vec![7; length.min(1 << 20) as usize]);
             }
             _ => drop(call),
         }

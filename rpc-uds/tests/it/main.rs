@@ -9,6 +9,7 @@ mod endurance;
 #[cfg(st_fault)]
 mod fault;
 mod forks;
+mod fuzz;
 mod golden;
 mod harness;
 mod hostile;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         ("calls", calls::TESTS),
         ("descriptors", descriptors::TESTS),
         ("golden", golden::TESTS),
+        ("fuzz", fuzz::TESTS),
         ("hostile", hostile::TESTS),
         ("hostile_server", hostile_server::TESTS),
         ("old_client", old_client::TESTS),
