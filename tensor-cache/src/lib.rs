@@ -36,7 +36,7 @@
 //! | expiry | a value is not found after its time, and goes by itself then, or with its last lease |
 //! | deadlocks | a wait that closes a circle of builds is refused, with the keys, on one thread or across |
 //! | numbers | those of objects, leases, builds and sessions are never used again |
-//! | your code | builders, wakers, and the `Drop` of values and errors run without the lock; only keys are hashed, compared, cloned, grouped and dropped under it |
+//! | your code | builders, wakers, and the `Drop` of values and errors run without the lock; only keys are hashed, compared, cloned, grouped and dropped under it. A waker or a `Drop` that panics is reported by the panic hook and stops nothing else |
 //!
 //! # How a build ends
 //!
@@ -97,6 +97,7 @@ mod lease;
 mod machine;
 #[cfg(all(test, loom))]
 mod models;
+mod number_hash;
 mod options;
 mod pending;
 mod progress;

@@ -1,11 +1,11 @@
 //! The machine behind its lock, and what has to be done once the lock is free again.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 
 use crate::machine::{Debris, Machine, Nanos};
-use crate::sync::{self, Clock, Condvar, HashMap, Mutex, MutexGuard};
+use crate::sync::{self, Clock, Condvar, Mutex, MutexGuard, NumberMap};
 use crate::{Key, LeaseId, Options, SessionId, WaiterId};
 
 pub(crate) struct Shared<K: Key, V, E> {
@@ -18,7 +18,7 @@ pub(crate) struct Shared<K: Key, V, E> {
 pub(crate) struct State<K: Key, V, E> {
     pub(crate) machine: Machine<K, V, E>,
     /// How to reach those who wait.
-    pub(crate) signals: HashMap<WaiterId, Signal>,
+    pub(crate) signals: NumberMap<WaiterId, Signal>,
     /// The moment for which the timer sleeps; `None` while it is awake and will look by itself.
     pub(crate) timer_sleeps_until: Option<Nanos>,
     pub(crate) is_stopping: bool,
@@ -42,7 +42,7 @@ impl<K: Key, V, E> Shared<K, V, E> {
         let failures_kept = u64::try_from(options.failures_kept.as_nanos()).unwrap_or(u64::MAX);
         let state = State {
             machine: Machine::new(&options.budgets, failures_kept),
-            signals: HashMap::default(),
+            signals: NumberMap::default(),
             timer_sleeps_until: None,
             is_stopping: false,
         };
@@ -79,24 +79,30 @@ impl<K: Key, V, E> Shared<K, V, E> {
         if aftermath.wakes_timer {
             self.timer.notify_all();
         }
-        let mut panicked = None;
         for signal in aftermath.signals {
             match signal {
                 _ if cfg!(st_mutant = "settled_in_silence") => {}
                 Signal::Thread(sleeper) => sleeper.notify_all(),
-                // A waker that panics must not keep the others from being woken.
-                Signal::Task(waker) => {
-                    let woken = catch_unwind(AssertUnwindSafe(|| waker.wake()));
-                    panicked = panicked.or(woken.err());
-                }
+                Signal::Task(waker) => unwinding_no_further(|| waker.wake()),
             }
         }
         // After all waking, because it may take long.
-        drop(aftermath.debris);
-        if let Some(panic) = panicked {
-            resume_unwind(panic);
-        }
+        let Debris { values, errors, outcomes } = aftermath.debris;
+        values.into_iter().for_each(drop_alone);
+        errors.into_iter().for_each(drop_alone);
+        outcomes.into_iter().for_each(drop_alone);
     }
+}
+
+fn drop_alone<T>(value: T) {
+    unwinding_no_further(|| drop(value));
+}
+
+/// Runs code that is neither ours nor the caller's. Its panic, which the panic hook has reported, must
+/// not keep others from being woken or values from being dropped; nor may it take away what the step
+/// came to, for a lease or a build that nobody knows of would never end.
+fn unwinding_no_further(foreign: impl FnOnce()) {
+    let _ = catch_unwind(AssertUnwindSafe(foreign));
 }
 
 impl<K: Key, V, E> State<K, V, E> {

@@ -9,15 +9,20 @@ pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(not(loom))]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 
+/// For keys that users give, and perhaps strangers choose: hashed with a secret.
 #[cfg(not(loom))]
-pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V>;
+pub(crate) type KeyMap<K, V> = std::collections::HashMap<K, V>;
 /// A model must do the same in every run, so its maps have one order.
 #[cfg(loom)]
-pub(crate) type HashMap<K, V> = std::collections::HashMap<
+pub(crate) type KeyMap<K, V> = std::collections::HashMap<
     K,
     V,
     std::hash::BuildHasherDefault<std::collections::hash_map::DefaultHasher>,
 >;
+
+/// For the numbers that this crate gives out.
+pub(crate) type NumberMap<K, V> =
+    std::collections::HashMap<K, V, std::hash::BuildHasherDefault<crate::number_hash::NumberHash>>;
 
 /// Takes the lock. Nothing that panics under it leaves the state half changed, but for the caller's
 /// own key type, so a panic elsewhere is no reason to fail here.

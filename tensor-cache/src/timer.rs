@@ -2,7 +2,6 @@
 //! somebody next asks for something.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -29,7 +28,7 @@ impl Timer {
         let Some(thread) = self.0.take() else { return };
         // A value that the timer drops may own the last handle of its cache.
         if thread.thread().id() != thread::current().id() {
-            // It panics only where dropping a value does, which is the value's affair.
+            // It runs no code that can panic past it.
             let _ = thread.join();
         }
     }
@@ -37,9 +36,8 @@ impl Timer {
 
 fn run<K: Key, V, E>(shared: &Shared<K, V, E>) {
     loop {
-        // Any step ends what is over; what it lets go of is dropped here, without the lock. A value
-        // that panics when it is dropped has been reported by then, and must not end the timer.
-        let _ = catch_unwind(AssertUnwindSafe(|| shared.with(|_, _| ())));
+        // Any step ends what is over; what it lets go of is dropped here, without the lock.
+        shared.with(|_, _| ());
         let mut state = shared.lock();
         if state.is_stopping {
             return;

@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::request::Plan;
-use crate::sync::HashMap;
+use crate::sync::{KeyMap, NumberMap};
 use crate::{
     Actor, Charges, Device, FlightError, FlightId, Key, LeaseId, ObjectId, OverBudget, Progress,
     Request, SessionId, WaiterId,
@@ -37,11 +37,11 @@ pub(crate) type Nanos = u64;
 
 pub(crate) struct Machine<K: Key, V, E> {
     /// What a lookup finds.
-    slots: HashMap<K, Slot<E>>,
-    objects: HashMap<ObjectId, Object<K, V>>,
-    flights: HashMap<FlightId, Flight<K>>,
-    waiters: HashMap<WaiterId, Waiter<V, E>>,
-    sessions: HashMap<SessionId, Session>,
+    slots: KeyMap<K, Slot<E>>,
+    objects: NumberMap<ObjectId, Object<K, V>>,
+    flights: NumberMap<FlightId, Flight<K>>,
+    waiters: NumberMap<WaiterId, Waiter<V, E>>,
+    sessions: NumberMap<SessionId, Session>,
     ledger: Ledger,
     /// The number makes two alarms of one moment different.
     alarms: BTreeMap<(Nanos, u64), Alarm<K>>,
@@ -183,11 +183,11 @@ impl<K: Key, V, E> Machine<K, V, E> {
             ledger.limit(*device, Some(*bytes));
         }
         Self {
-            slots: HashMap::default(),
-            objects: HashMap::default(),
-            flights: HashMap::default(),
-            waiters: HashMap::default(),
-            sessions: HashMap::default(),
+            slots: KeyMap::default(),
+            objects: NumberMap::default(),
+            flights: NumberMap::default(),
+            waiters: NumberMap::default(),
+            sessions: NumberMap::default(),
             ledger,
             alarms: BTreeMap::new(),
             failures_kept,

@@ -1,5 +1,6 @@
 //! The public interface, by what it promises.
 
+mod bombs;
 mod budgets;
 mod builds;
 mod circles;
