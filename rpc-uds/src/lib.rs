@@ -55,8 +55,8 @@
 //! | cancelling | ends the wait at once; the handler sees it; a late reply is dropped with its descriptors |
 //! | the path | is refused to a second server while the first lives, taken over when it is dead, removed by its owner only |
 //! | accepting | goes on whatever happens: without descriptors or memory it pauses, without threads it sheds |
-//! | fork | a child holds none of the parent's connections, nor its path; using an inherited object is an error ([`Forked`]), dropping it does nothing |
-//! | stopping | refuses new requests by name, drains for a grace, joins every thread; without work it takes no time |
+//! | fork | a child holds none of the parent's connections, nor its path, whatever other threads were at; using an inherited object is an error ([`Forked`]), dropping it does nothing |
+//! | stopping | refuses new requests by name, drains for a grace, joins every thread but those whose handler does not come back, and names their calls ([`Stopped`]); without work it takes no time |
 //!
 //! # One call
 //!

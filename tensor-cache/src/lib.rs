@@ -3,7 +3,7 @@
 //! For servers whose values are few, large and slow to make, such as models and tables, and whose
 //! clients come, wait and vanish. Start from [`Cache::new`] and [`Cache::open_session`]; a
 //! [`Session`] finds, joins or builds by [`Session::get_or_build`], or by [`Session::lookup`] where
-//! no thread may wait.
+//! no thread may wait; [`Session::find`] only finds.
 //!
 //! ```
 //! use tensor_cache::{Built, Cache, Device, Options, Request};

@@ -85,6 +85,13 @@ where
         }
     }
 
+    /// The value, if it is there; neither waits nor begins anything. For who answers at once what can
+    /// be, and leaves the rest to another thread: [`lookup`](Self::lookup) would begin a build.
+    pub fn find(&self, key: &K) -> Option<Lease<V>> {
+        let granted = self.shared.with(|state, now| state.machine.lookup_ready(now, self.id, key));
+        granted.map(|granted| self.lent(granted))
+    }
+
     /// Finds, joins or starts a build, and never waits.
     ///
     /// # Errors

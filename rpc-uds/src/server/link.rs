@@ -244,7 +244,9 @@ impl Link {
     }
 }
 
-/// A client of the server. Cloning it gives another handle to the same connection.
+/// A client of the server. Cloning it gives another handle to the same connection, whose descriptor
+/// stays open, though shut down, until the last one is dropped: let go of it in
+/// [`Handler::disconnected`](crate::Handler::disconnected).
 #[derive(Clone, Debug)]
 pub struct Connection(pub(super) Arc<Link>);
 

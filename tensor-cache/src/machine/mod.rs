@@ -209,6 +209,24 @@ impl<K: Key, V, E> Machine<K, V, E> {
         self.follow(now, session, request, found)
     }
 
+    /// Leases what `key` leads to, if that is a value.
+    pub(crate) fn lookup_ready(
+        &mut self,
+        now: Nanos,
+        session: SessionId,
+        key: &K,
+    ) -> Option<Granted<V>> {
+        let Some(Slot::Ready(object)) = self.slots.get(key) else { return None };
+        let object = *object;
+        self.sessions.contains_key(&session).then(|| self.hit(now, session, object))
+    }
+
+    fn hit(&mut self, now: Nanos, session: SessionId, object: ObjectId) -> Granted<V> {
+        self.counts.hits += 1;
+        self.use_of(now, object).hits += 1;
+        self.grant(session, object)
+    }
+
     /// What `key` leads to.
     pub(crate) fn find(&self, key: &K) -> Found<E> {
         match self.slots.get(key) {
@@ -231,11 +249,7 @@ impl<K: Key, V, E> Machine<K, V, E> {
             return Err(Refusal::SessionClosed);
         }
         match found {
-            Found::Ready(object) => {
-                self.counts.hits += 1;
-                self.use_of(now, object).hits += 1;
-                Ok(Decision::Hit(self.grant(session, object)))
-            }
+            Found::Ready(object) => Ok(Decision::Hit(self.hit(now, session, object))),
             Found::Building(flight) => {
                 let chain = request.actor.and_then(|actor| self.chain(actor, flight));
                 if let Some(chain) = chain {

@@ -27,6 +27,24 @@ fn every_hit_and_join_is_one_lease() {
 }
 
 #[test]
+fn finding_begins_nothing() {
+    let cache = plain();
+    let session = cache.open_session();
+    assert!(session.find(&"model".to_owned()).is_none());
+    let (token, own) = begin(&session, &ask("model"));
+    assert!(session.find(&"model".to_owned()).is_none());
+    token.finish(Built::new(3)).expect("there is room");
+    let found = session.find(&"model".to_owned()).expect("it is there");
+    assert_eq!((*found, cache.refcount(found.object())), (3, Some(2)));
+    let stats = cache.stats();
+    assert_eq!((stats.hits, stats.misses, stats.joins), (1, 1, 0));
+    drop((found, own));
+    session.close();
+    assert!(session.find(&"model".to_owned()).is_none(), "a closed session gets nothing");
+    assert_eq!(cache.stats().leases, 0);
+}
+
+#[test]
 fn one_releases_ones_own_once() {
     let cache = plain();
     let (one, other) = (cache.open_session(), cache.open_session());
