@@ -309,6 +309,9 @@ pub enum MapError {
     /// Writing was asked of a read-only handle.
     #[error("a writable mapping needs a handle opened for writing")]
     ReadOnly,
+    /// A private mapping was asked of a region on pages of the huge page pool.
+    #[error("a private mapping needs a region on ordinary pages; map it shared or read-only")]
+    HugePages,
     /// The kernel refused.
     #[error("the range {range:?} could not be mapped")]
     Os {

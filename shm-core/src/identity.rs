@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::sys::file;
+use crate::sys::{Stores, file};
 
 /// The file behind a segment: two segments with one identity share their bytes.
 ///
@@ -80,6 +80,11 @@ pub enum Access {
 impl Access {
     pub(crate) fn is_writable(self) -> bool {
         self == Access::ReadWrite
+    }
+
+    /// What mappings of the file itself do with stores.
+    pub(crate) fn stores(self) -> Stores {
+        if self.is_writable() { Stores::Shared } else { Stores::Forbidden }
     }
 
     /// Whether a handle with this access may hand out `wanted`.

@@ -95,7 +95,9 @@ pub(crate) fn obtain(mapping: &Mapping, range: Range<usize>, advice: Advice) -> 
 
 /// Faults `range` in, in the way that the mapping's access allows.
 pub(crate) fn populate(mapping: &Mapping, range: Range<usize>) -> Obtained {
-    let advice = if mapping.is_writable() { Advice::PopulateWrite } else { Advice::PopulateRead };
+    // Writing would make every page of a private mapping its own.
+    let writes = mapping.is_writable() && !mapping.is_private();
+    let advice = if writes { Advice::PopulateWrite } else { Advice::PopulateRead };
     obtain(mapping, range, advice)
 }
 

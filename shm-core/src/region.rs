@@ -9,7 +9,7 @@ use crate::error::{MapError, RegionError};
 use crate::headroom;
 use crate::identity::{Access, Identity};
 use crate::segment::map;
-use crate::sys::{self, SealState, file};
+use crate::sys::{self, SealState, Stores, file};
 use crate::view::SharedBytes;
 
 /// The longest label: the kernel puts `memfd:` in front.
@@ -162,8 +162,25 @@ impl Region {
         if !self.access.allows(access) {
             return Err(MapError::ReadOnly);
         }
-        let page = usize::try_from(self.page_bytes).unwrap_or(usize::MAX);
-        map(self.fd.as_fd(), self.bytes, page, range, access)
+        map(self.fd.as_fd(), self.bytes, self.page(), range, access.stores())
+    }
+
+    /// Maps `range` copy-on-write: stores are possible, whatever this handle may do, and stay in the
+    /// mapping; what nobody stored to here shows what others write to the region. No memory is set
+    /// aside for copies (`MAP_NORESERVE`).
+    ///
+    /// # Errors
+    /// As [`map`](Region::map), and [`MapError::HugePages`]: a store for which the pool has no free
+    /// page would end the process.
+    pub fn map_private(&self, range: Range<u64>) -> Result<SharedBytes, MapError> {
+        if self.page_bytes > sys::page_bytes() as u64 {
+            return Err(MapError::HugePages);
+        }
+        map(self.fd.as_fd(), self.bytes, self.page(), range, Stores::Private)
+    }
+
+    fn page(&self) -> usize {
+        usize::try_from(self.page_bytes).unwrap_or(usize::MAX)
     }
 
     /// From now on nobody can map the region writable or write to it, through any descriptor, for

@@ -20,7 +20,7 @@ use crate::probe::{self, Found, os};
 use crate::removal::{self, Unlinked};
 use crate::stage::leads_to;
 use crate::sys::file::{self, FileStatus};
-use crate::sys::{self, Mapping};
+use crate::sys::{self, Mapping, Stores};
 use crate::view::SharedBytes;
 
 /// An open segment: its checked header, and the right to map its bytes.
@@ -175,7 +175,7 @@ impl Segment {
         if !self.access.allows(access) {
             return Err(MapError::ReadOnly);
         }
-        map(self.fd.as_fd(), self.total_bytes(), sys::page_bytes(), range, access)
+        map(self.fd.as_fd(), self.total_bytes(), sys::page_bytes(), range, access.stores())
     }
 
     /// Reserves memory for `range`, so that touching it can no longer fail.
@@ -290,7 +290,7 @@ pub(crate) fn map(
     total_bytes: u64,
     page: usize,
     range: Range<u64>,
-    access: Access,
+    stores: Stores,
 ) -> Result<SharedBytes, MapError> {
     let bytes = range
         .end
@@ -303,7 +303,7 @@ pub(crate) fn map(
     if !range.start.is_multiple_of(page as u64) {
         return Err(MapError::Misaligned { start: range.start, page_bytes: page as u64 });
     }
-    match Mapping::new(fd, range.start, bytes, page, access.is_writable()) {
+    match Mapping::new(fd, range.start, bytes, page, stores) {
         Ok(mapping) => Ok(SharedBytes::whole(mapping)),
         Err(source) => Err(MapError::Os { range, source }),
     }

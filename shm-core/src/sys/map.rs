@@ -8,14 +8,25 @@ use std::ptr::NonNull;
 
 use super::{Shared, copy, fault, huge_page_bytes, page_bytes};
 
-/// A `MAP_SHARED` mapping of a file, unmapped on drop (S1).
+/// What becomes of stores to a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stores {
+    /// There are none.
+    Forbidden,
+    /// They reach the file and everybody who maps it.
+    Shared,
+    /// Each page that is stored to becomes this mapping's own; no memory is set aside for that.
+    Private,
+}
+
+/// A mapping of a file, unmapped on drop (S1).
 #[derive(Debug)]
 pub(crate) struct Mapping {
     base: NonNull<u8>,
     len: usize,
     /// `len` rounded up to the file's page size: what was mapped and will be unmapped.
     mapped: usize,
-    writable: bool,
+    stores: Stores,
 }
 
 // SAFETY: S1, the range belongs to this value wherever it lives, and S3, S4: every access through
@@ -33,7 +44,7 @@ impl Mapping {
         offset: u64,
         len: usize,
         page: usize,
-        writable: bool,
+        stores: Stores,
     ) -> io::Result<Mapping> {
         assert!(page.is_power_of_two() && page >= page_bytes(), "a page size the kernel knows");
         let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
@@ -41,11 +52,11 @@ impl Mapping {
         let offset = libc::off_t::try_from(offset).map_err(|_| invalid())?;
         let align = huge_page_bytes();
         let base = if mapped >= align && align > page {
-            map_congruent(fd, offset, mapped, align, writable)?
+            map_congruent(fd, offset, mapped, align, stores)?
         } else {
-            map_at(std::ptr::null_mut(), fd, offset, mapped, writable)?
+            map_at(std::ptr::null_mut(), fd, offset, mapped, stores)?
         };
-        Ok(Mapping { base, len, mapped, writable })
+        Ok(Mapping { base, len, mapped, stores })
     }
 
     #[inline]
@@ -55,7 +66,12 @@ impl Mapping {
 
     #[inline]
     pub(crate) fn is_writable(&self) -> bool {
-        self.writable
+        self.stores != Stores::Forbidden
+    }
+
+    #[inline]
+    pub(crate) fn is_private(&self) -> bool {
+        self.stores == Stores::Private
     }
 
     #[inline]
@@ -74,7 +90,7 @@ impl Mapping {
 
     #[inline]
     fn writable_pointer(&self, offset: usize, bytes: usize) -> *mut u8 {
-        assert!(self.writable, "a store needs a writable mapping");
+        assert!(self.is_writable(), "a store needs a writable mapping");
         self.pointer(offset, bytes)
     }
 
@@ -138,8 +154,20 @@ impl Drop for Mapping {
     }
 }
 
-fn protection(writable: bool) -> libc::c_int {
-    if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ }
+impl Stores {
+    fn protection(self) -> libc::c_int {
+        match self {
+            Stores::Forbidden => libc::PROT_READ,
+            Stores::Shared | Stores::Private => libc::PROT_READ | libc::PROT_WRITE,
+        }
+    }
+
+    fn sharing(self) -> libc::c_int {
+        match self {
+            Stores::Forbidden | Stores::Shared => libc::MAP_SHARED,
+            Stores::Private => libc::MAP_PRIVATE | libc::MAP_NORESERVE,
+        }
+    }
 }
 
 fn mapped_at(address: *mut libc::c_void) -> io::Result<NonNull<u8>> {
@@ -156,7 +184,7 @@ fn map_at(
     fd: BorrowedFd<'_>,
     offset: libc::off_t,
     bytes: usize,
-    writable: bool,
+    stores: Stores,
 ) -> io::Result<NonNull<u8>> {
     fault::point("mmap")?;
     let fixed = if address.is_null() { 0 } else { libc::MAP_FIXED };
@@ -166,8 +194,8 @@ fn map_at(
         libc::mmap(
             address,
             bytes,
-            protection(writable),
-            libc::MAP_SHARED | fixed,
+            stores.protection(),
+            stores.sharing() | fixed,
             fd.as_raw_fd(),
             offset,
         )
@@ -190,7 +218,7 @@ fn map_congruent(
     offset: libc::off_t,
     bytes: usize,
     align: usize,
-    writable: bool,
+    stores: Stores,
 ) -> io::Result<NonNull<u8>> {
     let reserved =
         bytes.checked_add(align).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
@@ -209,7 +237,7 @@ fn map_congruent(
     let start = mapped_at(reservation)?.as_ptr();
     let wanted = offset.cast_unsigned() as usize % align;
     let lead = (wanted + align - start.addr() % align) % align;
-    let base = match map_at(start.wrapping_add(lead).cast(), fd, offset, bytes, writable) {
+    let base = match map_at(start.wrapping_add(lead).cast(), fd, offset, bytes, stores) {
         Ok(base) => base,
         Err(error) => {
             unmap(start, reserved);

@@ -37,7 +37,7 @@ pub(crate) mod fault;
 pub(crate) mod file;
 
 pub(crate) use lock::{Probe, try_lock_exclusive, try_lock_shared, unlock, would_conflict};
-pub(crate) use map::Mapping;
+pub(crate) use map::{Mapping, Stores};
 pub(crate) use memfd::{SealState, access_mode, add_seals, create_memfd, pool_page_bytes, seals};
 pub(crate) use pages::{Advice, huge_page_bytes, mask_signals, page_bytes};
 pub(crate) use proc::{answers, process, read_text, user};

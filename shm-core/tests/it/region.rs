@@ -56,6 +56,30 @@ fn sealing_keeps_existing_writers_and_refuses_new_ones() {
 }
 
 #[test]
+fn stores_to_a_private_mapping_stay_in_it() {
+    let mut region = region(2 * PAGE);
+    let writer = region.map(0..2 * PAGE, Access::ReadWrite).expect("mapped");
+    writer.write_from(0, b"first").expect("in bounds");
+    region.seal().expect("Linux 5.1");
+    let theirs = Region::from_fd(region.read_only_fd().expect("a descriptor")).expect("a region");
+    let private = theirs.map_private(0..2 * PAGE).expect("mapped");
+    let loaded = private.populate(0..2 * PAGE as usize).expect("in bounds");
+    assert!(loaded.is_complete(), "{loaded:?}");
+    writer.write_from(0, b"later").expect("in bounds");
+    let read = |view: &shm_core::SharedBytes| {
+        let mut read = [0; 5];
+        view.read_into(0, &mut read).expect("in bounds");
+        read
+    };
+    assert_eq!(&read(&private), b"later", "populating has copied nothing");
+    private.write_from(0, b"mine!").expect("in bounds");
+    writer.write_from(PAGE as usize, b"other").expect("in bounds");
+    assert_eq!((&read(&private), &read(&writer)), (b"mine!", b"later"));
+    let other_page = private.slice(PAGE as usize..2 * PAGE as usize).expect("in bounds");
+    assert_eq!(&read(&other_page), b"other");
+}
+
+#[test]
 fn a_descriptor_that_could_pull_the_memory_away_is_refused() {
     let refused = |fd: OwnedFd| match Region::from_fd(fd) {
         Err(RegionError::NotARegion { reason }) => reason,
