@@ -73,6 +73,8 @@ compile_error!(
 mod error;
 mod ring;
 #[cfg(not(loom))]
+pub mod service;
+#[cfg(not(loom))]
 pub mod stream;
 mod sync;
 #[cfg(not(loom))]

@@ -10,7 +10,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("shm-lock", &[]),
     ("rpc-uds", &[]),
     ("tensor-cache", &[]),
-    ("shared-tensor", &["shm-core", "shm-lock"]),
+    ("shared-tensor", &["rpc-uds", "shm-core", "shm-lock", "tensor-cache"]),
     ("st-python", &["shared-tensor"]),
     ("st-tests", &["shared-tensor", "shm-core", "shm-lock"]),
     ("xtask", &[]),
@@ -19,9 +19,9 @@ const EDGES: &[(&str, &[&str])] = &[
 /// Packages from outside that only some members may use.
 const OWNED: &[(&str, &[&str])] = &[
     ("fs4", &["shm-lock"]),
-    ("libc", &["rpc-uds", "shm-core", "shm-lock", "st-tests"]),
+    ("libc", &["rpc-uds", "shared-tensor", "shm-core", "shm-lock", "st-tests"]),
     ("pyo3", &["st-python"]),
-    ("serde_json", &["xtask"]),
+    ("serde_json", &["shared-tensor", "xtask"]),
 ];
 
 pub(crate) fn check(root: &Path, packages: &[Package], findings: &mut Vec<String>) {

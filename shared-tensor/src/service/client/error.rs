@@ -1,0 +1,111 @@
+//! Why a client has no answer.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rpc_uds::{CallError, ConnectError, Forked, Lost, Refusal};
+use thiserror::Error;
+
+use crate::service::failure::Failure;
+use crate::service::place::PlaceError;
+use crate::service::region::RegionError;
+use crate::service::wire::DecodeError;
+use crate::service::wire::payload::PackError;
+
+/// Why a client has no answer.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The endpoint failed, or the server could not do what was asked.
+    #[error("{0}")]
+    Failed(Failure),
+    /// The server that this client was connected to is gone. Whether it has done what was asked is not
+    /// known if it went meanwhile.
+    #[error("the server at {} is gone ({what}): start it again", .path.display())]
+    ServerLost {
+        /// Where it was.
+        path: PathBuf,
+        /// How that showed.
+        what: String,
+    },
+    /// No server was ever there.
+    #[error("no server at {address} within {waited:.1?}: start one, or check the path")]
+    Absent {
+        /// Where it was looked for.
+        address: String,
+        /// How long.
+        waited: Duration,
+    },
+    /// There is no connection for another reason.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// There is no place to look for a server.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// The deadline passed. The server was told; what it has begun may go on.
+    #[error("no answer within {waited:.1?}")]
+    TimedOut {
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// It was cancelled on this side.
+    #[error("the call was cancelled")]
+    Cancelled,
+    /// The closure given for it said so.
+    #[error("the call was interrupted")]
+    Interrupted,
+    /// The server did not take the request.
+    #[error("the server refused the call: {0}")]
+    Refused(Refusal),
+    /// The arguments cannot be sent.
+    #[error("the arguments cannot be sent: {0}")]
+    Arguments(#[from] PackError),
+    /// What the server sent cannot be read.
+    #[error("the server's answer cannot be read: {0}")]
+    Answer(#[from] DecodeError),
+    /// A client was used in a forked child of the process that made it.
+    #[error(transparent)]
+    Forked(#[from] Forked),
+    /// The layer below failed otherwise.
+    #[error(transparent)]
+    Call(CallError),
+}
+
+impl Error {
+    /// The endpoint's failure, if that is what it is.
+    pub fn failure(&self) -> Option<&Failure> {
+        if let Self::Failed(failure) = self { Some(failure) } else { None }
+    }
+
+    /// Whether a server that was there is gone.
+    pub fn is_server_lost(&self) -> bool {
+        matches!(self, Self::ServerLost { .. })
+    }
+
+    /// Whether a deadline passed.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::TimedOut { .. })
+    }
+
+    pub(super) fn of_call(error: CallError, path: &std::path::Path) -> Self {
+        match error {
+            CallError::TimedOut { waited } => Self::TimedOut { waited },
+            CallError::Cancelled => Self::Cancelled,
+            CallError::Interrupted => Self::Interrupted,
+            CallError::Refused(refusal) => Self::Refused(refusal),
+            CallError::Lost(lost) => Self::lost(&lost, path),
+            CallError::Forked(forked) => Self::Forked(forked),
+            error => Self::Call(error),
+        }
+    }
+
+    pub(super) fn lost(lost: &Lost, path: &std::path::Path) -> Self {
+        Self::ServerLost { path: path.to_owned(), what: lost.to_string() }
+    }
+}
+
+impl From<RegionError> for Error {
+    fn from(error: RegionError) -> Self {
+        Self::Arguments(PackError::Region(error))
+    }
+}

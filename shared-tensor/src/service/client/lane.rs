@@ -1,0 +1,192 @@
+//! Calls that nobody waits for: their replies are handed to callbacks.
+//!
+//! They have a connection of their own, which is read by one thread per client while such calls are
+//! under way, or by whoever watches a descriptor: an event loop needs no thread at all. It is another
+//! connection than that of calls that somebody waits for, because there the waiting thread reads.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rpc_uds::{CallError, Message, PendingCall, Request};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::link::Link;
+use crate::service::monitor::lock;
+
+pub(crate) type OnDone = Box<dyn FnOnce(Result<Message, CallError>) + Send>;
+
+/// How long the thread stays when no call is under way, and how often it looks at deadlines.
+const LINGER: Duration = Duration::from_secs(5);
+const SLICE: Duration = Duration::from_millis(50);
+
+pub(crate) struct Lane {
+    queue: Arc<Queue>,
+    /// Whether somebody else reads.
+    is_driven: bool,
+}
+
+#[derive(Default)]
+struct Queue {
+    state: Mutex<State>,
+    begun: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    calls: Vec<Waiting>,
+    /// For the thread; it ends when this is gone.
+    link: Option<Arc<Link>>,
+    has_thread: bool,
+    next: u64,
+}
+
+struct Waiting {
+    number: u64,
+    call: PendingCall,
+    deadline: Option<Instant>,
+    begun: Instant,
+    on_done: OnDone,
+}
+
+impl Lane {
+    pub(crate) fn new(is_driven: bool) -> Self {
+        Self { queue: Arc::default(), is_driven }
+    }
+
+    /// Sends a request; `on_done` is called once with what comes of it, on whichever thread reads.
+    /// The number is for [`cancel`](Self::cancel).
+    ///
+    /// # Errors
+    /// What the layer below says; `on_done` is not called then.
+    pub(crate) fn start(
+        link: &Arc<Link>,
+        request: Request<'_>,
+        deadline: Option<Instant>,
+        on_done: OnDone,
+    ) -> Result<u64, CallError> {
+        let lane = link.lane.as_ref().expect("the connection was made for callbacks");
+        let mut state = lock(&lane.queue.state);
+        // Under the lock: its reply is looked for only when it is in the list.
+        let call = link.rpc.start(request, deadline)?;
+        state.next += 1;
+        let number = state.next;
+        state.calls.push(Waiting { number, call, deadline, begun: Instant::now(), on_done });
+        if lane.is_driven {
+            return Ok(number);
+        }
+        state.link = Some(Arc::clone(link));
+        if state.has_thread {
+            drop(state);
+            lane.queue.begun.notify_one();
+            return Ok(number);
+        }
+        let queue = Arc::clone(&lane.queue);
+        let builder = thread::Builder::new().name("st-replies".to_owned());
+        state.has_thread = builder.spawn(move || read_for(&queue)).is_ok();
+        if state.has_thread {
+            return Ok(number);
+        }
+        let failed = state.calls.pop();
+        state.link = None;
+        drop(state);
+        drop(failed);
+        Err(CallError::Interrupted)
+    }
+
+    /// Gives a call up; `on_done` is called with [`CallError::Cancelled`]. `false` if it was over.
+    pub(crate) fn cancel(&self, number: u64) -> bool {
+        let mut state = lock(&self.queue.state);
+        let Some(index) = state.calls.iter().position(|it| it.number == number) else {
+            return false;
+        };
+        let waiting = state.calls.swap_remove(index);
+        drop(state);
+        let Waiting { call, on_done, .. } = waiting;
+        // Tells the server.
+        drop(call);
+        on_done(Err(CallError::Cancelled));
+        true
+    }
+
+    /// Reads what has come, and hands it out.
+    pub(crate) fn drive(&self, link: &Link) {
+        drive(&self.queue, link);
+    }
+}
+
+fn drive(queue: &Queue, link: &Link) {
+    // Its end is told to each call below.
+    let _ = link.rpc.try_receive();
+    link.take_pushes();
+    let mut done: Vec<(OnDone, Result<Message, CallError>)> = Vec::new();
+    let mut state = lock(&queue.state);
+    let now = Instant::now();
+    let mut index = 0;
+    while index < state.calls.len() {
+        let waiting = &mut state.calls[index];
+        let is_late = waiting.deadline.is_some_and(|deadline| deadline <= now);
+        let outcome = waiting
+            .call
+            .try_wait()
+            .or_else(|| is_late.then(|| Err(CallError::TimedOut { waited: now - waiting.begun })));
+        match outcome {
+            Some(outcome) => {
+                let Waiting { call, on_done, .. } = state.calls.swap_remove(index);
+                // For one that is late, tells the server.
+                drop(call);
+                done.push((on_done, outcome));
+            }
+            None => index += 1,
+        }
+    }
+    drop(state);
+    for (on_done, outcome) in done {
+        on_done(outcome);
+    }
+}
+
+/// The thread's life: it reads while calls are under way, and ends some time after the last.
+fn read_for(queue: &Queue) {
+    let mut state = lock(&queue.state);
+    loop {
+        while state.calls.is_empty() {
+            // Nothing is under way: the connection may go if nobody else has it.
+            let link = state.link.take();
+            drop(state);
+            drop(link);
+            state = lock(&queue.state);
+            if !state.calls.is_empty() {
+                break;
+            }
+            let waited = queue.begun.wait_timeout(state, LINGER);
+            let (now, timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
+            state = now;
+            if timed_out.timed_out() && state.calls.is_empty() {
+                state.has_thread = false;
+                return;
+            }
+        }
+        let link = state.link.clone();
+        drop(state);
+        let Some(link) = link else {
+            state = lock(&queue.state);
+            state.has_thread = false;
+            return;
+        };
+        if let Ok(socket) = link.rpc.descriptor() {
+            wait_readable(socket);
+        }
+        drive(queue, &link);
+        drop(link);
+        state = lock(&queue.state);
+    }
+}
+
+fn wait_readable(socket: BorrowedFd<'_>) {
+    let mut polled = [PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)];
+    let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(SLICE.subsec_nanos()) };
+    // Interrupted or not, what there is to read is looked at next.
+    let _ = poll(&mut polled, Some(&timeout));
+}

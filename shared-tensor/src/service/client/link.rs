@@ -1,0 +1,257 @@
+//! One connection to a server, and what came over it.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rpc_uds::{Message, Request};
+
+use super::answer::{Answer, Handle, Lease};
+use super::error::Error;
+use super::lane::Lane;
+use crate::service::custody::Table;
+use crate::service::monitor::lock;
+use crate::service::region::{Region, Rights};
+use crate::service::value::{Keeper, Value};
+use crate::service::wire::DecodeError;
+use crate::service::wire::messages::{
+    CallHead, CustodyAt, Delivery, FailureEntry, LeaseEntry, Progress, RegionEntry, Told, answer,
+    ask, decode, decode_all, encode, push,
+};
+use crate::service::wire::payload::{Packed, Unpacker};
+
+/// How long the reaper waits for an answer. Nothing depends on it but when memory goes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) type OnProgress = Box<dyn FnMut(&Progress) + Send>;
+
+pub(crate) struct Link {
+    pub(crate) rpc: rpc_uds::Client,
+    pub(crate) table: Table,
+    /// Set for a connection whose replies are handed out by callbacks.
+    pub(crate) lane: Option<Lane>,
+    /// Set when a call found it dead.
+    pub(crate) is_dead: AtomicBool,
+    tickets: Mutex<HashMap<u64, OnProgress>>,
+    next_ticket: AtomicU64,
+    result_bytes_max: usize,
+}
+
+impl Link {
+    pub(crate) fn new(rpc: rpc_uds::Client, lane: Option<Lane>) -> Self {
+        let bytes = rpc.agreement().body_bytes_max.saturating_sub(super::super::HEAD_BYTES_MAX);
+        Self {
+            rpc,
+            table: Table::default(),
+            lane,
+            is_dead: AtomicBool::new(false),
+            tickets: Mutex::default(),
+            next_ticket: AtomicU64::new(1),
+            result_bytes_max: bytes as usize,
+        }
+    }
+
+    /// How long a payload may be.
+    pub(crate) fn payload_bytes_max(&self) -> usize {
+        self.result_bytes_max
+    }
+
+    /// A request for a value, ready to be sent.
+    pub(crate) fn request(
+        &self,
+        endpoint: &str,
+        packed: &Packed,
+        ticket: u64,
+        parent: u64,
+    ) -> Result<Parcel, Error> {
+        let mut regions = Vec::with_capacity(packed.regions.len());
+        let mut descriptors = Vec::with_capacity(packed.regions.len());
+        for region in &packed.regions {
+            let (descriptor, rights) = lend_all(region)?;
+            regions.push(RegionEntry::new(region, rights, true));
+            descriptors.push(descriptor);
+        }
+        let confirmed = self.table.to_confirm();
+        let mut body = encode(&CallHead { endpoint, ticket, parent, regions, confirmed });
+        body.extend_from_slice(&packed.bytes);
+        Ok(Parcel { body, descriptors })
+    }
+
+    /// Calls `on_progress` with what is told under the ticket, until it is [closed](Self::close).
+    pub(crate) fn open_ticket(&self, on_progress: OnProgress) -> u64 {
+        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+        lock(&self.tickets).insert(ticket, on_progress);
+        ticket
+    }
+
+    pub(crate) fn close_ticket(&self, ticket: u64) {
+        let closed = lock(&self.tickets).remove(&ticket);
+        drop(closed);
+    }
+
+    /// Closes a ticket whose call was not sent, for another try.
+    pub(crate) fn take_ticket(&self, ticket: u64) -> Option<OnProgress> {
+        lock(&self.tickets).remove(&ticket)
+    }
+
+    /// Hands out what was pushed.
+    pub(crate) fn take_pushes(&self) {
+        while let Ok(Some(message)) = self.rpc.try_next_push() {
+            if message.tag != push::PROGRESS {
+                // Said by a later release.
+                continue;
+            }
+            let Ok(Told { ticket, progress }) = decode_all::<Told>(&message.body) else { continue };
+            // Taken out while it is called: it may close its own ticket, or make a call.
+            let listener = lock(&self.tickets).remove(&ticket);
+            if let Some(mut listener) = listener {
+                listener(&progress);
+                lock(&self.tickets).entry(ticket).or_insert(listener);
+            }
+        }
+    }
+
+    /// The value in a reply, with what it hangs on.
+    pub(crate) fn receive(self: &Arc<Self>, message: Message) -> Result<Answer, Error> {
+        let Message { tag, body, descriptors, .. } = message;
+        self.check(tag, &body)?;
+        let (delivery, payload) = decode::<Delivery>(&body)?;
+        let lease = delivery.lease.map(|entry| Lease::new(self, entry));
+        let regions = self.table.receive(self, delivery.serial, &delivery.regions, descriptors)?;
+        let keeper = lease.clone().map(|lease| Arc::new(lease) as Keeper);
+        let mut unpacker = Unpacker::open(payload, &regions, keeper.as_ref())?;
+        let value = unpacker.value()?;
+        unpacker.finish()?;
+        let handle = delivery.handle.map(|it| Handle { object: it.object, server: it.server });
+        Ok(Answer { value, handle, lease })
+    }
+
+    /// The structure in a reply.
+    pub(crate) fn read<T: serde::de::DeserializeOwned>(
+        &self,
+        message: &Message,
+    ) -> Result<T, Error> {
+        self.check(message.tag, &message.body)?;
+        Ok(decode_all(&message.body)?)
+    }
+
+    /// The value in a reply that has no regions.
+    pub(crate) fn read_value(&self, message: &Message) -> Result<Value, Error> {
+        self.check(message.tag, &message.body)?;
+        let mut unpacker = Unpacker::open(&message.body, &[], None)?;
+        let value = unpacker.value()?;
+        unpacker.finish()?;
+        Ok(value)
+    }
+
+    #[expect(clippy::unused_self, reason = "what is said depends on the connection")]
+    fn check(&self, tag: u16, body: &[u8]) -> Result<(), Error> {
+        match tag {
+            answer::DONE => Ok(()),
+            answer::FAILED => Err(Error::Failed(decode_all::<FailureEntry>(body)?.into())),
+            tag => Err(DecodeError::Code {
+                what: crate::service::wire::PayloadKind::Tag,
+                found: tag.into(),
+            }
+            .into()),
+        }
+    }
+
+    /// Gives leases back. By the reaper.
+    pub(crate) fn give_back(self: &Arc<Self>, leases: &[LeaseEntry]) {
+        self.tell(ask::RELEASE_LEASES, &encode(&leases), |_, _| {});
+    }
+
+    /// Asks to be forgotten as a holder of regions; those that it is to be asked for again. By the
+    /// reaper.
+    pub(crate) fn forget(self: &Arc<Self>, unused: Vec<CustodyAt>) -> Vec<CustodyAt> {
+        if unused.is_empty() {
+            return unused;
+        }
+        let later = Arc::new(Mutex::new(Vec::new()));
+        let (body, to) = (encode(&unused), Arc::clone(&later));
+        self.tell(ask::FORGET, &body, move |link, answer| {
+            let Some(Ok(forgotten)) = answer.map(|it| decode_all::<Vec<bool>>(&it.body)) else {
+                return;
+            };
+            for (at, is_forgotten) in unused.into_iter().zip(forgotten) {
+                if !is_forgotten {
+                    lock(&to).push(at);
+                    continue;
+                }
+                drop(link.table.forgotten(at.custody));
+            }
+        });
+        let later = std::mem::take(&mut *lock(&later));
+        later
+    }
+
+    /// Asks, and calls `then` with the answer: on this thread, or for a lane, when it comes.
+    fn tell(
+        self: &Arc<Self>,
+        tag: u16,
+        body: &[u8],
+        then: impl FnOnce(&Arc<Self>, Option<Message>) + Send + 'static,
+    ) {
+        let request = Request::new(tag, body);
+        let deadline = Instant::now() + PATIENCE;
+        if self.lane.is_none() {
+            // Who cannot be told has let go already.
+            then(self, self.rpc.call(request, deadline).ok());
+            return;
+        }
+        let own = Arc::downgrade(self);
+        let on_done = move |answer: Result<Message, rpc_uds::CallError>| {
+            if let Some(link) = own.upgrade() {
+                then(&link, answer.ok());
+            }
+        };
+        // Dropped without being called if it cannot be sent.
+        let _ = Lane::start(self, request, Some(deadline), Box::new(on_done));
+    }
+
+    /// Whether the end of the connection was noticed.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.is_dead.load(Ordering::Acquire) || self.rpc.lost().is_ok_and(|lost| lost.is_some())
+    }
+
+    pub(crate) fn regions(&self) -> usize {
+        self.table.len()
+    }
+}
+
+/// Writable, if this side may give that away; memory that came read-only goes on so.
+fn lend_all(region: &Region) -> Result<(Arc<OwnedFd>, Rights), Error> {
+    if region.rights() == Rights::Write
+        && let Ok(descriptor) = region.lend(Rights::Write)
+    {
+        return Ok((descriptor, Rights::Write));
+    }
+    Ok((region.lend(Rights::Read)?, Rights::Read))
+}
+
+/// A request's bytes and descriptors.
+pub(crate) struct Parcel {
+    pub(crate) body: Vec<u8>,
+    descriptors: Vec<Arc<OwnedFd>>,
+}
+
+impl Parcel {
+    pub(crate) fn plain(body: Vec<u8>) -> Self {
+        Self { body, descriptors: Vec::new() }
+    }
+
+    pub(crate) fn with<R>(&self, tag: u16, send: impl FnOnce(Request<'_>) -> R) -> R {
+        let descriptors: Vec<BorrowedFd<'_>> =
+            self.descriptors.iter().map(|fd| fd.as_fd()).collect();
+        send(Request::new(tag, &self.body).with_descriptors(&descriptors))
+    }
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("server", &self.rpc.server()).finish_non_exhaustive()
+    }
+}

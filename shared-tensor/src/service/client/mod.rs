@@ -1,0 +1,584 @@
+//! The side that asks and borrows.
+
+mod answer;
+mod error;
+mod lane;
+mod link;
+mod options;
+mod reach;
+mod start;
+
+use std::fmt;
+use std::mem;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
+
+use rpc_uds::{CallError, Forked, Message};
+
+pub use answer::{Answer, Handle, Lease};
+pub use error::Error;
+pub use options::ClientOptions;
+pub use start::Started;
+
+pub(crate) use link::Link;
+
+use self::link::{OnProgress, Parcel};
+use super::endpoint::enclosing;
+use super::monitor::lock;
+use super::place::Address;
+use super::reaper;
+use super::region::Id;
+use super::server::giving_place_away;
+use super::value::Value;
+use super::wire::messages::{
+    Invalidated, ObjectInfo, Released, TaskAsk, TaskInfo, TaskStatus, ask, encode,
+};
+use super::wire::payload::{Packed, Packer};
+
+/// The arguments of a call.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Arguments {
+    /// By place.
+    pub positional: Vec<Value>,
+    /// By name, in the order in which they are given.
+    pub named: Vec<(String, Value)>,
+}
+
+impl Arguments {
+    /// None.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// And one more by place.
+    #[must_use]
+    pub fn and(mut self, value: impl Into<Value>) -> Self {
+        self.positional.push(value.into());
+        self
+    }
+
+    /// And one by name.
+    #[must_use]
+    pub fn and_named(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.named.push((name.into(), value.into()));
+        self
+    }
+
+    fn pack(&self, bytes_max: usize) -> Result<Packed, Error> {
+        let mut packer = Packer::default();
+        packer.values(&self.positional)?;
+        packer.named(&self.named)?;
+        Ok(packer.finish(bytes_max)?)
+    }
+}
+
+impl<T: Into<Value>> From<Vec<T>> for Arguments {
+    fn from(positional: Vec<T>) -> Self {
+        let positional = positional.into_iter().map(Into::into).collect();
+        Self { positional, named: Vec::new() }
+    }
+}
+
+impl<T: Into<Value>, const N: usize> From<[T; N]> for Arguments {
+    fn from(positional: [T; N]) -> Self {
+        Vec::from(positional).into()
+    }
+}
+
+impl From<()> for Arguments {
+    fn from((): ()) -> Self {
+        Self::none()
+    }
+}
+
+/// How long, and in which company, a call is waited for.
+#[derive(Default)]
+pub struct CallOptions<'a> {
+    deadline: Option<Instant>,
+    is_interrupted: Option<&'a dyn Fn() -> bool>,
+    on_progress: Option<OnProgress>,
+}
+
+impl<'a> CallOptions<'a> {
+    /// For ever, in silence.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Until then: the whole call, connecting included.
+    #[must_use]
+    pub fn deadline(self, deadline: impl Into<Option<Instant>>) -> Self {
+        Self { deadline: deadline.into(), ..self }
+    }
+
+    /// Until `is_interrupted` says so; it is asked ten times a second.
+    #[must_use]
+    pub fn interrupted(self, is_interrupted: &'a dyn Fn() -> bool) -> Self {
+        Self { is_interrupted: Some(is_interrupted), ..self }
+    }
+
+    /// Calls `on_progress` with what the endpoint tells, on a thread of the client.
+    #[must_use]
+    pub fn on_progress(self, on_progress: impl FnMut(&super::Progress) + Send + 'static) -> Self {
+        Self { on_progress: Some(Box::new(on_progress)), ..self }
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.is_interrupted.is_some_and(|is_interrupted| is_interrupted())
+    }
+}
+
+impl From<Instant> for CallOptions<'_> {
+    fn from(deadline: Instant) -> Self {
+        Self::new().deadline(deadline)
+    }
+}
+
+impl fmt::Debug for CallOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallOptions").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+/// A client of a server, for any number of threads at once. Clones are the same client.
+///
+/// It connects when first used, and again when its server is gone and another one has come. A call
+/// that was under way when the server went fails: whether it was done is not known.
+///
+/// In a forked child every method is an error ([`Error::Forked`]), and dropping it gives nothing of
+/// the parent's back.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: ClientOptions,
+    process: u32,
+    /// For calls that somebody waits for, and for those that are started.
+    main: Slot,
+    lane: Slot,
+    /// Whether there ever was a server.
+    was_there: AtomicBool,
+    epoll: OnceLock<OwnedFd>,
+}
+
+type Slot = Mutex<Option<Arc<Link>>>;
+
+impl Client {
+    /// How to find the server.
+    pub fn options() -> ClientOptions {
+        ClientOptions::default()
+    }
+
+    /// A client of the server at `address`. Connects when first used.
+    pub fn at(address: Address) -> Self {
+        Self::options().at(address)
+    }
+
+    fn with(options: ClientOptions) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                options,
+                process: std::process::id(),
+                main: Slot::default(),
+                lane: Slot::default(),
+                was_there: AtomicBool::new(false),
+                epoll: OnceLock::new(),
+            }),
+        }
+    }
+
+    /// Connects, if it is not connected.
+    ///
+    /// # Errors
+    /// [`Error::Absent`], [`Error::ServerLost`] and what else connecting can fail with.
+    pub fn connect(&self, deadline: impl Into<Option<Instant>>) -> Result<(), Error> {
+        let wait = CallOptions::new().deadline(deadline);
+        let slot = if self.inner.options.is_driven { &self.inner.lane } else { &self.inner.main };
+        self.link(slot, &wait).map(drop)
+    }
+
+    /// Calls an endpoint and waits for its result.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with the endpoint's failure, and what else can go wrong on the way.
+    pub fn call(
+        &self,
+        endpoint: &str,
+        arguments: impl Into<Arguments>,
+        options: impl Into<CallOptions<'static>>,
+    ) -> Result<Answer, Error> {
+        self.call_with(endpoint, &arguments.into(), options.into())
+    }
+
+    /// As [`call`](Self::call), with options that borrow.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn call_with(
+        &self,
+        endpoint: &str,
+        arguments: &Arguments,
+        mut options: CallOptions<'_>,
+    ) -> Result<Answer, Error> {
+        if let Some(on_progress) = options.on_progress.take() {
+            return self.call_told(endpoint, arguments, options, on_progress);
+        }
+        let (link, message) = self.ask_call(ask::CALL, endpoint, arguments, &options)?;
+        link.receive(message)
+    }
+
+    /// Begins a task, which runs whether or not somebody waits for it.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call); the task's own failure is told by it.
+    pub fn submit(
+        &self,
+        endpoint: &str,
+        arguments: &Arguments,
+        options: &CallOptions<'_>,
+    ) -> Result<Id, Error> {
+        let (link, message) = self.ask_call(ask::SUBMIT, endpoint, arguments, options)?;
+        link.read(&message)
+    }
+
+    /// What there is to know of a task.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if there is no such task, or no more.
+    pub fn task_status(&self, task: Id, options: &CallOptions<'_>) -> Result<TaskInfo, Error> {
+        self.ask_for(ask::TASK_STATUS, &task_ask(task), options)
+    }
+
+    /// Waits for the end of a task. At the deadline it tells what there is to know by then.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if there is no such task, or no more. How the task ended is no error here.
+    pub fn wait_task(&self, task: Id, mut options: CallOptions<'_>) -> Result<TaskInfo, Error> {
+        let on_progress = options.on_progress.take();
+        let ended = match on_progress {
+            None => self.ask_for(ask::TASK_WAIT, &task_ask(task), &options),
+            Some(on_progress) => self.wait_told(task, &options, on_progress),
+        };
+        match ended {
+            Err(Error::TimedOut { .. }) => {
+                let soon = Instant::now() + reach::BRIEF;
+                self.task_status(task, &CallOptions::new().deadline(soon))
+            }
+            ended => ended,
+        }
+    }
+
+    /// The result of a task that has ended.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with the task's failure, or if it has not ended.
+    pub fn task_result(&self, task: Id, options: &CallOptions<'_>) -> Result<Answer, Error> {
+        let body = encode(&task_ask(task));
+        let make = |_: &Arc<Link>| Ok(Parcel::plain(body.clone()));
+        let (link, message) = self.ask(ask::TASK_RESULT, &make, options)?;
+        link.receive(message)
+    }
+
+    /// Cancels a task that has not begun; one that runs is asked to stop if `is_cooperative`. `false`
+    /// if neither.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if there is no such task, or no more.
+    pub fn cancel_task(
+        &self,
+        task: Id,
+        is_cooperative: bool,
+        options: &CallOptions<'_>,
+    ) -> Result<bool, Error> {
+        let ask = TaskAsk { is_cooperative, ..task_ask(task) };
+        self.ask_for(ask::TASK_CANCEL, &ask, options)
+    }
+
+    /// All tasks that the server knows, oldest first; those in one state, if one is given.
+    ///
+    /// # Errors
+    /// What can go wrong on the way.
+    pub fn list_tasks(
+        &self,
+        status: Option<TaskStatus>,
+        options: &CallOptions<'_>,
+    ) -> Result<Vec<TaskInfo>, Error> {
+        self.ask_for(ask::TASK_LIST, &status, options)
+    }
+
+    /// Gives back one lease of this client on each of these objects; `None` where it has none.
+    ///
+    /// # Errors
+    /// What can go wrong on the way.
+    pub fn release(
+        &self,
+        objects: &[Id],
+        options: &CallOptions<'_>,
+    ) -> Result<Vec<Option<Released>>, Error> {
+        reaper::settle(options.deadline);
+        let mut released: Vec<Option<Released>> = self.ask_for(ask::RELEASE, &objects, options)?;
+        let lane = lock(&self.inner.lane).clone();
+        if let Some(lane) = lane.filter(|lane| !lane.is_lost()) {
+            // Leases that came with calls that were started are on their connection.
+            let missing = released.iter_mut().zip(objects).filter(|(it, _)| it.is_none());
+            for (released, object) in missing {
+                let body = encode(&[*object]);
+                let message = self.ask_on(&lane, ask::RELEASE, Parcel::plain(body), options)?;
+                let told: Vec<Option<Released>> = lane.read(&message)?;
+                *released = told.into_iter().next().flatten();
+            }
+        }
+        Ok(released)
+    }
+
+    /// Gives back just this lease. `false` if it was given back before, or its server is gone.
+    ///
+    /// # Errors
+    /// What can go wrong on the way.
+    pub fn release_lease(&self, lease: &Lease, options: &CallOptions<'_>) -> Result<bool, Error> {
+        self.check()?;
+        if !lease.end() {
+            return Ok(false);
+        }
+        let Some(link) = lease.link().filter(|link| !link.is_lost()) else { return Ok(false) };
+        let body = encode(&[lease.entry()]);
+        match self.ask_on(link, ask::RELEASE_LEASES, Parcel::plain(body), options) {
+            Ok(message) => Ok(link.read::<Vec<bool>>(&message)? == [true]),
+            // Gone with its server.
+            Err(Error::ServerLost { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What there is to know of a managed object; `None` if it is gone.
+    ///
+    /// # Errors
+    /// What can go wrong on the way.
+    pub fn object_info(
+        &self,
+        object: Id,
+        options: &CallOptions<'_>,
+    ) -> Result<Option<ObjectInfo>, Error> {
+        reaper::settle(options.deadline);
+        self.ask_for(ask::OBJECT, &object, options)
+    }
+
+    /// What the server tells about itself: a dict.
+    ///
+    /// # Errors
+    /// What can go wrong on the way.
+    pub fn server_info(&self, options: &CallOptions<'_>) -> Result<Value, Error> {
+        reaper::settle(options.deadline);
+        let make = |_: &Arc<Link>| Ok(Parcel::plain(Vec::new()));
+        let (link, message) = self.ask(ask::INFO, &make, options)?;
+        link.read_value(&message)
+    }
+
+    /// The server's endpoints, by name: a dict of dicts.
+    ///
+    /// # Errors
+    /// What can go wrong on the way.
+    pub fn endpoints(&self, options: &CallOptions<'_>) -> Result<Value, Error> {
+        let make = |_: &Arc<Link>| Ok(Parcel::plain(Vec::new()));
+        let (link, message) = self.ask(ask::ENDPOINTS, &make, options)?;
+        link.read_value(&message)
+    }
+
+    /// Makes the cached result of a call out of date, and stops a build of it from being kept.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if there is no such endpoint, or no key for such arguments.
+    pub fn invalidate_call(
+        &self,
+        endpoint: &str,
+        arguments: &Arguments,
+        options: &CallOptions<'_>,
+    ) -> Result<Invalidated, Error> {
+        let (link, message) = self.ask_call(ask::INVALIDATE_CALL, endpoint, arguments, options)?;
+        link.read(&message)
+    }
+
+    /// The same for all results of an endpoint.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if there is no such endpoint.
+    pub fn invalidate_endpoint(
+        &self,
+        endpoint: &str,
+        options: &CallOptions<'_>,
+    ) -> Result<Invalidated, Error> {
+        self.ask_for(ask::INVALIDATE_ENDPOINT, &endpoint, options)
+    }
+
+    /// Whether a server is there and answers. Does not wait for one that is not.
+    ///
+    /// # Errors
+    /// Why it does not answer.
+    pub fn ping(&self, deadline: impl Into<Option<Instant>>) -> Result<(), Error> {
+        self.check()?;
+        let deadline = deadline.into();
+        let link = self.link_now(&self.inner.main, &CallOptions::new().deadline(deadline))?;
+        match link.rpc.ping(deadline) {
+            // It may have been replaced since it was last asked.
+            Err(CallError::Lost(_)) => {
+                self.discard(&link);
+                let again = CallOptions::new().deadline(deadline);
+                let link = self.link_now(&self.inner.main, &again)?;
+                let pinged = link.rpc.ping(deadline);
+                pinged.map_err(|error| Error::of_call(error, &self.path()))
+            }
+            pinged => pinged.map_err(|error| Error::of_call(error, &self.path())),
+        }
+    }
+
+    /// Waits until what is not used any more is given back.
+    pub fn settle(&self, deadline: impl Into<Option<Instant>>) {
+        reaper::settle(deadline.into());
+    }
+
+    /// Lets go of its connections. Leases that are held, and what they hang on, keep theirs; the next
+    /// call connects anew.
+    pub fn close(&self) {
+        if self.check().is_ok() {
+            let links = [lock(&self.inner.main).take(), lock(&self.inner.lane).take()];
+            drop(links);
+        }
+    }
+
+    /// How many regions it holds that the server lent.
+    #[doc(hidden)]
+    pub fn regions_held(&self) -> usize {
+        let links = [&self.inner.main, &self.inner.lane];
+        links.iter().filter_map(|slot| lock(slot).as_ref().map(|link| link.regions())).sum()
+    }
+
+    fn check(&self) -> Result<(), Forked> {
+        if self.inner.process == std::process::id() { Ok(()) } else { Err(Forked) }
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        let first = self.inner.options.addresses.first();
+        first.and_then(|address| address.socket().ok()).unwrap_or_default()
+    }
+
+    /// A request that is a structure, with an answer that is one.
+    fn ask_for<A: serde::Serialize + ?Sized, R: serde::de::DeserializeOwned>(
+        &self,
+        tag: u16,
+        asked: &A,
+        options: &CallOptions<'_>,
+    ) -> Result<R, Error> {
+        let body = encode(&asked);
+        let make = |_: &Arc<Link>| Ok(Parcel::plain(body.clone()));
+        let (link, message) = self.ask(tag, &make, options)?;
+        link.read(&message)
+    }
+
+    fn ask_call(
+        &self,
+        tag: u16,
+        endpoint: &str,
+        arguments: &Arguments,
+        options: &CallOptions<'_>,
+    ) -> Result<(Arc<Link>, Message), Error> {
+        self.check()?;
+        // A task is not waited for: it is not part of the call within which it is submitted.
+        let is_nested = tag == ask::CALL;
+        let parent = enclosing().filter(|_| is_nested).map_or(0, |call| call.number);
+        let make = |link: &Arc<Link>| {
+            let packed = arguments.pack(link.payload_bytes_max())?;
+            link.request(endpoint, &packed, 0, parent)
+        };
+        self.ask(tag, &make, options)
+    }
+
+    /// Asks, on a connection that is made if there is none. What was not sent because the server is
+    /// gone goes to its successor, if there is one.
+    fn ask(
+        &self,
+        tag: u16,
+        make: &dyn Fn(&Arc<Link>) -> Result<Parcel, Error>,
+        options: &CallOptions<'_>,
+    ) -> Result<(Arc<Link>, Message), Error> {
+        self.check()?;
+        let mut is_second_try = false;
+        loop {
+            let link = self.link(&self.inner.main, options)?;
+            let parcel = make(&link)?;
+            let started = parcel.with(tag, |request| link.rpc.start(request, options.deadline));
+            let pending = match started {
+                Ok(pending) => pending,
+                Err(CallError::Lost(_)) if !is_second_try => {
+                    is_second_try = true;
+                    self.discard(&link);
+                    continue;
+                }
+                Err(error) => return Err(self.failed(&link, error)),
+            };
+            let waited = giving_place_away(|| pending.wait_unless(|| options.is_interrupted()));
+            return match waited {
+                Ok(message) => Ok((link, message)),
+                Err(error) => Err(self.failed(&link, error)),
+            };
+        }
+    }
+
+    /// Asks on a connection that there is.
+    fn ask_on(
+        &self,
+        link: &Arc<Link>,
+        tag: u16,
+        parcel: Parcel,
+        options: &CallOptions<'_>,
+    ) -> Result<Message, Error> {
+        if link.lane.is_some() {
+            return self.ask_by_lane(link, tag, &parcel, options);
+        }
+        let started = parcel.with(tag, |request| link.rpc.start(request, options.deadline));
+        let waited = started.and_then(|pending| {
+            giving_place_away(|| pending.wait_unless(|| options.is_interrupted()))
+        });
+        waited.map_err(|error| self.failed(link, error))
+    }
+
+    fn failed(&self, link: &Arc<Link>, error: CallError) -> Error {
+        if matches!(error, CallError::Lost(_)) {
+            self.discard(link);
+        }
+        Error::of_call(error, &self.path())
+    }
+
+    fn discard(&self, link: &Arc<Link>) {
+        link.is_dead.store(true, Ordering::Release);
+        for slot in [&self.inner.main, &self.inner.lane] {
+            let mut slot = lock(slot);
+            let gone = slot.take_if(|known| Arc::ptr_eq(known, link));
+            drop(slot);
+            drop(gone);
+        }
+    }
+}
+
+fn task_ask(task: Id) -> TaskAsk {
+    TaskAsk { task, ticket: 0, is_cooperative: false }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("options", &self.inner.options).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.process != std::process::id() {
+            // What is behind them may be locked for ever here.
+            mem::forget(mem::take(&mut self.main));
+            mem::forget(mem::take(&mut self.lane));
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! From addresses to a connection.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rpc_uds::{ConnectError, FrameLimits, Lost};
+
+use super::lane::Lane;
+use super::link::Link;
+use super::{CallOptions, Client, Error, Slot};
+use crate::service::monitor::lock;
+use crate::service::place::{Address, follow};
+use crate::service::wire::messages::FEATURES;
+use crate::service::wire::payload::REGIONS_MAX;
+
+/// How long a server that is there may take to say hello, if nothing else is said.
+pub(super) const BRIEF: Duration = Duration::from_secs(10);
+/// How soon and how rarely a server that is not there is looked for again. Nothing tells when one
+/// comes.
+const RETRY: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
+
+impl Client {
+    /// The connection of a slot; a new one, for which a server that was never there is waited for.
+    pub(super) fn link(&self, slot: &Slot, wait: &CallOptions<'_>) -> Result<Arc<Link>, Error> {
+        self.link_within(slot, wait, self.inner.options.patience)
+    }
+
+    /// The same without waiting for a server.
+    pub(super) fn link_now(&self, slot: &Slot, wait: &CallOptions<'_>) -> Result<Arc<Link>, Error> {
+        self.link_within(slot, wait, Duration::ZERO)
+    }
+
+    fn link_within(
+        &self,
+        slot: &Slot,
+        wait: &CallOptions<'_>,
+        patience: Duration,
+    ) -> Result<Arc<Link>, Error> {
+        self.check()?;
+        if let Some(link) = lock(slot).as_ref().filter(|link| !link.is_lost()) {
+            return Ok(Arc::clone(link));
+        }
+        let rpc = self.reach(wait, patience)?;
+        self.inner.was_there.store(true, Ordering::Release);
+        let is_lane = std::ptr::eq(slot, &raw const self.inner.lane);
+        let lane = is_lane.then(|| Lane::new(self.inner.options.is_driven));
+        let link = Arc::new(Link::new(rpc, lane));
+        let mut slot = lock(slot);
+        // Somebody may have been quicker.
+        if let Some(known) = slot.as_ref().filter(|known| !known.is_lost()) {
+            let known = Arc::clone(known);
+            drop(slot);
+            return Ok(known);
+        }
+        let before = slot.replace(Arc::clone(&link));
+        drop(slot);
+        drop(before);
+        if is_lane {
+            self.watch(&link)?;
+        }
+        Ok(link)
+    }
+
+    fn reach(&self, wait: &CallOptions<'_>, patience: Duration) -> Result<rpc_uds::Client, Error> {
+        let begun = Instant::now();
+        let until = begun + patience;
+        let until = wait.deadline.map_or(until, |deadline| deadline.min(until));
+        let mut pause = RETRY.0;
+        loop {
+            for address in &self.inner.options.addresses {
+                if let Some(client) = self.try_address(address, wait.deadline)? {
+                    return Ok(client);
+                }
+            }
+            if self.inner.was_there.load(Ordering::Acquire) {
+                let what = "nobody listens there any more".to_owned();
+                return Err(Error::ServerLost { path: self.path(), what });
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let address = self.inner.options.addresses.iter().map(ToString::to_string);
+                let address = address.collect::<Vec<_>>().join(", ");
+                return Err(Error::Absent { address, waited: begun.elapsed() });
+            }
+            if wait.is_interrupted() {
+                return Err(Error::Interrupted);
+            }
+            thread::sleep(left.min(pause));
+            pause = (pause * 2).min(RETRY.1);
+        }
+    }
+
+    /// `None`: no server is there.
+    fn try_address(
+        &self,
+        address: &Address,
+        deadline: Option<Instant>,
+    ) -> Result<Option<rpc_uds::Client>, Error> {
+        let socket = address.socket()?;
+        if let Some(client) = self.try_path(&socket, deadline)? {
+            return Ok(Some(client));
+        }
+        // The server may have another runtime directory.
+        let Some(link) = address.signpost() else { return Ok(None) };
+        match follow(&link)? {
+            Some(target) if target != socket => self.try_path(&target, deadline),
+            _ => Ok(None),
+        }
+    }
+
+    fn try_path(
+        &self,
+        path: &Path,
+        deadline: Option<Instant>,
+    ) -> Result<Option<rpc_uds::Client>, Error> {
+        let options = &self.inner.options;
+        let limits = FrameLimits {
+            body_bytes_max: options.message_bytes_max,
+            descriptors_max: u8::try_from(REGIONS_MAX).unwrap_or(u8::MAX),
+        };
+        let connect = rpc_uds::Client::options()
+            .policy(options.policy.clone())
+            .limits(limits)
+            .features(FEATURES);
+        let deadline = deadline.unwrap_or_else(|| Instant::now() + BRIEF);
+        match connect.connect(path, deadline) {
+            Ok(client) => Ok(Some(client)),
+            // The second one ended with this client in its backlog.
+            Err(
+                ConnectError::Absent { .. }
+                | ConnectError::Handshake { lost: Lost::Closed | Lost::Stopped, .. },
+            ) => Ok(None),
+            Err(ConnectError::TimedOut { waited, .. }) => Err(Error::TimedOut { waited }),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

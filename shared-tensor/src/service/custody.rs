@@ -1,0 +1,157 @@
+//! What this process holds of what a server lent, so that a descriptor comes once per connection.
+//!
+//! `server/ledger.rs` tells the protocol. This is the other side of it: a table of regions by name,
+//! each with its users. A region without users is kept until the server has agreed that it will not
+//! name it without a descriptor again.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, Weak};
+
+use super::client::Link;
+use super::monitor::lock;
+use super::reaper::{self, Errand};
+use super::region::Region;
+use super::wire::DecodeError;
+use super::wire::messages::{Custody, CustodyAt, RegionEntry};
+
+/// The users of a region; its end says that there are none.
+pub(crate) struct Hold {
+    link: Weak<Link>,
+    custody: Custody,
+    process: u32,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // In a forked child there is nobody to tell.
+        if self.process == std::process::id() && self.link.strong_count() > 0 {
+            reaper::send(Errand::Unused(Weak::clone(&self.link), self.custody));
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: HashMap<Custody, Entry>,
+    to_confirm: Vec<Custody>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    region: Region,
+    users: Weak<Hold>,
+    /// The last delivery that named it, of those seen.
+    serial: u64,
+    /// Whether the server was told that it is here.
+    is_confirmed: bool,
+}
+
+/// What may be done about a region without users.
+pub(crate) enum Unused {
+    /// Nothing: it is in use again, or gone.
+    No,
+    /// The server never knew: it is gone.
+    Dropped(Region),
+    /// The server has to be asked.
+    Ask(CustodyAt),
+}
+
+impl Table {
+    /// Takes in what a delivery names.
+    pub(crate) fn receive(
+        &self,
+        link: &Arc<Link>,
+        serial: u64,
+        entries: &[RegionEntry],
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<Vec<Region>, DecodeError> {
+        let mut descriptors = descriptors.into_iter();
+        let mut state = lock(&self.state);
+        // Dropped after the lock: the end of a use takes it, too.
+        let mut held = Vec::with_capacity(entries.len().min(256));
+        for (number, entry) in entries.iter().enumerate() {
+            entry.check()?;
+            let custody = entry.custody();
+            if entry.is_attached() {
+                let what = "descriptor";
+                let fd = descriptors.next();
+                let fd = fd.ok_or(DecodeError::Reference { what, number: number as u64 })?;
+                let region = Region::adopt(fd, entry.id, entry.bytes, entry.rights());
+                let region = region.map_err(|error| DecodeError::Region(error.to_string()))?;
+                // One that is here already was not known to be: it is confirmed once more.
+                state.to_confirm.push(custody);
+                let known = state.entries.entry(custody).or_insert_with(|| Entry {
+                    region,
+                    users: Weak::new(),
+                    serial,
+                    is_confirmed: false,
+                });
+                known.is_confirmed = false;
+            }
+            let known = state.entries.get_mut(&custody);
+            let known =
+                known.ok_or(DecodeError::Reference { what: "a region", number: number as u64 })?;
+            if known.region.bytes() != entry.bytes {
+                return Err(DecodeError::Region("its length has changed".to_owned()));
+            }
+            known.serial = known.serial.max(serial);
+            let users = known.users.upgrade().unwrap_or_else(|| {
+                let link = Arc::downgrade(link);
+                Arc::new(Hold { link, custody, process: std::process::id() })
+            });
+            known.users = Arc::downgrade(&users);
+            held.push(known.region.held(users));
+        }
+        drop(state);
+        if descriptors.next().is_some() { Err(DecodeError::Surplus) } else { Ok(held) }
+    }
+
+    /// What the next request tells the server.
+    pub(crate) fn to_confirm(&self) -> Vec<CustodyAt> {
+        let mut state = lock(&self.state);
+        let asked = std::mem::take(&mut state.to_confirm);
+        let confirm = |custody| {
+            let entry = state.entries.get_mut(&custody)?;
+            entry.is_confirmed = true;
+            Some(CustodyAt { custody, serial: entry.serial })
+        };
+        asked.into_iter().filter_map(confirm).collect()
+    }
+
+    /// What to do about a region whose users are said to be gone.
+    pub(crate) fn unused(&self, custody: Custody) -> Unused {
+        let mut state = lock(&self.state);
+        let Some(entry) = state.entries.get(&custody) else { return Unused::No };
+        if entry.users.strong_count() > 0 {
+            return Unused::No;
+        }
+        if entry.is_confirmed {
+            return Unused::Ask(CustodyAt { custody, serial: entry.serial });
+        }
+        let gone = state.entries.remove(&custody);
+        gone.map_or(Unused::No, |entry| Unused::Dropped(entry.region))
+    }
+
+    /// The server's answer to [`Unused::Ask`]; the region, if it goes now.
+    pub(crate) fn forgotten(&self, custody: Custody) -> Option<Region> {
+        let mut state = lock(&self.state);
+        let entry = state.entries.get_mut(&custody)?;
+        if entry.users.strong_count() > 0 {
+            // Named again meanwhile, with a descriptor, since the server has forgotten it.
+            entry.is_confirmed = false;
+            state.to_confirm.push(custody);
+            return None;
+        }
+        state.entries.remove(&custody).map(|entry| entry.region)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.state).entries.len()
+    }
+}

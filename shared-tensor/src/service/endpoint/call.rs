@@ -1,0 +1,202 @@
+//! One call, as the endpoint's function sees it.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+
+use crate::service::monitor::lock;
+use crate::service::region::{Arena, Id};
+use crate::service::value::Value;
+use crate::service::wire::messages::Progress;
+
+/// Who makes a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Asker {
+    /// Its process, if it can be seen from here.
+    pub pid: Option<u32>,
+    /// Its user.
+    pub uid: u32,
+    /// A number that no other session of the server has; 0 for the server's own process.
+    pub session: u64,
+}
+
+/// The arguments of a call, and what its function may ask and tell meanwhile.
+///
+/// Clones are the same call: they may be used on other threads.
+#[derive(Clone)]
+pub struct Call {
+    parts: Arc<CallParts>,
+}
+
+pub(crate) struct CallParts {
+    pub(crate) endpoint: Arc<str>,
+    pub(crate) positional: Vec<Value>,
+    pub(crate) named: Vec<(String, Value)>,
+    pub(crate) asker: Asker,
+    pub(crate) flag: Arc<Flag>,
+    pub(crate) ticker: Arc<Ticker>,
+    pub(crate) arena: Arc<Arena>,
+}
+
+impl Call {
+    pub(crate) fn new(parts: CallParts) -> Self {
+        Self { parts: Arc::new(parts) }
+    }
+
+    /// The name of the endpoint.
+    pub fn endpoint(&self) -> &str {
+        &self.parts.endpoint
+    }
+
+    /// The arguments by place.
+    pub fn positional(&self) -> &[Value] {
+        &self.parts.positional
+    }
+
+    /// The arguments by name, in the order in which they were given.
+    pub fn named(&self) -> &[(String, Value)] {
+        &self.parts.named
+    }
+
+    /// The argument at `place`, or called `name`.
+    pub fn argument(&self, place: usize, name: &str) -> Option<&Value> {
+        let by_name = || self.named().iter().find(|(known, _)| known == name);
+        self.positional().get(place).or_else(|| by_name().map(|(_, value)| value))
+    }
+
+    /// Who asks: of several who wait for one result, the first.
+    pub fn asker(&self) -> Asker {
+        self.parts.asker
+    }
+
+    /// Whether the result is not wanted any more: the task was told to stop, the server is ending, or
+    /// whoever made a call whose result is not kept has gone.
+    pub fn cancelled(&self) -> bool {
+        self.parts.flag.is_raised()
+    }
+
+    /// Tells everybody who waits how far it is, in a unit of one's own; `total` 0 if not known.
+    pub fn progress(&self, done: u64, total: u64, note: impl Into<String>) {
+        self.parts.ticker.tell(Progress { done, total, note: note.into() });
+    }
+
+    /// Where results that are to be lent are best put. Anything in shared memory can be lent; what
+    /// is made here is not mixed with what clients may write to, unless they may write to this.
+    pub fn arena(&self) -> &Arena {
+        &self.parts.arena
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("endpoint", &self.endpoint())
+            .field("asker", &self.asker())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether somebody wants a call to stop.
+#[derive(Default)]
+pub(crate) struct Flag {
+    is_raised: AtomicBool,
+    /// Whoever waits for a result that nobody else will want.
+    is_deserted: Mutex<Option<Box<dyn Fn() -> bool + Send>>>,
+}
+
+impl Flag {
+    pub(crate) fn raise(&self) {
+        self.is_raised.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn watch(&self, is_deserted: impl Fn() -> bool + Send + 'static) {
+        *lock(&self.is_deserted) = Some(Box::new(is_deserted));
+    }
+
+    pub(crate) fn is_raised(&self) -> bool {
+        self.is_raised.load(Ordering::Acquire)
+            || lock(&self.is_deserted).as_ref().is_some_and(|is_deserted| is_deserted())
+    }
+}
+
+/// Spreads what a call tells to those who wait for it.
+#[derive(Default)]
+pub(crate) struct Ticker {
+    state: Mutex<Telling>,
+}
+
+#[derive(Default)]
+struct Telling {
+    latest: Option<Progress>,
+    listeners: Vec<Box<dyn Fn(&Progress) -> bool + Send>>,
+}
+
+impl Ticker {
+    pub(crate) fn latest(&self) -> Option<Progress> {
+        lock(&self.state).latest.clone()
+    }
+
+    fn tell(&self, progress: Progress) {
+        let mut state = lock(&self.state);
+        // Whoever cannot be told has gone.
+        state.listeners.retain(|listener| listener(&progress));
+        state.latest = Some(progress);
+    }
+
+    /// Those who listen here listen there.
+    pub(crate) fn hand_over(&self, to: &Arc<Self>) {
+        let listeners = std::mem::take(&mut lock(&self.state).listeners);
+        for listener in listeners {
+            to.listen(listener);
+        }
+    }
+
+    /// Calls `listener` with the latest and whatever follows, until it says `false`.
+    pub(crate) fn listen(&self, listener: impl Fn(&Progress) -> bool + Send + 'static) {
+        let mut state = lock(&self.state);
+        if state.latest.as_ref().is_none_or(&listener) {
+            state.listeners.push(Box::new(listener));
+        }
+    }
+}
+
+/// The call that a thread is busy with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Enclosing {
+    pub(crate) number: u64,
+}
+
+thread_local! {
+    static ENCLOSING: Cell<Option<Enclosing>> = const { Cell::new(None) };
+}
+
+/// The call within which this thread runs.
+pub(crate) fn enclosing() -> Option<Enclosing> {
+    ENCLOSING.get()
+}
+
+/// Runs `act` as part of a call.
+pub(crate) fn within<R>(call: Enclosing, act: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Enclosing>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ENCLOSING.set(self.0);
+        }
+    }
+    let _restore = Restore(ENCLOSING.replace(Some(call)));
+    act()
+}
+
+/// A number that no other call has, in any process of the host, for all that chance can do.
+pub(crate) fn next_number() -> u64 {
+    static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| {
+        let bytes = Id::random().to_bytes();
+        AtomicU64::new(u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")))
+    });
+    match NEXT.fetch_add(1, Ordering::Relaxed) {
+        0 => next_number(),
+        number => number,
+    }
+}

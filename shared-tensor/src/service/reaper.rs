@@ -1,0 +1,155 @@
+//! One thread that gives back what is not used any more.
+//!
+//! Tensors end wherever the last one who uses them lets go: in the middle of a computation, under
+//! locks of others, in a collector of garbage. There nothing is said on a socket and nothing
+//! unmapped: it is left to this thread.
+
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::client::Link;
+use super::custody::Unused;
+use super::monitor::lock;
+use super::wire::messages::{Custody, CustodyAt, LeaseEntry};
+
+/// Something to do.
+pub(crate) enum Errand {
+    /// A lease is not needed any more.
+    Lease(Arc<Link>, LeaseEntry),
+    /// A region has no users any more.
+    Unused(Weak<Link>, Custody),
+    /// Everything before this is done when it is dropped.
+    Mark(Sender<()>),
+}
+
+/// How soon a server is asked again about a region of which something was on its way.
+const AGAIN: Duration = Duration::from_millis(200);
+/// How many errands are done at once.
+const BATCH: usize = 256;
+
+static REAPER: Mutex<Option<(u32, Sender<Errand>)>> = Mutex::new(None);
+
+/// Leaves an errand to the thread. Without one, the errand is done here.
+pub(crate) fn send(errand: Errand) {
+    let mut errand = errand;
+    let process = std::process::id();
+    let mut reaper = lock(&REAPER);
+    loop {
+        match &*reaper {
+            Some((owner, sender)) if *owner == process => match sender.send(errand) {
+                Ok(()) => return,
+                Err(mpsc::SendError(back)) => errand = back,
+            },
+            _ => {}
+        }
+        let (sender, errands) = mpsc::channel();
+        let builder = thread::Builder::new().name("st-reaper".to_owned()).stack_size(512 * 1024);
+        if builder.spawn(move || live(&errands)).is_err() {
+            drop(reaper);
+            carry_out(vec![errand], &mut Vec::new());
+            return;
+        }
+        *reaper = Some((process, sender));
+    }
+}
+
+/// Comes back when everything that was left to the thread so far is done, or at the deadline.
+pub(crate) fn settle(deadline: Option<Instant>) {
+    let started = matches!(&*lock(&REAPER), Some((owner, _)) if *owner == std::process::id());
+    if !started {
+        return;
+    }
+    let (mark, done) = mpsc::channel();
+    send(Errand::Mark(mark));
+    let left = deadline.map_or(Duration::from_secs(10), |deadline| {
+        deadline.saturating_duration_since(Instant::now())
+    });
+    // It is dropped, never sent.
+    let _ = done.recv_timeout(left);
+}
+
+fn live(errands: &Receiver<Errand>) {
+    let mut again: Vec<(Instant, Weak<Link>, Custody)> = Vec::new();
+    loop {
+        let next = again.iter().map(|(due, ..)| *due).min();
+        let first = match next {
+            None => errands.recv().ok(),
+            Some(due) => {
+                match errands.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                    Ok(errand) => Some(errand),
+                    Err(mpsc::RecvTimeoutError::Timeout) => None,
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                }
+            }
+        };
+        if first.is_none() && next.is_none() {
+            return;
+        }
+        let mut batch: Vec<Errand> = first.into_iter().collect();
+        while batch.len() < BATCH && !matches!(batch.last(), Some(Errand::Mark(_))) {
+            let Ok(errand) = errands.try_recv() else { break };
+            batch.push(errand);
+        }
+        let now = Instant::now();
+        again.retain(|(due, link, custody)| {
+            let is_due = *due <= now;
+            if is_due {
+                batch.insert(0, Errand::Unused(Weak::clone(link), *custody));
+            }
+            !is_due
+        });
+        carry_out(batch, &mut again);
+    }
+}
+
+/// What one connection is to be told.
+struct Told {
+    link: Arc<Link>,
+    leases: Vec<LeaseEntry>,
+    unused: Vec<CustodyAt>,
+}
+
+fn carry_out(batch: Vec<Errand>, again: &mut Vec<(Instant, Weak<Link>, Custody)>) {
+    let mut told: Vec<Told> = Vec::new();
+    let mut marks = Vec::new();
+    let mut of = |link: Arc<Link>| -> usize {
+        if let Some(index) = told.iter().position(|it| Arc::ptr_eq(&it.link, &link)) {
+            return index;
+        }
+        told.push(Told { link, leases: Vec::new(), unused: Vec::new() });
+        told.len() - 1
+    };
+    let mut sorted = Vec::new();
+    for errand in batch {
+        match errand {
+            Errand::Lease(link, lease) => sorted.push((of(link), Ok(lease))),
+            Errand::Unused(link, custody) => {
+                if let Some(link) = link.upgrade() {
+                    match link.table.unused(custody) {
+                        Unused::Ask(at) => sorted.push((of(link), Err(at))),
+                        Unused::Dropped(region) => drop(region),
+                        Unused::No => {}
+                    }
+                }
+            }
+            Errand::Mark(mark) => marks.push(mark),
+        }
+    }
+    for (index, what) in sorted {
+        match what {
+            Ok(lease) => told[index].leases.push(lease),
+            Err(at) => told[index].unused.push(at),
+        }
+    }
+    for Told { link, leases, unused } in told {
+        if !leases.is_empty() {
+            link.give_back(&leases);
+        }
+        for at in link.forget(unused) {
+            again.push((Instant::now() + AGAIN, Arc::downgrade(&link), at.custody));
+        }
+    }
+    drop(marks);
+}

@@ -1,0 +1,132 @@
+//! Places in regions for values: many small ones share a region.
+
+use std::sync::Mutex;
+
+use super::{Region, RegionError};
+use crate::service::monitor::lock;
+use crate::service::value::Storage;
+
+/// Storages begin at multiples of this many bytes.
+pub const ALIGNMENT: u64 = 256;
+/// From this many bytes on, storages begin at pages, so that each can be mapped apart.
+pub const PAGE_ALIGNED_FROM: u64 = 64 * 1024 + 1;
+
+const PAGE: u64 = 4096;
+/// The first region of an arena and the largest; each is twice as long as the one before.
+const CHUNK_BYTES: (u64, u64) = (1 << 20, 64 << 20);
+
+/// Hands out places in regions, one after the other.
+///
+/// A region goes when the last storage in it does; what is freed earlier is not used again. Storages
+/// larger than half a region have one of their own.
+#[derive(Debug, Default)]
+pub struct Arena {
+    state: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    region: Option<Region>,
+    used: u64,
+    next_bytes: u64,
+}
+
+impl Arena {
+    /// An arena without memory; it takes some when asked.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A place for `bytes` bytes, zeroed.
+    ///
+    /// # Errors
+    /// [`RegionError::Memory`], when there is no room.
+    pub fn allocate(&self, bytes: u64) -> Result<Storage, RegionError> {
+        if bytes == 0 {
+            return Ok(Storage::empty());
+        }
+        let mut open = lock(&self.state);
+        let chunk_bytes = open.next_bytes.max(CHUNK_BYTES.0);
+        if bytes > chunk_bytes / 2 {
+            drop(open);
+            return Ok(Storage::of(Region::allocate(bytes)?, 0, bytes));
+        }
+        let start = aligned(open.used, bytes);
+        if let Some(region) = &open.region
+            && start.checked_add(bytes).is_some_and(|end| end <= region.bytes())
+        {
+            let region = region.clone();
+            open.used = start + bytes;
+            return Ok(Storage::of(region, start, bytes));
+        }
+        let region = Region::allocate(chunk_bytes)?;
+        *open = Open {
+            region: Some(region.clone()),
+            used: bytes,
+            next_bytes: (chunk_bytes * 2).min(CHUNK_BYTES.1),
+        };
+        Ok(Storage::of(region, 0, bytes))
+    }
+
+    /// Places for all of them in one region of just that length: one descriptor to hand out.
+    ///
+    /// # Errors
+    /// As [`allocate`](Self::allocate).
+    pub fn allocate_together(sizes: &[u64]) -> Result<Vec<Storage>, RegionError> {
+        let mut end = 0_u64;
+        let starts: Vec<u64> = sizes
+            .iter()
+            .map(|&bytes| {
+                let start = aligned(end, bytes);
+                end = start.saturating_add(bytes);
+                start
+            })
+            .collect();
+        if end == 0 {
+            return Ok(sizes.iter().map(|_| Storage::empty()).collect());
+        }
+        let region = Region::allocate(end)?;
+        let places = starts.into_iter().zip(sizes);
+        Ok(places
+            .map(|(start, &bytes)| match bytes {
+                0 => Storage::empty(),
+                bytes => Storage::of(region.clone(), start, bytes),
+            })
+            .collect())
+    }
+
+    /// Lets go of the region that is being filled: what comes next begins another one.
+    pub fn close(&self) {
+        *lock(&self.state) = Open::default();
+    }
+}
+
+fn aligned(from: u64, bytes: u64) -> u64 {
+    from.next_multiple_of(if bytes >= PAGE_ALIGNED_FROM { PAGE } else { ALIGNMENT })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_ones_share_a_region_and_large_ones_have_their_own() {
+        let arena = Arena::new();
+        let [a, b, c] = [10, 70_000, 1 << 20].map(|bytes| arena.allocate(bytes).unwrap());
+        assert_eq!((a.offset(), a.bytes()), (0, 10));
+        assert_eq!((b.offset(), b.bytes()), (4096, 70_000));
+        assert_eq!(a.region(), b.region());
+        assert_ne!(a.region(), c.region());
+        assert_eq!(arena.allocate(0).unwrap().region(), None);
+    }
+
+    #[test]
+    fn what_is_allocated_together_does_not_overlap() {
+        let sizes = [1, 0, 70_000, 256, 5];
+        let placed = Arena::allocate_together(&sizes).unwrap();
+        let starts: Vec<u64> = placed.iter().map(Storage::offset).collect();
+        assert_eq!(starts, [0, 0, 4096, 74_240, 74_496]);
+        assert_eq!(placed.iter().map(Storage::bytes).collect::<Vec<_>>(), sizes);
+        assert_eq!(placed[4].region().unwrap().bytes(), 74_501);
+    }
+}

@@ -1,0 +1,216 @@
+//! The memory behind regions, once per process: its descriptors and its mappings.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, LazyLock, Mutex, Weak};
+
+use shm_core::{Identity, SharedBytes};
+
+use super::{Access, Id, Place, RegionError, Rights};
+use crate::service::monitor::lock;
+
+/// Every chunk of this process by its file, so that memory that came twice is mapped once.
+static CHUNKS: LazyLock<Mutex<HashMap<Identity, Weak<Chunk>>>> = LazyLock::new(Mutex::default);
+
+/// One file of memory.
+pub(crate) struct Chunk {
+    id: Id,
+    bytes: u64,
+    identity: Identity,
+    /// A forked child neither takes locks nor undoes anything here: other threads of its parent may
+    /// have held them.
+    process: u32,
+    state: Mutex<State>,
+}
+
+struct State {
+    region: shm_core::Region,
+    lent: Lent,
+    /// Descriptors to hand out, made when first needed.
+    for_readers: Option<Arc<OwnedFd>>,
+    for_writers: Option<Arc<OwnedFd>>,
+    maps: [Weak<Map>; 3],
+    /// A sealed file cannot be mapped writable again: what its owner has is kept for its owner.
+    kept: Option<Arc<Map>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lent {
+    ToNobody,
+    ToWriters,
+    Sealed,
+}
+
+/// A mapping of a whole chunk, shared by all who look at it in this way.
+#[derive(Debug)]
+pub(crate) struct Map {
+    pub(crate) bytes: SharedBytes,
+}
+
+impl Chunk {
+    /// `bytes` zeroes.
+    pub(crate) fn create(bytes: u64) -> Result<Arc<Self>, RegionError> {
+        let options = shm_core::RegionOptions::new();
+        let region = shm_core::Region::create("shared-tensor", bytes, &options)?;
+        Ok(Self::register(&mut lock(&CHUNKS), region, Id::random()))
+    }
+
+    /// What came from a peer as `id` with `fd`; one that this process has already is the one it has.
+    pub(crate) fn adopt(fd: OwnedFd, id: Id, bytes: u64) -> Result<Arc<Self>, RegionError> {
+        let region = shm_core::Region::from_fd(fd)?;
+        if region.total_bytes() != bytes {
+            return Err(RegionError::Size { said: bytes, found: region.total_bytes() });
+        }
+        let mut chunks = lock(&CHUNKS);
+        let Some(known) = chunks.get(&region.identity()).and_then(Weak::upgrade) else {
+            return Ok(Self::register(&mut chunks, region, id));
+        };
+        drop(chunks);
+        let mut state = lock(&known.state);
+        let is_better = region.access() == shm_core::Access::ReadWrite
+            && state.region.access() == shm_core::Access::ReadOnly;
+        // One that is sealed by now never allows more than it did.
+        if is_better && state.lent != Lent::Sealed {
+            state.region = region;
+        }
+        drop(state);
+        Ok(known)
+    }
+
+    fn register(
+        chunks: &mut HashMap<Identity, Weak<Self>>,
+        region: shm_core::Region,
+        id: Id,
+    ) -> Arc<Self> {
+        let (bytes, identity) = (region.total_bytes(), region.identity());
+        let state = State {
+            region,
+            lent: Lent::ToNobody,
+            for_readers: None,
+            for_writers: None,
+            maps: [const { Weak::new() }; 3],
+            kept: None,
+        };
+        let process = std::process::id();
+        let chunk = Arc::new(Self { id, bytes, identity, process, state: Mutex::new(state) });
+        chunks.insert(identity, Arc::downgrade(&chunk));
+        chunk
+    }
+
+    pub(crate) fn id(&self) -> Id {
+        self.id
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    #[expect(clippy::unused_self, reason = "there will be other places")]
+    pub(crate) fn place(&self) -> Place {
+        Place::Cpu
+    }
+
+    /// What this process may do with it at most.
+    pub(crate) fn rights(&self) -> Rights {
+        let state = lock(&self.state);
+        match state.region.access() {
+            shm_core::Access::ReadWrite => Rights::Write,
+            shm_core::Access::ReadOnly if state.kept.is_some() => Rights::Write,
+            shm_core::Access::ReadOnly => Rights::Read,
+        }
+    }
+
+    /// The mapping for `access`, the one there is or a new one.
+    pub(crate) fn map(&self, access: Access) -> Result<Arc<Map>, RegionError> {
+        let mut state = lock(&self.state);
+        if let Some(map) = state.maps[access as usize].upgrade() {
+            return Ok(map);
+        }
+        let map = Arc::new(Map { bytes: map_of(&state.region, self.bytes, access)? });
+        state.maps[access as usize] = Arc::downgrade(&map);
+        Ok(map)
+    }
+
+    /// A mapping of a part that nobody else looks at: what is stored to it, nobody else sees.
+    pub(crate) fn map_apart(
+        &self,
+        range: std::ops::Range<u64>,
+    ) -> Result<SharedBytes, RegionError> {
+        Ok(lock(&self.state).region.map_private(range)?)
+    }
+
+    /// A descriptor for a peer that may do what `rights` say.
+    ///
+    /// Lending to readers seals the file first, so that nobody can write to it but who has mapped
+    /// it, unless somebody may by then.
+    pub(crate) fn lend(&self, rights: Rights) -> Result<Arc<OwnedFd>, RegionError> {
+        let mut state = lock(&self.state);
+        let may_write = state.region.access() == shm_core::Access::ReadWrite;
+        if rights == Rights::Write {
+            if state.lent == Lent::Sealed || !may_write {
+                return Err(RegionError::Sealed);
+            }
+            state.lent = Lent::ToWriters;
+            if let Some(fd) = &state.for_writers {
+                return Ok(Arc::clone(fd));
+            }
+            let fd = state.region.as_fd().try_clone_to_owned().map_err(RegionError::Descriptor)?;
+            return Ok(Arc::clone(state.for_writers.insert(Arc::new(fd))));
+        }
+        if state.lent == Lent::ToNobody && may_write {
+            let own = match state.maps[Access::Shared as usize].upgrade() {
+                Some(map) => map,
+                None => Arc::new(Map { bytes: map_of(&state.region, self.bytes, Access::Shared)? }),
+            };
+            state.region.seal().map_err(RegionError::Descriptor)?;
+            state.maps[Access::Shared as usize] = Arc::downgrade(&own);
+            state.kept = Some(own);
+            state.lent = Lent::Sealed;
+        }
+        if let Some(fd) = &state.for_readers {
+            return Ok(Arc::clone(fd));
+        }
+        let fd = state.region.read_only_fd().map_err(RegionError::Descriptor)?;
+        Ok(Arc::clone(state.for_readers.insert(Arc::new(fd))))
+    }
+}
+
+fn map_of(
+    region: &shm_core::Region,
+    bytes: u64,
+    access: Access,
+) -> Result<SharedBytes, RegionError> {
+    Ok(match access {
+        Access::PrivateCopyOnWrite => region.map_private(0..bytes)?,
+        Access::Shared => region.map(0..bytes, shm_core::Access::ReadWrite)?,
+        Access::ReadOnly => region.map(0..bytes, shm_core::Access::ReadOnly)?,
+    })
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        if self.process != std::process::id() {
+            return;
+        }
+        let mut chunks = lock(&CHUNKS);
+        // Another one may have taken its place since its last user went.
+        if chunks.get(&self.identity).is_some_and(|known| known.strong_count() == 0) {
+            chunks.remove(&self.identity);
+        }
+    }
+}
+
+/// How many chunks there are, and how many of them are mapped, in which ways altogether.
+#[doc(hidden)]
+pub fn accounting() -> (usize, usize) {
+    let chunks: Vec<Arc<Chunk>> = lock(&CHUNKS).values().filter_map(Weak::upgrade).collect();
+    let maps = |chunk: &Arc<Chunk>| {
+        let state = lock(&chunk.state);
+        state.maps.iter().filter(|map| map.strong_count() > 0).count()
+    };
+    (chunks.len(), chunks.iter().map(maps).sum())
+}

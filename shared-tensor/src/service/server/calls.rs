@@ -1,0 +1,568 @@
+//! From a request for a value to its delivery.
+//!
+//! What is there is delivered on the thread of the connection. Everything else is a job for a pool;
+//! those who want its result wait without a thread.
+
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+
+use rpc_uds::Responder;
+use tensor_cache::{Actor, Built, FlightError, GetError, Lookup, Request, Retention};
+
+use super::core::{Core, count};
+use super::kept::Kept;
+use super::pool::{Job, Pool};
+use super::serial;
+use super::session::{CacheSession, Session, fail};
+use super::tasks::{Made, Task, Waiter, Wants};
+use super::wait::{Outcome, Wait};
+use crate::service::endpoint::{
+    CacheKey, Call, CallParts, Concurrency, Enclosing, Endpoint, Entry, Execution, Flag, KeyRule,
+    Ticker, next_number, within,
+};
+use crate::service::failure::{Code, Failure};
+use crate::service::monitor::lock;
+use crate::service::region::{Id, Region};
+use crate::service::wire::DecodeError;
+use crate::service::wire::messages::{CallHead, Told, answer, decode, encode, push};
+use crate::service::wire::payload::Unpacker;
+
+/// A request for a value, read but for its arguments.
+pub(crate) struct Asked {
+    pub(crate) session: Arc<Session>,
+    pub(crate) endpoint: Arc<Endpoint>,
+    body: Vec<u8>,
+    payload_at: usize,
+    regions: Vec<Region>,
+    ticket: u64,
+    parent: u64,
+}
+
+impl Asked {
+    pub(crate) fn read(
+        core: &Core,
+        session: &Arc<Session>,
+        body: Vec<u8>,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<Self, Failure> {
+        let (head, payload) = decode::<CallHead<'_>>(&body).map_err(not_understood)?;
+        session.confirm(&head.confirmed);
+        let endpoint = core.endpoint(head.endpoint)?;
+        let (ticket, parent) = (head.ticket, head.parent);
+        let mut descriptors = descriptors.into_iter();
+        let mut regions = Vec::with_capacity(head.regions.len().min(descriptors.len()));
+        for entry in &head.regions {
+            entry.check().map_err(not_understood)?;
+            let Some(descriptor) = descriptors.next().filter(|_| entry.is_attached()) else {
+                let number = regions.len() as u64;
+                return Err(not_understood(DecodeError::Reference { what: "descriptor", number }));
+            };
+            let region = Region::adopt(descriptor, entry.id, entry.bytes, entry.rights());
+            let region =
+                region.map_err(|it| not_understood(DecodeError::Region(it.to_string())))?;
+            regions.push(region);
+        }
+        if descriptors.next().is_some() {
+            return Err(not_understood(DecodeError::Surplus));
+        }
+        let payload_at = body.len() - payload.len();
+        Ok(Self {
+            session: Arc::clone(session),
+            endpoint,
+            body,
+            payload_at,
+            regions,
+            ticket,
+            parent,
+        })
+    }
+
+    fn payload(&self) -> &[u8] {
+        &self.body[self.payload_at..]
+    }
+
+    /// The call as its function sees it.
+    fn call(&self, core: &Core, terms: Terms) -> Result<Call, Failure> {
+        let mut unpacker =
+            Unpacker::open(self.payload(), &self.regions, None).map_err(not_understood)?;
+        let positional = unpacker.values().map_err(not_understood)?;
+        let named = unpacker.named().map_err(not_understood)?;
+        unpacker.finish().map_err(not_understood)?;
+        Ok(Call::new(CallParts {
+            endpoint: Arc::clone(&self.endpoint.name),
+            positional,
+            named,
+            asker: self.session.asker(),
+            flag: terms.flag,
+            ticker: terms.ticker,
+            arena: core.arena(self.endpoint.grants()),
+        }))
+    }
+
+    fn key(&self, entry: Entry) -> CacheKey {
+        CacheKey { endpoint: Arc::clone(&self.endpoint.name), entry }
+    }
+
+    /// The key, if it is known without the endpoint's code.
+    fn known_key(&self) -> Result<Option<CacheKey>, Failure> {
+        Ok(match &self.endpoint.key {
+            KeyRule::Endpoint => Some(self.key(Entry::Text(Arc::clone(&self.endpoint.name)))),
+            KeyRule::Constant(text) => Some(self.key(Entry::Text(Arc::clone(text)))),
+            KeyRule::Arguments => {
+                if !self.regions.is_empty() {
+                    let what = "a key made of the arguments cannot be made of tensors, whose bytes \
+                                may change: compute one";
+                    return Err(Failure::new(Code::Configuration, what));
+                }
+                Some(self.key(Entry::Bytes(self.payload().into())))
+            }
+            KeyRule::Computed(_) if !self.regions.is_empty() => None,
+            KeyRule::Computed(_) => {
+                self.endpoint.memo.find(self.payload()).map(|text| self.key(Entry::Text(text)))
+            }
+        })
+    }
+
+    /// The key by the endpoint's code.
+    fn computed_key(&self, core: &Core) -> Result<CacheKey, Failure> {
+        let KeyRule::Computed(compute) = &self.endpoint.key else {
+            return self.known_key()?.ok_or_else(|| Failure::new(Code::Configuration, "no key"));
+        };
+        let terms = Terms { actor: Actor::unique(), flag: Arc::default(), ticker: Arc::default() };
+        let call = self.call(core, terms)?;
+        let text = caught(|| compute(&call))?;
+        let text: Arc<str> = text.into();
+        if self.regions.is_empty() {
+            self.endpoint.memo.keep(self.payload(), &text);
+        }
+        Ok(self.key(Entry::Text(text)))
+    }
+}
+
+/// On whose behalf a call is made, and how it is spoken to.
+#[derive(Clone)]
+struct Terms {
+    actor: Actor,
+    flag: Arc<Flag>,
+    ticker: Arc<Ticker>,
+}
+
+/// Who gets the result. It gets something in any case.
+pub(crate) struct Receiver {
+    core: Arc<Core>,
+    to: Option<To>,
+}
+
+enum To {
+    Caller { session: Arc<Session>, responder: Arc<Mutex<Option<Responder>>>, ticket: u64 },
+    Task(Arc<Task>),
+}
+
+impl Receiver {
+    fn caller(core: &Arc<Core>, asked: &Asked, responder: Responder) -> Self {
+        let (session, ticket) = (Arc::clone(&asked.session), asked.ticket);
+        let responder = Arc::new(Mutex::new(Some(responder)));
+        Self { core: Arc::clone(core), to: Some(To::Caller { session, responder, ticket }) }
+    }
+
+    fn task(core: &Arc<Core>, task: &Arc<Task>) -> Self {
+        Self { core: Arc::clone(core), to: Some(To::Task(Arc::clone(task))) }
+    }
+
+    /// What is not there yet is made as a task, if the endpoint says so. `None`: it was refused.
+    fn at_work(mut self, asked: &Asked) -> Option<Self> {
+        let Some(To::Caller { session, responder, ticket }) = &self.to else { return Some(self) };
+        if asked.endpoint.execution == Execution::Direct {
+            return Some(self);
+        }
+        match start_task(&self.core, &asked.endpoint.name) {
+            Ok(task) => {
+                listen(session, &task.ticker(), *ticket);
+                let responder = lock(responder).take();
+                if let Some(responder) = responder {
+                    let session = Arc::clone(session);
+                    let waiter = Waiter { session, responder, wants: Wants::Result };
+                    task.wait(&self.core, waiter);
+                }
+                self.to = Some(To::Task(task));
+                Some(self)
+            }
+            Err(failure) => {
+                self.conclude(Err(failure));
+                None
+            }
+        }
+    }
+
+    /// Whose leases they are.
+    fn cache(&self) -> &CacheSession {
+        match &self.to {
+            Some(To::Caller { session, .. }) => &session.cache,
+            _ => &self.core.own,
+        }
+    }
+
+    /// What it is told of is told to it.
+    fn listen(&self, ticker: &Arc<Ticker>) {
+        match &self.to {
+            Some(To::Caller { session, ticket, .. }) => listen(session, ticker, *ticket),
+            Some(To::Task(task)) => task.follow(ticker),
+            None => {}
+        }
+    }
+
+    fn flag(&self) -> Arc<Flag> {
+        match &self.to {
+            Some(To::Task(task)) => Arc::clone(&task.flag),
+            Some(To::Caller { responder, .. }) => {
+                let (flag, responder) = (Flag::default(), Arc::clone(responder));
+                flag.watch(move || lock(&responder).as_ref().is_none_or(Responder::is_cancelled));
+                Arc::new(flag)
+            }
+            None => Arc::default(),
+        }
+    }
+
+    /// Its turn has come; `false` if it is not wanted any more.
+    fn start(&self) -> bool {
+        match &self.to {
+            Some(To::Task(task)) => task.start(),
+            Some(To::Caller { responder, .. }) => {
+                lock(responder).as_ref().is_some_and(|responder| !responder.is_cancelled())
+            }
+            None => false,
+        }
+    }
+
+    fn end(mut self, outcome: Result<Made, Failure>) {
+        self.conclude(outcome);
+    }
+
+    fn conclude(&mut self, outcome: Result<Made, Failure>) {
+        let core = &self.core;
+        if outcome.is_err() {
+            count(&core.counters.errors_encountered);
+        }
+        match self.to.take() {
+            Some(To::Task(task)) => core.tasks.end(core, &task, outcome),
+            Some(To::Caller { session, responder, .. }) => {
+                let Some(responder) = lock(&responder).take() else { return };
+                match outcome {
+                    Ok(made) => hand_out(core, &session, responder, made),
+                    Err(failure) => fail(responder, &failure),
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        if self.to.is_some() {
+            let what = "the call was dropped: the server is stopping";
+            self.conclude(Err(Failure::other("ServerStopping", what)));
+        }
+    }
+}
+
+fn hand_out(core: &Arc<Core>, session: &Session, responder: Responder, made: Made) {
+    let kept = Arc::clone(made.kept());
+    let lease = match made {
+        Made::Leased(lease) if kept.is_leased() => Some(lease),
+        Made::Leased(_) | Made::Loose(_) => None,
+    };
+    session.deliver(responder, core.id, &kept, lease);
+}
+
+/// Pushes what is told to a client that has a ticket for it.
+pub(crate) fn listen(session: &Arc<Session>, ticker: &Arc<Ticker>, ticket: u64) {
+    if ticket == 0 {
+        return;
+    }
+    let connection = session.connection.clone();
+    ticker.listen(move |progress| {
+        let told = Told { ticket, progress: progress.clone() };
+        connection.push(push::PROGRESS, &encode(&told), &[]).is_ok()
+    });
+}
+
+/// CALL.
+pub(crate) fn call(core: &Arc<Core>, asked: Asked, responder: Responder) {
+    let receiver = Receiver::caller(core, &asked, responder);
+    begin(core, asked, receiver);
+}
+
+/// SUBMIT.
+pub(crate) fn submit(core: &Arc<Core>, asked: Asked, responder: Responder) {
+    match start_task(core, &asked.endpoint.name) {
+        Ok(task) => {
+            // Known before it begins, and so before its first progress; who has gone needs no id.
+            let _ = responder.reply(answer::DONE, &encode(&task.id), &[]);
+            begin(core, asked, Receiver::task(core, &task));
+        }
+        Err(failure) => fail(responder, &failure),
+    }
+}
+
+/// `INVALIDATE_CALL`.
+pub(crate) fn invalidate(core: &Arc<Core>, asked: Asked, responder: Responder) {
+    let tell = |core: &Core, key: Result<CacheKey, Failure>, responder: Responder| match key {
+        Ok(key) => {
+            let hit = core.invalidated(core.cache.invalidate(&key));
+            // Who has gone need not be told.
+            let _ = responder.reply(answer::DONE, &encode(&hit), &[]);
+        }
+        Err(failure) => fail(responder, &failure),
+    };
+    if !asked.endpoint.is_cached {
+        let nothing = core.invalidated(tensor_cache::Invalidated::default());
+        let _ = responder.reply(answer::DONE, &encode(&nothing), &[]);
+        return;
+    }
+    match asked.known_key() {
+        Ok(Some(key)) => tell(core, Ok(key), responder),
+        Ok(None) => {
+            let own = Arc::clone(core);
+            let job = move || tell(&own, asked.computed_key(&own), responder);
+            drop(core.calls.submit(Box::new(job)));
+        }
+        Err(failure) => tell(core, Err(failure), responder),
+    }
+}
+
+fn start_task(core: &Core, endpoint: &Arc<str>) -> Result<Arc<Task>, Failure> {
+    let task = core.tasks.create(endpoint)?;
+    count(&core.counters.task_submissions);
+    Ok(task)
+}
+
+fn begin(core: &Arc<Core>, asked: Asked, receiver: Receiver) {
+    if !asked.endpoint.is_cached {
+        let Some(receiver) = receiver.at_work(&asked) else { return };
+        build_alone(core, asked, receiver, None);
+        return;
+    }
+    match asked.known_key() {
+        Ok(Some(key)) => look_up(core, asked, receiver, key),
+        Ok(None) => {
+            let own = Arc::clone(core);
+            let pool = Arc::clone(pool_of(core, &asked));
+            let job = move || match asked.computed_key(&own) {
+                Ok(key) => look_up(&own, asked, receiver, key),
+                Err(failure) => receiver.end(Err(failure)),
+            };
+            // If the pool is closed the receiver says so when it is dropped.
+            drop(pool.submit(Box::new(job)));
+        }
+        Err(failure) => receiver.end(Err(failure)),
+    }
+}
+
+fn pool_of<'a>(core: &'a Arc<Core>, asked: &Asked) -> &'a Arc<Pool> {
+    match asked.endpoint.execution {
+        Execution::Direct => &core.calls,
+        Execution::Task => &core.task_pool,
+    }
+}
+
+fn look_up(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: CacheKey) {
+    let actor = core.actor(asked.parent);
+    let mut request = Request::new(key.clone()).on_behalf_of(actor);
+    if asked.endpoint.is_managed {
+        request = request.retention(Retention::WhileLeased);
+    }
+    if let Some(time) = asked.endpoint.time_to_live {
+        request = request.time_to_live(time);
+    }
+    if let Some(time) = asked.endpoint.time_to_idle {
+        request = request.time_to_idle(time);
+    }
+    match receiver.cache().lookup(&request) {
+        Ok(Lookup::Hit(lease)) => {
+            count(&core.counters.cache_hits);
+            core.note_object(&lease);
+            if let Some(To::Task(task)) = &receiver.to {
+                task.start();
+            }
+            receiver.end(Ok(Made::Leased(lease)));
+        }
+        Ok(Lookup::Join(pending)) if asked.endpoint.is_singleflight => {
+            count(&core.counters.cache_hits);
+            let Some(receiver) = receiver.at_work(&asked) else { return };
+            if let Some(ticker) = core.flight(pending.flight()) {
+                receiver.listen(&ticker);
+            }
+            if let Some(To::Task(task)) = &receiver.to {
+                task.start();
+            }
+            let own = Arc::clone(core);
+            Wait::start(pending, move |outcome| arrived(&own, receiver, outcome));
+        }
+        Ok(Lookup::Join(_)) => {
+            count(&core.counters.cache_misses);
+            let Some(receiver) = receiver.at_work(&asked) else { return };
+            build_alone(core, asked, receiver, Some(key));
+        }
+        Ok(Lookup::Build(build, pending)) => {
+            count(&core.counters.cache_misses);
+            let Some(receiver) = receiver.at_work(&asked) else { return };
+            let ticker = Arc::new(Ticker::default());
+            let flight = pending.flight();
+            core.note_flight(flight, &ticker);
+            receiver.listen(&ticker);
+            let task = match &receiver.to {
+                Some(To::Task(task)) => Some(Arc::clone(task)),
+                _ => None,
+            };
+            let flag = task.as_ref().map(|task| Arc::clone(&task.flag)).unwrap_or_default();
+            let terms = Terms { actor, flag, ticker };
+            let own = Arc::clone(core);
+            let flying = Flying { core: Arc::clone(core), flight };
+            let pool = Arc::clone(pool_of(core, &asked));
+            let (endpoint, parent) = (Arc::clone(&asked.endpoint), asked.parent);
+            let job: Job = Box::new(move || {
+                let _flying = flying;
+                let is_wanted = task.is_none_or(|task| task.start()) || own.is_awaited(flight);
+                if !is_wanted {
+                    return;
+                }
+                match run(&own, &asked, terms, Some(key.text())) {
+                    Ok(kept) => {
+                        let charges = kept.charges();
+                        // What came of it is told to those who wait.
+                        let _ = build.finish(Built::new(kept).charges(charges));
+                    }
+                    Err(failure) => {
+                        build.fail(failure);
+                    }
+                }
+            });
+            let after = Arc::clone(core);
+            Wait::start(pending, move |outcome| arrived(&after, receiver, outcome));
+            start_job(core, &endpoint, parent, &pool, job);
+        }
+        Err(error) => receiver.end(Err(told(error))),
+    }
+}
+
+/// Takes a build off the books, however it ends.
+struct Flying {
+    core: Arc<Core>,
+    flight: tensor_cache::FlightId,
+}
+
+impl Drop for Flying {
+    fn drop(&mut self) {
+        self.core.end_flight(self.flight);
+    }
+}
+
+fn arrived(core: &Arc<Core>, receiver: Receiver, outcome: Outcome) {
+    receiver.end(match outcome {
+        Ok(lease) => {
+            core.note_object(&lease);
+            Ok(Made::Leased(lease))
+        }
+        Err(error) => Err(told(error)),
+    });
+}
+
+/// Builds what nobody else gets.
+fn build_alone(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: Option<CacheKey>) {
+    let terms =
+        Terms { actor: core.actor(asked.parent), flag: receiver.flag(), ticker: Arc::default() };
+    receiver.listen(&terms.ticker);
+    let own = Arc::clone(core);
+    let pool = Arc::clone(pool_of(core, &asked));
+    let (endpoint, parent) = (Arc::clone(&asked.endpoint), asked.parent);
+    let job: Job = Box::new(move || {
+        if !receiver.start() {
+            return;
+        }
+        let text = key.as_ref().map(CacheKey::text);
+        let outcome = run(&own, &asked, terms, text).and_then(|kept| {
+            let is_admitted = kept.object.is_some()
+                || (matches!(receiver.to, Some(To::Task(_))) && kept.is_leased());
+            if !is_admitted {
+                return Ok(Made::Loose(Arc::new(kept)));
+            }
+            let key =
+                key.unwrap_or_else(|| asked.key(Entry::Text(Arc::clone(&asked.endpoint.name))));
+            let charges = kept.charges();
+            let lease = receiver.cache().admit(key, Built::new(kept).charges(charges));
+            let lease = lease.map_err(|error| Failure::other("OverBudget", error.to_string()))?;
+            own.note_object(&lease);
+            Ok(Made::Leased(lease))
+        });
+        receiver.end(outcome);
+    });
+    start_job(core, &endpoint, parent, &pool, job);
+}
+
+fn start_job(core: &Arc<Core>, endpoint: &Arc<Endpoint>, parent: u64, pool: &Arc<Pool>, job: Job) {
+    // One that is made within another of its endpoint would wait for itself to end.
+    let is_alone =
+        endpoint.concurrency == Concurrency::Serialized && !core.is_within(parent, &endpoint.name);
+    if is_alone {
+        serial::submit(core, &endpoint.name, pool, job);
+    } else {
+        // Dropping it tells those who wait for it.
+        drop(pool.submit(job));
+    }
+}
+
+/// Runs the endpoint's function, and encodes what it returns.
+fn run(
+    core: &Arc<Core>,
+    asked: &Asked,
+    terms: Terms,
+    key: Option<String>,
+) -> Result<Kept, Failure> {
+    let number = next_number();
+    let (actor, flag) = (terms.actor, Arc::clone(&terms.flag));
+    let call = asked.call(core, terms)?;
+    let endpoint = &asked.endpoint;
+    let _noted = core.note_call(number, asked.parent, actor, &endpoint.name, &flag);
+    let output = within(Enclosing { number }, || caught(|| (endpoint.run)(&call)))?;
+    let mut kept = Kept::new(endpoint, output, key, core.result_bytes_max)?;
+    let own = Arc::downgrade(core);
+    kept.on_drop = Some(Box::new(move |object: Id| {
+        if let Some(core) = own.upgrade() {
+            core.forget_object(object);
+        }
+    }));
+    Ok(kept)
+}
+
+/// The endpoint's own code: its panic is a failure.
+fn caught<R>(act: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Err(Failure::other("Panic", text.unwrap_or("the endpoint panicked")))
+    })
+}
+
+pub(crate) fn not_understood(error: DecodeError) -> Failure {
+    let code = match error {
+        DecodeError::Head | DecodeError::Surplus => Code::Protocol,
+        _ => Code::Serialization,
+    };
+    Failure::new(code, error.to_string())
+}
+
+fn told(error: GetError<Failure>) -> Failure {
+    match error {
+        GetError::Flight(FlightError::Failed(failure)) => (*failure).clone(),
+        GetError::Flight(FlightError::Panicked { message, .. }) => {
+            Failure::other("Panic", message.to_string())
+        }
+        GetError::WouldDeadlock { .. } => Failure::other("WouldDeadlock", error.to_string()),
+        GetError::OverBudget(_) | GetError::Flight(FlightError::OverBudget(_)) => {
+            Failure::other("OverBudget", error.to_string())
+        }
+        error => Failure::other("Abandoned", error.to_string()),
+    }
+}

@@ -1,0 +1,191 @@
+//! A range of a region that tensors lie in.
+
+use std::any::Any;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use shm_core::SharedBytes;
+
+use crate::service::region::{Access, Map, Region, RegionError};
+
+/// A range of bytes of a [`Region`], or no bytes at all.
+///
+/// Tensors that name the same storage share its bytes, on both sides of a call: ties and views stay
+/// what they are. Clones are the same storage, and keep alive what it hangs on: its region, and the
+/// lease on the object that it came with.
+#[derive(Clone)]
+pub struct Storage(Arc<Inner>);
+
+struct Inner {
+    region: Option<Region>,
+    offset: u64,
+    bytes: u64,
+    _keeper: Option<Keeper>,
+}
+
+/// Something that is dropped when the last storage that it came with is.
+pub(crate) type Keeper = Arc<dyn Any + Send + Sync>;
+
+impl Storage {
+    /// A storage without bytes.
+    pub fn empty() -> Self {
+        Self(Arc::new(Inner { region: None, offset: 0, bytes: 0, _keeper: None }))
+    }
+
+    /// `bytes` bytes of `region` from `offset` on.
+    ///
+    /// # Errors
+    /// [`OutsideRegion`], if the region is not that long.
+    pub fn new(region: Region, offset: u64, bytes: u64) -> Result<Self, OutsideRegion> {
+        Self::kept(Some(region), offset, bytes, None)
+    }
+
+    pub(crate) fn kept(
+        region: Option<Region>,
+        offset: u64,
+        bytes: u64,
+        keeper: Option<Keeper>,
+    ) -> Result<Self, OutsideRegion> {
+        let length = region.as_ref().map_or(0, Region::bytes);
+        match offset.checked_add(bytes) {
+            Some(end) if end <= length => {
+                Ok(Self(Arc::new(Inner { region, offset, bytes, _keeper: keeper })))
+            }
+            _ => Err(OutsideRegion { offset, bytes, length }),
+        }
+    }
+
+    /// A range that its allocator knows to lie in the region.
+    pub(crate) fn of(region: Region, offset: u64, bytes: u64) -> Self {
+        Self(Arc::new(Inner { region: Some(region), offset, bytes, _keeper: None }))
+    }
+
+    /// The memory that it is a range of; `None` for one without bytes.
+    pub fn region(&self) -> Option<&Region> {
+        self.0.region.as_ref()
+    }
+
+    /// Where it begins in its region, in bytes.
+    pub fn offset(&self) -> u64 {
+        self.0.offset
+    }
+
+    /// Its length in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes
+    }
+
+    /// Its bytes, in the [usual](Region::usual_access) way: shared for who may write, else private.
+    ///
+    /// # Errors
+    /// [`RegionError`], if the kernel refuses to map the region.
+    pub fn view(&self) -> Result<StorageView, RegionError> {
+        let usual = self.region().map_or(Access::ReadOnly, Region::usual_access);
+        self.view_as(usual)
+    }
+
+    /// Its bytes as `access` says.
+    ///
+    /// # Errors
+    /// [`RegionError::Sealed`] for shared access without the right to write, and what the kernel says.
+    pub fn view_as(&self, access: Access) -> Result<StorageView, RegionError> {
+        let Some(region) = self.region() else {
+            return Ok(StorageView { bytes: None, _map: None, storage: self.clone() });
+        };
+        let map = region.map(access)?;
+        let bytes = part(&map.bytes, self.0.offset, self.0.bytes);
+        Ok(StorageView { bytes: Some(bytes), _map: Some(map), storage: self.clone() })
+    }
+
+    /// Its bytes, private to the caller: nobody else in this process sees what is stored to them.
+    ///
+    /// Costs a mapping of its own; other looks at a region share one.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn view_apart(&self) -> Result<StorageView, RegionError> {
+        let Some(region) = self.region() else { return self.view() };
+        if self.0.bytes == 0 {
+            return self.view();
+        }
+        // Mappings begin at pages.
+        let start = self.0.offset / PAGE * PAGE;
+        let pages = region.chunk.map_apart(start..self.0.offset + self.0.bytes)?;
+        let bytes = part(&pages, self.0.offset - start, self.0.bytes);
+        Ok(StorageView { bytes: Some(bytes), _map: None, storage: self.clone() })
+    }
+}
+
+const PAGE: u64 = 4096;
+
+/// The range was checked against the region when the storage was made, in 64 bits.
+fn part(bytes: &SharedBytes, offset: u64, length: u64) -> SharedBytes {
+    let range = offset as usize..(offset + length) as usize;
+    bytes.slice(range).expect("a storage lies in its region")
+}
+
+impl PartialEq for Storage {
+    /// Whether both are the same bytes of the same memory.
+    fn eq(&self, other: &Self) -> bool {
+        let place = |it: &Self| (it.0.offset, it.0.bytes);
+        self.region() == other.region() && place(self) == place(other)
+    }
+}
+
+impl Eq for Storage {}
+
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Storage")
+            .field("region", &self.region().map(Region::id))
+            .field("offset", &self.offset())
+            .field("bytes", &self.bytes())
+            .finish()
+    }
+}
+
+/// The mapped bytes of a storage, which keep it alive.
+#[derive(Clone, Debug)]
+pub struct StorageView {
+    bytes: Option<SharedBytes>,
+    _map: Option<Arc<Map>>,
+    storage: Storage,
+}
+
+impl StorageView {
+    /// What is viewed.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// The bytes; `None` if the storage has no region.
+    pub fn bytes(&self) -> Option<&SharedBytes> {
+        self.bytes.as_ref()
+    }
+
+    /// The address of the first byte, for foreign interfaces; null if there is none.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.bytes.as_ref().map_or(std::ptr::null_mut(), SharedBytes::as_ptr)
+    }
+}
+
+impl Deref for StorageView {
+    type Target = Storage;
+
+    fn deref(&self) -> &Storage {
+        &self.storage
+    }
+}
+
+/// A range that does not lie in its region.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{bytes} bytes from byte {offset} on do not lie in a region of {length} bytes")]
+pub struct OutsideRegion {
+    /// Where the range begins, in bytes.
+    pub offset: u64,
+    /// How long it is, in bytes.
+    pub bytes: u64,
+    /// How long the region is, in bytes.
+    pub length: u64,
+}

@@ -1,0 +1,441 @@
+//! Values as bytes.
+//!
+//! A payload is a table of storages, each a range of a region that the message around it names by
+//! its place in a list, and after it the values. It holds no bytes of tensors. Codes are only ever
+//! added; an unknown one is an error.
+//!
+//! | code | value | followed by |
+//! |---:|---|---|
+//! | 0 | none | |
+//! | 1, 2 | false, true | |
+//! | 3 | a number | zigzag |
+//! | 4 | a large number | its digits |
+//! | 5 | a float | 8 bytes, little-endian |
+//! | 6, 7 | text, bytes | length, bytes |
+//! | 8, 9 | list, tuple | count, values |
+//! | 10 | dict | count, pairs |
+//! | 11 | tensor | storage, code of the type, flags, rank, sizes, strides, offset |
+//! | 12 | object | kind, manifest, count, storages |
+//! | 13, 14 | text, bytes | a storage that holds just them |
+
+use std::collections::HashMap;
+
+use thiserror::Error;
+
+use super::bytes::{Reader, Writer};
+use super::{DecodeError, PayloadKind};
+use crate::service::region::{Region, RegionError};
+use crate::service::value::{BigInt, Keeper, Layout, Object, Storage, Tensor, Value};
+use crate::tensor::DType;
+
+/// How deep values may be nested.
+pub const DEPTH_MAX: usize = 64;
+/// How many storages and how many regions one message may name. A message carries a descriptor per
+/// region that the other side does not have yet.
+pub const STORAGES_MAX: usize = 65_536;
+/// See [`STORAGES_MAX`].
+pub const REGIONS_MAX: usize = 250;
+/// How many values one message may hold, those within others included: each takes far more memory
+/// than bytes on the wire.
+pub const VALUES_MAX: usize = 1 << 20;
+/// Texts and byte strings that are longer travel in a region.
+const INLINE_BYTES_MAX: usize = 64 * 1024;
+
+const REQUIRES_GRAD: u8 = 1;
+
+/// Why a value cannot be sent. Nothing of it was.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PackError {
+    /// Nested too deep, or in a circle.
+    #[error("the value is nested deeper than {DEPTH_MAX} levels")]
+    TooDeep,
+    /// Too many values.
+    #[error("there are more than {VALUES_MAX} values: put numbers into a tensor")]
+    TooManyValues,
+    /// A key that is none.
+    #[error("a dict has a key that is neither a scalar nor a tuple of such")]
+    Key,
+    /// Too many storages.
+    #[error("the value has more than {STORAGES_MAX} storages")]
+    TooManyStorages,
+    /// Too many regions.
+    #[error(
+        "the value lies in {found} regions, and a message carries {REGIONS_MAX}: allocate its \
+         storages together, they share a region then"
+    )]
+    TooManyRegions {
+        /// How many regions it lies in.
+        found: usize,
+    },
+    /// More bytes than a message may have.
+    #[error(
+        "the value takes {bytes} bytes besides its tensors, and a message carries {limit}: put \
+         large things into tensors or byte strings"
+    )]
+    TooLarge {
+        /// How many bytes it takes.
+        bytes: usize,
+        /// How many a message carries.
+        limit: usize,
+    },
+    /// There is no memory to carry a long text, or memory cannot be lent.
+    #[error(transparent)]
+    Region(#[from] RegionError),
+}
+
+/// Values as bytes, and the regions that these name by number.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) regions: Vec<Region>,
+    /// Bytes of all storages.
+    pub(crate) storage_bytes: u64,
+}
+
+/// Makes a [`Packed`].
+#[derive(Debug, Default)]
+pub(crate) struct Packer {
+    tree: Writer,
+    table: Writer,
+    storages: HashMap<(Option<usize>, u64, u64), u64>,
+    regions: Vec<Region>,
+    storage_bytes: u64,
+    values: usize,
+}
+
+impl Packer {
+    pub(crate) fn value(&mut self, value: &Value) -> Result<&mut Self, PackError> {
+        self.nested(value, 0)?;
+        Ok(self)
+    }
+
+    /// Values in the order of a call.
+    pub(crate) fn values(&mut self, values: &[Value]) -> Result<&mut Self, PackError> {
+        self.tree.number(values.len() as u64);
+        for value in values {
+            self.nested(value, 0)?;
+        }
+        Ok(self)
+    }
+
+    /// Values by name.
+    pub(crate) fn named(&mut self, values: &[(String, Value)]) -> Result<&mut Self, PackError> {
+        self.tree.number(values.len() as u64);
+        for (name, value) in values {
+            self.tree.bytes(name.as_bytes());
+            self.nested(value, 0)?;
+        }
+        Ok(self)
+    }
+
+    /// # Errors
+    /// [`PackError::TooLarge`] and [`PackError::TooManyRegions`].
+    pub(crate) fn finish(self, bytes_max: usize) -> Result<Packed, PackError> {
+        if self.storages.len() > STORAGES_MAX {
+            return Err(PackError::TooManyStorages);
+        }
+        if self.regions.len() > REGIONS_MAX {
+            return Err(PackError::TooManyRegions { found: self.regions.len() });
+        }
+        let mut all = Writer::default();
+        all.number(self.storages.len() as u64);
+        all.0.extend_from_slice(&self.table.0);
+        all.0.extend_from_slice(&self.tree.0);
+        if all.0.len() > bytes_max {
+            return Err(PackError::TooLarge { bytes: all.0.len(), limit: bytes_max });
+        }
+        let Self { regions, storage_bytes, .. } = self;
+        Ok(Packed { bytes: all.0, regions, storage_bytes })
+    }
+
+    fn nested(&mut self, value: &Value, depth: usize) -> Result<(), PackError> {
+        if depth > DEPTH_MAX {
+            return Err(PackError::TooDeep);
+        }
+        self.values += 1;
+        if self.values > VALUES_MAX {
+            return Err(PackError::TooManyValues);
+        }
+        match value {
+            Value::None => self.tree.byte(0),
+            Value::Bool(is_true) => self.tree.byte(1 + u8::from(*is_true)),
+            Value::Int(number) => {
+                self.tree.byte(3);
+                self.tree.signed(*number);
+            }
+            Value::BigInt(number) => {
+                self.tree.byte(4);
+                self.tree.bytes(number.as_str().as_bytes());
+            }
+            Value::Float(number) => {
+                self.tree.byte(5);
+                self.tree.0.extend_from_slice(&number.to_le_bytes());
+            }
+            Value::Str(text) => self.long(text.as_bytes(), 6)?,
+            Value::Bytes(bytes) => self.long(bytes, 7)?,
+            Value::List(items) => self.items(items, 8, depth)?,
+            Value::Tuple(items) => self.items(items, 9, depth)?,
+            Value::Dict(pairs) => {
+                self.tree.byte(10);
+                self.tree.number(pairs.len() as u64);
+                for (key, value) in pairs {
+                    if !key.is_key() {
+                        return Err(PackError::Key);
+                    }
+                    self.nested(key, depth + 1)?;
+                    self.nested(value, depth + 1)?;
+                }
+            }
+            Value::Tensor(tensor) => self.tensor(tensor),
+            Value::Object(object) => {
+                self.tree.byte(12);
+                self.tree.bytes(object.kind.as_bytes());
+                self.tree.bytes(&object.manifest);
+                self.tree.number(object.storages.len() as u64);
+                for storage in &object.storages {
+                    let number = self.storage(storage);
+                    self.tree.number(number);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn items(&mut self, items: &[Value], code: u8, depth: usize) -> Result<(), PackError> {
+        self.tree.byte(code);
+        self.tree.number(items.len() as u64);
+        items.iter().try_for_each(|item| self.nested(item, depth + 1))
+    }
+
+    fn long(&mut self, bytes: &[u8], code: u8) -> Result<(), PackError> {
+        if bytes.len() <= INLINE_BYTES_MAX {
+            self.tree.byte(code);
+            self.tree.bytes(bytes);
+            return Ok(());
+        }
+        let region = Region::allocate(bytes.len() as u64)?;
+        let storage = Storage::of(region, 0, bytes.len() as u64);
+        if let Some(target) = storage.view()?.bytes() {
+            target.write_from(0, bytes).expect("as many bytes as were allocated");
+        }
+        self.tree.byte(code + 7);
+        let number = self.storage(&storage);
+        self.tree.number(number);
+        Ok(())
+    }
+
+    fn tensor(&mut self, tensor: &Tensor) {
+        self.tree.byte(11);
+        let number = self.storage(tensor.storage());
+        self.tree.number(number);
+        let layout = tensor.layout();
+        self.tree.number(layout.dtype.code().into());
+        self.tree.byte(if tensor.requires_grad() { REQUIRES_GRAD } else { 0 });
+        self.tree.number(layout.shape.len() as u64);
+        layout.shape.iter().for_each(|size| self.tree.number(*size));
+        layout.strides.iter().for_each(|stride| self.tree.signed(*stride));
+        self.tree.number(layout.offset);
+    }
+
+    fn storage(&mut self, storage: &Storage) -> u64 {
+        let region = storage.region().map(|region| self.region(region));
+        let place = (region, storage.offset(), storage.bytes());
+        let next = self.storages.len() as u64;
+        if let Some(known) = self.storages.get(&place) {
+            return *known;
+        }
+        self.storages.insert(place, next);
+        self.storage_bytes = self.storage_bytes.saturating_add(storage.bytes());
+        self.table.number(region.map_or(0, |index| index as u64 + 1));
+        self.table.number(storage.offset());
+        self.table.number(storage.bytes());
+        next
+    }
+
+    fn region(&mut self, region: &Region) -> usize {
+        match self.regions.iter().position(|known| known == region) {
+            Some(index) => {
+                // The same memory with more rights is lent with them.
+                if region.rights() > self.regions[index].rights() {
+                    self.regions[index] = region.clone();
+                }
+                index
+            }
+            None => {
+                self.regions.push(region.clone());
+                self.regions.len() - 1
+            }
+        }
+    }
+}
+
+/// Reads a payload. Everything in it is checked before it is used.
+#[derive(Debug)]
+pub(crate) struct Unpacker<'a> {
+    reader: Reader<'a>,
+    storages: Vec<Storage>,
+    values: usize,
+}
+
+impl<'a> Unpacker<'a> {
+    /// Reads the table of storages. Each hangs on `keeper`.
+    pub(crate) fn open(
+        bytes: &'a [u8],
+        regions: &[Region],
+        keeper: Option<&Keeper>,
+    ) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let count = reader.count(3)?;
+        if count > STORAGES_MAX {
+            return Err(DecodeError::Count { what: "storages", found: count });
+        }
+        let mut storages = Vec::with_capacity(count);
+        for _ in 0..count {
+            let region = reader.number()?;
+            let (offset, length) = (reader.number()?, reader.number()?);
+            let region = match region {
+                0 => None,
+                number => {
+                    let index = usize::try_from(number - 1).ok();
+                    let region = index.and_then(|index| regions.get(index));
+                    Some(region.ok_or(DecodeError::Reference { what: "region", number })?.clone())
+                }
+            };
+            let storage = Storage::kept(region, offset, length, keeper.cloned());
+            storages.push(storage.map_err(DecodeError::Storage)?);
+        }
+        Ok(Self { reader, storages, values: 0 })
+    }
+
+    pub(crate) fn value(&mut self) -> Result<Value, DecodeError> {
+        self.nested(0)
+    }
+
+    pub(crate) fn values(&mut self) -> Result<Vec<Value>, DecodeError> {
+        let count = self.reader.count(1)?;
+        (0..count).map(|_| self.nested(0)).collect()
+    }
+
+    pub(crate) fn named(&mut self) -> Result<Vec<(String, Value)>, DecodeError> {
+        let count = self.reader.count(2)?;
+        let mut named: Vec<(String, Value)> = Vec::new();
+        for _ in 0..count {
+            let name = self.reader.text()?.to_owned();
+            named.push((name, self.nested(0)?));
+        }
+        Ok(named)
+    }
+
+    pub(crate) fn finish(self) -> Result<(), DecodeError> {
+        if self.reader.is_at_end() { Ok(()) } else { Err(DecodeError::Surplus) }
+    }
+
+    fn nested(&mut self, depth: usize) -> Result<Value, DecodeError> {
+        if depth > DEPTH_MAX {
+            return Err(DecodeError::Depth);
+        }
+        self.values += 1;
+        if self.values > VALUES_MAX {
+            return Err(DecodeError::Count { what: "values", found: self.values });
+        }
+        Ok(match self.reader.byte()? {
+            0 => Value::None,
+            1 => Value::Bool(false),
+            2 => Value::Bool(true),
+            3 => Value::Int(self.reader.signed()?),
+            4 => Value::BigInt(BigInt::parse(self.reader.text()?).ok_or(DecodeError::Number)?),
+            5 => {
+                let bytes = self.reader.take(8)?;
+                let bytes = bytes.try_into().expect("eight bytes were taken");
+                Value::Float(f64::from_le_bytes(bytes))
+            }
+            6 => Value::Str(self.reader.text()?.to_owned()),
+            7 => Value::Bytes(self.reader.bytes()?.to_vec()),
+            8 => Value::List(self.items(depth)?),
+            9 => Value::Tuple(self.items(depth)?),
+            10 => self.dict(depth)?,
+            11 => Value::Tensor(self.tensor()?),
+            12 => self.object()?,
+            13 => {
+                let bytes = self.long()?;
+                Value::Str(String::from_utf8(bytes).map_err(|_| DecodeError::Text)?)
+            }
+            14 => Value::Bytes(self.long()?),
+            found => {
+                return Err(DecodeError::Code { what: PayloadKind::Value, found: found.into() });
+            }
+        })
+    }
+
+    fn items(&mut self, depth: usize) -> Result<Vec<Value>, DecodeError> {
+        let count = self.reader.count(1)?;
+        // A value is larger than its bytes: room is made as they come.
+        let mut items = Vec::new();
+        for _ in 0..count {
+            items.push(self.nested(depth + 1)?);
+        }
+        Ok(items)
+    }
+
+    fn dict(&mut self, depth: usize) -> Result<Value, DecodeError> {
+        let count = self.reader.count(2)?;
+        let mut pairs = Vec::new();
+        for _ in 0..count {
+            let key = self.nested(depth + 1)?;
+            if !key.is_key() {
+                return Err(DecodeError::Key);
+            }
+            pairs.push((key, self.nested(depth + 1)?));
+        }
+        Ok(Value::Dict(pairs))
+    }
+
+    fn storage(&mut self) -> Result<Storage, DecodeError> {
+        let number = self.reader.number()?;
+        let index = usize::try_from(number).ok();
+        let storage = index.and_then(|index| self.storages.get(index));
+        Ok(storage.ok_or(DecodeError::Reference { what: "storage", number })?.clone())
+    }
+
+    fn long(&mut self) -> Result<Vec<u8>, DecodeError> {
+        let storage = self.storage()?;
+        let view = storage.view_as(crate::service::Access::ReadOnly);
+        let view = view.map_err(|error| DecodeError::Region(error.to_string()))?;
+        let mut bytes = vec![0; storage.bytes() as usize];
+        if let Some(source) = view.bytes() {
+            source.read_into(0, &mut bytes).expect("as long as the storage");
+        }
+        Ok(bytes)
+    }
+
+    fn tensor(&mut self) -> Result<Tensor, DecodeError> {
+        let storage = self.storage()?;
+        let code = self.reader.number()?;
+        let dtype = u32::try_from(code).ok().and_then(DType::from_code);
+        let dtype = dtype.ok_or(DecodeError::Code { what: PayloadKind::DType, found: code })?;
+        let flags = self.reader.byte()?;
+        if flags & !REQUIRES_GRAD != 0 {
+            let found = flags.into();
+            return Err(DecodeError::Code { what: PayloadKind::TensorFlags, found });
+        }
+        let rank = self.reader.count(2)?;
+        if rank > super::super::value::RANK_MAX {
+            return Err(DecodeError::Count { what: "dimensions", found: rank });
+        }
+        let shape = (0..rank).map(|_| self.reader.number()).collect::<Result<_, _>>()?;
+        let strides = (0..rank).map(|_| self.reader.signed()).collect::<Result<_, _>>()?;
+        let layout = Layout { dtype, shape, strides, offset: self.reader.number()? };
+        let tensor = Tensor::new(storage, layout);
+        let tensor = tensor.map_err(|error| DecodeError::Tensor(error.to_string()))?;
+        Ok(tensor.with_requires_grad(flags & REQUIRES_GRAD != 0))
+    }
+
+    fn object(&mut self) -> Result<Value, DecodeError> {
+        let kind = self.reader.text()?.to_owned();
+        let manifest = self.reader.bytes()?.into();
+        let count = self.reader.count(1)?;
+        let storages = (0..count).map(|_| self.storage()).collect::<Result<_, _>>()?;
+        Ok(Value::Object(Object { kind, manifest, storages }))
+    }
+}
