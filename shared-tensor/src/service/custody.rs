@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use super::client::Link;
 use super::monitor::lock;
@@ -34,6 +34,7 @@ impl Drop for Hold {
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     state: Mutex<State>,
+    order: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +64,12 @@ pub(crate) enum Unused {
 }
 
 impl Table {
+    /// Held by who looks at the table for what to tell the server, until that is sent: the server is
+    /// to hear of it in the order in which it was true.
+    pub(crate) fn order(&self) -> MutexGuard<'_, ()> {
+        lock(&self.order)
+    }
+
     /// Takes in what a delivery names.
     pub(crate) fn receive(
         &self,
@@ -138,17 +145,12 @@ impl Table {
         gone.map_or(Unused::No, |entry| Unused::Dropped(entry.region))
     }
 
-    /// The server's answer to [`Unused::Ask`]; the region, if it goes now.
-    pub(crate) fn forgotten(&self, custody: Custody) -> Option<Region> {
+    /// The server has agreed to [`Unused::Ask`]; the region, if it goes now.
+    pub(crate) fn forgotten(&self, at: CustodyAt) -> Option<Region> {
         let mut state = lock(&self.state);
-        let entry = state.entries.get_mut(&custody)?;
-        if entry.users.strong_count() > 0 {
-            // Named again meanwhile, with a descriptor, since the server has forgotten it.
-            entry.is_confirmed = false;
-            state.to_confirm.push(custody);
-            return None;
-        }
-        state.entries.remove(&custody).map(|entry| entry.region)
+        // Named again since: it came with a descriptor, and may be confirmed again by now.
+        state.entries.get(&at.custody).filter(|entry| entry.serial == at.serial)?;
+        state.entries.remove(&at.custody).map(|entry| entry.region)
     }
 
     pub(crate) fn len(&self) -> usize {

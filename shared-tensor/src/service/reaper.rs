@@ -10,9 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::client::Link;
-use super::custody::Unused;
 use super::monitor::lock;
-use super::wire::messages::{Custody, CustodyAt, LeaseEntry};
+use super::wire::messages::{Custody, LeaseEntry};
 
 /// Something to do.
 pub(crate) enum Errand {
@@ -108,7 +107,7 @@ fn live(errands: &Receiver<Errand>) {
 struct Told {
     link: Arc<Link>,
     leases: Vec<LeaseEntry>,
-    unused: Vec<CustodyAt>,
+    unused: Vec<Custody>,
 }
 
 fn carry_out(batch: Vec<Errand>, again: &mut Vec<(Instant, Weak<Link>, Custody)>) {
@@ -127,11 +126,7 @@ fn carry_out(batch: Vec<Errand>, again: &mut Vec<(Instant, Weak<Link>, Custody)>
             Errand::Lease(link, lease) => sorted.push((of(link), Ok(lease))),
             Errand::Unused(link, custody) => {
                 if let Some(link) = link.upgrade() {
-                    match link.table.unused(custody) {
-                        Unused::Ask(at) => sorted.push((of(link), Err(at))),
-                        Unused::Dropped(region) => drop(region),
-                        Unused::No => {}
-                    }
+                    sorted.push((of(link), Err(custody)));
                 }
             }
             Errand::Mark(mark) => marks.push(mark),
@@ -140,15 +135,15 @@ fn carry_out(batch: Vec<Errand>, again: &mut Vec<(Instant, Weak<Link>, Custody)>
     for (index, what) in sorted {
         match what {
             Ok(lease) => told[index].leases.push(lease),
-            Err(at) => told[index].unused.push(at),
+            Err(custody) => told[index].unused.push(custody),
         }
     }
     for Told { link, leases, unused } in told {
         if !leases.is_empty() {
             link.give_back(&leases);
         }
-        for at in link.forget(unused) {
-            again.push((Instant::now() + AGAIN, Arc::downgrade(&link), at.custody));
+        for custody in link.forget(&unused) {
+            again.push((Instant::now() + AGAIN, Arc::downgrade(&link), custody));
         }
     }
     drop(marks);

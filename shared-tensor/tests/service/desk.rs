@@ -89,7 +89,7 @@ pub(crate) fn refcount(client: &Client, object: Id) -> Option<u64> {
 pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
     let begun = std::time::Instant::now();
     while !is_so() {
-        assert!(begun.elapsed() < std::time::Duration::from_secs(600), "in vain: {what}");
+        assert!(begun.elapsed() < std::time::Duration::from_secs(120), "in vain: {what}");
         std::thread::yield_now();
     }
 }

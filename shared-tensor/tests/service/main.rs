@@ -1,12 +1,20 @@
 //! The service through its public interface, between processes. The program starts itself again as a
 //! server or a client, and kills, forks and starves it.
 
+mod cached;
 mod calls;
+mod death;
 mod desk;
 mod endpoints;
 mod harness;
+mod managed;
 mod peer;
+mod places;
 mod roles;
+mod sharing;
+#[expect(unsafe_code, reason = "forks and variables, behind safe functions")]
+mod sys;
+mod tasks;
 
 use std::process::ExitCode;
 
@@ -17,6 +25,14 @@ fn main() -> ExitCode {
             roles::play(&kind, &path);
             return ExitCode::SUCCESS;
         }
-        harness::run(&[("calls", calls::TESTS)])
+        harness::run(&[
+            ("calls", calls::TESTS),
+            ("sharing", sharing::TESTS),
+            ("cached", cached::TESTS),
+            ("managed", managed::TESTS),
+            ("tasks", tasks::TESTS),
+            ("death", death::TESTS),
+            ("places", places::TESTS),
+        ])
     }
 }

@@ -60,8 +60,13 @@ impl Peer {
         line.trim_end().to_owned()
     }
 
-    pub(crate) fn ask(&mut self, order: &str) -> String {
+    /// Gives an order whose answer is heard later.
+    pub(crate) fn say(&mut self, order: &str) {
         writeln!(self.orders, "{order}").expect("a peer takes orders while it lives");
+    }
+
+    pub(crate) fn ask(&mut self, order: &str) -> String {
+        self.say(order);
         self.hear()
     }
 

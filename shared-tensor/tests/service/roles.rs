@@ -26,7 +26,7 @@ fn orders() -> impl Iterator<Item = String> {
 
 /// Long enough for every machine.
 pub(crate) fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(600)
+    Instant::now() + Duration::from_secs(120)
 }
 
 pub(crate) fn options() -> CallOptions<'static> {
@@ -56,7 +56,7 @@ fn server(path: &Path, words: &str) {
     for order in orders() {
         match order.as_str() {
             "stop" => {
-                let stopped = server.stop(Duration::from_secs(600)).expect("not forked");
+                let stopped = server.stop(Duration::from_secs(120)).expect("not forked");
                 say(&format!("drained {} left {}", stopped.is_drained, stopped.threads_left));
             }
             "memory" => say(&memory()),
@@ -75,7 +75,7 @@ fn memory() -> String {
 /// Endpoints that call others of their own server.
 fn nested(provider: &shared_tensor::service::Provider, path: &Path) {
     use shared_tensor::service::{Call, Endpoint, Execution, Failure};
-    let path = path.to_owned();
+    let (path, at) = (path.to_owned(), path.to_owned());
     let call_other = move |call: &Call| {
         let client = Client::at(Address::at(&path));
         let (name, rest) = call.positional().split_first().expect("an endpoint to call");
@@ -95,6 +95,15 @@ fn nested(provider: &shared_tensor::service::Provider, path: &Path) {
         endpoint("calls_cached").key(shared_tensor::service::KeyRule::Arguments),
     ] {
         provider.register(added).expect("a new name");
+    }
+    for (name, other) in [("needs_itself", "needs_itself"), ("egg", "hen"), ("hen", "egg")] {
+        let path = at.clone();
+        let needs = move |_: &Call| match Client::at(Address::at(&path)).call(other, (), options())
+        {
+            Ok(answer) => Ok(answer.value),
+            Err(error) => Err(error.failure().cloned().expect("a failure")),
+        };
+        provider.register(Endpoint::new(name, needs)).expect("a new name");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rpc_uds::{Message, Request};
@@ -11,13 +11,13 @@ use rpc_uds::{Message, Request};
 use super::answer::{Answer, Handle, Lease};
 use super::error::Error;
 use super::lane::Lane;
-use crate::service::custody::Table;
+use crate::service::custody::{Table, Unused};
 use crate::service::monitor::lock;
 use crate::service::region::{Region, Rights};
 use crate::service::value::{Keeper, Value};
 use crate::service::wire::DecodeError;
 use crate::service::wire::messages::{
-    CallHead, CustodyAt, Delivery, FailureEntry, LeaseEntry, Progress, RegionEntry, Told, answer,
+    CallHead, Custody, Delivery, FailureEntry, LeaseEntry, Progress, RegionEntry, Told, answer,
     ask, decode, decode_all, encode, push,
 };
 use crate::service::wire::payload::{Packed, Unpacker};
@@ -65,7 +65,7 @@ impl Link {
         packed: &Packed,
         ticket: u64,
         parent: u64,
-    ) -> Result<Parcel, Error> {
+    ) -> Result<Parcel<'_>, Error> {
         let mut regions = Vec::with_capacity(packed.regions.len());
         let mut descriptors = Vec::with_capacity(packed.regions.len());
         for region in &packed.regions {
@@ -73,10 +73,12 @@ impl Link {
             regions.push(RegionEntry::new(region, rights, true));
             descriptors.push(descriptor);
         }
+        let order = self.table.order();
         let confirmed = self.table.to_confirm();
+        let order = Some(order).filter(|_| !confirmed.is_empty());
         let mut body = encode(&CallHead { endpoint, ticket, parent, regions, confirmed });
         body.extend_from_slice(&packed.bytes);
-        Ok(Parcel { body, descriptors })
+        Ok(Parcel { body, descriptors, _order: order })
     }
 
     /// Calls `on_progress` with what is told under the ticket, until it is [closed](Self::close).
@@ -161,31 +163,39 @@ impl Link {
 
     /// Gives leases back. By the reaper.
     pub(crate) fn give_back(self: &Arc<Self>, leases: &[LeaseEntry]) {
-        self.tell(ask::RELEASE_LEASES, &encode(&leases), |_, _| {});
+        self.tell(ask::RELEASE_LEASES, &encode(&leases), None, |_, _| {});
     }
 
-    /// Asks to be forgotten as a holder of regions; those that it is to be asked for again. By the
-    /// reaper.
-    pub(crate) fn forget(self: &Arc<Self>, unused: Vec<CustodyAt>) -> Vec<CustodyAt> {
-        if unused.is_empty() {
-            return unused;
+    /// Asks to be forgotten as a holder of regions without users; returns those that it is to ask for
+    /// again. By the reaper.
+    pub(crate) fn forget(self: &Arc<Self>, unused: &[Custody]) -> Vec<Custody> {
+        let order = self.table.order();
+        let (mut asked, mut dropped) = (Vec::new(), Vec::new());
+        for custody in unused {
+            match self.table.unused(*custody) {
+                Unused::Ask(at) => asked.push(at),
+                Unused::Dropped(region) => dropped.push(region),
+                Unused::No => {}
+            }
+        }
+        if asked.is_empty() {
+            return Vec::new();
         }
         let later = Arc::new(Mutex::new(Vec::new()));
-        let (body, to) = (encode(&unused), Arc::clone(&later));
-        self.tell(ask::FORGET, &body, move |link, answer| {
+        let (body, to) = (encode(&asked), Arc::clone(&later));
+        self.tell(ask::FORGET, &body, Some(order), move |link, answer| {
             let Some(Ok(forgotten)) = answer.map(|it| decode_all::<Vec<bool>>(&it.body)) else {
                 return;
             };
-            for (at, is_forgotten) in unused.into_iter().zip(forgotten) {
-                if !is_forgotten {
-                    lock(&to).push(at);
-                    continue;
+            for (at, is_forgotten) in asked.into_iter().zip(forgotten) {
+                if is_forgotten {
+                    drop(link.table.forgotten(at));
+                } else {
+                    lock(&to).push(at.custody);
                 }
-                drop(link.table.forgotten(at.custody));
             }
         });
-        let later = std::mem::take(&mut *lock(&later));
-        later
+        std::mem::take(&mut *lock(&later))
     }
 
     /// Asks, and calls `then` with the answer: on this thread, or for a lane, when it comes.
@@ -193,13 +203,16 @@ impl Link {
         self: &Arc<Self>,
         tag: u16,
         body: &[u8],
+        order: Option<MutexGuard<'_, ()>>,
         then: impl FnOnce(&Arc<Self>, Option<Message>) + Send + 'static,
     ) {
         let request = Request::new(tag, body);
         let deadline = Instant::now() + PATIENCE;
         if self.lane.is_none() {
+            let started = self.rpc.start(request, deadline);
+            drop(order);
             // Who cannot be told has let go already.
-            then(self, self.rpc.call(request, deadline).ok());
+            then(self, started.and_then(rpc_uds::PendingCall::wait).ok());
             return;
         }
         let own = Arc::downgrade(self);
@@ -233,17 +246,19 @@ fn lend_all(region: &Region) -> Result<(Arc<OwnedFd>, Rights), Error> {
 }
 
 /// A request's bytes and descriptors.
-pub(crate) struct Parcel {
+pub(crate) struct Parcel<'a> {
     pub(crate) body: Vec<u8>,
     descriptors: Vec<Arc<OwnedFd>>,
+    /// Until it is sent.
+    _order: Option<MutexGuard<'a, ()>>,
 }
 
-impl Parcel {
+impl Parcel<'_> {
     pub(crate) fn plain(body: Vec<u8>) -> Self {
-        Self { body, descriptors: Vec::new() }
+        Self { body, descriptors: Vec::new(), _order: None }
     }
 
-    pub(crate) fn with<R>(&self, tag: u16, send: impl FnOnce(Request<'_>) -> R) -> R {
+    pub(crate) fn with<R>(self, tag: u16, send: impl FnOnce(Request<'_>) -> R) -> R {
         let descriptors: Vec<BorrowedFd<'_>> =
             self.descriptors.iter().map(|fd| fd.as_fd()).collect();
         send(Request::new(tag, &self.body).with_descriptors(&descriptors))

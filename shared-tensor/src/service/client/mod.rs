@@ -3,6 +3,7 @@
 mod answer;
 mod error;
 mod lane;
+mod letter;
 mod link;
 mod options;
 mod reach;
@@ -24,7 +25,9 @@ pub use start::Started;
 
 pub(crate) use link::Link;
 
-use self::link::{OnProgress, Parcel};
+use self::letter::Letter;
+use self::link::OnProgress;
+use self::link::Parcel;
 use super::endpoint::enclosing;
 use super::monitor::lock;
 use super::place::Address;
@@ -35,7 +38,6 @@ use super::value::Value;
 use super::wire::messages::{
     Invalidated, ObjectInfo, Released, TaskAsk, TaskInfo, TaskStatus, ask, encode,
 };
-use super::wire::payload::{Packed, Packer};
 
 /// The arguments of a call.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,13 +67,6 @@ impl Arguments {
         self.named.push((name.into(), value.into()));
         self
     }
-
-    fn pack(&self, bytes_max: usize) -> Result<Packed, Error> {
-        let mut packer = Packer::default();
-        packer.values(&self.positional)?;
-        packer.named(&self.named)?;
-        Ok(packer.finish(bytes_max)?)
-    }
 }
 
 impl<T: Into<Value>> From<Vec<T>> for Arguments {
@@ -97,7 +92,7 @@ impl From<()> for Arguments {
 #[derive(Default)]
 pub struct CallOptions<'a> {
     deadline: Option<Instant>,
-    is_interrupted: Option<&'a dyn Fn() -> bool>,
+    is_interrupted: Option<&'a (dyn Fn() -> bool + Sync)>,
     on_progress: Option<OnProgress>,
 }
 
@@ -115,7 +110,7 @@ impl<'a> CallOptions<'a> {
 
     /// Until `is_interrupted` says so; it is asked ten times a second.
     #[must_use]
-    pub fn interrupted(self, is_interrupted: &'a dyn Fn() -> bool) -> Self {
+    pub fn interrupted(self, is_interrupted: &'a (dyn Fn() -> bool + Sync)) -> Self {
         Self { is_interrupted: Some(is_interrupted), ..self }
     }
 
@@ -278,8 +273,7 @@ impl Client {
     /// [`Error::Failed`] with the task's failure, or if it has not ended.
     pub fn task_result(&self, task: Id, options: &CallOptions<'_>) -> Result<Answer, Error> {
         let body = encode(&task_ask(task));
-        let make = |_: &Arc<Link>| Ok(Parcel::plain(body.clone()));
-        let (link, message) = self.ask(ask::TASK_RESULT, &make, options)?;
+        let (link, message) = self.ask(ask::TASK_RESULT, Letter::Plain(&body), options)?;
         link.receive(message)
     }
 
@@ -326,7 +320,7 @@ impl Client {
             // Leases that came with calls that were started are on their connection.
             let missing = released.iter_mut().zip(objects).filter(|(it, _)| it.is_none());
             for (released, object) in missing {
-                let body = encode(&[*object]);
+                let body = encode(&vec![*object]);
                 let message = self.ask_on(&lane, ask::RELEASE, Parcel::plain(body), options)?;
                 let told: Vec<Option<Released>> = lane.read(&message)?;
                 *released = told.into_iter().next().flatten();
@@ -345,7 +339,7 @@ impl Client {
             return Ok(false);
         }
         let Some(link) = lease.link().filter(|link| !link.is_lost()) else { return Ok(false) };
-        let body = encode(&[lease.entry()]);
+        let body = encode(&vec![lease.entry()]);
         match self.ask_on(link, ask::RELEASE_LEASES, Parcel::plain(body), options) {
             Ok(message) => Ok(link.read::<Vec<bool>>(&message)? == [true]),
             // Gone with its server.
@@ -373,8 +367,7 @@ impl Client {
     /// What can go wrong on the way.
     pub fn server_info(&self, options: &CallOptions<'_>) -> Result<Value, Error> {
         reaper::settle(options.deadline);
-        let make = |_: &Arc<Link>| Ok(Parcel::plain(Vec::new()));
-        let (link, message) = self.ask(ask::INFO, &make, options)?;
+        let (link, message) = self.ask(ask::INFO, Letter::Plain(&[]), options)?;
         link.read_value(&message)
     }
 
@@ -383,8 +376,7 @@ impl Client {
     /// # Errors
     /// What can go wrong on the way.
     pub fn endpoints(&self, options: &CallOptions<'_>) -> Result<Value, Error> {
-        let make = |_: &Arc<Link>| Ok(Parcel::plain(Vec::new()));
-        let (link, message) = self.ask(ask::ENDPOINTS, &make, options)?;
+        let (link, message) = self.ask(ask::ENDPOINTS, Letter::Plain(&[]), options)?;
         link.read_value(&message)
     }
 
@@ -473,8 +465,7 @@ impl Client {
         options: &CallOptions<'_>,
     ) -> Result<R, Error> {
         let body = encode(&asked);
-        let make = |_: &Arc<Link>| Ok(Parcel::plain(body.clone()));
-        let (link, message) = self.ask(tag, &make, options)?;
+        let (link, message) = self.ask(tag, Letter::Plain(&body), options)?;
         link.read(&message)
     }
 
@@ -489,11 +480,7 @@ impl Client {
         // A task is not waited for: it is not part of the call within which it is submitted.
         let is_nested = tag == ask::CALL;
         let parent = enclosing().filter(|_| is_nested).map_or(0, |call| call.number);
-        let make = |link: &Arc<Link>| {
-            let packed = arguments.pack(link.payload_bytes_max())?;
-            link.request(endpoint, &packed, 0, parent)
-        };
-        self.ask(tag, &make, options)
+        self.ask(tag, Letter::Call { endpoint, arguments, parent }, options)
     }
 
     /// Asks, on a connection that is made if there is none. What was not sent because the server is
@@ -501,14 +488,14 @@ impl Client {
     fn ask(
         &self,
         tag: u16,
-        make: &dyn Fn(&Arc<Link>) -> Result<Parcel, Error>,
+        letter: Letter<'_>,
         options: &CallOptions<'_>,
     ) -> Result<(Arc<Link>, Message), Error> {
         self.check()?;
         let mut is_second_try = false;
         loop {
             let link = self.link(&self.inner.main, options)?;
-            let parcel = make(&link)?;
+            let parcel = letter.parcel(&link, 0)?;
             let started = parcel.with(tag, |request| link.rpc.start(request, options.deadline));
             let pending = match started {
                 Ok(pending) => pending,
@@ -532,11 +519,11 @@ impl Client {
         &self,
         link: &Arc<Link>,
         tag: u16,
-        parcel: Parcel,
+        parcel: Parcel<'_>,
         options: &CallOptions<'_>,
     ) -> Result<Message, Error> {
         if link.lane.is_some() {
-            return self.ask_by_lane(link, tag, &parcel, options);
+            return self.ask_by_lane(link, tag, parcel, options);
         }
         let started = parcel.with(tag, |request| link.rpc.start(request, options.deadline));
         let waited = started.and_then(|pending| {

@@ -9,13 +9,14 @@ use rpc_uds::{CallError, Message};
 use rustix::event::epoll;
 
 use super::lane::Lane;
+use super::letter::Letter;
 use super::link::{Link, OnProgress, Parcel};
 use super::{Answer, Arguments, CallOptions, Client, Error};
 use crate::service::endpoint::enclosing;
 use crate::service::monitor::lock;
 use crate::service::region::Id;
 use crate::service::server::giving_place_away;
-use crate::service::wire::messages::{TaskAsk, TaskInfo, ask, encode};
+use crate::service::wire::messages::{TaskInfo, ask};
 
 /// How often a wait asks whether it is interrupted.
 const SLICE: Duration = Duration::from_millis(100);
@@ -57,12 +58,9 @@ impl Client {
     ) -> Result<Started, Error> {
         let parent = enclosing().map_or(0, |call| call.number);
         let on_progress = options.on_progress.take();
-        let make = |link: &Arc<Link>, ticket: u64| {
-            let packed = arguments.pack(link.payload_bytes_max())?;
-            link.request(endpoint, &packed, ticket, parent)
-        };
+        let letter = Letter::Call { endpoint, arguments, parent };
         let read = |link: &Arc<Link>, message| link.receive(message);
-        self.start(ask::CALL, &make, &options, on_progress, read, Box::new(on_done))
+        self.start(ask::CALL, letter, &options, on_progress, read, Box::new(on_done))
     }
 
     /// Begins a task; `on_done` is called with its name.
@@ -76,12 +74,9 @@ impl Client {
         options: &CallOptions<'_>,
         on_done: impl FnOnce(Result<Id, Error>) + Send + 'static,
     ) -> Result<Started, Error> {
-        let make = |link: &Arc<Link>, ticket: u64| {
-            let packed = arguments.pack(link.payload_bytes_max())?;
-            link.request(endpoint, &packed, ticket, 0)
-        };
+        let letter = Letter::Call { endpoint, arguments, parent: 0 };
         let read = |link: &Arc<Link>, message: Message| link.read(&message);
-        self.start(ask::SUBMIT, &make, options, None, read, Box::new(on_done))
+        self.start(ask::SUBMIT, letter, options, None, read, Box::new(on_done))
     }
 
     /// Waits for the end of a task; `on_done` is called with what there is to know of it then.
@@ -95,11 +90,9 @@ impl Client {
         on_done: impl FnOnce(Result<TaskInfo, Error>) + Send + 'static,
     ) -> Result<Started, Error> {
         let on_progress = options.on_progress.take();
-        let make = |_: &Arc<Link>, ticket: u64| {
-            Ok(Parcel::plain(encode(&TaskAsk { task, ticket, is_cooperative: false })))
-        };
+        let letter = Letter::Task(task);
         let read = |link: &Arc<Link>, message: Message| link.read(&message);
-        self.start(ask::TASK_WAIT, &make, &options, on_progress, read, Box::new(on_done))
+        self.start(ask::TASK_WAIT, letter, &options, on_progress, read, Box::new(on_done))
     }
 
     /// Fetches the result of a task that has ended.
@@ -112,11 +105,9 @@ impl Client {
         options: &CallOptions<'_>,
         on_done: impl FnOnce(Result<Answer, Error>) + Send + 'static,
     ) -> Result<Started, Error> {
-        let make = |_: &Arc<Link>, ticket: u64| {
-            Ok(Parcel::plain(encode(&TaskAsk { task, ticket, is_cooperative: false })))
-        };
+        let letter = Letter::Task(task);
         let read = |link: &Arc<Link>, message| link.receive(message);
-        self.start(ask::TASK_RESULT, &make, options, None, read, Box::new(on_done))
+        self.start(ask::TASK_RESULT, letter, options, None, read, Box::new(on_done))
     }
 
     /// Readable when [`drive`](Self::drive) has something to do. One descriptor for the client's whole
@@ -165,7 +156,7 @@ impl Client {
     fn start<T: Send + 'static>(
         &self,
         tag: u16,
-        make: &dyn Fn(&Arc<Link>, u64) -> Result<Parcel, Error>,
+        letter: Letter<'_>,
         options: &CallOptions<'_>,
         on_progress: Option<OnProgress>,
         read: impl FnOnce(&Arc<Link>, Message) -> Result<T, Error> + Send + 'static,
@@ -179,7 +170,7 @@ impl Client {
         loop {
             let link = self.link(&self.inner.lane, options)?;
             let ticket = on_progress.take().map_or(0, |listener| link.open_ticket(listener));
-            let parcel = make(&link, ticket)?;
+            let parcel = letter.parcel(&link, ticket)?;
             let path = self.path();
             let (own, kept) = (Arc::downgrade(&link), Arc::clone(&on_done));
             let hand_out = move |outcome: Result<Message, CallError>| {
@@ -258,7 +249,7 @@ impl Client {
         &self,
         link: &Arc<Link>,
         tag: u16,
-        parcel: &Parcel,
+        parcel: Parcel<'_>,
         options: &CallOptions<'_>,
     ) -> Result<Message, Error> {
         let (tell, told) = mpsc::channel();

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
+use super::Native;
 use crate::service::monitor::lock;
 use crate::service::region::{Arena, Id};
 use crate::service::value::Value;
@@ -35,6 +36,7 @@ pub(crate) struct CallParts {
     pub(crate) positional: Vec<Value>,
     pub(crate) named: Vec<(String, Value)>,
     pub(crate) asker: Asker,
+    pub(crate) native: Option<Native>,
     pub(crate) flag: Arc<Flag>,
     pub(crate) ticker: Arc<Ticker>,
     pub(crate) arena: Arc<Arena>,
@@ -69,6 +71,11 @@ impl Call {
     /// Who asks: of several who wait for one result, the first.
     pub fn asker(&self) -> Asker {
         self.parts.asker
+    }
+
+    /// What a call from the server's own process brought beside the arguments.
+    pub fn native(&self) -> Option<&Native> {
+        self.parts.native.as_ref()
     }
 
     /// Whether the result is not wanted any more: the task was told to stop, the server is ending, or

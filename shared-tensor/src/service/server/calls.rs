@@ -5,7 +5,7 @@
 
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 
 use rpc_uds::Responder;
 use tensor_cache::{Actor, Built, FlightError, GetError, Lookup, Request, Retention};
@@ -17,29 +17,50 @@ use super::serial;
 use super::session::{CacheSession, Session, fail};
 use super::tasks::{Made, Task, Waiter, Wants};
 use super::wait::{Outcome, Wait};
+use crate::service::client::Arguments;
 use crate::service::endpoint::{
-    CacheKey, Call, CallParts, Concurrency, Enclosing, Endpoint, Entry, Execution, Flag, KeyRule,
-    Ticker, next_number, within,
+    Asker, CacheKey, Call, CallParts, Concurrency, Enclosing, Endpoint, Entry, Execution, Flag,
+    KeyRule, Native, Ticker, enclosing, next_number, within,
 };
 use crate::service::failure::{Code, Failure};
 use crate::service::monitor::lock;
 use crate::service::region::{Id, Region};
 use crate::service::wire::DecodeError;
 use crate::service::wire::messages::{CallHead, Told, answer, decode, encode, push};
-use crate::service::wire::payload::Unpacker;
+use crate::service::wire::payload::{PackError, Packed, Packer, Unpacker};
 
 /// A request for a value, read but for its arguments.
 pub(crate) struct Asked {
-    pub(crate) session: Arc<Session>,
-    pub(crate) endpoint: Arc<Endpoint>,
+    asker: Asker,
+    endpoint: Arc<Endpoint>,
     body: Vec<u8>,
     payload_at: usize,
     regions: Vec<Region>,
     ticket: u64,
     parent: u64,
+    native: Option<Native>,
 }
 
 impl Asked {
+    /// A call from this process.
+    pub(crate) fn local(
+        core: &Core,
+        endpoint: &str,
+        arguments: &Arguments,
+        native: Option<Native>,
+    ) -> Result<Self, Failure> {
+        let endpoint = core.endpoint(endpoint)?;
+        let refused = |error: PackError| Failure::new(Code::Serialization, error.to_string());
+        let mut packer = Packer::default();
+        packer.values(&arguments.positional).map_err(refused)?;
+        packer.named(&arguments.named).map_err(refused)?;
+        let Packed { bytes, regions, .. } = packer.finish(usize::MAX).map_err(refused)?;
+        let uid = rustix::process::geteuid().as_raw();
+        let asker = Asker { pid: Some(std::process::id()), uid, session: 0 };
+        let parent = enclosing().map_or(0, |call| call.number);
+        Ok(Self { asker, endpoint, body: bytes, payload_at: 0, regions, ticket: 0, parent, native })
+    }
+
     pub(crate) fn read(
         core: &Core,
         session: &Arc<Session>,
@@ -67,15 +88,8 @@ impl Asked {
             return Err(not_understood(DecodeError::Surplus));
         }
         let payload_at = body.len() - payload.len();
-        Ok(Self {
-            session: Arc::clone(session),
-            endpoint,
-            body,
-            payload_at,
-            regions,
-            ticket,
-            parent,
-        })
+        let (asker, native) = (session.asker(), None);
+        Ok(Self { asker, endpoint, body, payload_at, regions, ticket, parent, native })
     }
 
     fn payload(&self) -> &[u8] {
@@ -93,7 +107,8 @@ impl Asked {
             endpoint: Arc::clone(&self.endpoint.name),
             positional,
             named,
-            asker: self.session.asker(),
+            asker: self.asker,
+            native: self.native.clone(),
             flag: terms.flag,
             ticker: terms.ticker,
             arena: core.arena(self.endpoint.grants()),
@@ -155,13 +170,24 @@ pub(crate) struct Receiver {
 }
 
 enum To {
-    Caller { session: Arc<Session>, responder: Arc<Mutex<Option<Responder>>>, ticket: u64 },
+    Caller {
+        session: Arc<Session>,
+        responder: Arc<Mutex<Option<Responder>>>,
+        ticket: u64,
+    },
     Task(Arc<Task>),
+    /// Somebody in this process.
+    Local(mpsc::Sender<Result<Made, Failure>>),
 }
 
 impl Receiver {
-    fn caller(core: &Arc<Core>, asked: &Asked, responder: Responder) -> Self {
-        let (session, ticket) = (Arc::clone(&asked.session), asked.ticket);
+    fn caller(
+        core: &Arc<Core>,
+        session: &Arc<Session>,
+        asked: &Asked,
+        responder: Responder,
+    ) -> Self {
+        let (session, ticket) = (Arc::clone(session), asked.ticket);
         let responder = Arc::new(Mutex::new(Some(responder)));
         Self { core: Arc::clone(core), to: Some(To::Caller { session, responder, ticket }) }
     }
@@ -208,7 +234,7 @@ impl Receiver {
         match &self.to {
             Some(To::Caller { session, ticket, .. }) => listen(session, ticker, *ticket),
             Some(To::Task(task)) => task.follow(ticker),
-            None => {}
+            Some(To::Local(_)) | None => {}
         }
     }
 
@@ -220,7 +246,7 @@ impl Receiver {
                 flag.watch(move || lock(&responder).as_ref().is_none_or(Responder::is_cancelled));
                 Arc::new(flag)
             }
-            None => Arc::default(),
+            Some(To::Local(_)) | None => Arc::default(),
         }
     }
 
@@ -231,6 +257,7 @@ impl Receiver {
             Some(To::Caller { responder, .. }) => {
                 lock(responder).as_ref().is_some_and(|responder| !responder.is_cancelled())
             }
+            Some(To::Local(_)) => true,
             None => false,
         }
     }
@@ -253,6 +280,10 @@ impl Receiver {
                     Err(failure) => fail(responder, &failure),
                 }
             }
+            Some(To::Local(sender)) => {
+                // Whoever waited may have been interrupted.
+                let _ = sender.send(outcome);
+            }
             None => {}
         }
     }
@@ -269,9 +300,10 @@ impl Drop for Receiver {
 
 fn hand_out(core: &Arc<Core>, session: &Session, responder: Responder, made: Made) {
     let kept = Arc::clone(made.kept());
+    // One that is not handed on is given back before anybody hears of the result.
     let lease = match made {
-        Made::Leased(lease) if kept.is_leased() => Some(lease),
-        Made::Leased(_) | Made::Loose(_) => None,
+        Made::Leased(lease) => Some(lease).filter(|_| kept.is_leased()),
+        Made::Loose(_) => None,
     };
     session.deliver(responder, core.id, &kept, lease);
 }
@@ -289,9 +321,16 @@ pub(crate) fn listen(session: &Arc<Session>, ticker: &Arc<Ticker>, ticket: u64) 
 }
 
 /// CALL.
-pub(crate) fn call(core: &Arc<Core>, asked: Asked, responder: Responder) {
-    let receiver = Receiver::caller(core, &asked, responder);
+pub(crate) fn call(core: &Arc<Core>, session: &Arc<Session>, asked: Asked, responder: Responder) {
+    let receiver = Receiver::caller(core, session, &asked, responder);
     begin(core, asked, receiver);
+}
+
+/// A call from this process: the same way as all others, and the same cache.
+pub(crate) fn invoke(core: &Arc<Core>, asked: Asked) -> mpsc::Receiver<Result<Made, Failure>> {
+    let (sender, outcome) = mpsc::channel();
+    begin(core, asked, Receiver { core: Arc::clone(core), to: Some(To::Local(sender)) });
+    outcome
 }
 
 /// SUBMIT.

@@ -51,7 +51,9 @@ impl Handler for Desk {
         let done = match tag {
             ask::CALL | ask::SUBMIT | ask::INVALIDATE_CALL => {
                 match Asked::read(&self.0, session, body, descriptors) {
-                    Ok(asked) if tag == ask::CALL => calls::call(&self.0, asked, responder),
+                    Ok(asked) if tag == ask::CALL => {
+                        calls::call(&self.0, session, asked, responder);
+                    }
                     Ok(asked) if tag == ask::SUBMIT => calls::submit(&self.0, asked, responder),
                     Ok(asked) => calls::invalidate(&self.0, asked, responder),
                     Err(failure) => self.refuse(responder, &failure),

@@ -14,6 +14,7 @@ mod core;
 mod desk;
 mod kept;
 mod ledger;
+mod local;
 mod options;
 mod pool;
 mod serial;
@@ -37,6 +38,7 @@ use super::provider::Provider;
 use super::region::{Arena, Id, Rights};
 use super::value::Value;
 
+pub use local::Local;
 pub use options::ServerOptions;
 
 pub(crate) use options::{HEAD_BYTES_MAX, MESSAGE_BYTES_MAX};

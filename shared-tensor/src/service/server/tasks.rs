@@ -356,16 +356,17 @@ impl Tasks {
             _ => None,
         };
         drop(state);
+        // Before anybody hears of it: whoever does may count on its place.
+        let mut listed = lock(&self.table.state);
+        if listed.tasks.contains_key(&task.id) {
+            listed.ended.push_back((Instant::now() + self.time_to_live, task.id));
+        }
+        drop(listed);
+        self.table.changed.notify_all();
         for waiter in waiters {
             task.serve(core, waiter);
         }
         drop(extra);
-        let mut listed = lock(&self.table.state);
-        if listed.tasks.contains_key(&task.id) {
-            listed.ended.push_back((Instant::now() + self.time_to_live, task.id));
-            drop(listed);
-            self.table.changed.notify_all();
-        }
     }
 
     /// Cancels what has not begun; of what runs, asks it to stop if that is wanted.

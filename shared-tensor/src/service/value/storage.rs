@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use shm_core::SharedBytes;
 
@@ -21,6 +21,9 @@ struct Inner {
     region: Option<Region>,
     offset: u64,
     bytes: u64,
+    /// The usual way to look at it, kept from the first look on: the pages that were touched are not
+    /// asked for again.
+    usual: OnceLock<Arc<Map>>,
     _keeper: Option<Keeper>,
 }
 
@@ -30,7 +33,7 @@ pub(crate) type Keeper = Arc<dyn Any + Send + Sync>;
 impl Storage {
     /// A storage without bytes.
     pub fn empty() -> Self {
-        Self(Arc::new(Inner { region: None, offset: 0, bytes: 0, _keeper: None }))
+        Self::made(None, 0, 0, None)
     }
 
     /// `bytes` bytes of `region` from `offset` on.
@@ -49,16 +52,19 @@ impl Storage {
     ) -> Result<Self, OutsideRegion> {
         let length = region.as_ref().map_or(0, Region::bytes);
         match offset.checked_add(bytes) {
-            Some(end) if end <= length => {
-                Ok(Self(Arc::new(Inner { region, offset, bytes, _keeper: keeper })))
-            }
+            Some(end) if end <= length => Ok(Self::made(region, offset, bytes, keeper)),
             _ => Err(OutsideRegion { offset, bytes, length }),
         }
     }
 
     /// A range that its allocator knows to lie in the region.
     pub(crate) fn of(region: Region, offset: u64, bytes: u64) -> Self {
-        Self(Arc::new(Inner { region: Some(region), offset, bytes, _keeper: None }))
+        Self::made(Some(region), offset, bytes, None)
+    }
+
+    fn made(region: Option<Region>, offset: u64, bytes: u64, keeper: Option<Keeper>) -> Self {
+        let usual = OnceLock::new();
+        Self(Arc::new(Inner { region, offset, bytes, usual, _keeper: keeper }))
     }
 
     /// The memory that it is a range of; `None` for one without bytes.
@@ -93,7 +99,15 @@ impl Storage {
         let Some(region) = self.region() else {
             return Ok(StorageView { bytes: None, _map: None, storage: self.clone() });
         };
-        let map = region.map(access)?;
+        let is_usual = access == region.usual_access();
+        let map = match self.0.usual.get().filter(|_| is_usual) {
+            Some(map) => Arc::clone(map),
+            None => region.map(access)?,
+        };
+        if is_usual {
+            // Whoever was quicker has put the same one there.
+            let _ = self.0.usual.set(Arc::clone(&map));
+        }
         let bytes = part(&map.bytes, self.0.offset, self.0.bytes);
         Ok(StorageView { bytes: Some(bytes), _map: Some(map), storage: self.clone() })
     }

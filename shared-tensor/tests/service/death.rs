@@ -1,0 +1,240 @@
+//! Who may die, and what the others have then.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, WaitOptions, waitpid};
+use shared_tensor::service::{
+    Address, CallOptions, Client, Endpoint, Error, Provider, ServeError, Server, Value,
+};
+
+use crate::desk::{Scratch, Service, options, refcount, soon, stat, until};
+use crate::harness::tests;
+use crate::peer::Peer;
+use crate::sys;
+
+tests![
+    what_is_mapped_survives_the_server,
+    a_server_that_was_never_there_is_awaited,
+    one_that_was_there_is_not,
+    a_successor_is_found_by_the_next_call,
+    a_second_server_is_refused,
+    stopping_ends_every_wait,
+    a_forked_child_has_no_client,
+    a_forked_child_is_no_server,
+    calls_within_the_servers_process,
+    clients_in_the_servers_process,
+];
+
+fn what_is_mapped_survives_the_server() {
+    let mut service = Service::start();
+    let clients: Vec<Client> = (0..4).map(|_| service.client()).collect();
+    let mut peers: Vec<Peer> = (0..4).map(|_| service.peer_client()).collect();
+    let held: Vec<_> =
+        clients.iter().map(|it| it.call("managed_table", (), options()).unwrap()).collect();
+    for peer in &mut peers {
+        peer.expect("hold make_table", "held");
+    }
+    service.peer.kill();
+    let table = held[0].value.as_tensor().unwrap();
+    assert_eq!(table.to_vec::<f64>().unwrap()[11], 11.0);
+    table.write(&[1.0; 12]).unwrap();
+    for (client, held) in clients.iter().zip(&held) {
+        assert_eq!(held.value.as_tensor().unwrap().to_vec::<f64>().unwrap(), [1.0; 12]);
+        let lost = client.call("make_table", (), options()).unwrap_err();
+        assert!(lost.is_server_lost(), "{lost}");
+        assert!(lost.to_string().contains("is gone"), "{lost}");
+        assert!(client.ping(soon()).unwrap_err().is_server_lost());
+        let lease = held.lease.as_ref().unwrap();
+        assert!(!client.release_lease(lease, &options()).unwrap(), "it went with the server");
+    }
+    for peer in &mut peers {
+        peer.expect("sum", "66");
+    }
+}
+
+fn a_server_that_was_never_there_is_awaited() {
+    let scratch = Scratch::new();
+    let address = Address::at(scratch.socket());
+    let client = Client::options().patience(Duration::from_millis(30)).at(address.clone());
+    let absent = client.call("nothing", (), options()).unwrap_err();
+    assert!(matches!(absent, Error::Absent { .. }), "{absent:?}");
+    assert!(matches!(client.ping(soon()), Err(Error::Absent { .. })));
+    let late = CallOptions::new().deadline(Instant::now() + Duration::from_millis(20));
+    let client = Client::at(address.clone());
+    assert!(matches!(client.call("nothing", (), late), Err(Error::Absent { .. })));
+    let waiting = std::thread::spawn(move || client.call("add", [1, 2], options()).unwrap().value);
+    let _server = Peer::start("server", &scratch.socket());
+    assert_eq!(waiting.join().unwrap(), Value::Int(3));
+}
+
+fn one_that_was_there_is_not() {
+    let mut service = Service::start();
+    let client = service.client();
+    let other = client.clone();
+    client.ping(soon()).unwrap();
+    let waiting = std::thread::spawn(move || other.call("slow", ["never"], options()));
+    until("it runs", || client.call("builds", ["slow"], options()).unwrap().value == Value::Int(1));
+    service.peer.kill();
+    assert!(waiting.join().unwrap().unwrap_err().is_server_lost());
+    assert!(client.call("add", [1, 2], options()).unwrap_err().is_server_lost());
+}
+
+fn a_successor_is_found_by_the_next_call() {
+    let mut service = Service::start();
+    let client = service.client();
+    let old = client.call("managed_table", (), options()).unwrap();
+    service.peer.kill();
+    service.peer = Peer::start("server", &service.scratch.socket());
+    client.ping(soon()).unwrap();
+    let new = client.call("managed_table", (), options()).unwrap();
+    let (old_handle, new_handle) = (old.handle.unwrap(), new.handle.unwrap());
+    assert_ne!(old_handle.server, new_handle.server);
+    assert_eq!(refcount(&client, old_handle.object), None, "stale");
+    assert_eq!(refcount(&client, new_handle.object), Some(1));
+    drop(old);
+    client.settle(soon());
+    assert_eq!(refcount(&client, new_handle.object), Some(1), "leases of the old one are nobody's");
+    service.peer.kill();
+    service.peer = Peer::start("server", &service.scratch.socket());
+    assert_eq!(client.call("add", [1, 2], options()).unwrap().value, Value::Int(3));
+}
+
+fn a_second_server_is_refused() {
+    let service = Service::start();
+    let refused = Server::options().serve(&service.address(), &Provider::new());
+    assert!(
+        matches!(refused, Err(ServeError::Bind(rpc_uds::BindError::Taken { pid: Some(_), .. }))),
+        "{refused:?}"
+    );
+    assert_eq!(service.client().call("add", [1, 2], options()).unwrap().value, Value::Int(3));
+}
+
+fn stopping_ends_every_wait() {
+    let mut service = Service::with("workers=1");
+    let client = service.client();
+    let running = client.submit("task_slow", &["door"].into(), &options()).unwrap();
+    let pending = client.submit("task_slow", &["door"].into(), &options()).unwrap();
+    until("the first runs", || client.task_status(running, &options()).unwrap().progress.is_some());
+    let waiting: Vec<_> = [running, pending]
+        .map(|task| {
+            let client = service.client();
+            std::thread::spawn(move || client.wait_task(task, options()).map(|it| it.status))
+        })
+        .into();
+    until("both wait", || stat(&client, "sessions") == 3);
+    client.call("open", ["door"], options()).unwrap();
+    service.peer.expect("stop", "drained true left 0");
+    for waiting in waiting {
+        // Told of the end, or cut off by it: never left.
+        match waiting.join().unwrap() {
+            Ok(status) => assert!(status.is_final()),
+            Err(error) => {
+                assert!(error.is_server_lost() || matches!(error, Error::Refused(_)), "{error:?}")
+            }
+        }
+    }
+    assert!(client.call("add", [1, 2], options()).unwrap_err().is_server_lost());
+    assert!(!service.scratch.socket().exists());
+}
+
+/// Runs `child` in a forked child; it must return true.
+fn in_child(child: impl FnOnce() -> bool) {
+    let (mut read, mut write) = std::io::pipe().expect("a pipe");
+    let Some(pid) = sys::fork() else {
+        let is_well = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
+        let _ = write.write_all(&[u8::from(is_well.unwrap_or(false))]);
+        sys::leave(0);
+    };
+    drop(write);
+    let mut said = [0];
+    std::io::Read::read_exact(&mut read, &mut said).expect("the child tells");
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    waitpid(pid, WaitOptions::empty()).expect("a child is reaped");
+    assert_eq!(said, [1], "in the child");
+}
+
+fn a_forked_child_has_no_client() {
+    let service = Service::start();
+    let client = service.client();
+    let held = client.call("managed_table", (), options()).unwrap();
+    let object = held.handle.unwrap().object;
+    let (address, in_parent) = (service.address(), client.clone());
+    in_child(move || {
+        let refused = matches!(client.call("add", [1, 2], options()), Err(Error::Forked(_)))
+            && matches!(client.ping(soon()), Err(Error::Forked(_)));
+        let sum: f64 = held.value.as_tensor().unwrap().to_vec::<f64>().unwrap().iter().sum();
+        drop((held, client));
+        let own = Client::at(address);
+        let answered = own.call("add", [1, 2], options()).is_ok();
+        drop(own);
+        refused && sum == 66.0 && answered
+    });
+    // The parent's copies were moved into the closure, too, and dropped there: its lease is gone by
+    // its own doing, and the child gave nothing back before.
+    in_parent.ping(soon()).unwrap();
+    until("it is gone", || refcount(&in_parent, object).is_none());
+}
+
+fn a_forked_child_is_no_server() {
+    let scratch = Scratch::new();
+    let provider = Provider::new().with(Endpoint::new("one", |_: &_| Ok(1)));
+    let server = Server::options().serve(&Address::at(scratch.socket()), &provider).unwrap();
+    let client = Client::at(Address::at(scratch.socket()));
+    client.ping(soon()).unwrap();
+    let path = scratch.socket();
+    let mut server = Some(server);
+    in_child(|| {
+        let refused = server.as_ref().unwrap().stop(Duration::ZERO).is_err();
+        drop(server.take());
+        refused && path.exists()
+    });
+    assert_eq!(client.call("one", (), options()).unwrap().value, Value::Int(1));
+    let stopped = server.unwrap().stop(Duration::from_secs(60)).unwrap();
+    assert!(stopped.is_drained && stopped.threads_left == 0);
+    drop(client);
+}
+
+fn calls_within_the_servers_process() {
+    let scratch = Scratch::new();
+    let stage = std::sync::Arc::default();
+    let provider = crate::endpoints::provider(&stage);
+    let address = Address::at(scratch.socket());
+    let server = Server::options().max_workers(1).serve(&address, &provider).unwrap();
+    let never = || false;
+    let local = |name: &str| server.invoke(name, &().into(), None, None, &never).unwrap();
+    let table = local("managed_table");
+    let client = Client::at(address);
+    let answer = client.call("managed_table", (), options()).unwrap();
+    let object = answer.handle.unwrap().object;
+    assert_eq!(table.object(), Some(object));
+    assert_eq!(refcount(&client, object), Some(2), "one local, one remote");
+    let identity =
+        |value: &Value| value.as_tensor().unwrap().storage().region().unwrap().identity();
+    assert_eq!(identity(table.value()), identity(&answer.value), "no copy");
+    drop(table);
+    assert_eq!(refcount(&client, object), Some(1));
+    let failed = server.invoke("fail", &["KeyError", "x"].into(), None, None, &never).unwrap_err();
+    assert_eq!(failed.type_name, "KeyError");
+    drop((answer, client));
+    let _ = server.stop(Duration::from_secs(60)).unwrap();
+}
+
+fn clients_in_the_servers_process() {
+    let scratch = Scratch::new();
+    let address = Address::at(scratch.socket());
+    let inner = address.clone();
+    let provider = Provider::new().with(Endpoint::new("inner", |_: &_| Ok(7)).cache(false)).with(
+        Endpoint::new("outer", move |_: &_| {
+            let client = Client::at(inner.clone());
+            Ok(client.call("inner", (), options())?.value)
+        })
+        .cache(false),
+    );
+    let server = Server::options().max_workers(1).serve(&address, &provider).unwrap();
+    let client = Client::at(address);
+    assert_eq!(client.call("outer", (), options()).unwrap().value, Value::Int(7));
+    drop(client);
+    let stopped = server.stop(Duration::from_secs(60)).unwrap();
+    assert!(stopped.is_drained);
+}

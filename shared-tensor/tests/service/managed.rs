@@ -1,0 +1,148 @@
+//! Objects, their handles and their leases.
+
+use shared_tensor::service::{Id, Released, Value};
+
+use crate::desk::{Service, options, refcount, soon, stat, until};
+use crate::harness::tests;
+
+tests![
+    references_are_counted_as_the_contract_says,
+    a_lease_lives_as_long_as_a_tensor_of_it,
+    one_releases_only_ones_own,
+    releasing_twice_or_nonsense_is_told,
+    without_cache_each_call_makes_an_object,
+    invalidated_objects_live_on_by_their_handles,
+    nothing_has_no_handle,
+    a_killed_client_leaves_no_lease,
+];
+
+fn references_are_counted_as_the_contract_says() {
+    let service = Service::start();
+    let client = service.client();
+    let first = client.call("managed_table", (), options()).unwrap();
+    let handle = first.handle.unwrap();
+    let info = client.object_info(handle.object, &options()).unwrap().unwrap();
+    assert_eq!((info.refcount, &*info.endpoint), (1, "managed_table"));
+    assert_eq!((info.object, info.server), (handle.object, handle.server));
+    assert!(info.cache_key.is_some() && info.created_at <= info.last_accessed_at);
+    let second = client.call("managed_table", (), options()).unwrap();
+    assert_eq!(second.handle, first.handle);
+    assert_eq!(refcount(&client, handle.object), Some(2));
+    assert_eq!((stat(&client, "objects"), stat(&client, "cached_objects")), (1, 1));
+    let lease = |answer: &shared_tensor::service::Answer| answer.lease.clone().unwrap();
+    assert!(client.release_lease(&lease(&first), &options()).unwrap());
+    assert!(!client.release_lease(&lease(&first), &options()).unwrap(), "once");
+    assert_eq!(refcount(&client, handle.object), Some(1));
+    assert!(client.release_lease(&lease(&second), &options()).unwrap());
+    assert_eq!(refcount(&client, handle.object), None, "gone with the last");
+    // What is mapped stays.
+    let elements = first.value.as_tensor().unwrap().to_vec::<f64>().unwrap();
+    assert_eq!(elements[11], 11.0);
+    assert_eq!(stat(&client, "objects"), 0);
+    let third = client.call("managed_table", (), options()).unwrap();
+    assert_ne!(third.handle.unwrap().object, handle.object);
+}
+
+fn a_lease_lives_as_long_as_a_tensor_of_it() {
+    let service = Service::start();
+    let client = service.client();
+    let answer = client.call("managed_table", (), options()).unwrap();
+    let object = answer.handle.unwrap().object;
+    let tensor = answer.value.as_tensor().unwrap().clone();
+    drop(answer);
+    assert_eq!(refcount(&client, object), Some(1));
+    let storage = tensor.storage().clone();
+    drop(tensor);
+    let view = storage.view().unwrap();
+    drop(storage);
+    assert_eq!(refcount(&client, object), Some(1), "a view is enough");
+    drop(view);
+    assert_eq!(refcount(&client, object), None);
+}
+
+fn one_releases_only_ones_own() {
+    let service = Service::start();
+    let (one, other) = (service.client(), service.client());
+    let held = one.call("managed_table", (), options()).unwrap();
+    let object = held.handle.unwrap().object;
+    for _ in 0..4 {
+        assert_eq!(other.release(&[object], &options()).unwrap(), [None]);
+    }
+    assert_eq!(refcount(&one, object), Some(1));
+    let released = one.release(&[object], &options()).unwrap();
+    assert_eq!(released, [Some(Released { refcount: 0, destroyed: true })]);
+    drop(held);
+    one.settle(soon());
+    assert_eq!(stat(&other, "leases"), 0);
+}
+
+fn releasing_twice_or_nonsense_is_told() {
+    let service = Service::start();
+    let client = service.client();
+    let held = client.call("managed_table", (), options()).unwrap();
+    let again = client.call("managed_table", (), options()).unwrap();
+    let object = held.handle.unwrap().object;
+    let left = |refcount, destroyed| Some(Released { refcount, destroyed });
+    let released = client.release(&[object, Id::random(), object, object], &options()).unwrap();
+    assert_eq!(released, [left(1, false), None, left(0, true), None]);
+    drop((held, again));
+    client.settle(soon());
+    assert_eq!(client.object_info(Id::random(), &options()).unwrap(), None);
+}
+
+fn without_cache_each_call_makes_an_object() {
+    let service = Service::start();
+    let client = service.client();
+    let one = client.call("managed_fresh", (), options()).unwrap();
+    let other = client.call("managed_fresh", (), options()).unwrap();
+    assert_ne!(one.handle, other.handle);
+    let object = one.handle.unwrap().object;
+    let info = client.object_info(object, &options()).unwrap().unwrap();
+    assert_eq!((info.refcount, info.cache_key), (1, None));
+    assert_eq!((stat(&client, "objects"), stat(&client, "cached_objects")), (2, 0));
+    drop(one);
+    assert_eq!(refcount(&client, object), None);
+}
+
+fn invalidated_objects_live_on_by_their_handles() {
+    let service = Service::start();
+    let client = service.client();
+    let old = client.call("managed_table", (), options()).unwrap();
+    assert_eq!(client.invalidate_endpoint("managed_table", &options()).unwrap().entries, 1);
+    let new = client.call("managed_table", (), options()).unwrap();
+    assert_ne!(old.handle, new.handle);
+    let object = old.handle.unwrap().object;
+    assert_eq!(refcount(&client, object), Some(1));
+    let released = client.release(&[object], &options()).unwrap();
+    assert_eq!(released, [Some(Released { refcount: 0, destroyed: true })]);
+}
+
+fn nothing_has_no_handle() {
+    let service = Service::start();
+    let client = service.client();
+    for _ in 0..2 {
+        let answer = client.call("managed_nothing", (), options()).unwrap();
+        assert_eq!((answer.value, answer.handle), (Value::None, None));
+        assert!(answer.lease.is_none());
+    }
+    assert_eq!((stat(&client, "objects"), stat(&client, "leases")), (0, 0));
+}
+
+fn a_killed_client_leaves_no_lease() {
+    let service = Service::start();
+    let client = service.client();
+    let own = client.call("managed_table", (), options()).unwrap();
+    let object = own.handle.unwrap().object;
+    for _ in 0..5 {
+        let mut peer = service.peer_client();
+        for _ in 0..3 {
+            peer.expect("hold managed_table", "held");
+        }
+        peer.expect("hold make_table", "held");
+        assert_eq!(refcount(&client, object), Some(4));
+        peer.kill();
+        until("its leases are gone", || refcount(&client, object) == Some(1));
+        until("all of them", || stat(&client, "leases") == 1);
+        until("and its session", || stat(&client, "sessions") == 1);
+    }
+}

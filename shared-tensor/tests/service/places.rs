@@ -1,0 +1,165 @@
+//! Where servers and clients meet.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::time::Duration;
+
+use shared_tensor::service::{
+    Address, Client, Device, Endpoint, Error, PlaceError, Provider, Server,
+};
+
+use crate::desk::{Scratch, options, soon};
+use crate::harness::tests;
+
+tests![
+    the_links_of_the_contract_lead_to_the_socket,
+    a_link_is_left_to_a_living_server_and_taken_from_a_dead_one,
+    servers_for_two_devices_with_one_number_both_work,
+    links_into_others_hands_are_not_followed,
+];
+
+/// Changes the runtime directory of this process for a while. Tests run one at a time.
+struct Runtime(Scratch);
+
+impl Runtime {
+    fn new() -> Self {
+        let runtime = Self(Scratch::new());
+        fs::set_permissions(runtime.0.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        runtime
+    }
+
+    /// Acts with this directory as the runtime directory.
+    fn within<R>(&self, act: impl FnOnce() -> R) -> R {
+        crate::sys::set_variable("SHARED_TENSOR_RUNTIME_DIR", Some(self.0.path()));
+        let result = act();
+        crate::sys::set_variable("SHARED_TENSOR_RUNTIME_DIR", None);
+        result
+    }
+
+    /// Nothing is left but the lock of the links.
+    fn end(self) {
+        let lock = self.0.path().join("signposts.lock");
+        fs::remove_file(lock).unwrap();
+        assert_eq!(fs::read_dir(self.0.path()).unwrap().count(), 0);
+    }
+}
+
+fn serve(address: &Address, name: &'static str) -> Server {
+    let provider = Provider::new().with(Endpoint::new("name", move |_: &_| Ok(name)));
+    Server::options().serve(address, &provider).unwrap()
+}
+
+fn name(client: &Client) -> String {
+    client.call("name", (), options()).unwrap().value.as_str().unwrap().to_owned()
+}
+
+fn stop(server: Server) {
+    let _ = server.stop(Duration::from_secs(60)).unwrap();
+}
+
+fn the_links_of_the_contract_lead_to_the_socket() {
+    let (runtime, scratch) = (Runtime::new(), Scratch::new());
+    let address = Address::new(scratch.path().join("seed"), Device::Cpu);
+    let link = scratch.path().join("seed-cpu.sock");
+    let server = runtime.within(|| serve(&address, "one"));
+    assert_eq!(server.signpost().as_deref(), Some(&*link));
+    assert_eq!(fs::read_link(&link).unwrap(), server.path());
+    assert!(server.path().starts_with(runtime.0.path()));
+    assert_eq!(fs::metadata(server.path()).unwrap().mode() & 0o777, 0o600);
+    let client = Client::at(address.clone());
+    runtime.within(|| client.connect(soon())).unwrap();
+    assert_eq!(name(&client), "one");
+    // With another runtime directory the link is what leads there.
+    let elsewhere = Runtime::new();
+    let client = Client::at(address.clone());
+    elsewhere.within(|| client.connect(soon())).unwrap();
+    assert_eq!(name(&client), "one");
+    stop(server);
+    assert!(fs::symlink_metadata(&link).is_err(), "taken away by its owner");
+    drop(client);
+    runtime.end();
+    drop(elsewhere);
+}
+
+fn a_link_is_left_to_a_living_server_and_taken_from_a_dead_one() {
+    let (one, other, scratch) = (Runtime::new(), Runtime::new(), Scratch::new());
+    let address = Address::new(scratch.path().join("seed"), Device::Cpu);
+    let link = scratch.path().join("seed-cpu.sock");
+    symlink("/nowhere/at/all", &link).unwrap();
+    let first = one.within(|| serve(&address, "first"));
+    assert_eq!(fs::read_link(&link).unwrap(), first.path(), "what led nowhere was replaced");
+    let second = other.within(|| serve(&address, "second"));
+    assert_eq!(second.signpost(), None);
+    assert_eq!(fs::read_link(&link).unwrap(), first.path());
+    stop(second);
+    assert_eq!(fs::read_link(&link).unwrap(), first.path(), "not its own");
+    stop(first);
+    fs::write(&link, "a file").unwrap();
+    let third = one.within(|| serve(&address, "third"));
+    assert_eq!(third.signpost(), None);
+    stop(third);
+    assert_eq!(fs::read(&link).unwrap(), b"a file");
+    fs::remove_file(&link).unwrap();
+    one.end();
+    other.end();
+}
+
+fn servers_for_two_devices_with_one_number_both_work() {
+    let (runtime, scratch) = (Runtime::new(), Scratch::new());
+    let device = |uuid: &str| Device::Gpu { uuid: uuid.to_owned(), index: 0 };
+    let address = |uuid: &str| Address::new(scratch.path().join("seed"), device(uuid));
+    let (one, other) = runtime
+        .within(|| (serve(&address("GPU-1111"), "one"), serve(&address("GPU-2222"), "other")));
+    assert_ne!(one.path(), other.path());
+    assert!(one.signpost().is_some() && other.signpost().is_none());
+    let clients = ["GPU-1111", "GPU-2222"].map(|uuid| Client::at(address(uuid)));
+    runtime.within(|| clients.iter().for_each(|client| client.connect(soon()).unwrap()));
+    assert_eq!(clients.each_ref().map(name), ["one", "other"]);
+    // Whichever is there.
+    let any = Client::options()
+        .or_at(address("GPU-2222"))
+        .at(Address::new(scratch.path().join("other base"), Device::Cpu));
+    runtime.within(|| any.connect(soon())).unwrap();
+    assert_eq!(name(&any), "other");
+    drop((clients, any));
+    stop(one);
+    stop(other);
+    runtime.end();
+}
+
+fn links_into_others_hands_are_not_followed() {
+    let (runtime, scratch) = (Runtime::new(), Scratch::new());
+    let open = scratch.path().join("server-open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o755)).unwrap();
+    let target = open.join("socket");
+    let server = serve(&Address::at(&target), "squatter");
+    let link = scratch.path().join("seed-cpu.sock");
+    symlink(&target, &link).unwrap();
+    let client = Client::at(Address::new(scratch.path().join("seed"), Device::Cpu));
+    let reason = || match runtime.within(|| client.connect(soon())) {
+        Err(Error::Place(PlaceError::Untrusted { reason, .. })) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(reason(), "is in a directory that others may enter");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o700)).unwrap();
+    runtime.within(|| client.connect(soon())).unwrap();
+    client.close();
+    let point = |target: &Path| {
+        fs::remove_file(&link).unwrap();
+        symlink(target, &link).unwrap();
+    };
+    let client = Client::at(Address::new(scratch.path().join("seed"), Device::Cpu));
+    let reason = || match runtime.within(|| client.connect(soon())) {
+        Err(Error::Place(PlaceError::Untrusted { reason, .. })) => reason,
+        other => panic!("{other:?}"),
+    };
+    fs::write(open.join("file"), "").unwrap();
+    point(&open.join("file"));
+    assert_eq!(reason(), "is not a socket of this user");
+    point(Path::new("relative"));
+    assert_eq!(reason(), "is not a whole path");
+    fs::remove_file(&link).unwrap();
+    stop(server);
+}

@@ -1,0 +1,160 @@
+//! Whose memory a result is, how often it travels, and what is left of it.
+
+use shared_tensor::service::{Access, Rights, Tensor, Value};
+
+use crate::desk::{Service, options, soon, stat, until};
+use crate::harness::tests;
+
+tests![
+    cached_results_are_one_memory_and_private_to_write,
+    fresh_results_alias_the_servers_memory,
+    writable_results_alias_it_though_cached,
+    a_gigabyte_moves_no_bytes_and_grows_nothing,
+    what_is_dropped_is_unmapped_and_forgotten,
+    results_of_many_calls_leave_nothing,
+    what_was_lent_read_only_is_not_lent_for_writing,
+    a_view_apart_is_seen_by_nobody,
+];
+
+fn tensor(value: &Value) -> &Tensor {
+    value.as_tensor().expect("a tensor")
+}
+
+fn identity(value: &Value) -> shared_tensor::shm::Identity {
+    tensor(value).storage().region().expect("memory").identity()
+}
+
+fn cached_results_are_one_memory_and_private_to_write() {
+    let mut service = Service::start();
+    let (one, mut other) = (service.client(), service.peer_client());
+    let first = one.call("make_table", (), options()).unwrap().value;
+    let second = one.call("make_table", (), options()).unwrap().value;
+    assert_eq!(identity(&first), identity(&second));
+    let region = tensor(&first).storage().region().unwrap();
+    assert_eq!(
+        (region.rights(), region.usual_access()),
+        (Rights::Read, Access::PrivateCopyOnWrite)
+    );
+    assert!(tensor(&first).storage().view_as(Access::Shared).is_err());
+    other.expect("hold make_table", "held");
+    other.expect("sum", "66");
+    tensor(&first).write(&[100.0; 12]).unwrap();
+    assert_eq!(tensor(&second).to_vec::<f64>().unwrap(), [100.0; 12], "one mapping per process");
+    other.expect("sum", "66");
+    let third = service.client().call("make_table", (), options()).unwrap().value;
+    drop((first, second, third));
+    one.settle(soon());
+    let fresh = one.call("make_table", (), options()).unwrap().value;
+    assert_eq!(tensor(&fresh).to_vec::<f64>().unwrap()[11], 11.0, "nothing reached the server");
+    assert_eq!(one.call("builds", ["make_table"], options()).unwrap().value, Value::Int(1));
+    drop(fresh);
+    service.peer.expect("stop", "drained true left 0");
+}
+
+fn fresh_results_alias_the_servers_memory() {
+    let service = Service::start();
+    let client = service.client();
+    let table = client.call("fresh_table", (), options()).unwrap().value;
+    // The server keeps what it is given, and gives it to others.
+    client.call("keep", [table.clone()], options()).unwrap();
+    tensor(&table).write(&[5.0; 12]).unwrap();
+    let doubled = client.call("double_in_place", [table.clone()], options()).unwrap();
+    assert_eq!(doubled.value, Value::None);
+    assert_eq!(tensor(&table).to_vec::<f64>().unwrap(), [10.0; 12]);
+}
+
+fn writable_results_alias_it_though_cached() {
+    let service = Service::start();
+    let mut other = service.peer_client();
+    let client = service.client();
+    other.expect("hold writable_table", "held");
+    other.expect("sum", "66");
+    let table = client.call("writable_table", (), options()).unwrap().value;
+    tensor(&table).write(&[2.0; 12]).unwrap();
+    other.expect("sum", "24");
+}
+
+fn a_gigabyte_moves_no_bytes_and_grows_nothing() {
+    let mut service = Service::start();
+    let client = service.client();
+    let bytes = 1_i64 << 30;
+    let received = |client: &shared_tensor::service::Client| stat(client, "requests_processed");
+    let first = client.call("zeros", [bytes], options()).unwrap().value;
+    assert_eq!(tensor(&first).elements(), 1 << 30);
+    let region = tensor(&first).storage().region().unwrap().clone();
+    let inode = region.identity();
+    drop(region);
+    let _ = received(&client);
+    let before = service.peer.ask("memory");
+    for _ in 0..10 {
+        let again = client.call("zeros", [bytes], options()).unwrap().value;
+        assert_eq!(identity(&again), inode);
+    }
+    assert_eq!(service.peer.ask("memory"), before, "a second call grows nothing");
+    // What went over the socket: a message that names the region.
+    let info = client.server_info(&options()).unwrap();
+    assert_eq!(info.get("regions_held"), Some(&Value::Int(1)));
+    assert_eq!(client.regions_held(), 1);
+}
+
+fn what_is_dropped_is_unmapped_and_forgotten() {
+    let service = Service::start();
+    let client = service.client();
+    let (chunks, maps) = shared_tensor::service::accounting();
+    let table = client.call("make_table", (), options()).unwrap();
+    assert_eq!(tensor(&table.value).to_vec::<f64>().unwrap()[3], 3.0);
+    // The second call confirms what the first has brought.
+    let again = client.call("make_table", (), options()).unwrap();
+    assert_eq!(shared_tensor::service::accounting(), (chunks + 1, maps + 1));
+    assert_eq!(stat(&client, "leases"), 2);
+    drop((table, again));
+    client.settle(soon());
+    assert_eq!(shared_tensor::service::accounting(), (chunks, maps));
+    assert_eq!(client.regions_held(), 0);
+    assert_eq!(stat(&client, "leases"), 0);
+    let info = client.server_info(&options()).unwrap();
+    assert_eq!(info.get("regions_held"), Some(&Value::Int(0)), "the server knows it");
+}
+
+fn results_of_many_calls_leave_nothing() {
+    let mut service = Service::start();
+    let client = service.client();
+    let step = || {
+        let fresh = client.call("fresh_table", (), options()).unwrap();
+        let kept = client.call("make_table", (), options()).unwrap();
+        let managed = client.call("managed_fresh", (), options()).unwrap();
+        assert_eq!(tensor(&fresh.value).to_vec::<f64>().unwrap()[1], 1.0);
+        drop((fresh, kept, managed));
+    };
+    (0..20).for_each(|_| step());
+    client.settle(soon());
+    let (ours, theirs) = (shared_tensor::service::accounting(), service.peer.ask("memory"));
+    (0..500).for_each(|_| step());
+    client.settle(soon());
+    assert_eq!(shared_tensor::service::accounting(), ours);
+    let count = |text: &str| text.split(' ').filter_map(|it| it.parse::<i64>().ok()).sum::<i64>();
+    // The arenas of the server go on to their next regions now and then.
+    let grown = count(&service.peer.ask("memory")) - count(&theirs);
+    assert!(grown <= 12, "{theirs} has grown by {grown}");
+    until("leases are given back", || stat(&client, "leases") == 0);
+}
+
+fn what_was_lent_read_only_is_not_lent_for_writing() {
+    let service = Service::start();
+    let client = service.client();
+    let table = client.call("make_table", (), options()).unwrap().value;
+    // The server gets its own memory back, and lends it to whoever asks for it: as before.
+    let back = client.call("echo", [table.clone()], options()).unwrap().value;
+    assert_eq!(identity(&back), identity(&table));
+    assert_eq!(tensor(&back).storage().region().unwrap().rights(), Rights::Read);
+    assert_eq!(tensor(&back).to_vec::<f64>().unwrap()[2], 2.0);
+}
+
+fn a_view_apart_is_seen_by_nobody() {
+    let service = Service::start();
+    let client = service.client();
+    let table = client.call("make_table", (), options()).unwrap().value;
+    let apart = tensor(&table).storage().view_apart().unwrap();
+    apart.bytes().unwrap().write_from(0, &7.0_f64.to_ne_bytes()).unwrap();
+    assert_eq!(tensor(&table).to_vec::<f64>().unwrap()[0], 0.0);
+}

@@ -1,0 +1,343 @@
+//! Calls that clients come back for.
+
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use shared_tensor::service::{Arguments, CallOptions, Client, Id, TaskStatus, Value};
+
+use crate::desk::{Service, options, refcount, soon, stat, until};
+use crate::harness::tests;
+
+tests![
+    a_task_runs_to_its_end,
+    calls_of_task_endpoints_wait_for_them,
+    failures_of_tasks_keep_their_type,
+    the_end_is_pushed_to_all_who_wait,
+    a_wait_that_is_too_short_tells_how_far_it_is,
+    what_has_not_begun_can_be_cancelled,
+    what_runs_is_asked_to_stop,
+    progress_reaches_every_waiter,
+    each_fetch_is_a_reference_of_its_own,
+    results_go_with_those_who_fetched_them,
+    results_that_nobody_fetches_go_in_time,
+    at_capacity_the_oldest_ended_task_goes,
+    a_task_that_calls_a_task_needs_no_second_worker,
+    calls_that_are_started_tell_when_they_are_done,
+    an_event_loop_needs_no_thread,
+];
+
+fn submit(client: &Client, endpoint: &str, arguments: impl Into<Arguments>) -> Id {
+    client.submit(endpoint, &arguments.into(), &options()).unwrap()
+}
+
+fn a_task_runs_to_its_end() {
+    let service = Service::start();
+    let client = service.client();
+    let task = submit(&client, "task_table", ());
+    let info = client.wait_task(task, options()).unwrap();
+    assert_eq!(
+        (info.id, info.status, &*info.endpoint),
+        (task, TaskStatus::Completed, "task_table")
+    );
+    assert!(info.created_at <= info.started_at.unwrap());
+    assert!(info.started_at.unwrap() <= info.completed_at.unwrap());
+    assert_eq!((info.error_type, info.object), (None, None));
+    let answer = client.task_result(task, &options()).unwrap();
+    assert_eq!(answer.value.as_tensor().unwrap().to_vec::<f64>().unwrap()[5], 5.0);
+    // Direct endpoints can be submitted, too, cached ones as well.
+    let task = submit(&client, "add", [2, 3]);
+    client.wait_task(task, options()).unwrap();
+    assert_eq!(client.task_result(task, &options()).unwrap().value, Value::Int(5));
+    for _ in 0..2 {
+        let task = submit(&client, "make_table", ());
+        let info = client.wait_task(task, options()).unwrap();
+        assert_eq!(info.status, TaskStatus::Completed);
+        client.task_result(task, &options()).unwrap();
+    }
+    assert_eq!((stat(&client, "task_submissions"), stat(&client, "task_count")), (4, 4));
+    let unknown = client.task_status(Id::random(), &options()).unwrap_err();
+    assert_eq!(unknown.failure().unwrap().code.number(), 5);
+}
+
+fn calls_of_task_endpoints_wait_for_them() {
+    let service = Service::start();
+    let client = service.client();
+    let answer = client.call("task_table", (), options()).unwrap();
+    assert_eq!(answer.value.as_tensor().unwrap().shape(), [4, 3]);
+    let managed = client.call("task_managed", (), options()).unwrap();
+    let object = managed.handle.unwrap().object;
+    assert_eq!(refcount(&client, object), Some(1));
+    let tasks = client.list_tasks(Some(TaskStatus::Completed), &options()).unwrap();
+    assert_eq!(tasks.len(), 2);
+    assert_eq!(tasks[1].object, Some(object));
+    let hit = client.call("task_managed", (), options()).unwrap();
+    assert_eq!(hit.handle, managed.handle);
+    assert_eq!(stat(&client, "task_count"), 2, "what is there needs no task");
+}
+
+fn failures_of_tasks_keep_their_type() {
+    let service = Service::start();
+    let client = service.client();
+    let failed = client.call("task_fail", (), options()).unwrap_err();
+    let failure = failed.failure().unwrap();
+    assert_eq!((failure.code.number(), &*failure.type_name), (5, "ValueError"));
+    let task = submit(&client, "task_fail", ());
+    let info = client.wait_task(task, options()).unwrap();
+    assert_eq!(info.status, TaskStatus::Failed);
+    assert_eq!(info.error_type.as_deref(), Some("ValueError"));
+    assert_eq!(info.error_message.as_deref(), Some("on purpose"));
+    let failed = client.task_result(task, &options()).unwrap_err();
+    assert_eq!(failed.failure().unwrap().message, "on purpose");
+}
+
+fn the_end_is_pushed_to_all_who_wait() {
+    let service = Service::with("workers=1");
+    let client = service.client();
+    let task = submit(&client, "task_slow", ["door"]);
+    let waiting: Vec<_> = (0..8)
+        .map(|_| {
+            let client = service.client();
+            std::thread::spawn(move || client.wait_task(task, options()).unwrap().status)
+        })
+        .collect();
+    until("it runs", || {
+        client.task_status(task, &options()).unwrap().status == TaskStatus::Running
+    });
+    let early = client.task_result(task, &options()).unwrap_err();
+    assert!(early.failure().unwrap().message.ends_with("is still running"), "{early}");
+    // Nobody's wait holds a worker.
+    client.call("open", ["door"], options()).unwrap();
+    for waiting in waiting {
+        assert_eq!(waiting.join().unwrap(), TaskStatus::Completed);
+    }
+}
+
+fn a_wait_that_is_too_short_tells_how_far_it_is() {
+    let service = Service::start();
+    let client = service.client();
+    let task = submit(&client, "task_slow", ["door"]);
+    until("it runs", || client.task_status(task, &options()).unwrap().progress.is_some());
+    let short = CallOptions::new().deadline(Instant::now() + Duration::from_millis(20));
+    let info = client.wait_task(task, short).unwrap();
+    assert_eq!(info.status, TaskStatus::Running);
+    let progress = info.progress.unwrap();
+    assert_eq!((progress.done, progress.total, &*progress.note), (1, 3, "at the door"));
+    client.call("open", ["door"], options()).unwrap();
+    assert_eq!(client.wait_task(task, options()).unwrap().status, TaskStatus::Completed);
+}
+
+fn what_has_not_begun_can_be_cancelled() {
+    let service = Service::with("workers=1");
+    let client = service.client();
+    let first = submit(&client, "task_slow", ["door"]);
+    let second = submit(&client, "task_slow", ["door"]);
+    until("the first runs", || {
+        client.task_status(first, &options()).unwrap().status == TaskStatus::Running
+    });
+    assert!(!client.cancel_task(first, false, &options()).unwrap(), "it runs");
+    assert!(client.cancel_task(second, false, &options()).unwrap());
+    assert!(!client.cancel_task(second, false, &options()).unwrap(), "it is over");
+    let info = client.wait_task(second, options()).unwrap();
+    assert_eq!((info.status, info.started_at), (TaskStatus::Cancelled, None));
+    let failed = client.task_result(second, &options()).unwrap_err();
+    assert_eq!(failed.failure().unwrap().code.number(), 5);
+    client.call("open", ["door"], options()).unwrap();
+    client.wait_task(first, options()).unwrap();
+    let builds = client.call("builds", ["slow"], options()).unwrap().value;
+    assert_eq!(builds, Value::Int(1), "the second never ran");
+}
+
+fn what_runs_is_asked_to_stop() {
+    let service = Service::start();
+    let client = service.client();
+    let task = submit(&client, "task_slow", ["never"]);
+    until("it runs", || {
+        client.task_status(task, &options()).unwrap().status == TaskStatus::Running
+    });
+    assert!(client.cancel_task(task, true, &options()).unwrap());
+    assert_eq!(client.wait_task(task, options()).unwrap().status, TaskStatus::Cancelled);
+}
+
+fn progress_reaches_every_waiter() {
+    let service = Service::start();
+    let client = service.client();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let listen = |who: &'static str| {
+        let told = Arc::clone(&told);
+        move |progress: &shared_tensor::service::Progress| {
+            told.lock().unwrap().push((who, progress.done));
+        }
+    };
+    let (done, wait) = mpsc::channel();
+    for who in ["call", "joins"] {
+        let done = done.clone();
+        let told = options().on_progress(listen(who));
+        client
+            .start_call("slow_cached", &["door"].into(), told, move |answer| {
+                done.send(answer.is_ok()).unwrap();
+            })
+            .unwrap();
+    }
+    let seen = |who: &str, step| told.lock().unwrap().contains(&(who, step));
+    until("both are told", || seen("call", 1) && seen("joins", 1));
+    client.call("open", ["door"], options()).unwrap();
+    assert!(wait.recv().unwrap() && wait.recv().unwrap());
+    assert!(seen("call", 3) && seen("joins", 3), "{told:?}");
+    let task = submit(&client, "task_slow", ["other door"]);
+    let waiting = {
+        let (client, options) = (client.clone(), options().on_progress(listen("task")));
+        std::thread::spawn(move || client.wait_task(task, options).unwrap().status)
+    };
+    until("it is told", || seen("task", 1));
+    client.call("open", ["other door"], options()).unwrap();
+    assert_eq!(waiting.join().unwrap(), TaskStatus::Completed);
+    assert!(seen("task", 3));
+}
+
+fn each_fetch_is_a_reference_of_its_own() {
+    let service = Service::start();
+    let client = service.client();
+    let task = submit(&client, "task_managed", ());
+    let object = client.wait_task(task, options()).unwrap().object.unwrap();
+    assert_eq!(refcount(&client, object), Some(1), "the task's own");
+    let first = client.task_result(task, &options()).unwrap();
+    assert_eq!(refcount(&client, object), Some(1), "handed over");
+    assert!(first.handle.is_some_and(|handle| handle.object == object));
+    let second = client.task_result(task, &options()).unwrap();
+    assert_eq!(refcount(&client, object), Some(2));
+    drop(first);
+    assert_eq!(refcount(&client, object), Some(1));
+    assert!(second.value.as_tensor().is_some());
+}
+
+fn results_go_with_those_who_fetched_them() {
+    let service = Service::start();
+    let client = service.client();
+    let task = submit(&client, "task_table", ());
+    client.wait_task(task, options()).unwrap();
+    let first = client.task_result(task, &options()).unwrap();
+    let second = client.task_result(task, &options()).unwrap();
+    assert_eq!(first.value, second.value);
+    drop((first, second));
+    client.settle(soon());
+    assert_eq!(stat(&client, "leases"), 0);
+    let gone = client.task_result(task, &options()).unwrap_err();
+    assert!(gone.failure().unwrap().message.contains("has been released since"), "{gone}");
+}
+
+fn results_that_nobody_fetches_go_in_time() {
+    let service = Service::with("ttl_ms=50");
+    let client = service.client();
+    let task = submit(&client, "task_managed", ());
+    // An idle server does it: what is looked at is no task.
+    until("it is dropped", || stat(&client, "task_count") == 0);
+    assert_eq!((stat(&client, "leases"), stat(&client, "objects")), (0, 0));
+    assert!(client.task_status(task, &options()).is_err());
+}
+
+fn at_capacity_the_oldest_ended_task_goes() {
+    let service = Service::with("tasks=3,workers=1");
+    let client = service.client();
+    let ended: Vec<Id> = (0..3).map(|n| submit(&client, "add", [n, n])).collect();
+    for task in &ended {
+        client.wait_task(*task, options()).unwrap();
+    }
+    let slow: Vec<Id> = (0..3).map(|_| submit(&client, "task_slow", ["door"])).collect();
+    assert!(client.task_status(ended[2], &options()).is_err());
+    let refused = client.submit("add", &[1, 1].into(), &options()).unwrap_err();
+    assert!(refused.failure().unwrap().message.contains("capacity exceeded"), "{refused}");
+    client.call("open", ["door"], options()).unwrap();
+    for task in slow {
+        assert_eq!(client.wait_task(task, options()).unwrap().status, TaskStatus::Completed);
+    }
+}
+
+fn a_task_that_calls_a_task_needs_no_second_worker() {
+    let service = Service::with("workers=1");
+    let client = service.client();
+    let nested = |outer: &[&str]| {
+        let mut arguments: Vec<Value> = outer.iter().map(|it| Value::from(*it)).collect();
+        arguments.extend([Value::from("add"), 20.into(), 22.into()]);
+        arguments
+    };
+    let task = nested(&["calls_as_task", "calls_as_task"]);
+    assert_eq!(client.call("calls_as_task", task, options()).unwrap().value, Value::Int(42));
+    let direct = nested(&["calls", "calls_as_task", "calls"]);
+    assert_eq!(client.call("calls", direct, options()).unwrap().value, Value::Int(42));
+    let mut deep = vec![Value::from("calls_as_task"); 30];
+    deep.extend(nested(&[]));
+    assert_eq!(client.call("calls_as_task", deep, options()).unwrap().value, Value::Int(42));
+}
+
+fn calls_that_are_started_tell_when_they_are_done() {
+    let service = Service::start();
+    let client = service.client();
+    let (done, wait) = mpsc::channel();
+    for number in 0..50_i64 {
+        let done = done.clone();
+        let arguments = [number, number].into();
+        client
+            .start_call("add", &arguments, options(), move |answer| {
+                done.send(answer.unwrap().value.as_int().unwrap()).unwrap();
+            })
+            .unwrap();
+    }
+    let mut sums: Vec<i64> = wait.iter().take(50).collect();
+    sums.sort_unstable();
+    assert_eq!(sums, (0..50).map(|it| it * 2).collect::<Vec<_>>());
+    let (done, wait) = mpsc::channel();
+    let started = client
+        .start_call("slow", &["never"].into(), options(), move |answer| {
+            done.send(answer.map(drop)).unwrap();
+        })
+        .unwrap();
+    assert!(started.cancel());
+    assert!(wait.recv().unwrap().is_err());
+    assert!(!started.cancel());
+    let late = CallOptions::new().deadline(Instant::now() + Duration::from_millis(10));
+    let (done, wait) = mpsc::channel();
+    client
+        .start_call("slow", &["never"].into(), late, move |answer| {
+            done.send(answer.unwrap_err().is_timeout()).unwrap();
+        })
+        .unwrap();
+    assert!(wait.recv().unwrap());
+    // Leases of started calls are this client's own.
+    let (done, wait) = mpsc::channel();
+    client
+        .start_call("managed_table", &().into(), options(), move |answer| {
+            done.send(answer.unwrap()).unwrap();
+        })
+        .unwrap();
+    let answer = wait.recv().unwrap();
+    let object = answer.handle.unwrap().object;
+    assert!(client.release(&[object], &options()).unwrap()[0].is_some());
+    drop(answer);
+}
+
+fn an_event_loop_needs_no_thread() {
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    let service = Service::start();
+    let client = Client::options().driven(true).at(service.address());
+    client.connect(soon()).unwrap();
+    let done = Arc::new(Mutex::new(Vec::new()));
+    for number in 0..10_i64 {
+        let done = Arc::clone(&done);
+        let arguments = [number, 1].into();
+        client
+            .start_call("add", &arguments, options(), move |answer| {
+                done.lock().unwrap().push(answer.unwrap().value);
+            })
+            .unwrap();
+    }
+    while done.lock().unwrap().len() < 10 {
+        let descriptor = client.descriptor().unwrap();
+        let mut polled = [PollFd::new(&descriptor, PollFlags::IN)];
+        poll(&mut polled, None).unwrap();
+        client.drive();
+    }
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let names = threads.map(|it| std::fs::read_to_string(it.path().join("comm")).unwrap());
+    assert_eq!(names.filter(|name| name.starts_with("rpc-uds")).count(), 0);
+}
