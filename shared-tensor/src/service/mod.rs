@@ -40,5 +40,7 @@ pub use wire::{DecodeError, PayloadKind};
 
 #[doc(hidden)]
 pub use region::accounting;
+#[doc(hidden)]
+pub use wire::try_decode;
 
 pub(crate) use server::{HEAD_BYTES_MAX, MESSAGE_BYTES_MAX};

@@ -1,12 +1,14 @@
 //! The service through its public interface, between processes. The program starts itself again as a
 //! server or a client, and kills, forks and starves it.
 
+mod behaviour;
 mod cached;
 mod calls;
 mod death;
 mod desk;
 mod endpoints;
 mod harness;
+mod hostile;
 mod managed;
 mod peer;
 mod places;
@@ -33,6 +35,8 @@ fn main() -> ExitCode {
             ("tasks", tasks::TESTS),
             ("death", death::TESTS),
             ("places", places::TESTS),
+            ("hostile", hostile::TESTS),
+            ("behaviour", behaviour::TESTS),
         ])
     }
 }

@@ -25,8 +25,8 @@ impl Letter<'_> {
                 let mut packer = Packer::default();
                 packer.values(&arguments.positional)?;
                 packer.named(&arguments.named)?;
-                let packed = packer.finish(link.payload_bytes_max())?;
-                link.request(endpoint, &packed, ticket, parent)
+                let payload = packer.finish(link.payload_bytes_max())?;
+                link.request(endpoint, &payload, ticket, parent)
             }
             Self::Task(task) => {
                 let ask = TaskAsk { task, ticket, is_cooperative: false };

@@ -220,7 +220,7 @@ impl Client {
         mut options: CallOptions<'_>,
     ) -> Result<Answer, Error> {
         if let Some(on_progress) = options.on_progress.take() {
-            return self.call_told(endpoint, arguments, options, on_progress);
+            return self.call_told(endpoint, arguments, &options, on_progress);
         }
         let (link, message) = self.ask_call(ask::CALL, endpoint, arguments, &options)?;
         link.receive(message)

@@ -214,18 +214,17 @@ impl Client {
         &self,
         endpoint: &str,
         arguments: &Arguments,
-        options: CallOptions<'_>,
+        options: &CallOptions<'_>,
         on_progress: OnProgress,
     ) -> Result<Answer, Error> {
         let (tell, told) = mpsc::channel();
-        let own = CallOptions { on_progress: Some(on_progress), is_interrupted: None, ..options };
-        let deadline = own.deadline;
+        let CallOptions { deadline, is_interrupted, .. } = *options;
+        let own = CallOptions { deadline, is_interrupted, on_progress: Some(on_progress) };
         let started = self.start_call(endpoint, arguments, own, move |outcome| {
             // Whoever waited may have been interrupted.
             let _ = tell.send(outcome);
         })?;
-        let options = CallOptions { deadline, ..CallOptions::new() };
-        self.wait_for(&told, &started, &options)
+        self.wait_for(&told, &started, options)
     }
 
     /// The same for the end of a task.

@@ -128,6 +128,8 @@ impl Flag {
     }
 }
 
+type Listener = Box<dyn Fn(&Progress) -> bool + Send>;
+
 /// Spreads what a call tells to those who wait for it.
 #[derive(Default)]
 pub(crate) struct Ticker {
@@ -137,7 +139,7 @@ pub(crate) struct Ticker {
 #[derive(Default)]
 struct Telling {
     latest: Option<Progress>,
-    listeners: Vec<Box<dyn Fn(&Progress) -> bool + Send>>,
+    listeners: Vec<Listener>,
 }
 
 impl Ticker {

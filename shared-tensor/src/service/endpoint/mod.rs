@@ -96,6 +96,7 @@ type Run = dyn Fn(&Call) -> Result<Output, Failure> + Send + Sync;
 ///
 /// By default its first result is kept for ever and answers every call, whatever the arguments: the
 /// one key of the endpoint. [`key`](Self::key) and [`cache`](Self::cache) change that.
+#[expect(clippy::struct_excessive_bools, reason = "independent choices of its owner")]
 pub struct Endpoint {
     pub(crate) name: Arc<str>,
     pub(crate) run: Arc<Run>,

@@ -57,9 +57,8 @@ impl Id {
     /// The digits in groups, as UUIDs are written.
     pub fn hyphenated(self) -> String {
         let digits = self.to_string();
-        let [a, b, c, d, e] =
-            [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
-        format!("{a}-{b}-{c}-{d}-{e}")
+        let groups = [0..8, 8..12, 12..16, 16..20, 20..32].map(|group| &digits[group]);
+        groups.join("-")
     }
 }
 

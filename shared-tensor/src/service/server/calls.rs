@@ -309,12 +309,12 @@ fn hand_out(core: &Arc<Core>, session: &Session, responder: Responder, made: Mad
 }
 
 /// Pushes what is told to a client that has a ticket for it.
-pub(crate) fn listen(session: &Arc<Session>, ticker: &Arc<Ticker>, ticket: u64) {
+pub(crate) fn listen(session: &Arc<Session>, to: &Arc<Ticker>, ticket: u64) {
     if ticket == 0 {
         return;
     }
     let connection = session.connection.clone();
-    ticker.listen(move |progress| {
+    to.listen(move |progress| {
         let told = Told { ticket, progress: progress.clone() };
         connection.push(push::PROGRESS, &encode(&told), &[]).is_ok()
     });
@@ -584,6 +584,7 @@ fn caught<R>(act: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
     })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 pub(crate) fn not_understood(error: DecodeError) -> Failure {
     let code = match error {
         DecodeError::Head | DecodeError::Surplus => Code::Protocol,

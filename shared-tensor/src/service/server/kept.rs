@@ -43,8 +43,8 @@ impl Kept {
         let Output { value, native } = output;
         let mut packer = Packer::default();
         packer.value(&value).map_err(refused)?;
-        let packed = packer.finish(bytes_max).map_err(refused)?;
-        for region in &packed.regions {
+        let payload = packer.finish(bytes_max).map_err(refused)?;
+        for region in &payload.regions {
             let granted = region.lend(grants.min(region.rights()));
             granted.map_err(|error| refused(error.into()))?;
         }
@@ -53,7 +53,7 @@ impl Kept {
         Ok(Self {
             value,
             native,
-            packed,
+            packed: payload,
             grants,
             object: is_object.then(Id::random),
             endpoint: endpoint.name().to_owned(),
@@ -95,6 +95,7 @@ pub(crate) fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 pub(crate) fn refused(error: PackError) -> Failure {
     let code = match &error {
         PackError::Region(_) => Code::Capability,

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 
-use rpc_uds::{Connection, Responder, SendError};
+use rpc_uds::{Connection, Responder};
 use tensor_cache::Lease;
 
 use super::kept::Kept;
@@ -38,7 +38,9 @@ impl Session {
     pub(crate) fn confirm(&self, confirmed: &[CustodyAt]) {
         if !confirmed.is_empty() {
             let mut ledger = lock(&self.ledger);
-            confirmed.iter().for_each(|at| ledger.confirm(*at));
+            for at in confirmed {
+                ledger.confirm(*at);
+            }
         }
     }
 
@@ -109,7 +111,6 @@ impl Session {
 
 /// Tells of a failure. Whoever asked may have gone.
 pub(crate) fn fail(responder: Responder, failure: &Failure) {
-    match responder.reply(answer::FAILED, &encode(&FailureEntry::from(failure)), &[]) {
-        Err(SendError::TooMuch(_)) | Ok(()) | Err(_) => {}
-    }
+    // What cannot be sent is replaced by a refusal.
+    let _ = responder.reply(answer::FAILED, &encode(&FailureEntry::from(failure)), &[]);
 }

@@ -17,7 +17,12 @@ type Then = Box<dyn FnOnce(Outcome) + Send>;
 /// Calls `then` with the outcome of a build, on whichever thread ends it; or right here, if it has
 /// ended.
 pub(crate) struct Wait {
-    state: Mutex<Option<(Pending<CacheKey, Kept, Failure>, Then)>>,
+    state: Mutex<Option<Waiting>>,
+}
+
+struct Waiting {
+    pending: Pending<CacheKey, Kept, Failure>,
+    then: Then,
 }
 
 impl Wait {
@@ -25,20 +30,21 @@ impl Wait {
         pending: Pending<CacheKey, Kept, Failure>,
         then: impl FnOnce(Outcome) + Send + 'static,
     ) {
-        let wait = Arc::new(Self { state: Mutex::new(Some((pending, Box::new(then)))) });
+        let wait =
+            Arc::new(Self { state: Mutex::new(Some(Waiting { pending, then: Box::new(then) })) });
         wait.look();
     }
 
     fn look(self: &Arc<Self>) {
         let waker = Waker::from(Arc::clone(self));
         let mut state = lock(&self.state);
-        let Some((pending, _)) = &mut *state else { return };
+        let Some(Waiting { pending, .. }) = &mut *state else { return };
         let Poll::Ready(outcome) = Pin::new(pending).poll(&mut Context::from_waker(&waker)) else {
             return;
         };
         let ended = state.take();
         drop(state);
-        if let Some((_, then)) = ended {
+        if let Some(Waiting { then, .. }) = ended {
             then(outcome);
         }
     }

@@ -254,19 +254,15 @@ impl Packer {
     }
 
     fn region(&mut self, region: &Region) -> usize {
-        match self.regions.iter().position(|known| known == region) {
-            Some(index) => {
-                // The same memory with more rights is lent with them.
-                if region.rights() > self.regions[index].rights() {
-                    self.regions[index] = region.clone();
-                }
-                index
-            }
-            None => {
-                self.regions.push(region.clone());
-                self.regions.len() - 1
-            }
+        let Some(index) = self.regions.iter().position(|known| known == region) else {
+            self.regions.push(region.clone());
+            return self.regions.len() - 1;
+        };
+        // The same memory with more rights is lent with them.
+        if region.rights() > self.regions[index].rights() {
+            self.regions[index] = region.clone();
         }
+        index
     }
 }
 
