@@ -1,7 +1,8 @@
 //! Share tensors between the processes of one Linux host.
 //!
 //! For cameras, control loops and model servers that hand whole arrays from one process to others.
-//! Start from [`stream::Stream`]: a named ring of tensors in shared memory.
+//! Start from [`stream::Stream`]: a named ring of tensors in shared memory; or from
+//! [`service::Server`]: functions whose results others read in place.
 //!
 //! ```no_run
 //! use shared_tensor::DType;
@@ -18,8 +19,11 @@
 //!
 //! | one writer at a time, many readers, the newest or the next frame | [`stream`] |
 //! |---|---|
+//! | values that are built once, on request, and lent to many | [`service`] |
 //! | named bytes, no tensors | [`shm`], the crate `shm-core` |
 //! | a lock between processes, in memory of your own | [`lock`], the crate `shm-lock` |
+//! | requests over a socket, with open files | [`rpc`], the crate `rpc-uds` |
+//! | values built once and lent, within a process | [`cache`], the crate `tensor-cache` |
 //!
 //! # Guarantees
 //!
@@ -31,9 +35,11 @@
 //! | fork | a forked child may use every handle it inherits; it owns none of its parent's locks, leases or writes |
 //! | threads | handles are `Send` and `Sync`; a [`stream::Reader`] belongs to one thread at a time |
 //!
+//! Those of the service stand at the top of [`service`].
+//!
 //! # What this crate does not do
 //!
-//! It is not a queue: a reader that falls behind by a whole ring loses frames and is told how many.
+//! A stream is not a queue: a reader that falls behind by a whole ring loses frames and is told how many.
 //! It crosses no network and no trust boundary: whoever may write to a stream can damage it, and
 //! what is read from it is checked, so that the damage is an error and never undefined behaviour.
 //!
@@ -87,6 +93,11 @@ pub use tensor::{DIMENSIONS_MAX, DType, Element, Shape};
 
 pub use shm_core as shm;
 pub use shm_lock as lock;
+
+#[cfg(not(loom))]
+pub use rpc_uds as rpc;
+#[cfg(not(loom))]
+pub use tensor_cache as cache;
 
 /// The examples of the README, compiled and run.
 #[cfg(doctest)]

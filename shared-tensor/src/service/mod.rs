@@ -1,8 +1,71 @@
 //! Functions of one process, called by others, whose results stay where they are.
 //!
 //! A server builds tensors and objects, once per key, and lends them to clients in other processes,
-//! who read them in place. What is lent lives until its last user lets go of it, and whoever dies
-//! lets go of everything.
+//! which read them in place. What is lent lives until its last user lets go of it, and whoever dies
+//! lets go of everything. Start from [`Provider`] and [`Server::options`], and from [`Client::at`].
+//!
+//! ```
+//! use std::time::{Duration, Instant};
+//! use shared_tensor::service::{Address, Call, Client, Endpoint, Provider, Server, Tensor};
+//!
+//! let provider = Provider::new().with(Endpoint::new("squares", |call: &Call| {
+//!     let squares: Vec<i64> = (0..1000).map(|number| number * number).collect();
+//!     Ok(Tensor::from_slice(call.arena(), [1000], &squares)?)
+//! }));
+//! # let socket = std::env::temp_dir().join(format!("st-service-doc-{}", std::process::id()));
+//! let server = Server::options().serve(&Address::at(&socket), &provider)?;
+//!
+//! // In other processes, any number of them: the first builds, all read the same memory.
+//! let client = Client::at(Address::at(&socket));
+//! let answer = client.call("squares", (), Instant::now() + Duration::from_secs(60))?;
+//! assert_eq!(answer.value.as_tensor().unwrap().to_vec::<i64>()?[12], 144);
+//!
+//! server.stop(Duration::from_secs(1))?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Who may write to a result
+//!
+//! | the endpoint is | clients get | a store reaches |
+//! |---|---|---|
+//! | neither cached nor managed | the server's memory, writable | the server and everybody who has it |
+//! | cached or managed | a private view, copy-on-write | this process: nobody else, and it kills nobody |
+//! | either, and [`writable`](Endpoint::writable) | the server's memory, writable | everybody |
+//!
+//! Arguments are the client's memory, writable for the endpoint, unless the client may only read them.
+//! Memory that was first lent to readers is sealed and not lent for writing later: such a result is
+//! refused with a failure that says what to declare.
+//!
+//! # Guarantees
+//!
+//! | | |
+//! |---|---|
+//! | bytes | tensors never travel in messages: a descriptor does, once per connection and region |
+//! | building | once per key, whoever asks how often; those who come meanwhile wait for it, without a thread |
+//! | failures | reach everybody who waits; a panic is one; nothing that cannot be delivered is kept |
+//! | hits | and whatever needs no endpoint are answered while every worker is busy |
+//! | leases | one per delivery of what is kept; given back when its handle and the last tensor of it are gone, or its client is; one gives back one's own only |
+//! | tasks | their ends and their progress are told, not asked for; what nobody fetches goes in time |
+//! | nesting | an endpoint that waits for another gives its place away: one worker is enough for any depth; a build that needs itself is refused |
+//! | invalidation | beats a build in progress; disturbs no lease |
+//! | a client's death | ends its leases, at the end of its connection |
+//! | the server's death | clients keep what they have mapped; calls fail at once, by name ([`Error::ServerLost`]), and go to its successor when there is one |
+//! | hostile numbers | every offset, size, stride, count and depth is checked before it is used; memory that its sender could shorten is refused |
+//! | fork | a child uses what is mapped; its calls are refused, and its drops give nothing back |
+//!
+//! # Calls without a thread each
+//!
+//! [`Client::call`] waits on the calling thread. [`Client::start_call`] and its relatives return at
+//! once and call back; one thread per client reads for all of them, or none:
+//! [`ClientOptions::driven`] gives an event loop a [descriptor](Client::descriptor) to watch and a
+//! [step](Client::drive) to take.
+//!
+//! # What this does not do
+//!
+//! - Keep values when the server ends. What clients have mapped stays; nobody finds it any more.
+//! - Open an [`Object`]: its bytes are carried, its meaning is that of a layer above.
+//! - Bound what clients keep: memory lives as long as anybody has its descriptor.
+//! - Notice a client that is stuck: it keeps its leases.
 
 mod client;
 mod custody;

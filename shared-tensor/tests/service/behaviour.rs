@@ -166,7 +166,8 @@ impl Actor {
                     let list = pairs[name].as_array().expect("a list");
                     list.iter().map(|it| it.as_f64().expect("a number")).collect::<Vec<f64>>()
                 };
-                let shape: Vec<u64> = numbers("shape").iter().map(|it| *it as u64).collect();
+                let shape: Vec<u64> =
+                    serde_json::from_value(pairs["shape"].clone()).expect("a list of sizes");
                 let made = Tensor::from_slice(&self.arena, shape, &numbers("elements"));
                 made.expect("a tensor of the script").into()
             }

@@ -93,7 +93,9 @@ fn without_singleflight_each_builds() {
         .collect();
     until("each builds", || builds(&client, "waiting at door") == 3);
     client.call("open", ["door"], options()).unwrap();
-    threads.into_iter().for_each(|it| drop(it.join().unwrap()));
+    for thread in threads {
+        drop(thread.join().unwrap());
+    }
     client.call("slow_alone", ["door"], options()).unwrap();
     assert_eq!(builds(&client, "slow"), 3, "and the first is kept");
 }
@@ -110,7 +112,9 @@ fn serialized_builds_one_at_a_time() {
         .collect();
     until("all are queued", || stat(&client, "inflight_calls") == 6);
     client.call("open", ["door"], options()).unwrap();
-    threads.into_iter().for_each(|it| drop(it.join().unwrap()));
+    for thread in threads {
+        drop(thread.join().unwrap());
+    }
     assert_eq!(client.call("most_inside", (), options()).unwrap().value, Value::Int(1));
     assert_eq!(builds(&client, "slow"), 6);
 }
@@ -192,7 +196,9 @@ fn hits_are_answered_while_every_worker_is_busy() {
     let late = client.call("add", [1, 2], CallOptions::new().deadline(std::time::Instant::now()));
     assert!(late.unwrap_err().is_timeout());
     drop(service.peer);
-    busy.into_iter().for_each(|it| assert!(it.join().unwrap(), "the server is gone"));
+    for thread in busy {
+        assert!(thread.join().unwrap(), "the server is gone");
+    }
 }
 
 fn budgets_refuse_what_has_no_room_and_evict_what_nobody_holds() {

@@ -130,7 +130,7 @@ fn stopping_ends_every_wait() {
         match waiting.join().unwrap() {
             Ok(status) => assert!(status.is_final()),
             Err(error) => {
-                assert!(error.is_server_lost() || matches!(error, Error::Refused(_)), "{error:?}")
+                assert!(error.is_server_lost() || matches!(error, Error::Refused(_)), "{error:?}");
             }
         }
     }

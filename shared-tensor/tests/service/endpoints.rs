@@ -117,7 +117,9 @@ pub(crate) fn provider(stage: &Arc<Stage>) -> Provider {
                 };
                 let factor = number(call, 1, "factor")?;
                 let mut elements = tensor.to_vec::<f64>()?;
-                elements.iter_mut().for_each(|it| *it *= factor as f64);
+                for element in &mut elements {
+                    *element *= factor as f64;
+                }
                 Ok(Tensor::from_slice(call.arena(), tensor.shape(), &elements)?)
             })
             .cache(false),
@@ -128,7 +130,9 @@ pub(crate) fn provider(stage: &Arc<Stage>) -> Provider {
                     return Err(Failure::new(Code::Capability, "a tensor is needed"));
                 };
                 let mut elements = tensor.to_vec::<f64>()?;
-                elements.iter_mut().for_each(|it| *it *= 2.0);
+                for element in &mut elements {
+                    *element *= 2.0;
+                }
                 tensor.write(&elements)?;
                 Ok(Value::None)
             })
@@ -212,7 +216,7 @@ pub(crate) fn provider(stage: &Arc<Stage>) -> Provider {
             })
             .cache(false),
         );
-    let slow = |cached: bool| {
+    let slow = || {
         let stage = with();
         move |call: &Call| {
             let door = text(call, 0, "door")?;
@@ -227,23 +231,22 @@ pub(crate) fn provider(stage: &Arc<Stage>) -> Provider {
             }
             call.progress(3, 3, "through");
             let rows = call.argument(1, "rows").and_then(Value::as_int).unwrap_or(2);
-            let _ = cached;
-            Ok(table(call, rows.unsigned_abs())?)
+            table(call, rows.unsigned_abs())
         }
     };
     provider
-        .with(Endpoint::new("slow", slow(false)).cache(false))
-        .with(Endpoint::new("slow_cached", slow(true)).key(KeyRule::Arguments))
-        .with(Endpoint::new("slow_alone", slow(true)).key(KeyRule::Arguments).singleflight(false))
+        .with(Endpoint::new("slow", slow()).cache(false))
+        .with(Endpoint::new("slow_cached", slow()).key(KeyRule::Arguments))
+        .with(Endpoint::new("slow_alone", slow()).key(KeyRule::Arguments).singleflight(false))
         .with(
-            Endpoint::new("slow_serialized", slow(true))
+            Endpoint::new("slow_serialized", slow())
                 .key(KeyRule::Arguments)
                 .concurrency(Concurrency::Serialized),
         )
-        .with(Endpoint::new("slow_managed", slow(true)).key(KeyRule::Arguments).managed(true))
-        .with(Endpoint::new("task_slow", slow(true)).execution(Execution::Task).cache(false))
+        .with(Endpoint::new("slow_managed", slow()).key(KeyRule::Arguments).managed(true))
+        .with(Endpoint::new("task_slow", slow()).execution(Execution::Task).cache(false))
         .with(
-            Endpoint::new("task_slow_cached", slow(true))
+            Endpoint::new("task_slow_cached", slow())
                 .execution(Execution::Task)
                 .key(KeyRule::Arguments),
         )

@@ -139,11 +139,17 @@ fn echo(
     number(&mut body, region_bytes);
     body.extend([0, flags, 0]);
     body.extend([1, 1]);
-    storage.iter().for_each(|it| number(&mut body, *it));
+    for it in storage {
+        number(&mut body, it);
+    }
     body.extend([1, 11, 0, 2, 0]);
     number(&mut body, shape.len() as u64);
-    shape.iter().for_each(|it| number(&mut body, *it));
-    strides.iter().for_each(|it| number(&mut body, (it << 1 ^ it >> 63).cast_unsigned()));
+    for it in shape {
+        number(&mut body, *it);
+    }
+    for it in strides {
+        number(&mut body, (it << 1 ^ it >> 63).cast_unsigned());
+    }
     number(&mut body, 0);
     body.push(0);
     body

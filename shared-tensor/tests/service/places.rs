@@ -54,7 +54,7 @@ fn name(client: &Client) -> String {
     client.call("name", (), options()).unwrap().value.as_str().unwrap().to_owned()
 }
 
-fn stop(server: Server) {
+fn stop(server: &Server) {
     let _ = server.stop(Duration::from_secs(60)).unwrap();
 }
 
@@ -75,7 +75,7 @@ fn the_links_of_the_contract_lead_to_the_socket() {
     let client = Client::at(address.clone());
     elsewhere.within(|| client.connect(soon())).unwrap();
     assert_eq!(name(&client), "one");
-    stop(server);
+    stop(&server);
     assert!(fs::symlink_metadata(&link).is_err(), "taken away by its owner");
     drop(client);
     runtime.end();
@@ -92,13 +92,13 @@ fn a_link_is_left_to_a_living_server_and_taken_from_a_dead_one() {
     let second = other.within(|| serve(&address, "second"));
     assert_eq!(second.signpost(), None);
     assert_eq!(fs::read_link(&link).unwrap(), first.path());
-    stop(second);
+    stop(&second);
     assert_eq!(fs::read_link(&link).unwrap(), first.path(), "not its own");
-    stop(first);
+    stop(&first);
     fs::write(&link, "a file").unwrap();
     let third = one.within(|| serve(&address, "third"));
     assert_eq!(third.signpost(), None);
-    stop(third);
+    stop(&third);
     assert_eq!(fs::read(&link).unwrap(), b"a file");
     fs::remove_file(&link).unwrap();
     one.end();
@@ -123,8 +123,8 @@ fn servers_for_two_devices_with_one_number_both_work() {
     runtime.within(|| any.connect(soon())).unwrap();
     assert_eq!(name(&any), "other");
     drop((clients, any));
-    stop(one);
-    stop(other);
+    stop(&one);
+    stop(&other);
     runtime.end();
 }
 
@@ -161,5 +161,5 @@ fn links_into_others_hands_are_not_followed() {
     point(Path::new("relative"));
     assert_eq!(reason(), "is not a whole path");
     fs::remove_file(&link).unwrap();
-    stop(server);
+    stop(&server);
 }

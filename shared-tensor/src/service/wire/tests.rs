@@ -41,8 +41,8 @@ fn everything() -> (Value, Vec<u8>, Vec<Region>) {
     ]);
     let mut packer = Packer::default();
     packer.value(&value).unwrap();
-    let packed = packer.finish(usize::MAX).unwrap();
-    (value, packed.bytes, packed.regions)
+    let payload = packer.finish(usize::MAX).unwrap();
+    (value, payload.bytes, payload.regions)
 }
 
 fn read(bytes: &[u8], regions: &[Region]) -> Result<Value, DecodeError> {
@@ -183,8 +183,8 @@ proptest! {
     fn values_come_back(value in value()) {
         let mut packer = Packer::default();
         packer.value(&value).unwrap();
-        let packed = packer.finish(usize::MAX).unwrap();
-        prop_assert_eq!(read(&packed.bytes, &packed.regions), Ok(value));
+        let payload = packer.finish(usize::MAX).unwrap();
+        prop_assert_eq!(read(&payload.bytes, &payload.regions), Ok(value));
     }
 
     #[test]
