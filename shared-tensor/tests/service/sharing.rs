@@ -1,8 +1,11 @@
 //! Whose memory a result is, how often it travels, and what is left of it.
 
-use shared_tensor::service::{Access, Rights, Tensor, Value};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::desk::{Service, options, soon, stat, until};
+use shared_tensor::service::{Access, Address, Client, Rights, Server, Tensor, Value};
+
+use crate::desk::{Scratch, Service, options, soon, stat, until};
 use crate::harness::tests;
 
 tests![
@@ -14,6 +17,8 @@ tests![
     results_of_many_calls_leave_nothing,
     what_was_lent_read_only_is_not_lent_for_writing,
     a_view_apart_is_seen_by_nobody,
+    a_gigabyte_is_a_few_hundred_bytes_on_the_socket,
+    many_threads_of_one_client_agree_with_the_server,
 ];
 
 fn tensor(value: &Value) -> &Tensor {
@@ -78,13 +83,12 @@ fn a_gigabyte_moves_no_bytes_and_grows_nothing() {
     let mut service = Service::start();
     let client = service.client();
     let bytes = 1_i64 << 30;
-    let received = |client: &shared_tensor::service::Client| stat(client, "requests_processed");
     let first = client.call("zeros", [bytes], options()).unwrap().value;
     assert_eq!(tensor(&first).elements(), 1 << 30);
     let region = tensor(&first).storage().region().unwrap().clone();
     let inode = region.identity();
     drop(region);
-    let _ = received(&client);
+    client.ping(soon()).unwrap();
     let before = service.peer.ask("memory");
     for _ in 0..10 {
         let again = client.call("zeros", [bytes], options()).unwrap().value;
@@ -157,4 +161,62 @@ fn a_view_apart_is_seen_by_nobody() {
     let apart = tensor(&table).storage().view_apart().unwrap();
     apart.bytes().unwrap().write_from(0, &7.0_f64.to_ne_bytes()).unwrap();
     assert_eq!(tensor(&table).to_vec::<f64>().unwrap()[0], 0.0);
+}
+
+fn a_gigabyte_is_a_few_hundred_bytes_on_the_socket() {
+    let scratch = Scratch::new();
+    let address = Address::at(scratch.socket());
+    let provider = crate::endpoints::provider(&Arc::default());
+    let server = Server::options().serve(&address, &provider).unwrap();
+    let client = Client::at(address);
+    let sent = || {
+        let stats = server.socket_stats().unwrap();
+        stats.bytes_in + stats.bytes_out
+    };
+    for _ in 0..3 {
+        let before = sent();
+        let zeros = client.call("zeros", [1_i64 << 30], options()).unwrap().value;
+        assert_eq!(tensor(&zeros).storage().bytes(), 1 << 30);
+        let bytes = sent() - before;
+        assert!(bytes < 64 << 10, "{bytes} bytes");
+    }
+    drop(client);
+    let _ = server.stop(Duration::from_secs(60)).unwrap();
+}
+
+fn many_threads_of_one_client_agree_with_the_server() {
+    let service = Service::with("workers=3");
+    let client = service.client();
+    let endpoints = ["make_table", "fresh_table", "writable_table", "managed_table", "zeros"];
+    let threads: Vec<_> = (0..8_usize)
+        .map(|thread| {
+            let client = client.clone();
+            std::thread::spawn(move || {
+                let mut kept = Vec::new();
+                for round in 0..300 {
+                    let endpoint = endpoints[(thread + round) % endpoints.len()];
+                    let arguments =
+                        if endpoint == "zeros" { vec![5000 + round as i64 % 3] } else { vec![] };
+                    let answer = client.call(endpoint, arguments, options()).unwrap();
+                    assert!(tensor(&answer.value).elements() > 0);
+                    tensor(&answer.value).storage().view().unwrap();
+                    kept.push(answer);
+                    // Some live longer than others.
+                    if round % 7 == thread % 7 {
+                        kept.clear();
+                    }
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    // What was on its way when it was asked for is asked for again.
+    until("the server holds nothing for it", || {
+        client.settle(soon());
+        let info = client.server_info(&options()).unwrap();
+        info.get("regions_held") == Some(&Value::Int(0)) && client.regions_held() == 0
+    });
+    assert_eq!(stat(&client, "leases"), 0);
 }
