@@ -305,7 +305,8 @@ fn hand_out(core: &Arc<Core>, session: &Session, responder: Responder, made: Mad
         Made::Leased(lease) => Some(lease).filter(|_| kept.is_leased()),
         Made::Loose(_) => None,
     };
-    session.deliver(responder, core.id, &kept, lease);
+    // If nobody takes it the lease ends here.
+    drop(session.deliver(responder, core.id, &kept, lease));
 }
 
 /// Pushes what is told to a client that has a ticket for it.

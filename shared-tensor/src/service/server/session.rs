@@ -53,14 +53,17 @@ impl Session {
         lock(&self.ledger).len()
     }
 
-    /// Delivers a result, with the lease on it, if there is one; `false` if nobody takes it.
+    /// Delivers a result, with the lease on it, if there is one.
+    ///
+    /// # Errors
+    /// The lease, if nobody takes the result.
     pub(crate) fn deliver(
         &self,
         responder: Responder,
         server: Id,
         kept: &Kept,
         lease: Option<Lease<Kept>>,
-    ) -> bool {
+    ) -> Result<(), Option<Lease<Kept>>> {
         kept.touch();
         let handle = kept.object.map(|object| HandleEntry { object, server });
         let lease_entry = lease
@@ -80,7 +83,7 @@ impl Session {
                     Err(error) => {
                         drop(ledger);
                         fail(responder, &Failure::new(Code::Capability, error.to_string()));
-                        return false;
+                        return Err(lease);
                     }
                 }
                 entry = RegionEntry::new(region, rights, true);
@@ -99,13 +102,13 @@ impl Session {
         }
         drop(ledger);
         if sent.is_err() {
-            return false;
+            return Err(lease);
         }
         if let Some(lease) = lease {
             // The session gives it back if the client does not.
             let _ = lease.into_id();
         }
-        true
+        Ok(())
     }
 }
 

@@ -193,7 +193,7 @@ impl Task {
             Holding::Made(Made::Loose(kept)) => {
                 let kept = Arc::clone(kept);
                 drop(state);
-                session.deliver(responder, core.id, &kept, None);
+                drop(session.deliver(responder, core.id, &kept, None));
                 return;
             }
             Holding::Made(Made::Leased(lease)) => Some(lease.object()),
@@ -211,11 +211,17 @@ impl Task {
             return;
         };
         let (object, kept) = (lease.object(), Arc::clone(lease.value()));
-        if session.deliver(responder, core.id, &kept, Some(lease)) {
-            let held = std::mem::replace(&mut state.result, Holding::Given(object));
+        // Before anybody hears of it, so that the count is right; the other lease keeps the value.
+        let own = std::mem::replace(&mut state.result, Holding::Given(object));
+        let was_own = matches!(own, Holding::Made(_));
+        drop(own);
+        if let Err(Some(lease)) = session.deliver(responder, core.id, &kept, Some(lease)) {
+            // Whoever comes next is to find it.
+            if was_own && let Some(own) = core.own.lease(object) {
+                state.result = Holding::Made(Made::Leased(own));
+            }
             drop(state);
-            // The task's own lease goes outside of the lock: it may be the end of the value.
-            drop(held);
+            drop(lease);
         }
     }
 }
