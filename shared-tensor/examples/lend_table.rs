@@ -29,7 +29,7 @@ fn soon() -> CallOptions<'static> {
 
 fn server() -> Result<(), Box<dyn Error>> {
     let table = |call: &Call| {
-        println!("server: building {} MiB, once", ROWS * 8 >> 20);
+        println!("server: building {} MiB, once", ROWS >> 17);
         let table = Tensor::zeros(call.arena(), shared_tensor::DType::F64, [ROWS])?;
         let ones = Tensor::new(table.storage().clone(), table.layout().clone())?;
         ones.write(&vec![1.0_f64; ones.elements() as usize])?;
@@ -96,7 +96,7 @@ fn client(address: &Address) -> Result<(), Box<dyn Error>> {
     let table = answer.value.as_tensor().ok_or("a tensor")?;
     let sum: f64 = table.to_vec::<f64>()?.iter().sum();
     let object = answer.handle.ok_or("a handle")?.object;
-    println!("got {} MiB in {took:.1?}, their sum is {sum}, object {object}", ROWS * 8 >> 20);
+    println!("got {} MiB in {took:.1?}, their sum is {sum}, object {object}", ROWS >> 17);
     // Held until whoever started this lets go of it.
     std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
     Ok(())

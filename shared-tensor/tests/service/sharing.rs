@@ -193,10 +193,13 @@ fn many_threads_of_one_client_agree_with_the_server() {
             let client = client.clone();
             std::thread::spawn(move || {
                 let mut kept = Vec::new();
-                for round in 0..300 {
+                for round in 0..300_usize {
                     let endpoint = endpoints[(thread + round) % endpoints.len()];
-                    let arguments =
-                        if endpoint == "zeros" { vec![5000 + round as i64 % 3] } else { vec![] };
+                    let arguments = if endpoint == "zeros" {
+                        vec![5000 + i64::from(round % 3 == 0)]
+                    } else {
+                        vec![]
+                    };
                     let answer = client.call(endpoint, arguments, options()).unwrap();
                     assert!(tensor(&answer.value).elements() > 0);
                     tensor(&answer.value).storage().view().unwrap();
