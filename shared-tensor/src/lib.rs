@@ -18,6 +18,7 @@
 //!
 //! | one writer at a time, many readers, the newest or the next frame | [`stream`] |
 //! |---|---|
+//! | what a module consists of, without pickle | [`manifest`] |
 //! | named bytes, no tensors | [`shm`], the crate `shm-core` |
 //! | a lock between processes, in memory of your own | [`lock`], the crate `shm-lock` |
 //!
@@ -71,6 +72,8 @@ compile_error!(
 );
 
 mod error;
+#[cfg(not(loom))]
+pub mod manifest;
 mod ring;
 #[cfg(not(loom))]
 pub mod stream;
