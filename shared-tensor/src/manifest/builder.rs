@@ -392,12 +392,9 @@ struct Emission {
 
 impl Emission {
     fn new(from: ManifestBuilder, reached: &Reached, uses: Vec<u8>) -> Self {
-        let mut tensors = vec![None; from.tensors.len()];
-        let mut count = 0;
-        for (id, _) in tensors.iter_mut().zip(&reached.tensors).filter(|(_, reached)| **reached) {
-            *id = Some(TensorId(count));
-            count += 1;
-        }
+        let mut kept = 0..;
+        let number = |&reached: &bool| reached.then(|| kept.next().map(TensorId)).flatten();
+        let tensors = reached.tensors.iter().map(number).collect();
         let mut emission = Self {
             written: vec![None; from.values.entries.len()],
             objects: vec![None; from.objects.len()],
@@ -454,13 +451,11 @@ impl Emission {
             return depths[id.index()];
         }
         let value = &self.from.values.entries[id.index()];
-        let depth = match value {
-            Value::Object(object) => objects[object.index()].max(1),
-            _ => {
-                let deepest =
-                    value.children().map(|child| self.depth(child, depths, objects)).max();
-                deepest.unwrap_or(0) + 1
-            }
+        let depth = if let Value::Object(object) = value {
+            objects[object.index()].max(1)
+        } else {
+            let deepest = value.children().map(|child| self.depth(child, depths, objects)).max();
+            deepest.unwrap_or(0) + 1
         };
         depths[id.index()] = depth;
         depth
