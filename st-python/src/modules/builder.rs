@@ -188,6 +188,18 @@ impl ManifestBuilder {
         (object.0, inner.value(Value::Object(object)).0)
     }
 
+    /// Add an empty list, set, dict or ordered dictionary that has identity: the value that refers to it.
+    fn empty(&self, kind: &str) -> PyResult<u32> {
+        let mut inner = self.inner();
+        let object = inner.reserve_object();
+        match kind {
+            "dict" => inner.fill_mapping(object, MappingKind::Dict, Vec::new()),
+            "ordered" => inner.fill_mapping(object, MappingKind::Ordered, Vec::new()),
+            _ => inner.fill_sequence(object, sequence(kind)?, Vec::new()),
+        }
+        Ok(inner.value(Value::Object(object)).0)
+    }
+
     /// Fill an object that is a list or set.
     fn fill_sequence(&self, object: u32, kind: &str, items: Vec<u32>) -> PyResult<()> {
         let kind = sequence(kind)?;
