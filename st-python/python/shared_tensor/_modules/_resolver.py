@@ -53,10 +53,8 @@ class Opener:
             self._plan = Plan(manifest, Resolver(policy), TORCH)
             verify(origin, any_version=policy.any_version)
             _require(origin[2])
-        except Refusal as refusal:
-            raise SerializationError(f"{refusal.found}; {refusal.advice}") from None
-        except ValueError as error:
-            raise SerializationError(str(error)) from error
+        except Exception as error:
+            raise _told(error) from error
 
     @property
     def storage_bytes(self) -> list[int]:
@@ -89,10 +87,22 @@ class Opener:
         """
         try:
             return self._plan.open(list(memory), private=private, isolate=isolate)
-        except Refusal as refusal:
-            raise SerializationError(f"{refusal.found}; {refusal.advice}") from None
-        except ValueError as error:
-            raise SerializationError(str(error)) from error
+        except Exception as error:
+            raise _told(error) from error
+
+
+def _told(error: Exception) -> SerializationError:
+    """What callers see of anything that went wrong while names were resolved or objects made."""
+    if isinstance(error, SerializationError):
+        return error
+    if isinstance(error, Refusal):
+        return SerializationError(f"{error.found}; {error.advice}")
+    if isinstance(error, ValueError):
+        return SerializationError(str(error))
+    return SerializationError(
+        f"the object cannot be made here, {type(error).__name__}: {error}; use the same code on "
+        "both ends"
+    )
 
 
 _openers: OrderedDict[tuple[bytes, Policy], Opener] = OrderedDict()
