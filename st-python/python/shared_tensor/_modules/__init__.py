@@ -13,6 +13,7 @@ from shared_tensor._modules._policy import Policy
 from shared_tensor._modules._regions import Packed, Region, pack
 from shared_tensor._modules._resolver import Opener, opener
 from shared_tensor._modules._tensor_table import StorageRange
+from shared_tensor._modules._tensors import TensorParts, join, split
 
 __all__ = [
     "Encoded",
@@ -22,7 +23,10 @@ __all__ = [
     "Region",
     "SerializationError",
     "StorageRange",
+    "TensorParts",
     "encode",
+    "join",
     "opener",
     "pack",
+    "split",
 ]

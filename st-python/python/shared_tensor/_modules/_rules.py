@@ -392,7 +392,7 @@ _REFUSED_BASES = {
         "a FullyShardedDataParallel",
         "gather it and send its .module",
     ),
-    ("io", "IOBase"): ("an open file", "open it where it is used"),
+    ("_io", "_IOBase"): ("an open file", "open it where it is used"),
     ("socket", "socket"): ("a socket", "open it where it is used"),
     ("threading", "Thread"): ("a thread", "start it where it is used"),
     ("numpy", "ndarray"): ("a NumPy array", "make it a tensor"),

@@ -13,7 +13,7 @@ from shared_tensor._modules._errors import Refusal
 if TYPE_CHECKING:
     from shared_tensor._modules._encoder import Encoder
 
-__all__ = ["StorageRange", "TensorTable"]
+__all__ = ["DTYPES", "StorageRange", "TensorTable"]
 
 #: What storages are cut to: every element type keeps its alignment.
 _ALIGNMENT = 64
@@ -173,7 +173,7 @@ class TensorTable:
             raise Refusal(
                 "found a tensor on the meta device, which has no values", "load its values first"
             )
-        if str(tensor.dtype)[6:] not in _DTYPES:
+        if str(tensor.dtype)[6:] not in DTYPES:
             raise Refusal(f"found a tensor of {tensor.dtype}", "send it as another type")
         dispatch = kind.__torch_dispatch__
         if dispatch is not torch.Tensor.__torch_dispatch__:
@@ -267,7 +267,7 @@ class TensorTable:
         return self._parts((tensor.int_repr(), tensor.dtype, *parts))
 
 
-_DTYPES = frozenset(
+DTYPES = frozenset(
     {
         "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64",
         "float16", "bfloat16", "float32", "float64", "complex32", "complex64", "complex128",
