@@ -89,14 +89,15 @@ class Encoder:
         #: The values of objects that were met, by identity, and the objects, so that no other gets one.
         self.memo: dict[int, int] = {}
         self.held: list[Any] = []
+        #: The rules of types that were met.
+        self.handlers: dict[type, Handler] = {}
         #: How many modules the walk is inside of.
         self.inside = 0
         #: Past every id that hooks have.
         self.next_hook = 0
-        self._handlers: dict[type, Handler] = {}
         self._layouts: dict[type, Layout] = {}
         self._classes: dict[type, tuple[str, str]] = {}
-        self._texts: dict[str, int] = {}
+        self.texts: dict[str, int] = {}
         self._integers: dict[int, int] = {}
 
     def run(self, root: Any) -> Encoded:
@@ -111,16 +112,16 @@ class Encoder:
     def value(self, each: Any) -> int:
         """The number of the value that describes an object."""
         kind = type(each)
-        handler = self._handlers.get(kind)
+        handler = self.handlers.get(kind)
         if handler is None:
-            handler = self._handlers[kind] = handler_for(kind)
+            handler = self.handlers[kind] = handler_for(kind)
         return handler(self, each)
 
     def text(self, text: str) -> int:
         """The number of a text."""
-        known = self._texts.get(text)
+        known = self.texts.get(text)
         if known is None:
-            known = self._texts[text] = self.builder.atom(text)
+            known = self.texts[text] = self.builder.atom(text)
         return known
 
     def integer(self, number: int) -> int:

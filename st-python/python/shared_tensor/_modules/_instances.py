@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -106,23 +107,35 @@ def _name(name: Any) -> str:
 def _module_attributes(
     encoder: Encoder, attributes: dict[str, Any]
 ) -> tuple[list[str], list[int]]:
+    """The attributes of a module: some thirty each, most of them empty dictionaries of hooks."""
     names: list[str] = []
     values: list[int] = []
+    handlers, memo, empty = encoder.handlers, encoder.memo, encoder.builder.empty
     recomputed: frozenset[str] | None = None
-    for name, item in attributes.items():
-        if name in _DROPPED:
-            continue
-        if name.endswith("hooks") and item and type(item) is _rules.collections.OrderedDict:
-            value = _hooks(encoder, name, item)
-        elif type(item) is torch.Tensor and item.grad_fn is not None:
-            if recomputed is None:
-                recomputed = _recomputed(attributes)
-            shown = item.detach() if name in recomputed else item
-            value = encoder.named(name, shown)
-        else:
-            value = encoder.named(name, item)
-        names.append(_name(name))
-        values.append(value)
+    name = ""
+    try:
+        for name, item in attributes.items():
+            kind = type(item)
+            if kind is OrderedDict:
+                if item:
+                    value = _hooks(encoder, name, item)
+                else:
+                    known = memo.get(id(item))
+                    # The module is held, and holds it.
+                    value = memo[id(item)] = empty("ordered") if known is None else known
+            elif name in _DROPPED:
+                continue
+            else:
+                if kind is torch.Tensor and item.grad_fn is not None:
+                    if recomputed is None:
+                        recomputed = _recomputed(attributes)
+                    item = item.detach() if name in recomputed else item
+                handler = handlers.get(kind)
+                value = encoder.value(item) if handler is None else handler(encoder, item)
+            names.append(name)
+            values.append(value)
+    except Refusal as refusal:
+        raise refusal.under(f".{name}") from None
     return names, values
 
 
@@ -137,10 +150,12 @@ def _recomputed(attributes: dict[str, Any]) -> frozenset[str]:
 
 
 def _hooks(encoder: Encoder, name: str, hooks: Any) -> int:
-    """A dictionary of hooks, without those that come back by themselves."""
+    """A dictionary of hooks, without those that come back by themselves; or another one."""
     known = encoder.memo.get(id(hooks))
     if known is not None:
         return known
+    if not name.endswith("hooks"):
+        return encoder.value(hooks)
     kept = []
     for key, hook in hooks.items():
         place = (getattr(hook, "__module__", None), getattr(hook, "__qualname__", None))
@@ -150,10 +165,7 @@ def _hooks(encoder: Encoder, name: str, hooks: Any) -> int:
         kept.append((key, hook))
         if type(key) is int:
             encoder.next_hook = max(encoder.next_hook, key + 1)
-    try:
-        return _rules.mapping(encoder, hooks, "ordered", kept)
-    except Refusal as refusal:
-        raise refusal.under(f".{name}") from None
+    return _rules.mapping(encoder, hooks, "ordered", kept)
 
 
 def _slots(encoder: Encoder, each: Any, layout: Layout) -> tuple[list[str], list[int]]:

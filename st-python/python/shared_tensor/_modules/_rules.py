@@ -121,13 +121,17 @@ def _key(encoder: Encoder, each: Any) -> int:
 
 def items_of(encoder: Encoder, pairs: Any) -> list[int]:
     """Keys and values of a dictionary in turn."""
-    found = []
-    for key, each in pairs:
-        try:
-            found.append(encoder.text(key) if type(key) is str else _key(encoder, key))
-            found.append(encoder.value(each))
-        except Refusal as refusal:
-            raise refusal.under(f"[{key!r}]") from None
+    found: list[int] = []
+    texts, handlers = encoder.texts, encoder.handlers
+    key: Any = None
+    try:
+        for key, each in pairs:
+            number = texts.get(key) if type(key) is str else _key(encoder, key)
+            found.append(encoder.text(key) if number is None else number)
+            handler = handlers.get(type(each))
+            found.append(encoder.value(each) if handler is None else handler(encoder, each))
+    except Refusal as refusal:
+        raise refusal.under(f"[{key!r}]") from None
     return found
 
 

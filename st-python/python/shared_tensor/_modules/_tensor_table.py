@@ -17,6 +17,8 @@ __all__ = ["DTYPES", "StorageRange", "TensorTable"]
 
 #: What storages are cut to: every element type keeps its alignment.
 _ALIGNMENT = 64
+_PARAMETER = torch.nn.Parameter
+_LAZY = torch.nn.parameter.UninitializedTensorMixin
 _CARRIED = ("_is_param", "_is_buffer", "persistent", "_is_hf_initialized")
 
 
@@ -97,7 +99,7 @@ class TensorTable:
             encoder.forget(tensor)
             raise
         storage = self._storage(tensor)
-        if encoder.inside == 0 or isinstance(tensor, torch.nn.Parameter):
+        if encoder.inside == 0 or kind is _PARAMETER or issubclass(kind, _PARAMETER):
             storage.is_shared = True
         self._entries.append((number, storage, tensor, attributes))
         return value
@@ -207,7 +209,8 @@ class TensorTable:
         """Tensors that are more than a view of a storage."""
         encoder = self._encoder
         value = encoder.value
-        if isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin):
+        kind = type(tensor)
+        if kind is not torch.Tensor and kind is not _PARAMETER and issubclass(kind, _LAZY):
             arguments = encoder.values((type(tensor), tensor.dtype, tensor.device))
             attributes = encoder.builder.mapping(
                 "dict", _rules.items_of(encoder, object.__getattribute__(tensor, "__dict__").items())
@@ -215,6 +218,8 @@ class TensorTable:
             arguments += [value(tensor.requires_grad), attributes]
             return encoder.built_once(tensor, "uninitialized", arguments)
         if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+            return None
+        if tensor.layout is torch.strided and not tensor.is_quantized:
             return None
         plain = tensor.detach()
         if tensor.layout is torch.sparse_coo:
