@@ -33,7 +33,7 @@ def received(told: dict[str, Any], policy: Policy | None = None, **options: Any)
 
 
 def carried(root: Any, policy: Policy | None = None, **options: Any) -> Any:
-    """An object as it comes out at the other end, in this process."""
+    """Return an object as it comes out at the other end, in this process."""
     told, descriptor = sent(root, policy)
     try:
         return received(told, policy, **options)
@@ -42,7 +42,7 @@ def carried(root: Any, policy: Policy | None = None, **options: Any) -> Any:
 
 
 def there_and_back(root: Any, policy: Policy | None = None) -> Any:
-    """An object carried, after its manifest was found to be the same on the way back."""
+    """Return an object carried, after its manifest was found to be the same on the way back."""
     first = encode(root, policy)
     opened = carried(root, policy)
     again = encode(opened, policy)

@@ -30,7 +30,7 @@ def _no_constructor(*_: Any, **__: Any) -> None:
 
 
 def renumbered(told: Any, numbers: dict[int, int]) -> Any:
-    """A request with the descriptors of this process."""
+    """Return a request with the descriptors of this process."""
     if isinstance(told, dict):
         new = {name: renumbered(each, numbers) for name, each in told.items()}
         if "fd" in new:
@@ -80,7 +80,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def plain(result: Any) -> Any:
-    """An output as containers and tensors."""
+    """Return an output as containers and tensors."""
     if isinstance(result, torch.Tensor) or result is None:
         return result
     if isinstance(result, dict) or hasattr(result, "keys"):

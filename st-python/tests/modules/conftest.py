@@ -112,7 +112,7 @@ class Coverage:
 
 @pytest.fixture
 def coverage(request: pytest.FixtureRequest) -> Coverage:
-    """Counts of the objects that this test file is about."""
+    """Give counts of the objects that this test file is about."""
     return Coverage(request.module.__name__.rpartition("test_")[2])
 
 

@@ -1,4 +1,7 @@
-"""Spoilt manifests, opened in a process that may die of them: `python -m modules.hostile SEED COUNT`."""
+"""Spoilt manifests, opened in a process that may die of them.
+
+Run as `python -m modules.hostile SEED COUNT`.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _ROOM = 6 << 30
 
 
 def sample() -> Any:
-    """A module with something of everything."""
+    """Return a module with something of everything."""
     root = nn.ModuleDict(
         {
             "batch": nn.BatchNorm2d(3),
@@ -44,7 +47,7 @@ def sample() -> Any:
 
 
 def spoilt(manifest: bytes, chance: random.Random) -> tuple[str, bytes]:
-    """The manifest with one thing wrong behind its header."""
+    """Return the manifest with one thing wrong behind its header."""
     data = bytearray(manifest)
     at = chance.randrange(_HEADER, len(data))
     kind = chance.choice(["bit", "byte", "cut", "insert", "remove", "swap", "copy"])

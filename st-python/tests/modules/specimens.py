@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+# ruff: noqa: D105 - what these methods do is that they are called, or not
+
 ran: list[str] = []
 
 
@@ -27,7 +29,7 @@ class Words(str, enum.Enum):
     ONE = "one"
 
 
-Pair = namedtuple("Pair", "left right")  # noqa: PYI024 - the old form is what models hold
+Pair = namedtuple("Pair", "left right")
 
 
 class Version(str):
@@ -183,7 +185,7 @@ class Caching(nn.Module):
         self.history = [torch.zeros(1)]
 
     def forward(self, x: Any) -> Any:
-        """Writes what a forward pass may write."""
+        """Write what a forward pass may write."""
         self.cache += x
         return self.weight * self.cache
 
@@ -206,7 +208,7 @@ class Symmetric(nn.Module):
     """A parametrization."""
 
     def forward(self, x: Any) -> Any:
-        """The upper triangle, mirrored."""
+        """Return the upper triangle, mirrored."""
         return x.triu() + x.triu(1).transpose(-1, -2)
 
 
@@ -219,22 +221,22 @@ class MyParameter(nn.Parameter):
 
 
 def hook(module: Any, *_: Any) -> None:
-    """A hook."""
+    """Return a hook."""
     ran.append("hook")
 
 
 def hook_with_keywords(module: Any, args: Any, kwargs: Any) -> Any:
-    """A hook that changes keywords."""
+    """Return a hook that changes keywords."""
     return args, kwargs
 
 
 def grafted(self: Any, x: Any) -> Any:
-    """A forward pass put into a module."""
+    """Return a forward pass put into a module."""
     return x - 1
 
 
 def make_local() -> Any:
-    """A module of a class that only exists in here."""
+    """Return a module of a class that only exists in here."""
 
     class Local(nn.Module):
         pass
@@ -243,5 +245,5 @@ def make_local() -> Any:
 
 
 def ordered() -> Any:
-    """An ordered dictionary."""
+    """Return an ordered dictionary."""
     return OrderedDict(b=1, a=2)

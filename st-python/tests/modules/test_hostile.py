@@ -1,4 +1,4 @@
-"""Manifests from somebody who means harm: an error, and never a crash or another function called."""
+"""Manifests from somebody who means harm: an error, never a crash or a strange function called."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def test_spoilt_manifests_are_survived(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def tensor(builder: ManifestBuilder, **changes: object) -> int:
-    """A tensor of four floats, but for the changes."""
+    """Return a tensor of four floats, but for the changes."""
     storage = builder.storage()
     builder.fill_storage(storage, int(str(changes.pop("bytes", 16))), "shared")
     facts: dict[str, object] = {
         "dtype": "float32", "shape": [4], "strides": [1], "offset": 0, **changes,
     }  # fmt: skip
     number, value = builder.reserve_tensor()
-    builder.fill_tensor(number, storage, *facts.values(), False, None, None)  # type: ignore
+    builder.fill_tensor(number, storage, *facts.values(), False, None, None)  # type: ignore  # noqa: FBT003
     return value
 
 
@@ -65,12 +65,12 @@ def tensor(builder: ManifestBuilder, **changes: object) -> int:
 def test_numbers_that_do_not_fit_are_refused(changes: dict[str, object]) -> None:
     """Of all that a tensor's import would believe, nothing gets so far."""
     builder = ManifestBuilder()
-    with pytest.raises((ValueError, SerializationError)):
-        manifest = builder.finish(tensor(builder, **changes))[0]
-        packed = pack(encode(torch.ones(4)).storages)
-        with Region(packed) as region:
-            os.close(packed.fd)
-            Opener(manifest).open(region.memory)
+    value = tensor(builder, **changes)
+    packed = pack(encode(torch.ones(4)).storages)
+    with Region(packed) as region:
+        os.close(packed.fd)
+        with pytest.raises((ValueError, SerializationError)):
+            Opener(builder.finish(value)[0]).open(region.memory)
 
 
 def test_memory_must_fit_the_manifest() -> None:

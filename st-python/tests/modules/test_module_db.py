@@ -33,7 +33,7 @@ def _samples(info: Any, *, training: bool) -> list[Any]:
 
 
 def _forward(module: Any, sample: Any) -> Any:
-    """The outputs, or the error's text: some samples are there to fail."""
+    """Return the outputs, or the error's text: some samples are there to fail."""
     torch.manual_seed(0)
     given = sample.forward_input
     try:

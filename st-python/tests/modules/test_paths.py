@@ -98,13 +98,13 @@ CLASSES = [
 
 
 def built(make: Callable[[ManifestBuilder], int]) -> bytes:
-    """A manifest that no encoder of ours would make."""
+    """Return a manifest that no encoder of ours would make."""
     builder = ManifestBuilder()
     return builder.finish(make(builder))[0]
 
 
 def parts(path: str) -> tuple[str, str]:
-    """Module and qualified name."""
+    """Return module and qualified name."""
     module, _, qualname = path.partition(":")
     return module, qualname
 
@@ -235,7 +235,8 @@ def test_classes_of_one_script_on_both_ends(tmp_path: Path) -> None:
     assert script(first, "client", manifest).stdout == "42"
     second.write_text(SCRIPT.replace("2 * x", "3 * x"))
     told = script(second, "client", manifest).stderr
-    assert "app.py" in told and "other.py" in told, told
+    assert "app.py" in told, told
+    assert "other.py" in told, told
 
 
 def test_versions_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,13 +55,15 @@ def test_views_of_one_storage_stay_so() -> None:
     base = torch.arange(100.0)
     one, two, three = moved(base[10:30], base[20:25].view(5, 1), base[10:30])
     one[10] = -1
-    assert two[0, 0] == -1 and three[10] == -1
+    assert two[0, 0] == -1
+    assert three[10] == -1
 
 
 def test_only_what_is_reached_is_meant() -> None:
     """Four elements of a large tensor are sixteen bytes and the way to their alignment."""
     (storage,), (parts,) = split([torch.zeros(1 << 20)[1000:1004]])
-    assert storage.length <= 16 + 64 and parts.shape == (4,)
+    assert storage.length <= 16 + 64
+    assert parts.shape == (4,)
 
 
 @pytest.mark.parametrize(

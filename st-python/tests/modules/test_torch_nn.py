@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.cpu, pytest.mark.filterwarnings("ignore")]
 
 
 def _classes() -> list[type]:
-    """The public classes of modules in torch.nn and its parts, by their defining module."""
+    """Return the public classes of modules in torch.nn and its parts, by their defining module."""
     spaces = [torch.nn, torch.nn.modules, torch.nn.utils.parametrizations]
     found = {
         each

@@ -27,7 +27,7 @@ def parameters() -> list[Any]:
 
 
 def call(method: str, run: Any, arguments: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
-    """What the client is to compute, and what comes out here."""
+    """Return what the client is to compute, and what comes out here."""
     torch.manual_seed(0)
     with torch.no_grad():
         expected = plain(run(**arguments))

@@ -37,20 +37,24 @@ def allowed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def holding(each: Any) -> Any:
-    """A module with this as its attribute `it`."""
+    """Return a module with this as its attribute `it`."""
     module = nn.Module()
     module.__dict__["it"] = each
     return module
 
 
 PLAIN = [
-    None, True, 7, -(1 << 63), 1 << 200, -(1 << 200), 1.5, math.inf, -0.0, 2 + 3j, "text", "\U0001f600",
-    b"\0bytes", ..., range(1, 9, 2), slice(1, None, 2), (), (1, (2, [3])), [], [1, [2]], {}, {"a": 1},
-    {(1, "a"): {2}, None: 3, True: 4, torch.float16: 5, int: 6}, {1, 2, 3}, frozenset({"a", ("b", 1)}),
+    None, True, 7, -(1 << 63), 1 << 200, -(1 << 200), 1.5, math.inf, -0.0, 2 + 3j, "text",
+    "\U0001f600",
+    b"\0bytes", ..., range(1, 9, 2), slice(1, None, 2), (), (1, (2, [3])), [], [1, [2]], {},
+    {"a": 1},
+    {(1, "a"): {2}, None: 3, True: 4, torch.float16: 5, int: 6}, {1, 2, 3},
+    frozenset({"a", ("b", 1)}),
     OrderedDict(b=1, a=2), deque([1, 2], maxlen=3), types.SimpleNamespace(a=[1]),
     torch.float8_e4m3fn, torch.device("cuda:1"), torch.Size([2, 0]), torch.strided,
     torch.channels_last, torch.per_tensor_affine, kinds.Colour.RED, kinds.Words.ONE,
-    kinds.Pair(1, [2]), kinds.Tagged("x"), re.compile("a+", re.IGNORECASE), datetime.timedelta(1, 2, 3),
+    kinds.Pair(1, [2]), kinds.Tagged("x"), re.compile("a+", re.IGNORECASE),
+    datetime.timedelta(1, 2, 3),
     nn.Linear, kinds.Settings, kinds.hook, math.sqrt, torch.nn.functional.gelu, torch.relu,
     kinds.Settings(parts=[1]), kinds.Frozen(9),
 ]  # fmt: skip
@@ -74,7 +78,8 @@ def test_containers_that_do_not_compare() -> None:
     """Factories, proxies, generators, loggers, locks."""
     table = defaultdict(list, {"a": [1]})
     found = there_and_back(holding(table)).it
-    assert found == table and found["new"] == []
+    assert found == table
+    assert found["new"] == []
     proxy = there_and_back(holding(types.MappingProxyType({"a": 1}))).it
     assert dict(proxy) == {"a": 1}
     assert there_and_back(holding(logging.getLogger("x.y"))).it is logging.getLogger("x.y")
@@ -83,7 +88,8 @@ def test_containers_that_do_not_compare() -> None:
     twin = there_and_back(holding(generator)).it
     assert torch.equal(torch.rand(4, generator=twin), torch.rand(4, generator=generator))
     lock = carried(holding([threading.Lock(), threading.RLock()])).it
-    assert lock[0].acquire(blocking=False) and lock[1].acquire(blocking=False)
+    assert lock[0].acquire(blocking=False)
+    assert lock[1].acquire(blocking=False)
 
 
 def test_identity_is_kept() -> None:
@@ -105,7 +111,8 @@ def test_openings_are_independent() -> None:
     first, second = carried(module), carried(module)
     first(torch.ones(3))
     first.history.append(1)
-    assert torch.equal(second.cache, torch.zeros(3)) and len(second.history) == 1
+    assert torch.equal(second.cache, torch.zeros(3))
+    assert len(second.history) == 1
     assert torch.equal(module.cache, torch.zeros(3))
     assert encode(second).manifest == encoded.manifest
 
@@ -119,7 +126,8 @@ def test_no_code_of_the_object_runs() -> None:
     found = there_and_back(holding([watchful, table])).it
     ran = [each for each in kinds.ran if not each.startswith("__")]
     assert ran == []
-    assert type(found[0]) is kinds.Watchful and type(found[1]) is kinds.Attributes
+    assert type(found[0]) is kinds.Watchful
+    assert type(found[1]) is kinds.Attributes
     assert dict(found[1]) == {"a": 1, "b": [2]}
     guarded = kinds.Guarded()
     guarded.__dict__["forbidden"] = 1
@@ -129,7 +137,8 @@ def test_no_code_of_the_object_runs() -> None:
 def test_slots_are_attributes_too() -> None:
     """Also those that are not set."""
     found = there_and_back(holding(kinds.Slotted())).it
-    assert torch.equal(found.left, torch.ones(2)) and not hasattr(found, "right")
+    assert torch.equal(found.left, torch.ones(2))
+    assert not hasattr(found, "right")
 
 
 def test_parents_methods_and_partials() -> None:
@@ -137,7 +146,8 @@ def test_parents_methods_and_partials() -> None:
     parent = kinds.Parent()
     found = there_and_back(parent)
     assert found.child.parent is found
-    assert found.bound.__self__ is found and found.bound.__func__ is kinds.Parent.helper
+    assert found.bound.__self__ is found
+    assert found.bound.__func__ is kinds.Parent.helper
     x = torch.ones(1, 2)
     assert torch.equal(found(x), parent(x))
     module = nn.Linear(2, 2)
@@ -156,14 +166,15 @@ def test_weak_references() -> None:
     module.to_nothing = weakref.ref(nn.ReLU())
     gc.collect()
     found = there_and_back(module)
-    assert found.to_weight() is found.weight and found.to_nothing() is None
+    assert found.to_weight() is found.weight
+    assert found.to_nothing() is None
     module.bad = weakref.ref(module.weight, print)
     with pytest.raises(SerializationError, match=r"root\.bad: found a weak reference with a"):
         encode(module)
 
 
 def test_ties_and_views() -> None:
-    """Parameters that are one, views of one storage, transposed and cut, buffers over parameters."""
+    """One parameter twice, views of one storage, transposed and cut, buffers over them."""
     root = nn.Module()
     root.one = nn.Linear(4, 6)
     root.two = nn.Linear(4, 6)
@@ -179,11 +190,13 @@ def test_ties_and_views() -> None:
     assert found.one.weight is found.two.weight
     with torch.no_grad():
         found.one.weight[2, 1] = 77
-    assert found.three.weight[1, 2] == 77 and found.row[1] == 77
+    assert found.three.weight[1, 2] == 77
+    assert found.row[1] == 77
     found.base[3] = 55
     assert found.cut[0, 0] == 55
     assert found.wide.stride() == (1, 0)
-    assert root.row[1] != 77 and base[3] == 3
+    assert root.row[1] != 77
+    assert base[3] == 3
 
 
 @pytest.mark.parametrize(
@@ -210,7 +223,10 @@ def test_element_types(dtype: str) -> None:
     for name in ("flat", "scalar", "empty", "nothing", "square", "weight"):
         one, other = getattr(root, name), getattr(found, name)
         assert (one.dtype, one.shape, one.stride()) == (other.dtype, other.shape, other.stride())
-        same = one.contiguous().view(-1).view(torch.uint8), other.contiguous().view(-1).view(torch.uint8)
+        same = (
+            one.contiguous().view(-1).view(torch.uint8),
+            other.contiguous().view(-1).view(torch.uint8),
+        )
         assert torch.equal(*same)
 
 
@@ -233,17 +249,20 @@ def test_other_tensors() -> None:
         one, other = getattr(root, name), getattr(found, name)
         assert one.layout is other.layout
         assert differences(one, other, name) == []
-    assert type(found.mine) is kinds.MyTensor and type(found.own) is kinds.MyParameter
-    assert found.own.requires_grad and found.tagged.tag[1] is found.tagged
+    assert type(found.mine) is kinds.MyTensor
+    assert type(found.own) is kinds.MyParameter
+    assert found.own.requires_grad
+    assert found.tagged.tag[1] is found.tagged
 
 
 def test_gradients_stay_behind() -> None:
     """`requires_grad` travels, `.grad` and its history do not."""
     module = nn.Linear(2, 2)
-    module.bias.requires_grad_(False)
+    module.bias.requires_grad_(requires_grad=False)
     module(torch.ones(1, 2)).sum().backward()
     found = there_and_back(module)
-    assert found.weight.grad is None and found.weight.requires_grad
+    assert found.weight.grad is None
+    assert found.weight.requires_grad
     assert not found.bias.requires_grad
     found(torch.ones(1, 2)).sum().backward()
     assert torch.equal(found.weight.grad, module.weight.grad)
@@ -273,7 +292,8 @@ def test_parametrizations(name: str) -> None:
     found = there_and_back(module)
     x = torch.arange(8.0).reshape(2, 4)
     assert torch.equal(found(x), module(x))
-    assert found.again is found[0] and type(found[0]) is not type(module[0])
+    assert found.again is found[0]
+    assert type(found[0]) is not type(module[0])
     for each in list(found[0].parametrizations):
         nn.utils.parametrize.remove_parametrizations(found[0], each)
     assert type(found[0]) is nn.Linear
@@ -305,7 +325,8 @@ def test_hooks() -> None:
     assert found.register_forward_hook(kinds.hook).id not in module._forward_hooks
     assert len(found._forward_hooks) == 2
     found.handle.remove()
-    assert len(found._forward_hooks) == 1 and len(module._forward_hooks) == 1
+    assert len(found._forward_hooks) == 1
+    assert len(module._forward_hooks) == 1
 
 
 def test_hook_numbers_are_not_given_again() -> None:
@@ -325,14 +346,16 @@ def test_hook_numbers_are_not_given_again() -> None:
 def test_lazy_modules_stay_lazy() -> None:
     """They take their shape from the first input, there as here."""
     found = there_and_back(nn.LazyLinear(3))
-    assert found(torch.ones(2, 5)).shape == (2, 3) and type(found) is nn.Linear
+    assert found(torch.ones(2, 5)).shape == (2, 3)
+    assert type(found) is nn.Linear
 
 
 def test_a_class_that_hides_something() -> None:
     """Its own protocol is used only where the direct way fails."""
     module = kinds.HidesALambda()
     found = there_and_back(nn.Sequential(module))[0]
-    assert torch.equal(found.weight, module.weight) and found.function(1) == 2
+    assert torch.equal(found.weight, module.weight)
+    assert found.function(1) == 2
 
 
 def test_compiled_modules_are_unwrapped() -> None:
@@ -440,7 +463,8 @@ def test_pickle_where_both_ends_want_it() -> None:
     with pytest.raises(SerializationError, match="allow_pickle=True"):
         carried_by(encoded)
     found = carried(module, wanted)
-    assert found.it == 5 and torch.equal(found[0].weight, module[0].weight)
+    assert found.it == 5
+    assert torch.equal(found[0].weight, module[0].weight)
     assert found[0].other.data_ptr() == found[0].weight.data_ptr()
 
 

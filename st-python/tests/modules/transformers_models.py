@@ -1,4 +1,4 @@
-"""Small models of many architectures, with random weights: name, model, inputs, whether it generates."""
+"""Small models of many architectures, with random weights."""
 
 from __future__ import annotations
 
@@ -145,12 +145,12 @@ EACH_COMMIT = (
 
 
 def make(name: str) -> tuple[Any, dict[str, Any], bool]:
-    """A model in eval mode, the arguments of its forward, and whether it generates."""
+    """Return a model in eval mode, the arguments of its forward, and whether it generates."""
     torch.manual_seed(20260101)
     model, inputs, generates = _MAKERS[name]()
     return model.eval(), inputs, generates
 
 
 def every() -> Iterator[str]:
-    """The names."""
+    """Return the names."""
     return iter(NAMES)

@@ -1,8 +1,8 @@
 """Modules without pickle: `encode` on one side, `Opener` on the other.
 
-An object is described by a manifest and the storages that its tensors lie in. The storages travel in
-regions of shared memory; the manifest is data and names nothing but classes and functions that the
-opening side has and accepts. No constructor runs there.
+An object is described by a manifest and the storages that its tensors lie in. The storages travel
+in regions of shared memory; the manifest is data and names nothing but classes and functions that
+the opening side has and accepts. No constructor runs there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What values that are not plain constants are made by: a closed list.
 
-Arguments come from a manifest and are checked before they are used; classes and functions among them
-were accepted by the policy.
+Arguments come from a manifest and are checked before they are used; classes and functions among
+them were accepted by the policy.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _partial(
 
 
 def _method(function: Any, target: Any) -> Any:
-    """A method by its name among those of the object's class, or a function made one."""
+    """Return a method by its name among those of the object's class, or a function made one."""
     if type(function) is str:
         for base in type.__getattribute__(type(target), "__mro__"):
             found = type.__getattribute__(base, "__dict__").get(function)
@@ -137,7 +137,7 @@ def _flattened(
     tensors = dict(zip(names, parts))
     made = kind.__tensor_unflatten__(tensors, context, torch.Size(shape), strides)
     if requires_grad and not made.requires_grad:
-        made.requires_grad_(True)
+        made.requires_grad_()
     object.__getattribute__(made, "__dict__").update(attributes)
     return made
 
@@ -185,7 +185,9 @@ def _uninitialized(
 ) -> Any:
     mixin = torch.nn.parameter.UninitializedTensorMixin
     _expect(isinstance(kind, type) and issubclass(kind, mixin), "a lazy tensor that is none")
-    made = torch.Tensor._make_subclass(kind, torch.empty(0, dtype=dtype, device=device), requires_grad)
+    made = torch.Tensor._make_subclass(
+        kind, torch.empty(0, dtype=dtype, device=device), requires_grad
+    )
     object.__getattribute__(made, "__dict__").update(attributes)
     return made
 

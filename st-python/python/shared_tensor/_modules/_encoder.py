@@ -1,7 +1,7 @@
 """From an object to a manifest: the walk.
 
-It goes by exact types, reads ``__dict__`` through ``object``, and calls no method of what it meets, so
-that properties, ``__getattr__`` and the like do not run. Whatever has no rule is refused by its path.
+It goes by exact types, reads ``__dict__`` through ``object``, and calls no method of what it meets,
+so that properties, ``__getattr__`` and the like do not run. What has no rule is refused by path.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ class Encoder:
         self.origin = Origin(self.builder)
         self.tensors = TensorTable(self)
         self.notes: list[str] = []
-        #: The values of objects that were met, by identity, and the objects, so that no other gets one.
+        #: The values of objects that were met, by identity; and these objects, so that no
+        #: other gets the identity of one.
         self.memo: dict[int, int] = {}
         self.held: list[Any] = []
         #: The rules of types that were met.
@@ -110,7 +111,7 @@ class Encoder:
         return Encoded(manifest, self.tensors.ranges(order), tuple(self.notes))
 
     def value(self, each: Any) -> int:
-        """The number of the value that describes an object."""
+        """Return the number of the value that describes an object."""
         kind = type(each)
         handler = self.handlers.get(kind)
         if handler is None:
@@ -118,21 +119,21 @@ class Encoder:
         return handler(self, each)
 
     def text(self, text: str) -> int:
-        """The number of a text."""
+        """Return the number of a text."""
         known = self.texts.get(text)
         if known is None:
             known = self.texts[text] = self.builder.atom(text)
         return known
 
     def integer(self, number: int) -> int:
-        """The number of an integer."""
+        """Return the number of an integer."""
         known = self._integers.get(number)
         if known is None:
             known = self._integers[number] = self.builder.atom(number)
         return known
 
     def values(self, items: Iterable[Any]) -> list[int]:
-        """The numbers of items, in order."""
+        """Return the numbers of items, in order."""
         found = []
         for index, item in enumerate(items):
             try:
@@ -142,7 +143,7 @@ class Encoder:
         return found
 
     def named(self, name: str, each: Any) -> int:
-        """The number of an attribute."""
+        """Return the number of an attribute."""
         try:
             return self.value(each)
         except Refusal as refusal:
@@ -165,7 +166,7 @@ class Encoder:
         del self.memo[id(each)]
 
     def built_once(self, each: Any, builder: str, arguments: list[int]) -> int:
-        """A built value that keeps its identity."""
+        """Return a built value that keeps its identity."""
         number, value = self.builder.reserve_object()
         self.builder.fill_built(number, self.builder.built(builder, arguments))
         return self.hold(each, value)
@@ -179,11 +180,11 @@ class Encoder:
         return known
 
     def class_(self, kind: type) -> int:
-        """The number of a class as a value."""
+        """Return the number of a class as a value."""
         return self.builder.class_(*self.class_path(kind))
 
     def function(self, function: Any) -> int:
-        """The number of a function as a value."""
+        """Return the number of a function as a value."""
         module, qualname = function_path(function)
         self.origin.note(module)
         return self.builder.function(module, qualname)

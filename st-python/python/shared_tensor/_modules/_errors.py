@@ -16,7 +16,7 @@ class SerializationError(Exception):
     """
 
 
-class Refusal(Exception):  # noqa: N818 - never leaves this package
+class Refusal(Exception):
     """Why a part of an object is not sent; the way to it is added on the way up."""
 
     def __init__(self, found: str, advice: str) -> None:
@@ -36,5 +36,5 @@ class Refusal(Exception):  # noqa: N818 - never leaves this package
         return _TABLE.sub(r".\1", "root" + "".join(reversed(self._steps)))
 
     def as_error(self) -> SerializationError:
-        """The error that callers see."""
+        """Return the error that callers see."""
         return SerializationError(f"{self.path}: {self.found}; {self.advice}")

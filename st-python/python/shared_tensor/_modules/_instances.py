@@ -39,8 +39,12 @@ _CLOSURES = frozenset(
     }
 )
 
-#: Hooks that compute an attribute anew before each forward pass, so that its history need not travel.
-_RECOMPUTING = ("torch.nn.utils.weight_norm", "torch.nn.utils.spectral_norm", "torch.nn.utils.prune")
+#: Hooks that compute an attribute before each forward pass, so that its history need not travel.
+_RECOMPUTING = (
+    "torch.nn.utils.weight_norm",
+    "torch.nn.utils.spectral_norm",
+    "torch.nn.utils.prune",
+)
 
 _CONFIGURATION = "transformers.configuration_utils"
 _REGISTERED = {
@@ -75,9 +79,7 @@ def instance(encoder: Encoder, each: Any) -> int:
     return value
 
 
-def _fill(
-    encoder: Encoder, each: Any, number: int, layout: Layout, path: tuple[str, str]
-) -> None:
+def _fill(encoder: Encoder, each: Any, number: int, layout: Layout, path: tuple[str, str]) -> None:
     names: list[str] = []
     values: list[int] = []
     if layout.has_dict:
@@ -104,10 +106,8 @@ def _name(name: Any) -> str:
     return name
 
 
-def _module_attributes(
-    encoder: Encoder, attributes: dict[str, Any]
-) -> tuple[list[str], list[int]]:
-    """The attributes of a module: some thirty each, most of them empty dictionaries of hooks."""
+def _module_attributes(encoder: Encoder, attributes: dict[str, Any]) -> tuple[list[str], list[int]]:
+    """Describe what a module has: some thirty attributes, most of them empty hook dictionaries."""
     names: list[str] = []
     values: list[int] = []
     handlers, memo, empty = encoder.handlers, encoder.memo, encoder.builder.empty
@@ -150,7 +150,7 @@ def _recomputed(attributes: dict[str, Any]) -> frozenset[str]:
 
 
 def _hooks(encoder: Encoder, name: str, hooks: Any) -> int:
-    """A dictionary of hooks, without those that come back by themselves; or another one."""
+    """Return a dictionary of hooks, without those that come back by themselves; or another one."""
     known = encoder.memo.get(id(hooks))
     if known is not None:
         return known
@@ -181,7 +181,7 @@ def _slots(encoder: Encoder, each: Any, layout: Layout) -> tuple[list[str], list
 
 
 def _contents(encoder: Encoder, each: Any, layout: Layout) -> int | None:
-    """What a subclass of a container holds, read by the container's own methods."""
+    """Return what a subclass of a container holds, read by the container's own methods."""
     base = layout.base
     if base is None:
         return None
@@ -205,9 +205,7 @@ def _requirements(encoder: Encoder, each: Any, layout: Layout) -> None:
             encoder.builder.requirement(registry, name)
 
 
-def _by_state(
-    encoder: Encoder, each: Any, number: int, layout: Layout, refusal: Refusal
-) -> None:
+def _by_state(encoder: Encoder, each: Any, number: int, layout: Layout, refusal: Refusal) -> None:
     """Let a class that hides something from pickle hide it from us."""
     kind = layout.kind
     try:
@@ -220,7 +218,7 @@ def _by_state(
 
 
 def _parametrized(encoder: Encoder, each: Any) -> int:
-    """A module whose class was made at run time, with properties for computed tensors."""
+    """Return a module whose class was made at run time, with properties for computed tensors."""
     kind = type(each)
     base = kind.__bases__[0]
     layout = encoder.layout(base)
@@ -240,7 +238,7 @@ def _parametrized(encoder: Encoder, each: Any) -> int:
 
 
 def compiled(encoder: Encoder, each: Any) -> int:
-    """What ``torch.compile`` was given: the opening side compiles for itself."""
+    """Return what ``torch.compile`` was given: the opening side compiles for itself."""
     encoder.note("a module of torch.compile was sent as the module that it compiles")
     original = object.__getattribute__(each, "__dict__")["_modules"]["_orig_mod"]
     return encoder.hold(each, encoder.value(original))

@@ -76,7 +76,7 @@ class Layout:
                 raise Refusal(f"found a {name}, which is made by code of its own", _advice(name))
 
     def _size(self, name: str) -> None:
-        """Refuse what has fields of C. CPython's own test is not made for types without constructor."""
+        """Refuse what has fields of C. CPython itself only looks at constructors."""
         base = (self.base or object).__basicsize__
         most = base + _POINTER * (len(self.slots) + 2)
         if self.kind.__basicsize__ > most or self.kind.__itemsize__ != 0:
@@ -107,7 +107,7 @@ class Layout:
         return False
 
     def dict_of(self, instance: Any) -> dict[str, Any]:
-        """The attributes, without code of the class."""
+        """Return the attributes, without code of the class."""
         found: dict[str, Any] = object.__getattribute__(instance, "__dict__")
         return found
 

@@ -1,8 +1,9 @@
 """Classes and functions by import path, in the strict form.
 
-A dotted walk by ``getattr`` reaches everything: ``torch:os.system`` is an attribute of an attribute of
-torch. So a path is a module and a way through *classes* of that module, looked up in their ``__dict__``,
-and what stands there must say itself that it is defined in that module under that name.
+A dotted walk by ``getattr`` reaches everything: ``torch:os.system`` is an attribute of an attribute
+of torch. So a path is a module and a way through *classes* of that module, looked up in their
+``__dict__``, and what stands there must say itself that it is defined in that module under that
+name.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ import torch
 from shared_tensor._modules._errors import Refusal
 from shared_tensor._modules._policy import Policy
 
-__all__ = ["NATIVE_FUNCTIONS", "class_at", "class_path", "function_at", "function_path", "is_stdlib"]
+__all__ = [
+    "NATIVE_FUNCTIONS",
+    "class_at",
+    "class_path",
+    "function_at",
+    "function_path",
+    "is_stdlib",
+]
 
 _MOVE = "move it into an importable module"
 _ALLOW = "name its package in allow= or SHARED_TENSOR_ALLOW if you trust it"
@@ -30,7 +38,7 @@ _ALLOW = "name its package in allow= or SHARED_TENSOR_ALLOW if you trust it"
 #: Packages whose modules are imported when a class of theirs is met.
 _IMPORTED = ("torch", "transformers")
 
-#: Modules whose functions are accepted, and packages, with a dot at the end, of which all modules are.
+#: Modules whose functions are accepted; with a dot at the end, packages of which all modules are.
 _FUNCTION_MODULES = (
     "torch.nn.functional",
     "torch.functional",
@@ -87,14 +95,14 @@ def _natives() -> dict[tuple[str, str], Any]:
     unwanted = {"methodcaller", "attrgetter", "itemgetter", "setitem", "delitem"}
     for module, space in spaces.items():
         for name, each in vars(space).items():
-            if type(each) is types.BuiltinFunctionType and not name.startswith("__"):
-                if name not in unwanted:
-                    found[module, name] = each
+            is_function = type(each) is types.BuiltinFunctionType and not name.startswith("__")
+            if is_function and name not in unwanted:
+                found[module, name] = each
     for name in dir(torch._C._VariableFunctions):
         each = getattr(torch._C._VariableFunctions, name)
-        if type(each) is types.BuiltinFunctionType and not name.startswith("_"):
-            if name not in {"from_file"}:
-                found["torch", name] = each
+        is_function = type(each) is types.BuiltinFunctionType and not name.startswith("_")
+        if is_function and name not in {"from_file"}:
+            found["torch", name] = each
     return found
 
 
@@ -104,10 +112,10 @@ for _path, _function in NATIVE_FUNCTIONS.items():
     _NATIVE_PATHS.setdefault(id(_function), _path)
 # The same function under the name that torch gives it.
 for _name, _function in vars(torch).items():
-    if ("torch", _name) in NATIVE_FUNCTIONS and NATIVE_FUNCTIONS["torch", _name] is not _function:
-        if type(_function) is types.BuiltinFunctionType:
-            NATIVE_FUNCTIONS["torch", _name] = _function
-            _NATIVE_PATHS.setdefault(id(_function), ("torch", _name))
+    _is_function = type(_function) is types.BuiltinFunctionType
+    if _is_function and ("torch", _name) in NATIVE_FUNCTIONS:
+        NATIVE_FUNCTIONS["torch", _name] = _function
+        _NATIVE_PATHS.setdefault(id(_function), ("torch", _name))
 
 
 _STDLIB = Path(sysconfig.get_path("stdlib"))
@@ -127,7 +135,7 @@ def is_stdlib(module: str) -> bool:
 
 
 def text_of(kind: type, name: str) -> str | None:
-    """A text attribute of a class, without its metaclass's code."""
+    """Return a text attribute of a class, without its metaclass's code."""
     found = type.__getattribute__(kind, name)
     return found if type(found) is str else None
 
@@ -150,7 +158,7 @@ def class_path(kind: type) -> tuple[str, str]:
 
 
 def class_at(module: str, qualname: str, policy: Policy) -> type:
-    """The class at a path, if it may be used here.
+    """Return the class at a path, if it may be used here.
 
     Raises
     ------
@@ -200,7 +208,7 @@ def function_path(function: Any) -> tuple[str, str]:
 
 
 def function_at(module: str, qualname: str, policy: Policy) -> Any:
-    """The function at a path, if it may be used here.
+    """Return the function at a path, if it may be used here.
 
     Raises
     ------
@@ -236,7 +244,7 @@ def _load(module: str, name: str) -> None:
 
 
 def _walk(module: str, qualname: str) -> Any:
-    """What stands in the module, or in a class of it; None if there is nothing."""
+    """Return what stands in the module, or in a class of it; None if there is nothing."""
     loaded = sys.modules.get(module)
     if not isinstance(loaded, types.ModuleType):
         return None

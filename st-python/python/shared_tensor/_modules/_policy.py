@@ -11,7 +11,9 @@ _VARIABLE = "SHARED_TENSOR_ALLOW"
 
 
 def _from_environment() -> tuple[str, ...]:
-    return tuple(name for name in os.environ.get(_VARIABLE, "").replace(":", ",").split(",") if name)
+    return tuple(
+        name for name in os.environ.get(_VARIABLE, "").replace(":", ",").split(",") if name
+    )
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,8 @@ class Policy:
 
     Classes are accepted if their module is already imported here, or if their package is torch,
     transformers or one of `allow`. Functions are accepted from a fixed list of modules, from the
-    packages of `allow`, and from this program's own script. Importing a module runs its code: that is
-    what `allow` allows.
+    packages of `allow`, and from this program's own script. Importing a module runs its code: that
+    is what `allow` allows.
 
     Parameters
     ----------

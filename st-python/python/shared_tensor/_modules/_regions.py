@@ -16,8 +16,8 @@ from shared_tensor._native import Memory, create_region, seal_region
 
 __all__ = ["Packed", "Region", "pack"]
 
-#: Where storages start, in bytes: what kernels of torch like, and pages where a private mapping of the
-#: storage alone may be wanted.
+#: Where storages start, in bytes: what kernels of torch like, and pages where a private mapping of
+#: the storage alone may be wanted.
 _ALIGNMENT = 256
 _PAGES_FROM = 64 << 10
 

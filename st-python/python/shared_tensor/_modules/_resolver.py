@@ -92,7 +92,7 @@ class Opener:
 
 
 def _told(error: Exception) -> SerializationError:
-    """What callers see of anything that went wrong while names were resolved or objects made."""
+    """Return what callers see of whatever went wrong while resolving or making."""
     if isinstance(error, SerializationError):
         return error
     if isinstance(error, Refusal):
@@ -109,7 +109,7 @@ _openers: OrderedDict[tuple[bytes, Policy], Opener] = OrderedDict()
 
 
 def opener(manifest: bytes, policy: Policy | None = None) -> Opener:
-    """The opener of a manifest: the last few are kept."""
+    """Return the opener of a manifest: the last few are kept."""
     key = (manifest, policy or Policy())
     found = _openers.pop(key, None) or Opener(*key)
     _openers[key] = found
@@ -125,33 +125,33 @@ class Resolver:
         self._policy = policy
 
     def torch(self, kind: str, name: str) -> Any:
-        """A named constant of torch."""
+        """Return a named constant of torch."""
         found = vars(torch).get(name)
         if type(found) is not _CONSTANTS[kind]:
             raise Refusal(f"found torch.{name}, which this torch does not have", "use one version")
         return found
 
     def device(self, kind: str, index: int | None) -> Any:
-        """A device; it need not exist."""
+        """Return a device; it need not exist."""
         try:
             return torch.device(kind) if index is None else torch.device(kind, index)
         except RuntimeError as error:
             raise Refusal(f"found device {kind}", f"this torch has none: {error}") from None
 
     def size(self, items: tuple[int, ...]) -> Any:
-        """A size."""
+        """Return a size."""
         return torch.Size(items)
 
     def class_(self, module: str, qualname: str) -> type:
-        """A class as a value."""
+        """Return a class as a value."""
         return class_at(module, qualname, self._policy)
 
     def function(self, module: str, qualname: str) -> Any:
-        """A function as a value."""
+        """Return a function as a value."""
         return function_at(module, qualname, self._policy)
 
     def builder(self, name: str) -> Callable[..., Any]:
-        """What makes a value of arguments."""
+        """Return what makes a value of arguments."""
         if name == "pickle":
             allow = self._policy.allow_pickle
             return lambda data, tensors: _skeleton.unpickled(data, tensors, allow=allow)
@@ -160,23 +160,23 @@ class Resolver:
         return BUILDERS[name]
 
     def action(self, name: str) -> Callable[[Any, Any], None]:
-        """What is done with an object at the end."""
+        """Return what is done with an object at the end."""
         return ACTIONS[name]
 
     def parameter(self) -> type:
-        """The class of parameters."""
+        """Return the class of parameters."""
         found: type = torch.nn.Parameter
         return found
 
     def tensor_class(self, module: str, qualname: str) -> type:
-        """A class of tensors that are views of storages."""
+        """Return a class of tensors that are views of storages."""
         found = class_at(module, qualname, self._policy)
         if not issubclass(found, torch.Tensor) or hasattr(found, "__tensor_flatten__"):
             raise Refusal(f"found {module}.{qualname} as the class of a tensor", "it is none")
         return found
 
     def instance(self, module: str, qualname: str) -> tuple[type, Any, Any]:
-        """A class whose instances are made: how an empty one is, and what is done with a full one."""
+        """Return a class, what makes an empty instance, and what is done with a full one."""
         found = class_at(module, qualname, self._policy)
         layout = Layout(found)
         if layout.base is None and not layout.is_module:
@@ -189,14 +189,14 @@ class Resolver:
         return found, make, _finish(found, any_version=self._policy.any_version)
 
     def slot(self, kind: type, name: str) -> Any:
-        """What sets a slot."""
+        """Return what sets a slot."""
         for own, member in Layout(kind).slots:
             if own == name:
                 return member.__set__
         raise Refusal(f"found a slot {name} of {kind.__qualname__}", "use one version on both ends")
 
     def contents(self, kind: type) -> Any:
-        """What fills a container by its own methods."""
+        """Return what fills a container by its own methods."""
         base = Layout(kind).base
         if base is list:
             return list.extend
@@ -212,11 +212,11 @@ def _put_ordered(target: Any, items: dict[Any, Any]) -> None:
         OrderedDict.__setitem__(target, key, each)
 
 
-_PUT = {dict: dict.update, OrderedDict: _put_ordered}
+_PUT: dict[type, Any] = {dict: dict.update, OrderedDict: _put_ordered}
 
 
 def _finish(kind: type, *, any_version: bool) -> Callable[[Any], None] | None:
-    """What an instance of this class needs beside its attributes."""
+    """Return what an instance of this class needs beside its attributes."""
     ancestry = {(each.__module__, each.__qualname__) for each in kind.__mro__}
     if ("transformers.modeling_utils", "PreTrainedModel") in ancestry:
         return _register_transformer

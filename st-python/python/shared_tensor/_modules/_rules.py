@@ -90,7 +90,7 @@ def _frozenset(encoder: Encoder, each: frozenset[Any]) -> int:
 
 
 def key_order(each: Any) -> Any:
-    """An order of keys that does not depend on hashes or addresses."""
+    """Return an order of keys that does not depend on hashes or addresses."""
     kind = type(each)
     if kind is tuple:
         return ("tuple", [key_order(item) for item in each])
@@ -104,7 +104,7 @@ def key_order(each: Any) -> Any:
 
 
 def _key(encoder: Encoder, each: Any) -> int:
-    """A key or member: only what is hashed by code of Python's own."""
+    """Return a key or member: only what is hashed by code of Python's own."""
     kind = type(each)
     if kind in _KEYS or isinstance(each, type) or kind is types.FunctionType:
         return encoder.value(each)
@@ -136,7 +136,7 @@ def items_of(encoder: Encoder, pairs: Any) -> list[int]:
 
 
 def mapping(encoder: Encoder, each: Any, kind: str, pairs: Any) -> int:
-    """A dictionary with this content, which may be less than it holds."""
+    """Return a dictionary with this content, which may be less than it holds."""
     number, value = encoder.reserve(each)
     try:
         items = items_of(encoder, pairs)
@@ -166,7 +166,7 @@ def _ordered(encoder: Encoder, each: Any) -> int:
 
 
 def _once(arguments: Callable[[Encoder, Any], list[int]], builder: str) -> Handler:
-    """A rule for objects with identity that a function of the opening side makes."""
+    """Return a rule for objects with identity that a function of the opening side makes."""
 
     def handler(encoder: Encoder, each: Any) -> int:
         known = encoder.memo.get(id(each))
@@ -214,7 +214,7 @@ def _partial(encoder: Encoder, each: Any) -> list[int]:
 
 
 def _method(encoder: Encoder, each: types.MethodType) -> int:
-    """A bound method: by name if it is the class's own, else function and object."""
+    """Return a bound method: by name if it is the class's own, else function and object."""
     target, function = each.__self__, each.__func__
     owner = encoder.value(target)
     if type(function) is types.FunctionType and not isinstance(target, type):
@@ -276,7 +276,9 @@ def _subclassed(base: type) -> Handler:
         plain = base.__new__(base, base.__str__(each) if base is str else each)
         attributes = object.__getattribute__(each, "__dict__") if _has_dict(type(each)) else {}
         parts = [encoder.class_(type(each)), encoder.value(plain)]
-        return encoder.builder.built("subclassed", [*parts, _inline_dict(encoder, attributes.items())])
+        return encoder.builder.built(
+            "subclassed", [*parts, _inline_dict(encoder, attributes.items())]
+        )
 
     return handler
 
@@ -386,8 +388,14 @@ _BY_NAME: dict[tuple[str, str], Handler] = {
 }
 
 _REFUSED_BASES = {
-    ("torch.jit._script", "ScriptModule"): ("a scripted module", "send the module it was made from"),
-    ("torch.fx.graph_module", "GraphModule"): ("a traced module", "send the module it was made from"),
+    ("torch.jit._script", "ScriptModule"): (
+        "a scripted module",
+        "send the module it was made from",
+    ),
+    ("torch.fx.graph_module", "GraphModule"): (
+        "a traced module",
+        "send the module it was made from",
+    ),
     ("torch.nn.parallel.distributed", "DistributedDataParallel"): (
         "a DistributedDataParallel",
         "send its .module",
@@ -407,7 +415,7 @@ _REFUSED_BASES = {
 
 
 def handler_for(kind: type) -> Handler:
-    """The rule for instances of exactly this type."""
+    """Return the rule for instances of exactly this type."""
     exact = _EXACT.get(kind)
     if exact is not None:
         return exact

@@ -33,8 +33,8 @@ class StorageRange:
     start, length : int
         In bytes.
     sharing : str
-        ``shared``: parameters and plain tensors; ``private``: buffers, of which each opened object has
-        its own; ``absent``: on the meta device.
+        ``shared``: parameters and plain tensors; ``private``: buffers, of which each opened object
+        has its own; ``absent``: on the meta device.
     """
 
     storage: Any
@@ -79,7 +79,7 @@ class TensorTable:
         self._storages: dict[int, _Storage] = {}
 
     def value(self, tensor: Any) -> int:
-        """The number of the value that refers to a tensor."""
+        """Return the number of the value that refers to a tensor."""
         encoder = self._encoder
         known = encoder.memo.get(id(tensor))
         if known is not None:
@@ -131,7 +131,7 @@ class TensorTable:
             )
 
     def ranges(self, order: list[int]) -> list[StorageRange]:
-        """The storages by their numbers."""
+        """Return the storages by their numbers."""
         by_number = {storage.number: storage for storage in self._storages.values()}
         return [
             StorageRange(each.storage, each.start, each.high - each.start, each.sharing)
@@ -185,7 +185,7 @@ class TensorTable:
             )
 
     def _flattened(self, tensor: Any) -> int:
-        """A tensor that takes itself apart."""
+        """Return a tensor that takes itself apart."""
         encoder = self._encoder
         names, context = tensor.__tensor_flatten__()
         parts = []
@@ -213,7 +213,8 @@ class TensorTable:
         if kind is not torch.Tensor and kind is not _PARAMETER and issubclass(kind, _LAZY):
             arguments = encoder.values((type(tensor), tensor.dtype, tensor.device))
             attributes = encoder.builder.mapping(
-                "dict", _rules.items_of(encoder, object.__getattribute__(tensor, "__dict__").items())
+                "dict",
+                _rules.items_of(encoder, object.__getattribute__(tensor, "__dict__").items()),
             )
             arguments += [value(tensor.requires_grad), attributes]
             return encoder.built_once(tensor, "uninitialized", arguments)
@@ -233,13 +234,19 @@ class TensorTable:
             return encoder.built_once(tensor, "sparsecoo", [*arguments, *self._outer(tensor)])
         if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
             parts = (
-                plain.crow_indices(), plain.col_indices(), plain.values(), tuple(plain.shape),
+                plain.crow_indices(),
+                plain.col_indices(),
+                plain.values(),
+                tuple(plain.shape),
             )
             arguments = [value(tensor.layout), *self._parts(parts), *self._outer(tensor)]
             return encoder.built_once(tensor, "sparsecompressed", arguments)
         if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
             parts = (
-                plain.ccol_indices(), plain.row_indices(), plain.values(), tuple(plain.shape),
+                plain.ccol_indices(),
+                plain.row_indices(),
+                plain.values(),
+                tuple(plain.shape),
             )
             arguments = [value(tensor.layout), *self._parts(parts), *self._outer(tensor)]
             return encoder.built_once(tensor, "sparsecompressed", arguments)

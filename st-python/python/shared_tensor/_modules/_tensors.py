@@ -54,8 +54,8 @@ def split(tensors: Sequence[Any]) -> tuple[list[StorageRange], list[TensorParts]
     Raises
     ------
     SerializationError
-        For a tensor that is more than a view of a storage: sparse, quantised, lazily conjugated, with
-        a history, of a subclass, without values.
+        For a tensor that is more than a view of a storage: sparse, quantised, lazily conjugated,
+        with a history, of a subclass, without values.
     """
     with torch._C.DisableTorchFunctionSubclass():
         for position, tensor in enumerate(tensors):
@@ -144,14 +144,12 @@ def _view(whole: Any, parts: TensorParts) -> Any:
 
 
 def _reach(tensor: Any) -> tuple[int, int]:
-    """The bytes of its storage that a tensor covers; nothing for one without elements."""
+    """Return the bytes of its storage that a tensor covers; nothing for one without elements."""
     if tensor.numel() == 0:
         return 0, 0
     item = tensor.element_size()
     first = tensor.storage_offset()
-    last = first + sum(
-        (size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride())
-    )
+    last = first + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride()))
     return first * item, (last + 1) * item
 
 

@@ -151,7 +151,7 @@ impl Plan {
     /// ------
     /// ValueError
     ///     If the memory does not fit the manifest.
-    #[pyo3(signature = (memory, *, private = None, isolate = false, copy_max = 1 << 20))]
+    #[pyo3(signature = (memory, *, private = None, isolate = false, copy_max = 1048576))]
     #[expect(clippy::needless_pass_by_value, reason = "lists of Python arrive as vectors")]
     fn open<'py>(
         &self,
