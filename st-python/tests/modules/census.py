@@ -1,4 +1,4 @@
-"""Every type of model that transformers can make, on the meta device: what has a rule and what has not.
+"""Every type of model that transformers can make, on the meta device.
 
 Run as `python -m modules.census [PART]`, for the night: minutes on two cores. PART is a part of the
 names of configurations. Prints a line for whatever does not come through, and counts.
