@@ -16,6 +16,8 @@ import pytest
 TESTS = Path(__file__).parent.parent
 REFUSALS = Path(__file__).parent / "refusals.txt"
 
+NO_PICKLE = os.environ.get("ST_NO_PICKLE") == "1"
+
 _covered: dict[str, dict[str, list[str]]] = {}
 
 
@@ -71,6 +73,15 @@ class Client:
             self._process.wait()
             self._process.stdout.close()
             self._socket.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_pickle() -> None:
+    """Let pickle raise in this process too, if that is asked for."""
+    if NO_PICKLE:
+        from modules.no_pickle import forbid_pickle
+
+        forbid_pickle()
 
 
 @pytest.fixture(scope="session")

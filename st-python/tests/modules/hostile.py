@@ -16,8 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from modules.carrier import encoded
-from shared_tensor._modules import Opener, Region, SerializationError, pack
+from shared_tensor._modules import Opener, Region, SerializationError, encode, pack
 
 _HEADER = 6
 _ROOM = 6 << 30
@@ -78,7 +77,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_ROOM, _ROOM))
     seed, count = int(sys.argv[1]), int(sys.argv[2])
     chance = random.Random(seed)
-    whole = encoded(sample())
+    whole = encode(sample())
     packed = pack(whole.storages)
     outcomes: Counter[str] = Counter()
     with Region(packed) as region:

@@ -27,8 +27,8 @@ TIMM = [
 ]  # fmt: skip
 TORCHVISION = [
     "alexnet", "vgg11", "resnet18", "squeezenet1_0", "densenet121", "googlenet",
-    "shufflenet_v2_x0_5", "mobilenet_v2", "mobilenet_v3_small", "mnasnet0_5", "efficientnet_b0", "regnet_y_400mf",
-    "convnext_tiny", "vit_b_32", "swin_t",
+    "shufflenet_v2_x0_5", "mobilenet_v2", "mobilenet_v3_small", "mnasnet0_5", "efficientnet_b0",
+    "regnet_y_400mf", "convnext_tiny", "vit_b_32", "swin_t",
 ]  # fmt: skip
 
 
