@@ -611,7 +611,7 @@ class Plan:
         *,
         private: Callable[[int], Memory] | None = None,
         isolate: bool = False,
-        copy_max: int = 1048576,
+        copy_max: int | None = None,
     ) -> Any: ...
     @property
     def storage_bytes(self) -> list[int]: ...

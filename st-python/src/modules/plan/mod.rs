@@ -16,6 +16,9 @@ use opening::Opening;
 use recipe::{Recipe, RecipeId};
 use tensors::{TensorPlan, Torch};
 
+/// A private mapping costs as much as copying some pages, so that a mapping is for more than this.
+const COPY_BYTES_MAX: usize = 1 << 20;
+
 /// A manifest, verified and with every name in it resolved.
 ///
 /// Parameters
@@ -144,14 +147,14 @@ impl Plan {
     ///     copied. Without it, private storages are copied, however large.
     /// isolate : bool
     ///     Whether every storage is private to this object.
-    /// copy_max : int
-    ///     Private storages up to this many bytes are copied rather than mapped.
+    /// copy_max : int, optional
+    ///     Private storages up to this many bytes are copied rather than mapped; 1 MiB by default.
     ///
     /// Raises
     /// ------
     /// ValueError
     ///     If the memory does not fit the manifest.
-    #[pyo3(signature = (memory, *, private = None, isolate = false, copy_max = 1048576))]
+    #[pyo3(signature = (memory, *, private = None, isolate = false, copy_max = None))]
     #[expect(clippy::needless_pass_by_value, reason = "lists of Python arrive as vectors")]
     fn open<'py>(
         &self,
@@ -159,9 +162,10 @@ impl Plan {
         memory: Vec<Bound<'py, Memory>>,
         private: Option<&Bound<'py, PyAny>>,
         isolate: bool,
-        copy_max: usize,
+        copy_max: Option<usize>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.collector.paused(py, || {
+            let copy_max = copy_max.unwrap_or(COPY_BYTES_MAX);
             let wanted = opening::Wanted { private, isolate, copy_max };
             let places = opening::places(&self.manifest, &memory, &wanted)?;
             Opening::new(py, self, places).run()
