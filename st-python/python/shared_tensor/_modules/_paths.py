@@ -12,6 +12,7 @@ import builtins
 import importlib
 import math
 import operator
+import re
 import sys
 import sysconfig
 import types
@@ -38,24 +39,10 @@ _ALLOW = "name its package in allow= or SHARED_TENSOR_ALLOW if you trust it"
 #: Packages whose modules are imported when a class of theirs is met.
 _IMPORTED = ("torch", "transformers")
 
-#: Modules whose functions are accepted; with a dot at the end, packages of which all modules are.
-_FUNCTION_MODULES = (
-    "torch.nn.functional",
-    "torch.functional",
-    "torch.nn.init",
-    "torch.nn.modules.activation",
-    "torch._jit_internal",
-    "transformers.activations",
-    "transformers.modeling_rope_utils",
-    "transformers.modeling_outputs",
-    "transformers.models.",
-    "transformers.integrations.",
-    "transformers.masking_utils",
-    "transformers.pytorch_utils",
-    "torchvision.ops.",
-    "torchvision.models.",
-    "timm.layers.",
-    "timm.models.",
+#: Modules whose functions are accepted: those that compute, and none that load, fetch or compile.
+_FUNCTION_MODULES = re.compile(
+    r"torch\.(nn\.)?functional|torch\.nn\.init|torchvision\.ops\.\w+"
+    r"|transformers\.(activations|modeling_rope_utils|models\.\w+\.(modeling|modular)_\w+)"
 )
 
 #: Of the standard library, only these classes.
@@ -219,10 +206,7 @@ def function_at(module: str, qualname: str, policy: Policy) -> Any:
     if native is not None:
         return native
     name = f"function {module}.{qualname}"
-    listed = any(
-        module.startswith(each) if each.endswith(".") else module == each
-        for each in _FUNCTION_MODULES
-    )
+    listed = _FUNCTION_MODULES.fullmatch(module) is not None
     if not listed and not policy.allows(module) and module != "__main__":
         raise Refusal(f"{name} is not of a module whose functions are accepted", _ALLOW)
     _load(module, name)
