@@ -20,6 +20,7 @@
 //! | one writer at a time, many readers, the newest or the next frame | [`stream`] |
 //! |---|---|
 //! | values that are built once, on request, and lent to many | [`service`] |
+//! | what a module consists of, without pickle | [`manifest`] |
 //! | named bytes, no tensors | [`shm`], the crate `shm-core` |
 //! | a lock between processes, in memory of your own | [`lock`], the crate `shm-lock` |
 //! | requests over a socket, with open files | [`rpc`], the crate `rpc-uds` |
@@ -77,6 +78,8 @@ compile_error!(
 );
 
 mod error;
+#[cfg(not(loom))]
+pub mod manifest;
 mod ring;
 #[cfg(not(loom))]
 pub mod service;

@@ -13,6 +13,7 @@ mod errors;
 mod handle;
 mod lending;
 mod locking;
+mod modules;
 mod names;
 mod options;
 mod ownership;
@@ -32,6 +33,7 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     errors::register(module)?;
+    modules::register(module)?;
     names::register(module)?;
     module.add_class::<handle::Handle>()?;
     module.add_class::<locking::LockScope>()?;

@@ -270,7 +270,7 @@ impl Venv {
         }
         // From outside the clone: the package under test is the one installed.
         self.python()
-            .args(["-m", "pytest", "-p", "no:cacheprovider", "-ra", "-c"])
+            .args(["-m", "pytest", "-p", "no:cacheprovider", "-ra", "-m", "not nightly", "-c"])
             .args([workspace.root.join("pyproject.toml")])
             .args(tests)
             .within(&self.folder)

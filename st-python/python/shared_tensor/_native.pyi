@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Literal, final
 
@@ -11,18 +11,25 @@ __all__ = [
     "Handle",
     "InconsistentStreamError",
     "LockScope",
+    "ManifestBuilder",
     "ManyScope",
+    "Memory",
+    "Plan",
     "StaleStreamError",
     "StreamError",
+    "Torch",
     "UnlinkedStreamError",
     "Watcher",
     "WriteScope",
     "__version__",
+    "create_region",
     "list_streams",
     "lock",
     "lock_many",
+    "manifest_origin",
     "open_view",
     "purge",
+    "seal_region",
     "stat",
     "unlink",
     "wait_any",
@@ -528,3 +535,110 @@ def lock_many(
     handles: list[Any], timeout: float | None = None, value: tuple[Any, ...] | None = None
 ) -> ManyScope: ...
 def open_view(handle: Handle) -> NDArray[Any] | None: ...
+
+@final
+class ManifestBuilder:
+    def __new__(cls) -> Self: ...
+    def atom(self, atom: object) -> int: ...
+    def torch(self, kind: str, name: str) -> int: ...
+    def device(self, kind: str, index: int | None) -> int: ...
+    def class_(self, module: str, qualname: str) -> int: ...
+    def function(self, module: str, qualname: str) -> int: ...
+    def sequence(self, kind: str, items: Sequence[int]) -> int: ...
+    def mapping(self, kind: str, items: Sequence[int]) -> int: ...
+    def built(self, builder: str, arguments: Sequence[int]) -> int: ...
+    def storage(self) -> int: ...
+    def fill_storage(self, storage: int, bytes: int, sharing: str) -> None: ...
+    def reserve_tensor(self) -> tuple[int, int]: ...
+    def fill_tensor(
+        self,
+        tensor: int,
+        storage: int,
+        dtype: str,
+        shape: Sequence[int],
+        strides: Sequence[int],
+        offset: int,
+        requires_grad: bool,
+        class_: Literal["parameter"] | tuple[str, str] | None,
+        attributes: int | None,
+    ) -> None: ...
+    def reserve_object(self) -> tuple[int, int]: ...
+    def empty(self, kind: str) -> int: ...
+    def fill_sequence(self, object: int, kind: str, items: Sequence[int]) -> None: ...
+    def fill_mapping(self, object: int, kind: str, items: Sequence[int]) -> None: ...
+    def fill_built(self, object: int, value: int) -> None: ...
+    def fill_instance(
+        self,
+        object: int,
+        module: str,
+        qualname: str,
+        names: Sequence[str],
+        values: Sequence[int],
+        slots: Sequence[str] | None = None,
+        slot_values: Sequence[int] | None = None,
+        contents: int | None = None,
+    ) -> None: ...
+    def step(self, action: str, object: int, argument: int) -> None: ...
+    def package(self, name: str, version: str) -> None: ...
+    def source(self, module: str, file: str, sha256: bytes) -> None: ...
+    def requirement(self, registry: str, name: str) -> None: ...
+    def finish(self, root: int) -> tuple[bytes, list[int]]: ...
+
+@final
+class Memory:
+    @staticmethod
+    def map(fd: int, offset: int, length: int, *, private: bool = True) -> Memory: ...
+    def part(self, offset: int, length: int) -> Memory: ...
+    def keeping(self, owner: object) -> Memory: ...
+    def tensor(
+        self,
+        torch: Torch,
+        dtype: str,
+        shape: Sequence[int],
+        strides: Sequence[int],
+        offset: int,
+    ) -> Any: ...
+    @property
+    def address(self) -> int: ...
+    def __len__(self) -> int: ...
+
+@final
+class Plan:
+    def __new__(cls, manifest: bytes, resolver: object, torch: Torch) -> Self: ...
+    def open(
+        self,
+        memory: Sequence[Memory],
+        *,
+        private: Callable[[int], Memory] | None = None,
+        isolate: bool = False,
+        copy_max: int | None = None,
+    ) -> Any: ...
+    @property
+    def storage_bytes(self) -> list[int]: ...
+    @property
+    def counts(self) -> tuple[int, int, int]: ...
+
+@final
+class Torch:
+    def __new__(
+        cls,
+        *,
+        exchange: object | None,
+        import_capsule: Callable[[Any], Any],
+        view: Callable[..., Any],
+        dtype: Callable[[str], Any],
+        absent: Callable[[int, bool], Any],
+    ) -> Self: ...
+    @property
+    def is_direct(self) -> bool: ...
+
+def manifest_origin(
+    manifest: bytes,
+) -> tuple[
+    list[tuple[str, str]],
+    list[tuple[str, str, list[int]]],
+    list[tuple[str, str]],
+    list[tuple[str, str]],
+]: ...
+def create_region(label: str, length: int) -> int: ...
+def seal_region(fd: int) -> int: ...

@@ -1,4 +1,5 @@
-//! The only unsafe of the binding: NumPy arrays as memory, and memory as NumPy arrays.
+//! The only unsafe of the binding: NumPy arrays as memory, memory as NumPy arrays; beside it tensors,
+//! instances and mappings for modules.
 //!
 //! Invariants:
 //! - **S1, arrays stay**: the data of an array stays where it is as long as the array object lives
@@ -12,8 +13,14 @@
 //! - **S4, bases**: an array over memory of ours has a base object that keeps that memory, so it
 //!   lives as long as the array and every view of it.
 
+pub(crate) mod dlpack;
+pub(crate) mod instances;
+mod mapping;
+pub(crate) mod place;
+
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, IntoRawFd as _, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::Arc;
 
@@ -220,4 +227,17 @@ unsafe fn make<'py>(
     let array = unsafe { Bound::from_owned_ptr_or_err(py, array) }?;
     // SAFETY: `PyArray_NewFromDescr` with NumPy's own array type makes nothing else.
     Ok(unsafe { array.cast_into_unchecked() })
+}
+
+/// A descriptor that Python named. If it is not open, every call with it says so.
+pub(crate) fn borrow_fd(fd: RawFd) -> BorrowedFd<'static> {
+    assert!(fd >= 0, "a descriptor is not negative");
+    // SAFETY: borrowed for the call that follows, like every descriptor that is passed by number: that
+    // the caller does not close it meanwhile is the caller's affair.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// A descriptor that Python shall close.
+pub(crate) fn into_raw(fd: OwnedFd) -> RawFd {
+    fd.into_raw_fd()
 }

@@ -1,0 +1,36 @@
+//! Every maximum that a manifest from somebody else is held to.
+
+/// Most dimensions that PyTorch can index.
+pub(crate) const DIMENSIONS_MAX: usize = 64;
+
+/// What a manifest may cost at most.
+///
+/// The defaults let a model of a hundred thousand modules pass, and keep what a hostile peer can make
+/// its reader spend to some hundred megabytes and a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Bytes of the encoded manifest.
+    pub bytes_max: usize,
+    /// Entries in each table.
+    pub entries_max: usize,
+    /// How deep values without identity nest in each other.
+    pub depth_max: u32,
+    /// How many Python objects opening makes, tensors included. A short manifest can describe many:
+    /// one list may stand in another as often as it likes.
+    pub objects_max: u64,
+    /// Bytes of all storages together.
+    pub storage_bytes_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bytes_max: 16 << 20,
+            entries_max: 4 << 20,
+            depth_max: 64,
+            objects_max: 32 << 20,
+            storage_bytes_max: 1 << 50,
+        }
+    }
+}

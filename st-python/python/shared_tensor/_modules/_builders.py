@@ -1,0 +1,247 @@
+"""What values that are not plain constants are made by: a closed list.
+
+Arguments come from a manifest and are checked before they are used; classes and functions among
+them were accepted by the policy.
+"""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import enum
+import functools
+import logging
+import re
+import threading
+import types
+import weakref
+from typing import Any, Callable
+
+import torch
+
+from shared_tensor._modules._errors import Refusal
+
+__all__ = ["ACTIONS", "BUILDERS"]
+
+_DAMAGED = "the sender or the way here is broken"
+
+
+def _expect(is_right: bool, what: str) -> None:  # noqa: FBT001 - a statement, not an option
+    if not is_right:
+        raise Refusal(f"found {what} in the manifest", _DAMAGED)
+
+
+def _defaultdict(factory: Any, items: dict[Any, Any]) -> Any:
+    _expect(factory is None or callable(factory), "a factory that is none")
+    return collections.defaultdict(factory, items)
+
+
+def _namespace(attributes: dict[str, Any]) -> Any:
+    return types.SimpleNamespace(**attributes)
+
+
+def _enum(kind: Any, name: Any) -> Any:
+    is_enum = isinstance(kind, type) and issubclass(kind, enum.Enum)
+    _expect(is_enum and type(name) is str, "an enumeration that is none")
+    members = type.__getattribute__(kind, "_member_map_")
+    _expect(name in members, f"{kind.__qualname__}.{name}, which does not exist here,")
+    return members[name]
+
+
+def _subclassed(kind: Any, plain: Any, attributes: dict[str, Any]) -> Any:
+    base = type(plain)
+    _expect(base in (str, int, float) and isinstance(kind, type), "a text or number that is none")
+    _expect(issubclass(kind, base) and not issubclass(kind, enum.Enum), "a class of another kind")
+    made: Any = base.__new__(kind, plain)
+    if attributes:
+        object.__getattribute__(made, "__dict__").update(attributes)
+    return made
+
+
+def _named_tuple(kind: Any, items: tuple[Any, ...]) -> Any:
+    _expect(isinstance(kind, type) and issubclass(kind, tuple), "a tuple that is none")
+    return tuple.__new__(kind, items)
+
+
+def _pattern(pattern: Any, flags: Any) -> Any:
+    # Compiling takes time that grows with the pattern, and only with that.
+    return re.compile(pattern, flags & ~re.DEBUG)
+
+
+def _generator(device: Any, state: bytes) -> Any:
+    generator = torch.Generator(device=device)
+    generator.set_state(torch.tensor(list(state), dtype=torch.uint8))
+    return generator
+
+
+def _partial(
+    function: Any, arguments: tuple[Any, ...], keywords: dict[str, Any], attributes: dict[str, Any]
+) -> Any:
+    made = functools.partial(function, *arguments, **keywords)
+    if attributes:
+        object.__getattribute__(made, "__dict__").update(attributes)
+    return made
+
+
+def _method(function: Any, target: Any) -> Any:
+    """Return a method by its name among those of the object's class, or a function made one."""
+    if type(function) is str:
+        for base in type.__getattribute__(type(target), "__mro__"):
+            found = type.__getattribute__(base, "__dict__").get(function)
+            if type(found) is types.FunctionType:
+                return types.MethodType(found, target)
+            if found is not None:
+                break
+        raise Refusal(f"found the method {function}, which does not exist here", _DAMAGED)
+    return types.MethodType(function, target)
+
+
+class _Gone:
+    """What dead weak references referred to."""
+
+
+def _weakref(*target: Any) -> Any:
+    return weakref.ref(target[0] if target else _Gone())
+
+
+def _apply(kind: Any) -> Any:
+    is_function = isinstance(kind, type) and issubclass(kind, torch.autograd.Function)
+    _expect(is_function, "an autograd function that is none")
+    return kind.apply
+
+
+def _tokenizer(text: Any) -> Any:
+    import tokenizers
+
+    return tokenizers.Tokenizer.from_str(text)
+
+
+def _added_token(*parts: Any) -> Any:
+    import tokenizers
+
+    names = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
+    return tokenizers.AddedToken(**dict(zip(names, parts)))
+
+
+def _flattened(
+    kind: Any,
+    names: tuple[str, ...],
+    parts: tuple[Any, ...],
+    context: Any,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    requires_grad: Any,
+    attributes: dict[str, Any],
+) -> Any:
+    _expect(isinstance(kind, type) and issubclass(kind, torch.Tensor), "a tensor that is none")
+    tensors = dict(zip(names, parts))
+    made = kind.__tensor_unflatten__(tensors, context, torch.Size(shape), strides)
+    if requires_grad and not made.requires_grad:
+        made.requires_grad_()
+    object.__getattribute__(made, "__dict__").update(attributes)
+    return made
+
+
+def _parameter(tensor: Any, is_parameter: Any, requires_grad: Any) -> Any:
+    if is_parameter:
+        return torch.nn.Parameter(tensor, requires_grad=requires_grad)
+    return tensor.requires_grad_(requires_grad)
+
+
+def _sparse_coo(
+    indices: Any, values: Any, shape: Any, is_coalesced: Any, is_parameter: Any, requires_grad: Any
+) -> Any:
+    # The indices are untrusted: out of range they would read outside of memory.
+    made = torch.sparse_coo_tensor(indices, values, shape, check_invariants=True)
+    made = made._coalesced_(is_coalesced)
+    return _parameter(made, is_parameter, requires_grad)
+
+
+def _sparse_compressed(
+    layout: Any,
+    compressed: Any,
+    plain: Any,
+    values: Any,
+    shape: Any,
+    is_parameter: Any,
+    requires_grad: Any,
+) -> Any:
+    made = torch.sparse_compressed_tensor(
+        compressed, plain, values, shape, layout=layout, check_invariants=True
+    )
+    return _parameter(made, is_parameter, requires_grad)
+
+
+def _quantised(integers: Any, dtype: Any, scales: Any, zero_points: Any, axis: Any) -> Any:
+    expected = {torch.qint8: torch.int8, torch.quint8: torch.uint8, torch.qint32: torch.int32}
+    _expect(expected.get(dtype) is integers.dtype, "a quantised tensor that is none")
+    if axis is None:
+        return torch._make_per_tensor_quantized_tensor(integers, scales, zero_points)
+    return torch._make_per_channel_quantized_tensor(integers, scales, zero_points, axis)
+
+
+def _uninitialized(
+    kind: Any, dtype: Any, device: Any, requires_grad: Any, attributes: dict[str, Any]
+) -> Any:
+    mixin = torch.nn.parameter.UninitializedTensorMixin
+    _expect(isinstance(kind, type) and issubclass(kind, mixin), "a lazy tensor that is none")
+    made = torch.Tensor._make_subclass(
+        kind, torch.empty(0, dtype=dtype, device=device), requires_grad
+    )
+    object.__getattribute__(made, "__dict__").update(attributes)
+    return made
+
+
+def _class_attribute(kind: Any, name: Any) -> Any:
+    raise Refusal("found a method of C", "use a function of a module")
+
+
+#: By the names in the manifest; `pickle` is the resolver's.
+BUILDERS: dict[str, Callable[..., Any]] = {
+    "range": range,
+    "slice": slice,
+    "defaultdict": _defaultdict,
+    "deque": collections.deque,
+    "namespace": _namespace,
+    "mappingproxy": types.MappingProxyType,
+    "enum": _enum,
+    "subclassed": _subclassed,
+    "namedtuple": _named_tuple,
+    "pattern": _pattern,
+    "logger": logging.getLogger,
+    "timedelta": datetime.timedelta,
+    "generator": _generator,
+    "partial": _partial,
+    "method": _method,
+    "classattribute": _class_attribute,
+    "weakref": _weakref,
+    "apply": _apply,
+    "lock": threading.Lock,
+    "rlock": threading.RLock,
+    "tokenizer": _tokenizer,
+    "addedtoken": _added_token,
+    "flattened": _flattened,
+    "sparsecoo": _sparse_coo,
+    "sparsecompressed": _sparse_compressed,
+    "quantised": _quantised,
+    "uninitialized": _uninitialized,
+}
+
+
+def _parametrize(module: Any, names: tuple[str, ...]) -> None:
+    """Give a module a class of its own with computed tensors, as registering them does."""
+    _expect(isinstance(module, torch.nn.Module), "computed tensors of something else than a module")
+    torch.nn.utils.parametrize._inject_new_class(module)
+    for name in names:
+        torch.nn.utils.parametrize._inject_property(module, name)
+
+
+def _set_state(target: Any, state: Any) -> None:
+    target.__setstate__(state)
+
+
+#: By the names in the manifest.
+ACTIONS: dict[str, Callable[[Any, Any], None]] = {
+    "parametrize": _parametrize,
+    "setstate": _set_state,
+}

@@ -1,0 +1,202 @@
+"""From an object to a manifest: the walk.
+
+It goes by exact types, reads ``__dict__`` through ``object``, and calls no method of what it meets,
+so that properties, ``__getattr__`` and the like do not run. What has no rule is refused by path.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from shared_tensor._modules import _skeleton
+from shared_tensor._modules._errors import Refusal
+from shared_tensor._modules._layout import Layout
+from shared_tensor._modules._origin import Origin
+from shared_tensor._modules._paths import class_path, function_path
+from shared_tensor._modules._policy import Policy
+from shared_tensor._modules._rules import Handler, handler_for
+from shared_tensor._modules._tensor_table import StorageRange, TensorTable
+from shared_tensor._native import ManifestBuilder
+
+__all__ = ["Encoded", "Encoder", "encode"]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An object without its bytes.
+
+    Attributes
+    ----------
+    manifest : bytes
+        What it consists of.
+    storages : list of StorageRange
+        The bytes that its tensors lie in, in the manifest's order.
+    notes : tuple of str
+        What was left out or changed on the way, with its path.
+    """
+
+    manifest: bytes
+    storages: list[StorageRange]
+    notes: tuple[str, ...] = field(default=())
+
+
+def encode(root: Any, policy: Policy | None = None) -> Encoded:
+    """Describe an object: a module, tensors, or containers of them.
+
+    Parameters
+    ----------
+    root : object
+        It is read and not changed. Other threads must not change it meanwhile.
+    policy : Policy, optional
+        Only `allow_pickle` and `meta` matter here.
+
+    Raises
+    ------
+    SerializationError
+        If something in it has no rule, naming the attribute.
+    """
+    policy = policy or Policy()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        with torch._C.DisableTorchFunctionSubclass():
+            try:
+                return Encoder(policy).run(root)
+            except Refusal as refusal:
+                if not policy.allow_pickle:
+                    raise refusal.as_error() from None
+                reason = str(refusal.as_error())
+                return Encoder(policy).run(_skeleton.pickled(root, reason))
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+class Encoder:
+    """One walk."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.builder = ManifestBuilder()
+        self.origin = Origin(self.builder)
+        self.tensors = TensorTable(self)
+        self.notes: list[str] = []
+        #: The values of objects that were met, by identity; and these objects, so that no
+        #: other gets the identity of one.
+        self.memo: dict[int, int] = {}
+        self.held: list[Any] = []
+        #: The rules of types that were met.
+        self.handlers: dict[type, Handler] = {}
+        #: How many modules the walk is inside of.
+        self.inside = 0
+        #: Past every id that hooks have.
+        self.next_hook = 0
+        self._layouts: dict[type, Layout] = {}
+        self._classes: dict[type, tuple[str, str]] = {}
+        self.texts: dict[str, int] = {}
+        self._integers: dict[int, int] = {}
+
+    def run(self, root: Any) -> Encoded:
+        """Walk everything from the root."""
+        value = self.value(root)
+        self.tensors.fill()
+        if self.next_hook > 0:
+            self.builder.requirement("torch.hooks", str(self.next_hook))
+        manifest, order = self.builder.finish(value)
+        return Encoded(manifest, self.tensors.ranges(order), tuple(self.notes))
+
+    def value(self, each: Any) -> int:
+        """Return the number of the value that describes an object."""
+        kind = type(each)
+        handler = self.handlers.get(kind)
+        if handler is None:
+            handler = self.handlers[kind] = handler_for(kind)
+        return handler(self, each)
+
+    def text(self, text: str) -> int:
+        """Return the number of a text."""
+        known = self.texts.get(text)
+        if known is None:
+            known = self.texts[text] = self.builder.atom(text)
+        return known
+
+    def integer(self, number: int) -> int:
+        """Return the number of an integer."""
+        known = self._integers.get(number)
+        if known is None:
+            known = self._integers[number] = self.builder.atom(number)
+        return known
+
+    def values(self, items: Iterable[Any]) -> list[int]:
+        """Return the numbers of items, in order."""
+        found = []
+        for index, item in enumerate(items):
+            try:
+                found.append(self.value(item))
+            except Refusal as refusal:
+                raise refusal.under(f"[{index}]") from None
+        return found
+
+    def named(self, name: str, each: Any) -> int:
+        """Return the number of an attribute."""
+        try:
+            return self.value(each)
+        except Refusal as refusal:
+            raise refusal.under(f".{name}") from None
+
+    def hold(self, each: Any, value: int) -> int:
+        """Let every further meeting with an object lead to this value."""
+        self.memo[id(each)] = value
+        self.held.append(each)
+        return value
+
+    def reserve(self, each: Any) -> tuple[int, int]:
+        """Give an object a number before what is in it is walked, as that may lead back to it."""
+        number, value = self.builder.reserve_object()
+        self.hold(each, value)
+        return number, value
+
+    def forget(self, each: Any) -> None:
+        """Take back `reserve`, when what is in the object was refused."""
+        del self.memo[id(each)]
+
+    def built_once(self, each: Any, builder: str, arguments: list[int]) -> int:
+        """Return a built value that keeps its identity."""
+        number, value = self.builder.reserve_object()
+        self.builder.fill_built(number, self.builder.built(builder, arguments))
+        return self.hold(each, value)
+
+    def class_path(self, kind: type) -> tuple[str, str]:
+        """Where a class is imported from, noting its package."""
+        known = self._classes.get(kind)
+        if known is None:
+            known = self._classes[kind] = class_path(kind)
+            self.origin.note(known[0])
+        return known
+
+    def class_(self, kind: type) -> int:
+        """Return the number of a class as a value."""
+        return self.builder.class_(*self.class_path(kind))
+
+    def function(self, function: Any) -> int:
+        """Return the number of a function as a value."""
+        module, qualname = function_path(function)
+        self.origin.note(module)
+        return self.builder.function(module, qualname)
+
+    def layout(self, kind: type) -> Layout:
+        """How instances of a class are taken apart."""
+        known = self._layouts.get(kind)
+        if known is None:
+            known = self._layouts[kind] = Layout(kind)
+        return known
+
+    def note(self, text: str) -> None:
+        """Tell the caller of something that was left out."""
+        if text not in self.notes:
+            self.notes.append(text)

@@ -1,0 +1,444 @@
+"""Which rule an exact type falls under."""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import enum
+import functools
+import logging
+import re
+import threading
+import types
+import weakref
+from typing import TYPE_CHECKING, Any, Callable
+
+import torch
+
+from shared_tensor._modules import _instances
+from shared_tensor._modules._errors import Refusal
+from shared_tensor._modules._skeleton import Skeleton
+
+if TYPE_CHECKING:
+    from shared_tensor._modules._encoder import Encoder
+
+__all__ = ["Handler", "handler_for", "items_of", "mapping", "members_of"]
+
+Handler = Callable[["Encoder", Any], int]
+
+_KEYS = (type(None), bool, int, float, complex, str, bytes, type(...), torch.dtype, torch.device)
+
+
+def _atom(encoder: Encoder, each: Any) -> int:
+    return encoder.builder.atom(each)
+
+
+def _text(encoder: Encoder, each: str) -> int:
+    return encoder.text(each)
+
+
+def _integer(encoder: Encoder, each: int) -> int:
+    return encoder.integer(each)
+
+
+def _tuple(encoder: Encoder, each: tuple[Any, ...]) -> int:
+    return encoder.builder.sequence("tuple", encoder.values(each))
+
+
+def _size(encoder: Encoder, each: Any) -> int:
+    return encoder.builder.sequence("size", encoder.values(tuple(each)))
+
+
+def _list(encoder: Encoder, each: list[Any]) -> int:
+    known = encoder.memo.get(id(each))
+    if known is not None:
+        return known
+    if not each:
+        return encoder.hold(each, encoder.builder.empty("list"))
+    number, value = encoder.reserve(each)
+    try:
+        items = encoder.values(each)
+    except Refusal:
+        encoder.forget(each)
+        raise
+    encoder.builder.fill_sequence(number, "list", items)
+    return value
+
+
+def members_of(encoder: Encoder, each: Any) -> list[int]:
+    return [_key(encoder, member) for member in sorted(each, key=key_order)]
+
+
+def _set(encoder: Encoder, each: set[Any]) -> int:
+    known = encoder.memo.get(id(each))
+    if known is not None:
+        return known
+    if not each:
+        return encoder.hold(each, encoder.builder.empty("set"))
+    number, value = encoder.reserve(each)
+    try:
+        members = members_of(encoder, each)
+    except Refusal:
+        encoder.forget(each)
+        raise
+    encoder.builder.fill_sequence(number, "set", members)
+    return value
+
+
+def _frozenset(encoder: Encoder, each: frozenset[Any]) -> int:
+    return encoder.builder.sequence("frozenset", members_of(encoder, each))
+
+
+def key_order(each: Any) -> Any:
+    """Return an order of keys that does not depend on hashes or addresses."""
+    kind = type(each)
+    if kind is tuple:
+        return ("tuple", [key_order(item) for item in each])
+    if isinstance(each, type):
+        return ("type", f"{each.__module__}.{each.__qualname__}")
+    if enum.Enum in kind.__mro__:
+        return (kind.__qualname__, each._name_)
+    if kind is frozenset:
+        return ("frozenset", sorted(str(key_order(item)) for item in each))
+    return (kind.__name__, repr(each) if kind in _KEYS else str(id(each)))
+
+
+def _key(encoder: Encoder, each: Any) -> int:
+    """Return a key or member: only what is hashed by code of Python's own."""
+    kind = type(each)
+    if kind in _KEYS or isinstance(each, type) or kind is types.FunctionType:
+        return encoder.value(each)
+    if kind is tuple or kind is frozenset:
+        for item in each:
+            _key(encoder, item)
+        return encoder.value(each)
+    if enum.Enum in kind.__mro__:
+        defined = next(base for base in kind.__mro__ if "__hash__" in base.__dict__)
+        if defined.__module__ in ("enum", "builtins"):
+            return encoder.value(each)
+    raise Refusal(f"found a {kind.__qualname__} as a key", "use a text or a number")
+
+
+def items_of(encoder: Encoder, pairs: Any) -> list[int]:
+    """Keys and values of a dictionary in turn."""
+    found: list[int] = []
+    texts, handlers = encoder.texts, encoder.handlers
+    key: Any = None
+    try:
+        for key, each in pairs:
+            number = texts.get(key) if type(key) is str else _key(encoder, key)
+            found.append(encoder.text(key) if number is None else number)
+            handler = handlers.get(type(each))
+            found.append(encoder.value(each) if handler is None else handler(encoder, each))
+    except Refusal as refusal:
+        raise refusal.under(f"[{key!r}]") from None
+    return found
+
+
+def mapping(encoder: Encoder, each: Any, kind: str, pairs: Any) -> int:
+    """Return a dictionary with this content, which may be less than it holds."""
+    number, value = encoder.reserve(each)
+    try:
+        items = items_of(encoder, pairs)
+    except Refusal:
+        encoder.forget(each)
+        raise
+    encoder.builder.fill_mapping(number, kind, items)
+    return value
+
+
+def _dict(encoder: Encoder, each: dict[Any, Any]) -> int:
+    known = encoder.memo.get(id(each))
+    if known is not None:
+        return known
+    if not each:
+        return encoder.hold(each, encoder.builder.empty("dict"))
+    return mapping(encoder, each, "dict", each.items())
+
+
+def _ordered(encoder: Encoder, each: Any) -> int:
+    known = encoder.memo.get(id(each))
+    if known is not None:
+        return known
+    if not each:
+        return encoder.hold(each, encoder.builder.empty("ordered"))
+    return mapping(encoder, each, "ordered", each.items())
+
+
+def _once(arguments: Callable[[Encoder, Any], list[int]], builder: str) -> Handler:
+    """Return a rule for objects with identity that a function of the opening side makes."""
+
+    def handler(encoder: Encoder, each: Any) -> int:
+        known = encoder.memo.get(id(each))
+        if known is not None:
+            return known
+        return encoder.built_once(each, builder, arguments(encoder, each))
+
+    return handler
+
+
+def _constant(arguments: Callable[[Encoder, Any], list[int]], builder: str) -> Handler:
+    def handler(encoder: Encoder, each: Any) -> int:
+        return encoder.builder.built(builder, arguments(encoder, each))
+
+    return handler
+
+
+def _inline_dict(encoder: Encoder, pairs: Any) -> int:
+    return encoder.builder.mapping("dict", items_of(encoder, pairs))
+
+
+def _defaultdict(encoder: Encoder, each: Any) -> list[int]:
+    return [encoder.value(each.default_factory), _inline_dict(encoder, each.items())]
+
+
+def _deque(encoder: Encoder, each: Any) -> list[int]:
+    return [
+        encoder.builder.sequence("tuple", encoder.values(each)),
+        encoder.value(each.maxlen),
+    ]
+
+
+def _range(encoder: Encoder, each: Any) -> list[int]:
+    return encoder.values((each.start, each.stop, each.step))
+
+
+def _partial(encoder: Encoder, each: Any) -> list[int]:
+    attributes = object.__getattribute__(each, "__dict__")
+    return [
+        encoder.named("func", each.func),
+        encoder.builder.sequence("tuple", encoder.values(each.args)),
+        _inline_dict(encoder, each.keywords.items()),
+        _inline_dict(encoder, attributes.items()),
+    ]
+
+
+def _method(encoder: Encoder, each: types.MethodType) -> int:
+    """Return a bound method: by name if it is the class's own, else function and object."""
+    target, function = each.__self__, each.__func__
+    owner = encoder.value(target)
+    if type(function) is types.FunctionType and not isinstance(target, type):
+        for base in type.__getattribute__(type(target), "__mro__"):
+            space = type.__getattribute__(base, "__dict__")
+            name = function.__name__
+            if space.get(name) is function:
+                return encoder.builder.built("method", [encoder.text(name), owner])
+    try:
+        found = encoder.value(function)
+    except Refusal as refusal:
+        raise refusal.under(".__func__") from None
+    return encoder.builder.built("method", [found, owner])
+
+
+def _builtin(encoder: Encoder, each: Any) -> int:
+    target = each.__self__
+    if (
+        isinstance(target, type)
+        and each.__name__ == "apply"
+        and torch.autograd.Function in type.__getattribute__(target, "__mro__")
+    ):
+        return encoder.builder.built("apply", [encoder.class_(target)])
+    return encoder.function(each)
+
+
+def _weakref(encoder: Encoder, each: Any) -> int:
+    if each.__callback__ is not None:
+        raise Refusal("found a weak reference with a callback", "do without the callback")
+    target = each()
+    arguments = [] if target is None else [encoder.value(target)]
+    return encoder.builder.built("weakref", arguments)
+
+
+def _class(encoder: Encoder, each: type) -> int:
+    return encoder.class_(each)
+
+
+def _torch(kind: str) -> Handler:
+    def handler(encoder: Encoder, each: Any) -> int:
+        return encoder.builder.torch(kind, str(each).partition(".")[2])
+
+    return handler
+
+
+def _device(encoder: Encoder, each: Any) -> int:
+    return encoder.builder.device(each.type, each.index)
+
+
+def _enum(encoder: Encoder, each: Any) -> int:
+    name = object.__getattribute__(each, "_name_")
+    if name is None:
+        raise Refusal("found a combination of flags", "use its integer")
+    return encoder.builder.built("enum", [encoder.class_(type(each)), encoder.text(name)])
+
+
+def _subclassed(base: type) -> Handler:
+    def handler(encoder: Encoder, each: Any) -> int:
+        plain = base.__new__(base, base.__str__(each) if base is str else each)
+        attributes = object.__getattribute__(each, "__dict__") if _has_dict(type(each)) else {}
+        parts = [encoder.class_(type(each)), encoder.value(plain)]
+        return encoder.builder.built(
+            "subclassed", [*parts, _inline_dict(encoder, attributes.items())]
+        )
+
+    return handler
+
+
+def _has_dict(kind: type) -> bool:
+    return any("__dict__" in type.__getattribute__(each, "__dict__") for each in kind.__mro__)
+
+
+def _named_tuple(encoder: Encoder, each: Any) -> int:
+    items = encoder.builder.sequence("tuple", encoder.values(tuple.__iter__(each)))
+    return encoder.builder.built("namedtuple", [encoder.class_(type(each)), items])
+
+
+def _generator(encoder: Encoder, each: Any) -> list[int]:
+    state = bytes(each.get_state().tolist())
+    return [encoder.value(each.device), encoder.builder.atom(state)]
+
+
+def _tokenizer(encoder: Encoder, each: Any) -> list[int]:
+    encoder.origin.note("tokenizers")
+    return [encoder.text(each.to_str())]
+
+
+def _added_token(encoder: Encoder, each: Any) -> list[int]:
+    names = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
+    return encoder.values(getattr(each, name) for name in names)
+
+
+def _skeleton(encoder: Encoder, each: Skeleton) -> int:
+    encoder.note(f"sent as a pickle: {each.reason}")
+    # Parameters among them are shared, the rest may be buffers.
+    encoder.inside += 1
+    tensors = encoder.builder.sequence("tuple", encoder.values(each.tensors))
+    encoder.inside -= 1
+    return encoder.builder.built("pickle", [encoder.builder.atom(each.data), tensors])
+
+
+def _nothing(encoder: Encoder, each: Any) -> list[int]:
+    return []
+
+
+def _refused(found: str, advice: str) -> Handler:
+    def handler(encoder: Encoder, each: Any) -> int:
+        raise Refusal(found, advice)
+
+    return handler
+
+
+_EXACT: dict[type, Handler] = {
+    type(None): _atom,
+    type(...): _atom,
+    bool: _atom,
+    int: _integer,
+    float: _atom,
+    complex: _atom,
+    str: _text,
+    bytes: _atom,
+    tuple: _tuple,
+    list: _list,
+    dict: _dict,
+    set: _set,
+    frozenset: _frozenset,
+    collections.OrderedDict: _ordered,
+    collections.defaultdict: _once(_defaultdict, "defaultdict"),
+    collections.deque: _once(_deque, "deque"),
+    types.SimpleNamespace: _once(
+        lambda encoder, each: [_inline_dict(encoder, each.__dict__.items())], "namespace"
+    ),
+    types.MappingProxyType: _once(
+        lambda encoder, each: [_inline_dict(encoder, each.items())], "mappingproxy"
+    ),
+    range: _constant(_range, "range"),
+    slice: _constant(_range, "slice"),
+    datetime.timedelta: _constant(
+        lambda encoder, each: encoder.values((each.days, each.seconds, each.microseconds)),
+        "timedelta",
+    ),
+    re.Pattern: _constant(
+        lambda encoder, each: encoder.values((each.pattern, each.flags)), "pattern"
+    ),
+    logging.Logger: _constant(lambda encoder, each: [encoder.text(each.name)], "logger"),
+    functools.partial: _once(_partial, "partial"),
+    types.FunctionType: lambda encoder, each: encoder.function(each),
+    types.BuiltinFunctionType: _builtin,
+    types.MethodType: _method,
+    weakref.ReferenceType: _weakref,
+    type: _class,
+    torch.dtype: _torch("dtype"),
+    torch.layout: _torch("layout"),
+    torch.memory_format: _torch("memory_format"),
+    torch.qscheme: _torch("qscheme"),
+    torch.device: _device,
+    torch.Size: _size,
+    torch.Generator: _once(_generator, "generator"),
+    type(threading.Lock()): _once(_nothing, "lock"),
+    type(threading.RLock()): _once(_nothing, "rlock"),
+    Skeleton: _skeleton,
+    types.ModuleType: _refused("found a module of Python", "import it where it is used"),
+    type((lambda: (yield))()): _refused("found a generator", "make it a list"),
+}
+
+#: Rules for types of packages that may not be installed: module, name, rule.
+_BY_NAME: dict[tuple[str, str], Handler] = {
+    ("tokenizers", "Tokenizer"): _once(_tokenizer, "tokenizer"),
+    ("tokenizers", "AddedToken"): _once(_added_token, "addedtoken"),
+    ("torch._dynamo.eval_frame", "OptimizedModule"): _instances.compiled,
+}
+
+_REFUSED_BASES = {
+    ("torch.jit._script", "ScriptModule"): (
+        "a scripted module",
+        "send the module it was made from",
+    ),
+    ("torch.fx.graph_module", "GraphModule"): (
+        "a traced module",
+        "send the module it was made from",
+    ),
+    ("torch.nn.parallel.distributed", "DistributedDataParallel"): (
+        "a DistributedDataParallel",
+        "send its .module",
+    ),
+    ("torch.distributed.fsdp.fully_sharded_data_parallel", "FullyShardedDataParallel"): (
+        "a FullyShardedDataParallel",
+        "gather it and send its .module",
+    ),
+    ("_io", "_IOBase"): ("an open file", "open it where it is used"),
+    ("socket", "socket"): ("a socket", "open it where it is used"),
+    ("threading", "Thread"): ("a thread", "start it where it is used"),
+    ("numpy", "ndarray"): ("a NumPy array", "make it a tensor"),
+    ("weakref", "WeakKeyDictionary"): ("a weak dictionary", "use an ordinary one"),
+    ("weakref", "WeakValueDictionary"): ("a weak dictionary", "use an ordinary one"),
+    ("weakref", "WeakSet"): ("a weak set", "use an ordinary one"),
+}
+
+
+def handler_for(kind: type) -> Handler:
+    """Return the rule for instances of exactly this type."""
+    exact = _EXACT.get(kind)
+    if exact is not None:
+        return exact
+    ancestry = type.__getattribute__(kind, "__mro__")
+    names = [(each.__module__, each.__qualname__) for each in ancestry]
+    by_name = _BY_NAME.get(names[0])
+    if by_name is not None:
+        return by_name
+    for name in names:
+        if name in _REFUSED_BASES:
+            found, advice = _REFUSED_BASES[name]
+            return _refused(f"found {found}", advice)
+    if torch.Tensor in ancestry:
+        return lambda encoder, each: encoder.tensors.value(each)
+    if type in ancestry:
+        return _class
+    if enum.Enum in ancestry:
+        return _enum
+    if logging.Logger in ancestry:
+        return _EXACT[logging.Logger]
+    for base in (str, int, float):
+        if base in ancestry:
+            return _subclassed(base)
+    if tuple in ancestry:
+        return _named_tuple
+    return _instances.instance

@@ -1,0 +1,135 @@
+//! Memory that tensors are made over, and what keeps it.
+//!
+//! - **P1, alive**: the bytes of a place are readable and may be written for as long as its keeper
+//!   lives; every place, and every tensor over one, has a share in that keeper.
+//! - **P2, races**: that other tensors over the same bytes may be written meanwhile is the callers'
+//!   affair, as between any two tensors that share memory; nothing here borrows the bytes.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use super::dlpack::{DataType, Exchange, Numbers};
+use super::mapping::Mapping;
+use crate::modules::keep::Keep;
+
+/// A run of bytes with its keeper.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    base: *mut u8,
+    bytes: usize,
+    keep: Keep,
+}
+
+// SAFETY: P1: the address is good on every thread.
+unsafe impl Send for Place {}
+// SAFETY: as for `Send`: shared, it only tells where it is.
+unsafe impl Sync for Place {}
+
+impl Place {
+    /// Maps a range of a region. See [`Mapping::new`].
+    pub(crate) fn map(
+        fd: BorrowedFd<'_>,
+        offset: u64,
+        bytes: usize,
+        private: bool,
+    ) -> io::Result<Self> {
+        let mapping = Mapping::new(fd, offset, bytes, private)?;
+        Ok(Self { base: mapping.as_ptr(), bytes, keep: Keep::new(mapping) })
+    }
+
+    /// Zeroes in this process's own memory.
+    pub(crate) fn zeroes(bytes: usize) -> Self {
+        let block = Block::zeroes(bytes);
+        Self { base: block.base.as_ptr(), bytes, keep: Keep::new(block) }
+    }
+
+    /// A part of this place, which keeps the whole.
+    pub(crate) fn part(&self, offset: usize, bytes: usize) -> Option<Self> {
+        let fits = offset.checked_add(bytes).is_some_and(|end| end <= self.bytes);
+        fits.then(|| Self { base: self.base.wrapping_add(offset), bytes, keep: self.keep.clone() })
+    }
+
+    /// The same bytes, which hold on to `keep` as well.
+    pub(crate) fn also_keeping(&self, keep: Keep) -> Self {
+        Self { keep: Keep::new((self.keep.clone(), keep)), ..*self }
+    }
+
+    /// A copy of the first `bytes` bytes.
+    pub(crate) fn copy(&self, bytes: usize) -> Self {
+        let copy = Self::zeroes(bytes);
+        let bytes = bytes.min(self.bytes);
+        // SAFETY: P1 for the source; the target is new and has as much room (P2).
+        unsafe { ptr::copy_nonoverlapping(self.base, copy.base, bytes) };
+        copy
+    }
+
+    pub(crate) fn address(&self) -> usize {
+        self.base.addr()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// A tensor over the elements that `numbers` describes from byte `offset` on.
+    ///
+    /// # Errors
+    /// `ValueError` if they do not all lie in this place.
+    pub(crate) fn tensor<'py>(
+        &self,
+        py: Python<'py>,
+        exchange: &Exchange,
+        data_type: DataType,
+        numbers: &Arc<Numbers>,
+        offset: usize,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let item = usize::from(data_type.bits).div_ceil(8);
+        let needed = numbers.needed_bytes(item).and_then(|bytes| bytes.checked_add(offset));
+        if needed.is_none_or(|needed| needed > self.bytes) {
+            return Err(PyValueError::new_err("a tensor does not lie in its memory"));
+        }
+        let data = self.base.wrapping_add(offset);
+        if !data.addr().is_multiple_of(item) {
+            return Err(PyValueError::new_err("a tensor is not aligned for its elements"));
+        }
+        // SAFETY: inside of the place and aligned, as was just found; P1, and the tensor gets a share
+        // in the keeper.
+        unsafe { exchange.tensor(py, data, data_type, numbers, &self.keep) }
+    }
+}
+
+/// Memory of this process's own, with the alignment that torch's own allocator gives.
+#[derive(Debug)]
+struct Block {
+    base: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: P1: the memory belongs to the value, wherever it is.
+unsafe impl Send for Block {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Block {}
+
+impl Block {
+    fn zeroes(bytes: usize) -> Self {
+        let layout =
+            Layout::from_size_align(bytes.max(1), 64).expect("less than the address space");
+        // SAFETY: the size is not zero.
+        let base = unsafe { alloc_zeroed(layout) };
+        let Some(base) = NonNull::new(base) else { handle_alloc_error(layout) };
+        Self { base, layout }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // SAFETY: P1: allocated with this layout, and used by nobody any more.
+        unsafe { dealloc(self.base.as_ptr(), self.layout) };
+    }
+}
