@@ -11,7 +11,51 @@ impl Planner<'_> {
     pub fn service(&self) -> Vec<Group> {
         let mut groups = vec![self.requests()];
         groups.extend(self.python.map(|python| self.calls(python)));
+        groups.extend([self.load(), self.deaths()]);
         groups
+    }
+
+    /// Many clients of one server.
+    fn load(&self) -> Group {
+        let mut group = Group::new("256 clients of one server");
+        let arguments = ["256".to_owned(), if self.quick { "2" } else { "10" }.to_owned()];
+        group.probes.push(self.ours("load", "service-load", &arguments));
+        group.rows = vec![
+            shown("calls a second, all together", "load.all_hz".into()),
+            Row {
+                floor: Some("load.worst_hz".into()),
+                gate: Gate::AtMostTimes(2.0),
+                ..shown("the mean client beside the worst", "load.mean_hz".into())
+            },
+        ];
+        group
+    }
+
+    /// Clients that are killed, beside the time that the kernel takes for its part.
+    fn deaths(&self) -> Group {
+        let mut group = Group::new("From the SIGKILL of a client to the end of its leases");
+        for (title, bytes, samples, gate) in [
+            ("10 MB resident", "10000000", 110, None),
+            ("400 MB resident", "400000000", 10, Some(1.2)),
+            ("2 GB resident", "2000000000", 4, Some(1.2)),
+        ] {
+            let samples = self.samples(samples).to_string();
+            let arguments = [bytes.to_owned(), samples];
+            let (floor, ours) = (format!("hangup{bytes}"), format!("death{bytes}"));
+            group.probes.push(self.floor(&floor, "hangup", &arguments));
+            group.probes.push(self.ours(&ours, "service-death", &arguments));
+            for (quantile, gate) in [
+                ("p50", gate.map_or(Gate::Shown, Gate::AtMostTimes)),
+                ("p99", if gate.is_none() { Gate::AtMost(50e6) } else { Gate::Shown }),
+            ] {
+                group.rows.push(Row {
+                    floor: Some(format!("{floor}.{quantile}")),
+                    gate,
+                    ..shown(&format!("{title}, {quantile}"), format!("{ours}.{quantile}"))
+                });
+            }
+        }
+        group
     }
 
     /// Calls from Python, of functions in Python in another process.

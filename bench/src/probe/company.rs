@@ -44,6 +44,12 @@ impl Companion {
         Ok(stdin.flush()?)
     }
 
+    /// Ends it without a chance to say goodbye.
+    pub(super) fn kill(&self) -> Outcome<()> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        Ok(rustix::process::kill_process(pid, Signal::KILL)?)
+    }
+
     /// Waits for its end and returns what it said.
     pub(super) fn finish(mut self) -> Outcome<Vec<u8>> {
         drop(self.child.stdin.take());

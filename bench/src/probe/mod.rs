@@ -13,6 +13,7 @@ mod publish;
 mod rate;
 mod requests;
 mod sample;
+mod service;
 mod silence;
 pub mod space;
 mod wake;
@@ -47,6 +48,10 @@ pub fn run(name: &str, arguments: Vec<String>) -> Outcome<()> {
         "rate" => rate::run(given),
         "rate-reader" => rate::reader(given),
         "requests" => requests::run(given),
+        "service-load" => service::load(given),
+        "service-rust" => service::server(given),
+        "service-death" => service::death(given),
+        "service-lessee" => service::lessee(given),
         "requests-server" => requests::server(given),
         "iceoryx2-copy" => iceoryx2::copy(given),
         "iceoryx2-pingpong" => iceoryx2::both_ways(given),

@@ -1,0 +1,127 @@
+//! The service in Rust: many clients at once, and clients that die.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use shared_tensor::DType;
+use shared_tensor::service::{
+    Address, Arguments as With, CallOptions, Client, Code, Device, Endpoint, Failure, Layout,
+    Provider, Server, Tensor, Value,
+};
+
+use super::company::{Companion, await_cue, ready};
+use super::sample::{Arguments, now_ns, print, print_quantiles};
+use super::space;
+use crate::Outcome;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const PAGE: usize = 4096;
+
+fn address() -> Address {
+    Address::new(space::file_prefix(), Device::Cpu)
+}
+
+fn serve() -> Outcome<Server> {
+    let provider = Provider::new()
+        .with(Endpoint::new("nothing", |_| Ok(Value::None)).cache(false))
+        .with(Endpoint::new("page", |call| page(call.arena())).cache(false).managed(true));
+    Ok(Server::options().serve(&address(), &provider)?)
+}
+
+fn page(arena: &shared_tensor::service::Arena) -> Result<Tensor, Failure> {
+    let layout = Layout::contiguous(DType::U8, [PAGE as u64]);
+    let storage = arena.allocate(PAGE as u64);
+    let storage = storage.map_err(|error| Failure::new(Code::Other, error.to_string()))?;
+    Tensor::new(storage, layout).map_err(|error| Failure::new(Code::Other, error.to_string()))
+}
+
+fn patient() -> CallOptions<'static> {
+    CallOptions::new().deadline(Instant::now() + PATIENCE)
+}
+
+/// `service-load CLIENTS SECONDS`: calls a second of each client, all of them in this program.
+pub(super) fn load(given: &mut Arguments) -> Outcome<()> {
+    let clients = given.next::<usize>()?;
+    let time = Duration::from_secs(given.next()?);
+    let server = Companion::start("service-rust", &[])?;
+    let (begin, is_over) = (Barrier::new(clients + 1), AtomicBool::new(false));
+    let turns: Result<Vec<u64>, String> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..clients)
+            .map(|_| scope.spawn(|| repeat(&begin, &is_over).map_err(|fault| fault.to_string())))
+            .collect();
+        begin.wait();
+        thread::sleep(time);
+        is_over.store(true, Ordering::Relaxed);
+        threads.into_iter().map(|it| it.join().unwrap_or_else(|_| Err("panicked".into()))).collect()
+    });
+    let turns = turns?;
+    server.finish()?;
+    let per_second = |turns: u64| turns as f64 / time.as_secs_f64();
+    let all = turns.iter().sum();
+    print("all_hz", per_second(all));
+    print("mean_hz", per_second(all) / clients as f64);
+    print("worst_hz", per_second(turns.iter().copied().min().unwrap_or_default()));
+    Ok(())
+}
+
+fn repeat(begin: &Barrier, is_over: &AtomicBool) -> Outcome<u64> {
+    let client = Client::at(address());
+    let first = client.call("nothing", With::none(), patient()).map(drop);
+    begin.wait();
+    first?;
+    let mut turns = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        client.call("nothing", With::none(), patient())?;
+        turns += 1;
+    }
+    Ok(turns)
+}
+
+/// The server of the other probes, until the probe ends.
+pub(super) fn server(_: &mut Arguments) -> Outcome<()> {
+    let server = serve()?;
+    ready()?;
+    await_cue()?;
+    if server.stop(PATIENCE)?.is_drained { Ok(()) } else { Err("calls were left".into()) }
+}
+
+/// `service-death RESIDENT_BYTES SAMPLES`: from the SIGKILL of a client to the end of its lease.
+pub(super) fn death(given: &mut Arguments) -> Outcome<()> {
+    let resident = given.next::<usize>()?;
+    let samples = given.next::<usize>()?;
+    let server = serve()?;
+    let mut times = Vec::with_capacity(samples);
+    for _ in 0..samples {
+        let client = Companion::start("service-lessee", &[resident.to_string()])?;
+        if leased(&server) != Some(1) {
+            return Err("the client has no lease".into());
+        }
+        let begun = now_ns();
+        client.kill()?;
+        while leased(&server) != Some(0) {
+            thread::yield_now();
+        }
+        times.push((now_ns() - begun) as f64);
+        drop(client);
+    }
+    times.sort_by(f64::total_cmp);
+    print_quantiles(&times);
+    Ok(())
+}
+
+/// How many objects are lent.
+fn leased(server: &Server) -> Option<i64> {
+    server.info().get("stats")?.get("objects")?.as_int()
+}
+
+pub(super) fn lessee(given: &mut Arguments) -> Outcome<()> {
+    let memory = vec![1_u8; given.next()?];
+    let client = Client::at(address());
+    let answer = client.call("page", With::none(), patient())?;
+    ready()?;
+    await_cue()?;
+    drop((answer, memory));
+    Ok(())
+}
