@@ -30,11 +30,8 @@ pub(super) fn note(view: &StorageView) -> Option<Known> {
     let base = view.as_ptr().addr().checked_sub(usize::try_from(view.offset()).ok()?)?;
     let access = region.usual_access();
     let mut mapped = mapped();
-    let known = mapped.entry(base).or_insert_with(|| Mapped {
-        region: region.clone(),
-        access,
-        users: 0,
-    });
+    let known =
+        mapped.entry(base).or_insert_with(|| Mapped { region: region.clone(), access, users: 0 });
     known.users += 1;
     Some(Known { base })
 }

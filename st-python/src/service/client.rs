@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use shared_tensor::service::{
-    Address, Answer, CallOptions, Client, Code, Device, Error, Failure, Id, Lease,
+    Address, Answer, CallOptions, Client, ClientOptions, Code, Device, Error, Failure, Id, Lease,
     Progress, TaskInfo, TaskStatus,
 };
 
@@ -94,7 +94,7 @@ impl ServiceClient {
         let patience = Duration::try_from_secs_f64(patience).unwrap_or(Duration::MAX);
         let patience = patience.min(Duration::from_secs(1 << 30));
         let options = Client::options().patience(patience).driven(is_driven);
-        let options = addresses.fold(options, |options, address| options.or_at(address));
+        let options = addresses.fold(options, ClientOptions::or_at);
         let codec = Arc::new(Codec::new(codec));
         Ok(Self { client: options.at(first), codec })
     }
@@ -126,9 +126,8 @@ impl ServiceClient {
         seconds: Option<f64>,
     ) -> PyResult<String> {
         let arguments = encode::arguments(&self.codec, args, kwargs)?;
-        let task = self.wait(py, seconds, |options| {
-            self.client.submit(endpoint, &arguments, &options)
-        })?;
+        let task =
+            self.wait(py, seconds, |options| self.client.submit(endpoint, &arguments, &options))?;
         Ok(task.hyphenated())
     }
 
@@ -149,8 +148,7 @@ impl ServiceClient {
             return Ok(told);
         }
         let ids: Vec<Id> = known.iter().map(|(_, id)| *id).collect();
-        let released =
-            self.wait(py, seconds, |options| self.client.release(&ids, &options))?;
+        let released = self.wait(py, seconds, |options| self.client.release(&ids, &options))?;
         for ((object, _), released) in known.iter().zip(released) {
             told.set_item(object, released.is_some())?;
         }
@@ -164,8 +162,7 @@ impl ServiceClient {
         seconds: Option<f64>,
     ) -> PyResult<Option<Bound<'py, PyDict>>> {
         let Some(object) = Id::parse(object) else { return Ok(None) };
-        let info =
-            self.wait(py, seconds, |options| self.client.object_info(object, &options))?;
+        let info = self.wait(py, seconds, |options| self.client.object_info(object, &options))?;
         info.map(|info| tasks::object(py, &info)).transpose()
     }
 
@@ -178,11 +175,7 @@ impl ServiceClient {
         Opening::plain(py).open(&told)
     }
 
-    fn endpoints<'py>(
-        &self,
-        py: Python<'py>,
-        seconds: Option<f64>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    fn endpoints<'py>(&self, py: Python<'py>, seconds: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         let told = self.wait(py, seconds, |options| self.client.endpoints(&options))?;
         Opening::plain(py).open(&told)
     }
@@ -221,9 +214,8 @@ impl ServiceClient {
         endpoint: &str,
         seconds: Option<f64>,
     ) -> PyResult<u64> {
-        let hit = self.wait(py, seconds, |options| {
-            self.client.invalidate_endpoint(endpoint, &options)
-        })?;
+        let hit =
+            self.wait(py, seconds, |options| self.client.invalidate_endpoint(endpoint, &options))?;
         Ok(hit.entries)
     }
 
@@ -260,9 +252,8 @@ impl ServiceClient {
         report: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let id = self.task(py, task)?;
-        let info: TaskInfo = self.wait(py, timeout, |options| {
-            self.client.wait_task(id, reporting(options, report))
-        })?;
+        let info: TaskInfo = self
+            .wait(py, timeout, |options| self.client.wait_task(id, reporting(options, report)))?;
         if matches!(info.status, TaskStatus::Failed | TaskStatus::Cancelled) {
             // Its result is the failure, as it was told.
             self.wait(py, seconds, |options| self.client.task_result(id, &options))?;
@@ -354,9 +345,8 @@ impl ServiceClient {
         done: Py<PyAny>,
     ) -> PyResult<ServiceStarted> {
         let arguments = encode::arguments(&self.codec, args, kwargs)?;
-        let on_done = self.telling(done, |_, _, py, id: Id| {
-            Ok(id.hyphenated().into_pyobject(py)?.into_any())
-        });
+        let on_done = self
+            .telling(done, |_, _, py, id: Id| Ok(id.hyphenated().into_pyobject(py)?.into_any()));
         self.start(py, seconds, |options| {
             self.client.start_submit(endpoint, &arguments, &options, on_done)
         })
@@ -443,12 +433,7 @@ impl ServiceClient {
     fn telling<T: Send + 'static>(
         &self,
         done: Py<PyAny>,
-        open: impl for<'py> FnOnce(
-            &Client,
-            &Arc<Codec>,
-            Python<'py>,
-            T,
-        ) -> PyResult<Bound<'py, PyAny>>
+        open: impl for<'py> FnOnce(&Client, &Arc<Codec>, Python<'py>, T) -> PyResult<Bound<'py, PyAny>>
         + Send
         + 'static,
     ) -> impl FnOnce(Result<T, Error>) + Send + 'static {
@@ -493,7 +478,7 @@ fn opened<'py>(
 }
 
 /// With a Python function that is told of progress, on a thread of the client.
-fn reporting<'a>(options: CallOptions<'a>, report: Option<Py<PyAny>>) -> CallOptions<'a> {
+fn reporting(options: CallOptions<'_>, report: Option<Py<PyAny>>) -> CallOptions<'_> {
     let Some(report) = report else { return options };
     let report = Codec::new(report);
     options.on_progress(move |progress: &Progress| {
@@ -525,9 +510,8 @@ impl ServiceLease {
     fn release(&self, py: Python<'_>) -> PyResult<bool> {
         let Some(lease) = &self.lease else { return Ok(false) };
         let by = Instant::now() + RELEASE_PATIENCE;
-        let released = py.detach(|| {
-            self.client.release_lease(lease, &CallOptions::new().deadline(by))
-        });
+        let released =
+            py.detach(|| self.client.release_lease(lease, &CallOptions::new().deadline(by)));
         released.map_err(|error| failures::of_client(py, &self.codec, &error))
     }
 
@@ -536,4 +520,3 @@ impl ServiceLease {
         self.lease.as_ref().is_some_and(Lease::is_held)
     }
 }
-

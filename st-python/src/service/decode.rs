@@ -68,9 +68,7 @@ impl<'a, 'py> Opening<'a, 'py> {
 
     fn codec(&self) -> PyResult<Bound<'py, PyAny>> {
         let unexpected = "a tensor came where none can be";
-        let codec = self.codec.ok_or_else(|| {
-            pyo3::exceptions::PyTypeError::new_err(unexpected)
-        })?;
+        let codec = self.codec.ok_or_else(|| pyo3::exceptions::PyTypeError::new_err(unexpected))?;
         Ok(codec.bind(self.py))
     }
 
@@ -93,9 +91,8 @@ impl<'a, 'py> Opening<'a, 'py> {
 
     fn object(&mut self, object: &Object) -> PyResult<Bound<'py, PyAny>> {
         let py = self.py;
-        let storages = object.storages.iter().map(|it| {
-            Bound::new(py, ServiceStorage { storage: it.clone() })
-        });
+        let storages =
+            object.storages.iter().map(|it| Bound::new(py, ServiceStorage { storage: it.clone() }));
         let storages = PyList::new(py, storages.collect::<PyResult<Vec<_>>>()?)?;
         let manifest = PyBytes::new(py, &object.manifest);
         self.codec()?

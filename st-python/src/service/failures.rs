@@ -8,7 +8,7 @@ use shared_tensor::service::{Code, Error, Failure, ServeError};
 use super::codec::Codec;
 
 /// What an endpoint raised.
-pub(super) fn of_python(py: Python<'_>, codec: &Codec, error: PyErr) -> Failure {
+pub(super) fn of_python(py: Python<'_>, codec: &Codec, error: &PyErr) -> Failure {
     let value = error.value(py);
     if let Some(traceback) = error.traceback(py) {
         // Old interpreters keep it apart. Without it the error is told all the same.
@@ -18,17 +18,15 @@ pub(super) fn of_python(py: Python<'_>, codec: &Codec, error: PyErr) -> Failure 
         .bind(py)
         .call_method1(intern!(py, "described"), (value,))
         .and_then(|told| told.extract::<(u8, String, String, String)>());
-    match told {
-        Ok((code, type_name, message, traceback)) => Failure {
-            code: Code::from_number(code).unwrap_or_default(),
-            ..Failure::other(type_name, message).with_traceback(traceback)
-        },
+    let Ok((code, type_name, message, traceback)) = told else {
         // An error that cannot be shown.
-        Err(_) => {
-            let name = error.get_type(py).name();
-            let name = name.map_or_else(|_| "Exception".to_owned(), |name| name.to_string());
-            Failure::other(name, "the error has no text: its __str__ failed")
-        }
+        let name = error.get_type(py).name();
+        let name = name.map_or_else(|_| "Exception".to_owned(), |name| name.to_string());
+        return Failure::other(name, "the error has no text: its __str__ failed");
+    };
+    Failure {
+        code: Code::from_number(code).unwrap_or_default(),
+        ..Failure::other(type_name, message).with_traceback(traceback)
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) struct ServiceServer {
 
 /// A Python function of an endpoint, and what its results may be.
 struct Function {
-    function: Codec,
+    code: Codec,
     codec: Arc<Codec>,
     rules: Rules,
 }
@@ -40,7 +40,6 @@ impl ServiceServer {
     #[pyo3(signature = (
         codec, *, max_workers, result_ttl, request_bytes_max, server_id, told, capabilities
     ))]
-    #[expect(clippy::too_many_arguments, reason = "as many as a server has")]
     fn new(
         codec: Py<PyAny>,
         max_workers: usize,
@@ -68,7 +67,13 @@ impl ServiceServer {
             let value = encode::result(&codec, &value, plain)?;
             options = options.capability(name.extract::<String>()?, value);
         }
-        Ok(Self { provider: Provider::new(), options, codec, server: Mutex::new(None), pins: Pins::default() })
+        Ok(Self {
+            provider: Provider::new(),
+            options,
+            codec,
+            server: Mutex::new(None),
+            pins: Pins::default(),
+        })
     }
 
     /// Offer a function: what was registered with the provider, and what its results are found by.
@@ -89,7 +94,7 @@ impl ServiceServer {
             is_writable: is_writable || !(is_cached || is_managed),
         };
         let function = Arc::new(Function {
-            function: Codec::new(endpoint.getattr("func")?.unbind()),
+            code: Codec::new(endpoint.getattr("func")?.unbind()),
             codec: Arc::clone(&self.codec),
             rules,
         });
@@ -119,8 +124,8 @@ impl ServiceServer {
     /// Begin to answer.
     fn serve(&self, py: Python<'_>, place: PlaceArgument) -> PyResult<()> {
         let address = address(place);
-        let served = py.detach(|| self.options.clone().serve(&address, &self.provider));
-        let server = served.map_err(|error| failures::of_serving(py, &self.codec, &error))?;
+        let outcome = py.detach(|| self.options.clone().serve(&address, &self.provider));
+        let server = outcome.map_err(|error| failures::of_serving(py, &self.codec, &error))?;
         *self.slot() = Some(Arc::new(server));
         Ok(())
     }
@@ -222,7 +227,7 @@ impl ServiceServer {
                 let (args, kwargs) = arguments(py, &codec, call)?;
                 let text = function.bind(py).call1((args, kwargs));
                 text.and_then(|text| text.extract::<String>())
-                    .map_err(|error| failures::of_python(py, &codec, error))
+                    .map_err(|error| failures::of_python(py, &codec, &error))
             })
         }))
     }
@@ -233,7 +238,7 @@ impl Function {
         in_python(|py| {
             let local = LocalCall::of(call);
             let told = |error: PyErr| {
-                let failure = failures::of_python(py, &self.codec, error.clone_ref(py));
+                let failure = failures::of_python(py, &self.codec, &error);
                 if let Some(local) = local {
                     local.keep_raised(error);
                 }
@@ -243,14 +248,14 @@ impl Function {
                 Some(local) => local.arguments(py).map_err(told)?,
                 None => arguments(py, &self.codec, call)?,
             };
-            let function = self.function.bind(py);
+            let function = self.code.bind(py);
             let returned = running::within(call, || function.call(args, Some(&kwargs)));
             let returned = returned.map_err(told)?;
             let value = encode::result(&self.codec, &returned, self.rules).map_err(|error| {
                 if let Some(local) = local {
                     local.keep_returned(returned.clone().unbind());
                 }
-                failures::of_python(py, &self.codec, error)
+                failures::of_python(py, &self.codec, &error)
             })?;
             let native = Returned(Some(returned.unbind()));
             Ok(Output::from(value).with_native(Arc::new(native)))
@@ -278,5 +283,5 @@ fn arguments<'py>(
         }
         PyResult::Ok((args, kwargs))
     };
-    open(&mut opening).map_err(|error| failures::of_python(py, codec, error))
+    open(&mut opening).map_err(|error| failures::of_python(py, codec, &error))
 }
