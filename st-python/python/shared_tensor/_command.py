@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from shared_tensor.client import SharedTensorClient
     from shared_tensor.provider import SharedTensorProvider
 
 
@@ -119,27 +118,19 @@ def _provider(name: str) -> SharedTensorProvider:
     return found
 
 
-def _client(options: argparse.Namespace) -> SharedTensorClient:
-    from shared_tensor._service import paths
-    from shared_tensor.client import SharedTensorClient
-
-    return SharedTensorClient(
-        options.base_path or paths.base_path_of(paths.DEFAULT_BASE_PATH),
-        device=options.device or (None if os.environ.get(paths.DEVICE_ENV) else "any"),
-        device_index=options.device_index,
-        socket_path=options.socket,
-        timeout=max(options.wait, 5.0),
-    )
-
-
 def _ping(options: argparse.Namespace) -> int:
-    from shared_tensor import client as module
+    from shared_tensor import _native
+    from shared_tensor._service import paths, payload
     from shared_tensor.errors import SharedTensorError
 
-    module.CONNECT_RETRY_TIMEOUT_SECONDS = options.wait
-    client = _client(options)
+    named = options.device or (None if os.environ.get(paths.DEVICE_ENV) else "any")
+    base_path = options.base_path or paths.base_path_of(paths.DEFAULT_BASE_PATH)
+    places = paths.places_of(
+        base_path, options.device_index, paths.device_of(named), options.socket
+    )
+    client = _native.ServiceClient(payload.Codec("any"), places, options.wait)
     try:
-        told = client.get_server_info()
+        told = client.server_info(max(options.wait, 5.0))
     except SharedTensorError as error:
         print(f"not there: {error}", file=sys.stderr)
         return 1

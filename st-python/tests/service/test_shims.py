@@ -87,7 +87,11 @@ def test_writing_down() -> None:
     assert utils.deserialize_payload(encoding, kwargs.hex()) == {"a": [None]}
     assert utils.serialize_call_payloads((), {})[0] == "control_pickle"
     hostile = b"cos\nsystem\n(S'true'\ntR."
-    for encoding, content in (("nonsense", b""), ("control_pickle", hostile), ("control_pickle", b"x")):
+    for encoding, content in (
+        ("nonsense", b""),
+        ("control_pickle", hostile),
+        ("control_pickle", b"x"),
+    ):
         with pytest.raises(errors.SharedTensorSerializationError):
             utils.deserialize_payload(encoding, content)
     assert utils.payload_uses_cuda([1, {"a": (None,)}]) is False
@@ -148,7 +152,8 @@ def test_importing_loads_little() -> None:
     """Neither the service nor what it needs is loaded by those who use streams."""
     loaded = python(
         "import sys, shared_tensor\n"
-        "print([n for n in ('torch', 'numpy', 'asyncio', 'shared_tensor.client') if n in sys.modules])\n"
+        "heavy = 'torch', 'numpy', 'asyncio', 'shared_tensor.client'\n"
+        "print([name for name in heavy if name in sys.modules])\n"
         "shared_tensor.client, shared_tensor.SharedTensorProvider, shared_tensor.aio\n"
         "print([name for name in ('torch', 'numpy', 'pickle') if name in sys.modules])"
     )

@@ -32,10 +32,20 @@ class Codec:
         self.device = device
         self.allow_pickle = allow_pickle
 
-    #: How the compiled half describes what an endpoint raised, and makes errors.
-    described = staticmethod(failures.described)
-    remote = staticmethod(failures.remote)
-    raised = staticmethod(failures.raised_by_core)
+    @staticmethod
+    def described(error: BaseException) -> tuple[int, str, str, str]:
+        """Describe what an endpoint raised."""
+        return failures.described(error)
+
+    @staticmethod
+    def remote(code: int, name: str, text: str, trace: str | None, data: Any) -> Exception:
+        """Make the error for what was raised in a server."""
+        return failures.remote(code, name, text, trace, data)
+
+    @staticmethod
+    def raised(kind: str, text: str) -> Exception:
+        """Make the error for what went wrong on this side."""
+        return failures.raised_by_core(kind, text)
 
     def lend(
         self, leaves: list[Any], *, writable: bool, is_result: bool
