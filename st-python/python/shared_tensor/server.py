@@ -285,12 +285,13 @@ class SharedTensorServer:
             if self.running:
                 raise SharedTensorConfigurationError("Server is already running")
             runtime.register_local_server(self.socket_path, self)
+            # Before anybody can connect: whoever is served may send a signal at once.
+            self._ended.clear()
             try:
                 self._core = self._open(is_blocking=is_blocking)
             except BaseException:
                 runtime.unregister_local_server(self.socket_path, self)
                 raise
-            self._ended.clear()
             self._process = os.getpid()
             self.started_at = time.time()
             self.listener = self._core
