@@ -21,6 +21,7 @@ mod patience;
 mod pool;
 mod reading;
 mod report;
+mod service;
 #[expect(unsafe_code, reason = "the only module with unsafe code: arrays over memory of ours")]
 mod sys;
 mod watcher;
@@ -35,6 +36,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     errors::register(module)?;
     modules::register(module)?;
     names::register(module)?;
+    service::register(module)?;
     module.add_class::<handle::Handle>()?;
     module.add_class::<locking::LockScope>()?;
     module.add_class::<locking::ManyScope>()?;

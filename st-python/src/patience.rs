@@ -164,7 +164,7 @@ fn explain(error: &Error, name: &str) -> PyErr {
 }
 
 /// Whether Python runs signal handlers on this thread, as far as the kernel's numbers tell.
-fn is_main_thread() -> bool {
+pub(crate) fn is_main_thread() -> bool {
     thread_local! {
         /// What was found, and by which process: the thread that forks is its child's main thread.
         static IS_MAIN: Cell<(u64, bool)> = const { Cell::new((0, false)) };

@@ -118,7 +118,7 @@ fn examples(workspace: &Workspace, report: &mut Report) {
 }
 
 /// The folders of tests that have some for torch.
-const WITH_TORCH: &[&str] = &["native", "modules"];
+const WITH_TORCH: &[&str] = &["native", "modules", "service"];
 
 /// Projects outside the workspace, each using one crate as a stranger would.
 fn consumers(workspace: &Workspace, report: &mut Report) -> Result<(), Failure> {

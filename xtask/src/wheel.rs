@@ -20,7 +20,6 @@ pub(crate) const VERB: Verb = Verb {
 const SOURCES: [&str; 5] =
     ["st-python", "bench/python", "tests/demo", "tests/soak", "tests/test_benchmark.py"];
 const CONFIG: &str = "pyproject.toml";
-
 fn run(workspace: &Workspace, flags: Flags) -> Result<(), Failure> {
     flags.finish()?;
     let (interpreters, _) = python::interpreters()?;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::client::Link;
 use super::monitor::lock;
+use super::region::Map;
 use super::wire::messages::{Custody, LeaseEntry};
 
 /// Something to do.
@@ -19,6 +20,8 @@ pub(crate) enum Errand {
     Lease(Arc<Link>, LeaseEntry),
     /// A region has no users any more.
     Unused(Weak<Link>, Custody),
+    /// A mapping that may have its last user here.
+    Unmap(Arc<Map>),
     /// Everything before this is done when it is dropped.
     Mark(Sender<()>),
 }
@@ -51,6 +54,14 @@ pub(crate) fn send(errand: Errand) {
             return;
         }
         *reaper = Some((process, sender));
+    }
+}
+
+/// Leaves a mapping to the thread.
+pub(crate) fn unmap(map: Arc<Map>) {
+    // A forked child has no thread, and what it does not use.
+    if map.is_of_this_process() {
+        send(Errand::Unmap(map));
     }
 }
 
@@ -129,6 +140,7 @@ fn carry_out(batch: Vec<Errand>, again: &mut Vec<(Instant, Weak<Link>, Custody)>
                     sorted.push((of(link), Err(custody)));
                 }
             }
+            Errand::Unmap(map) => drop(map),
             Errand::Mark(mark) => marks.push(mark),
         }
     }

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self, disjoint_base
 
 __all__ = [
+    "SERVICE_DTYPES",
     "EmptyStreamError",
     "FencedWriteError",
     "Handle",
@@ -15,6 +16,12 @@ __all__ = [
     "ManyScope",
     "Memory",
     "Plan",
+    "ServiceClient",
+    "ServiceLease",
+    "ServiceServer",
+    "ServiceStarted",
+    "ServiceStorage",
+    "ServiceValue",
     "StaleStreamError",
     "StreamError",
     "Torch",
@@ -30,6 +37,9 @@ __all__ = [
     "open_view",
     "purge",
     "seal_region",
+    "service_cancelled",
+    "service_directory",
+    "service_progress",
     "stat",
     "unlink",
     "wait_any",
@@ -642,3 +652,159 @@ def manifest_origin(
 ]: ...
 def create_region(label: str, length: int) -> int: ...
 def seal_region(fd: int) -> int: ...
+
+# The service
+
+SERVICE_DTYPES: frozenset[str]
+
+_Place = tuple[str, str, int | None]
+_Report = Callable[[int, int, str], None]
+_Done = Callable[[Any, BaseException | None], None]
+
+@final
+class ServiceStorage:
+    @staticmethod
+    def empty() -> ServiceStorage: ...
+    @staticmethod
+    def find(address: int, length: int, is_for_writing: bool) -> ServiceStorage | None: ...
+    @staticmethod
+    def allocate(lengths: list[int]) -> list[ServiceStorage]: ...
+    def part(self, offset: int, length: int) -> ServiceStorage: ...
+    def memory(self) -> Memory: ...
+    def memory_apart(self) -> Memory: ...
+    @property
+    def key(self) -> tuple[str, int, int]: ...
+    @property
+    def length(self) -> int: ...
+    @property
+    def location(self) -> tuple[str, int, int, int] | None: ...
+
+@final
+class ServiceValue:
+    @staticmethod
+    def tensor(
+        storage: ServiceStorage,
+        dtype: str,
+        shape: list[int],
+        strides: list[int],
+        offset: int,
+        requires_grad: bool,
+    ) -> ServiceValue: ...
+    @staticmethod
+    def object(kind: str, manifest: bytes, storages: list[ServiceStorage]) -> ServiceValue: ...
+
+@final
+class ServiceLease:
+    def release(self) -> bool: ...
+    @property
+    def is_held(self) -> bool: ...
+    @property
+    def object_id(self) -> str: ...
+    @property
+    def server_id(self) -> str: ...
+
+@final
+class ServiceStarted:
+    def cancel(self) -> bool: ...
+
+@final
+class ServiceClient:
+    def __new__(
+        cls, codec: Any, places: list[_Place], patience: float, *, is_driven: bool = False
+    ) -> Self: ...
+    def call(
+        self,
+        endpoint: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        seconds: float | None,
+        report: _Report | None = None,
+    ) -> tuple[Any, ServiceLease | None]: ...
+    def submit(
+        self,
+        endpoint: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        seconds: float | None,
+    ) -> str: ...
+    def release(self, objects: list[str], seconds: float | None) -> dict[str, bool]: ...
+    def object_info(self, object: str, seconds: float | None) -> dict[str, Any] | None: ...
+    def server_info(self, seconds: float | None) -> dict[str, Any]: ...
+    def endpoints(self, seconds: float | None) -> dict[str, dict[str, Any]]: ...
+    def ping(self, seconds: float) -> bool: ...
+    def connect(self, seconds: float | None) -> None: ...
+    def invalidate_call(
+        self,
+        endpoint: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        seconds: float | None,
+    ) -> bool: ...
+    def invalidate_endpoint(self, endpoint: str, seconds: float | None) -> int: ...
+    def task_status(self, task: str, seconds: float | None) -> dict[str, Any]: ...
+    def task_result(self, task: str, seconds: float | None) -> tuple[Any, ServiceLease | None]: ...
+    def wait_task(
+        self,
+        task: str,
+        timeout: float | None,
+        seconds: float | None,
+        report: _Report | None = None,
+    ) -> dict[str, Any]: ...
+    def cancel_task(self, task: str, is_cooperative: bool, seconds: float | None) -> bool: ...
+    def list_tasks(
+        self, status: str | None, seconds: float | None
+    ) -> dict[str, dict[str, Any]]: ...
+    def close(self) -> None: ...
+    def fileno(self) -> int: ...
+    def drive(self) -> None: ...
+    def start_call(
+        self,
+        endpoint: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        seconds: float | None,
+        done: _Done,
+        report: _Report | None = None,
+    ) -> ServiceStarted: ...
+    def start_submit(
+        self,
+        endpoint: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        seconds: float | None,
+        done: _Done,
+    ) -> ServiceStarted: ...
+    def start_wait_task(
+        self, task: str, seconds: float | None, done: _Done, report: _Report | None = None
+    ) -> ServiceStarted: ...
+    def start_task_result(
+        self, task: str, seconds: float | None, done: _Done
+    ) -> ServiceStarted: ...
+
+@final
+class ServiceServer:
+    def __new__(
+        cls,
+        codec: Any,
+        *,
+        max_workers: int,
+        result_ttl: float,
+        request_bytes_max: int,
+        server_id: str,
+        told: dict[str, Any],
+        capabilities: dict[str, Any],
+    ) -> Self: ...
+    def register(self, endpoint: Any, key: Any) -> None: ...
+    def serve(self, place: _Place) -> None: ...
+    def stop(self, grace: float | None) -> bool: ...
+    @property
+    def path(self) -> str | None: ...
+    def call_local(
+        self, endpoint: str, key: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, bool]: ...
+    def unpin(self, endpoint: str) -> None: ...
+    def info(self) -> dict[str, Any]: ...
+
+def service_progress(done: int, total: int, note: str) -> None: ...
+def service_cancelled() -> bool: ...
+def service_directory() -> str: ...

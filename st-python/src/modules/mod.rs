@@ -2,7 +2,7 @@
 
 mod builder;
 pub(crate) mod keep;
-mod memory;
+pub(crate) mod memory;
 pub(crate) mod plan;
 
 use pyo3::prelude::*;

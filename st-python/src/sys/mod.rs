@@ -241,3 +241,19 @@ pub(crate) fn borrow_fd(fd: RawFd) -> BorrowedFd<'static> {
 pub(crate) fn into_raw(fd: OwnedFd) -> RawFd {
     fd.into_raw_fd()
 }
+
+/// Work that is handed through an interface that asks for `Send`, and runs on the thread it is from.
+pub(crate) struct OnThisThread<'a>(&'a mut dyn FnMut());
+
+// SAFETY: `Python::detach` runs what it is given on the thread that calls it; nothing else gets one.
+unsafe impl Send for OnThisThread<'_> {}
+
+impl<'a> OnThisThread<'a> {
+    pub(crate) fn new(work: &'a mut dyn FnMut()) -> Self {
+        Self(work)
+    }
+
+    pub(crate) fn call(self) {
+        (self.0)();
+    }
+}

@@ -6,6 +6,7 @@
 //!   affair, as between any two tensors that share memory; nothing here borrows the bytes.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::any::Any;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::ptr::{self, NonNull};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use shared_tensor::service::StorageView;
 
 use super::dlpack::{DataType, Exchange, Numbers};
 use super::mapping::Mapping;
@@ -41,6 +43,15 @@ impl Place {
     ) -> io::Result<Self> {
         let mapping = Mapping::new(fd, offset, bytes, private)?;
         Ok(Self { base: mapping.as_ptr(), bytes, keep: Keep::new(mapping) })
+    }
+
+    /// The bytes of a storage of the service, with something to be dropped after them.
+    pub(crate) fn of_view(view: StorageView, also: impl Any + Send + Sync) -> Self {
+        let Some((base, bytes)) = view.bytes().map(|it| (it.as_ptr(), it.len())) else {
+            return Self::zeroes(0);
+        };
+        // Fields are dropped in order: the mapping first.
+        Self { base, bytes, keep: Keep::new((view, also)) }
     }
 
     /// Zeroes in this process's own memory.

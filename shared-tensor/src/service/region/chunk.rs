@@ -45,6 +45,17 @@ enum Lent {
 #[derive(Debug)]
 pub(crate) struct Map {
     pub(crate) bytes: SharedBytes,
+    process: u32,
+}
+
+impl Map {
+    fn new(bytes: SharedBytes) -> Arc<Self> {
+        Arc::new(Self { bytes, process: std::process::id() })
+    }
+
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        self.process == std::process::id()
+    }
 }
 
 impl Chunk {
@@ -130,7 +141,7 @@ impl Chunk {
         if let Some(map) = state.maps[access as usize].upgrade() {
             return Ok(map);
         }
-        let map = Arc::new(Map { bytes: map_of(&state.region, self.bytes, access)? });
+        let map = Map::new(map_of(&state.region, self.bytes, access)?);
         state.maps[access as usize] = Arc::downgrade(&map);
         Ok(map)
     }
@@ -164,7 +175,7 @@ impl Chunk {
         if state.lent == Lent::ToNobody && may_write {
             let own = match state.maps[Access::Shared as usize].upgrade() {
                 Some(map) => map,
-                None => Arc::new(Map { bytes: map_of(&state.region, self.bytes, Access::Shared)? }),
+                None => Map::new(map_of(&state.region, self.bytes, Access::Shared)?),
             };
             state.region.seal().map_err(RegionError::Descriptor)?;
             state.maps[Access::Shared as usize] = Arc::downgrade(&own);

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use shm_core::SharedBytes;
 
+use crate::service::reaper;
 use crate::service::region::{Access, Map, Region, RegionError};
 
 /// A range of bytes of a [`Region`], or no bytes at all.
@@ -29,6 +30,19 @@ struct Inner {
 
 /// Something that is dropped when the last storage that it came with is.
 pub(crate) type Keeper = Arc<dyn Any + Send + Sync>;
+
+/// From this many bytes on, unmapping is left to the reaper: it takes microseconds per megabyte that
+/// was touched.
+const UNMAPPED_APART_FROM: u64 = 1 << 20;
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let is_large = self.region.as_ref().is_some_and(|it| it.bytes() >= UNMAPPED_APART_FROM);
+        if let Some(map) = self.usual.take().filter(|_| is_large) {
+            reaper::unmap(map);
+        }
+    }
+}
 
 impl Storage {
     /// A storage without bytes.

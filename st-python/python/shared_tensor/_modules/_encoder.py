@@ -38,11 +38,14 @@ class Encoded:
         The bytes that its tensors lie in, in the manifest's order.
     notes : tuple of str
         What was left out or changed on the way, with its path.
+    tensors : list of torch.Tensor
+        All that were met and lie in these storages.
     """
 
     manifest: bytes
     storages: list[StorageRange]
     notes: tuple[str, ...] = field(default=())
+    tensors: list[Any] = field(default_factory=list)
 
 
 def encode(root: Any, policy: Policy | None = None) -> Encoded:
@@ -108,7 +111,8 @@ class Encoder:
         if self.next_hook > 0:
             self.builder.requirement("torch.hooks", str(self.next_hook))
         manifest, order = self.builder.finish(value)
-        return Encoded(manifest, self.tensors.ranges(order), tuple(self.notes))
+        ranges = self.tensors.ranges(order)
+        return Encoded(manifest, ranges, tuple(self.notes), self.tensors.met())
 
     def value(self, each: Any) -> int:
         """Return the number of the value that describes an object."""

@@ -138,6 +138,10 @@ class TensorTable:
             for each in map(by_number.__getitem__, order)
         ]
 
+    def met(self) -> list[Any]:
+        """Return all tensors that were met."""
+        return [tensor for _, _, tensor, _ in self._entries]
+
     def _storage(self, tensor: Any) -> _Storage:
         storage = tensor.untyped_storage()
         known = self._storages.get(storage._cdata)

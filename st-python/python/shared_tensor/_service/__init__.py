@@ -1,0 +1,1 @@
+"""What the modules of the service share. Nothing here is public."""

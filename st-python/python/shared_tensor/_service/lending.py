@@ -1,0 +1,235 @@
+"""Storages of torch as ranges of shared memory. Imported when there is a tensor to lend or open."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from shared_tensor import _native
+from shared_tensor._modules import Policy, SerializationError, encode, opener
+from shared_tensor._modules._torch import TORCH
+from shared_tensor.errors import SharedTensorSerializationError
+
+KIND = "torch"
+
+_log = logging.getLogger(__name__)
+#: What ranges begin at, in bytes: every element type keeps its alignment.
+_ALIGNMENT = 64
+
+
+@dataclass
+class _Range:
+    """The part of one storage that is lent, and the tensors that lie in it."""
+
+    storage: Any
+    low: int
+    high: int
+    tensors: list[Any] = field(default_factory=list)
+    place: Any = None
+
+    def include(self, low: int, high: int) -> None:
+        if high > low:
+            empty = self.high <= self.low
+            self.low = low if empty else min(self.low, low)
+            self.high = max(self.high, high)
+
+    @property
+    def start(self) -> int:
+        return self.low // _ALIGNMENT * _ALIGNMENT
+
+    @property
+    def length(self) -> int:
+        return max(self.high - self.start, 0)
+
+
+class _Ranges:
+    """The storages of one call."""
+
+    def __init__(self) -> None:
+        self._by_storage: dict[int, _Range] = {}
+
+    def of(self, storage: Any) -> _Range:
+        found = self._by_storage.get(storage._cdata)
+        if found is None:
+            found = self._by_storage[storage._cdata] = _Range(storage, 0, 0)
+        return found
+
+    def place(self, *, writable: bool) -> None:
+        """Find each in shared memory, or move it there."""
+        missing = []
+        for it in self._by_storage.values():
+            if it.length == 0:
+                it.place = _native.ServiceStorage.empty()
+                continue
+            address = it.storage.data_ptr() + it.start
+            it.place = _native.ServiceStorage.find(address, it.length, writable)
+            if it.place is None:
+                missing.append(it)
+        if missing:
+            lengths = [it.length for it in missing]
+            places = _native.ServiceStorage.allocate(lengths)
+            for it, place in zip(missing, places):
+                _move(it, place)
+
+
+def _move(found: _Range, place: _native.ServiceStorage) -> None:
+    """Copy a range to its place, and let its tensors have their elements there."""
+    found.place = place
+    with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
+        whole = place.memory().tensor(TORCH, "uint8", [found.length], [1], 0)
+        source = torch.empty(0, dtype=torch.uint8, device=found.storage.device)
+        source.set_(found.storage, found.start, (found.length,), (1,))
+        whole.copy_(source)
+        target = whole.untyped_storage()
+        for tensor in found.tensors:
+            offset = tensor.storage_offset() - found.start // tensor.element_size()
+            moved = torch.empty(0, dtype=tensor.dtype)
+            moved.set_(target, offset, tensor.size(), tensor.stride())
+            # Not `set_` on itself, which would count as a write and spoil a pending backward pass.
+            tensor.data = moved
+
+
+def _extent_of(tensor: Any) -> tuple[int, int]:
+    """Give the bytes of a storage between the first and the last element."""
+    if tensor.numel() == 0:
+        return 0, 0
+    item = tensor.element_size()
+    steps = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride()))
+    first = tensor.storage_offset()
+    return first * item, int((first + steps + 1) * item)
+
+
+def _is_plain(tensor: Any) -> bool:
+    """Whether a tensor is nothing but elements of a storage."""
+    return (
+        type(tensor) is torch.Tensor
+        and tensor.layout is torch.strided
+        and not tensor.is_quantized
+        and not tensor.is_nested
+        and not tensor.__dict__
+        and str(tensor.dtype)[6:] in _native.SERVICE_DTYPES
+    )
+
+
+def _check(tensor: Any) -> None:
+    if tensor.grad_fn is not None and tensor.requires_grad:
+        raise SharedTensorSerializationError(
+            "a tensor that requires gradients and was computed from others has a history, which "
+            "cannot be shared: return its detach()"
+        )
+    if tensor.is_conj() or tensor.is_neg():
+        raise SharedTensorSerializationError(
+            "a tensor is conjugated or negated when it is read: return its resolve_conj() or "
+            "resolve_neg()"
+        )
+
+
+class _Tensor:
+    """A tensor to be lent, as it was before anything moved."""
+
+    def __init__(self, tensor: Any, ranges: _Ranges) -> None:
+        _check(tensor)
+        self.dtype = str(tensor.dtype)[6:]
+        self.item = tensor.element_size()
+        self.shape, self.strides = list(tensor.shape), list(tensor.stride())
+        self.offset = tensor.storage_offset()
+        self.requires_grad = tensor.requires_grad
+        self.range = ranges.of(tensor.untyped_storage())
+        # What it is a view of moves with it: they go on to share their elements.
+        for it in (tensor, tensor._base):
+            if it is not None:
+                self.range.include(*_extent_of(it))
+                self.range.tensors.append(it)
+
+    def lent(self) -> _native.ServiceValue:
+        is_empty = 0 in self.shape
+        offset = 0 if is_empty else self.offset - self.range.start // self.item
+        return _native.ServiceValue.tensor(
+            self.range.place, self.dtype, self.shape, self.strides, offset, self.requires_grad
+        )
+
+
+class _Module:
+    """A module to be lent, or a tensor that is more than elements of a storage."""
+
+    def __init__(self, leaf: Any, ranges: _Ranges, *, allow_pickle: bool) -> None:
+        try:
+            encoded = encode(leaf, Policy(allow_pickle=allow_pickle))
+        except SerializationError as error:
+            raise SharedTensorSerializationError(str(error)) from error
+        for note in encoded.notes:
+            _log.debug("%s", note)
+        self.manifest = encoded.manifest
+        self.parts = [
+            (None if it.sharing == "absent" else ranges.of(it.storage), it.start, it.length)
+            for it in encoded.storages
+        ]
+        for range_, start, length in self.parts:
+            if range_ is not None:
+                range_.include(start, start + length)
+        for tensor in encoded.tensors:
+            if tensor.device.type == "cpu":
+                ranges.of(tensor.untyped_storage()).tensors.append(tensor)
+
+    def lent(self) -> _native.ServiceValue:
+        storages = [
+            _native.ServiceStorage.empty()
+            if range_ is None or length == 0
+            else range_.place.part(start - range_.start, length)
+            for range_, start, length in self.parts
+        ]
+        return _native.ServiceValue.object(KIND, self.manifest, storages)
+
+
+def lend(leaves: list[Any], *, writable: bool, allow_pickle: bool) -> list[_native.ServiceValue]:
+    """Put tensors and modules into shared memory. See `Codec.lend`."""
+    ranges = _Ranges()
+    described: list[_Tensor | _Module] = [
+        _Tensor(leaf, ranges)
+        if isinstance(leaf, torch.Tensor) and _is_plain(leaf)
+        else _Module(leaf, ranges, allow_pickle=allow_pickle)
+        for leaf in leaves
+    ]
+    ranges.place(writable=writable)
+    return [it.lent() for it in described]
+
+
+def tensor(
+    known: dict[Any, Any],
+    storage: _native.ServiceStorage,
+    dtype: str,
+    shape: list[int],
+    strides: list[int],
+    offset: int,
+    requires_grad: bool,  # noqa: FBT001
+) -> Any:
+    """Make a tensor over a storage. See `Codec.tensor`."""
+    key = storage.key
+    whole = known.get(key)
+    if whole is None:
+        length = storage.length
+        whole = known[key] = (
+            storage.memory().tensor(TORCH, "uint8", [length], [1], 0).untyped_storage()
+            if length
+            else torch.UntypedStorage(0)
+        )
+    made = torch.empty(0, dtype=getattr(torch, dtype))
+    with torch.no_grad():
+        made.set_(whole, offset, shape, strides)
+    return made.requires_grad_() if requires_grad else made
+
+
+def module(manifest: bytes, storages: list[_native.ServiceStorage], *, allow_pickle: bool) -> Any:
+    """Open an object over its storages. See `Codec.module`."""
+
+    def private(index: int) -> _native.Memory:
+        return storages[index].memory_apart()
+
+    try:
+        known = opener(manifest, Policy(allow_pickle=allow_pickle))
+        return known.open([it.memory() for it in storages], private=private)
+    except SerializationError as error:
+        raise SharedTensorSerializationError(str(error)) from error

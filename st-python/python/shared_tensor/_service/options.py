@@ -1,0 +1,88 @@
+"""Options of endpoints, and warnings about them."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from typing import Any
+
+from shared_tensor.errors import SharedTensorConfigurationError
+
+#: Every option that `SharedTensorProvider.share` knows.
+KNOWN = (
+    "async_default_wait",
+    "cache",
+    "cache_format_key",
+    "concurrency",
+    "execution",
+    "key",
+    "managed",
+    "plain",
+    "singleflight",
+    "writable",
+)
+#: Of these, what old programs pass to `share` and what never had an effect there.
+WITHOUT_EFFECT = ("async_default_wait",)
+
+EXECUTIONS = ("direct", "task")
+CONCURRENCIES = ("parallel", "serialized")
+
+
+class Default(str):
+    """A text that stands for itself unless the provider has a default of its own."""
+
+    __slots__ = ()
+
+
+DIRECT = Default("direct")
+
+
+def check_execution(execution: str) -> None:
+    """Raise `SharedTensorConfigurationError` for an unknown word."""
+    _one_of("execution", execution, EXECUTIONS)
+
+
+def check(*, execution: str, concurrency: str, key: Any) -> None:
+    """Raise `SharedTensorConfigurationError` for values that options cannot have."""
+    check_execution(execution)
+    _one_of("concurrency", concurrency, CONCURRENCIES)
+    if key is not None and key != "arguments" and not callable(key):
+        raise SharedTensorConfigurationError(
+            f"key must be 'arguments' or a function of the arguments, got {key!r}; a template goes "
+            "into cache_format_key"
+        )
+
+
+def tell_unknown(name: str, unknown: dict[str, Any], *, is_strict: bool, depth: int) -> None:
+    """Warn of options that there are not, with the name that was probably meant.
+
+    Raises
+    ------
+    SharedTensorConfigurationError
+        Instead, if `is_strict`.
+    """
+    for option in unknown:
+        if option in WITHOUT_EFFECT:
+            continue
+        near = difflib.get_close_matches(option, KNOWN, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(KNOWN)}"
+        message = f"endpoint {name!r}: there is no option {option!r}; {hint}"
+        if is_strict:
+            raise SharedTensorConfigurationError(message)
+        warnings.warn(message, stacklevel=depth)
+
+
+def tell_one_for_all(name: str, *, depth: int) -> None:
+    """Warn that a function with parameters has one result for all arguments."""
+    warnings.warn(
+        f"endpoint {name!r} takes arguments, but its first result answers every call, whatever "
+        "they are: say key='arguments', a cache_format_key with fields, or cache=False; "
+        f"cache_format_key={name!r} says that one result is meant",
+        stacklevel=depth,
+    )
+
+
+def _one_of(option: str, found: str, allowed: tuple[str, ...]) -> None:
+    if found not in allowed:
+        words = " or ".join(repr(word) for word in allowed)
+        raise SharedTensorConfigurationError(f"{option} must be either {words}, got {found!r}")

@@ -1,0 +1,79 @@
+"""Where servers are found: base path, device, environment."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from shared_tensor.errors import SharedTensorConfigurationError
+
+BASE_PATH_ENV = "SHARED_TENSOR_BASE_PATH"
+DEVICE_ENV = "SHARED_TENSOR_DEVICE"
+DEFAULT_BASE_PATH = "/tmp/shared-tensor"
+DEVICES = ("cuda", "cpu", "any")
+
+
+def base_path_of(default: str) -> str:
+    """Give the base path: the environment's if it says one, else `default`."""
+    return os.environ.get(BASE_PATH_ENV, "").strip() or default
+
+
+def device_of(device: str | None) -> str:
+    """Give the device that tensors have to lie on: ``cuda``, ``cpu`` or ``any``.
+
+    Raises
+    ------
+    SharedTensorConfigurationError
+        For any other word.
+    """
+    source = "device"
+    if device is None:
+        device = os.environ.get(DEVICE_ENV, "").strip().lower() or "cuda"
+        source = DEVICE_ENV
+    if device not in DEVICES:
+        known = ", ".join(repr(name) for name in DEVICES)
+        raise SharedTensorConfigurationError(f"{source} must be one of {known}, got {device!r}")
+    return device
+
+
+def device_index_of(index: int | None) -> int:
+    """Give a device's number; without one, that of torch's current device, or 0.
+
+    No CUDA context is created to find out: where torch has none yet, its device is the first.
+
+    Raises
+    ------
+    SharedTensorConfigurationError
+        For a negative number.
+    """
+    if index is not None:
+        if index < 0:
+            raise SharedTensorConfigurationError(
+                f"device_index must be >= 0, got {index}; None means the current device"
+            )
+        return index
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return 0
+    return int(torch.cuda.current_device())
+
+
+def socket_path_of(base_path: str, index: int | None, device: str = "cuda") -> str:
+    """Give the path that a server and its clients agree on."""
+    if device == "cpu":
+        return f"{base_path}-cpu.sock"
+    return f"{base_path}-{device_index_of(index)}.sock"
+
+
+def places_of(
+    base_path: str, index: int | None, device: str, socket_path: str | None = None
+) -> list[tuple[str, str, int | None]]:
+    """Give where to look for a server, as the compiled half wants it: how, path, number."""
+    if socket_path is not None:
+        return [("socket", socket_path, None)]
+    places: list[tuple[str, str, int | None]] = []
+    if device != "cpu":
+        places.append(("gpu", base_path, device_index_of(index)))
+    if device != "cuda":
+        places.append(("cpu", base_path, None))
+    return places

@@ -1,0 +1,119 @@
+"""Tensors and modules on their way into shared memory, and out of it.
+
+The compiled half passes what is neither a plain value nor a container of such to `Codec.lend`, all
+of one call together, and what comes to `Codec.tensor` and `Codec.module`. Nothing of torch is
+loaded before a tensor comes.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from shared_tensor._service import failures, rules
+from shared_tensor.errors import SharedTensorCapabilityError, SharedTensorSerializationError
+
+if TYPE_CHECKING:
+    from shared_tensor import _native
+
+
+class Codec:
+    """What one server or client passes on, and how.
+
+    Parameters
+    ----------
+    device : str
+        Where tensors have to lie.
+    allow_pickle : bool
+        Whether parts of modules that cannot be described are pickled.
+    """
+
+    def __init__(self, device: str, *, allow_pickle: bool = False) -> None:
+        self.device = device
+        self.allow_pickle = allow_pickle
+
+    @staticmethod
+    def described(error: BaseException) -> tuple[int, str, str, str]:
+        """Describe what an endpoint raised."""
+        return failures.described(error)
+
+    @staticmethod
+    def remote(code: int, name: str, text: str, trace: str | None, data: Any) -> Exception:
+        """Make the error for what was raised in a server."""
+        return failures.remote(code, name, text, trace, data)
+
+    @staticmethod
+    def raised(kind: str, text: str) -> Exception:
+        """Make the error for what went wrong on this side."""
+        return failures.raised_by_core(kind, text)
+
+    def lend(
+        self, leaves: list[Any], *, writable: bool, is_result: bool
+    ) -> list[_native.ServiceValue]:
+        """Put tensors and modules where others can map them.
+
+        Tensors that share memory go on to do so. Those that are not in shared memory yet are moved
+        there: they are the same objects as before, with their elements in another place.
+
+        Raises
+        ------
+        SharedTensorCapabilityError
+            For what is neither tensor nor module, and for the wrong device.
+        SharedTensorSerializationError
+            For what cannot be described.
+        """
+        torch = sys.modules.get("torch")
+        for leaf in leaves:
+            if torch is None or not isinstance(leaf, (torch.Tensor, torch.nn.Module)):
+                raise rules.refuse(
+                    f"Unsupported payload type: {type(leaf).__name__}",
+                    "pass tensors, modules"
+                    + (", in tuples, lists or a dict" if is_result else ", plain values")
+                    + "; an object that has tensors as attributes can be a torch.nn.Module",
+                )
+            rules._check_torch(leaf, self.device)
+        from shared_tensor._service.lending import lend
+
+        return lend(leaves, writable=writable, allow_pickle=self.allow_pickle)
+
+    def tensor(
+        self,
+        known: dict[Any, Any],
+        storage: _native.ServiceStorage,
+        dtype: str,
+        shape: list[int],
+        strides: list[int],
+        offset: int,
+        requires_grad: bool,  # noqa: FBT001 - called by the compiled half
+    ) -> Any:
+        """Make a tensor over a storage; of one answer, those over one storage share it."""
+        from shared_tensor._service import lending
+
+        self._need_torch()
+        return lending.tensor(known, storage, dtype, shape, strides, offset, requires_grad)
+
+    def module(self, kind: str, manifest: bytes, storages: list[_native.ServiceStorage]) -> Any:
+        """Open an object that was described by a manifest.
+
+        Raises
+        ------
+        SharedTensorSerializationError
+            If it is of a kind that this release does not know, names what is not accepted here, or
+            was made by other code.
+        """
+        from shared_tensor._service import lending
+
+        if kind != lending.KIND:
+            raise SharedTensorSerializationError(
+                f"an object of kind {kind!r} came; this release opens {lending.KIND!r}"
+            )
+        self._need_torch()
+        return lending.module(manifest, storages, allow_pickle=self.allow_pickle)
+
+    def _need_torch(self) -> None:
+        try:
+            import torch  # noqa: F401
+        except ImportError as error:
+            raise SharedTensorCapabilityError(
+                "a tensor came, and torch is not installed here: pip install torch"
+            ) from error

@@ -1,0 +1,120 @@
+"""Which values may be passed, and which may be returned."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from shared_tensor.errors import SharedTensorCapabilityError
+
+#: What an argument may be besides tensors, modules and containers of what may be passed.
+SCALARS = (str, int, float, bool, bytes)
+
+
+def refuse(found: str, what_to_do: str) -> SharedTensorCapabilityError:
+    """Make the error for a value that cannot be passed."""
+    return SharedTensorCapabilityError(f"{found}: {what_to_do}")
+
+
+def check_result(value: Any, *, device: str = "cuda", allow_dict_keys: bool = False) -> None:
+    """Accept tensors, modules, and containers of nothing else.
+
+    Raises
+    ------
+    SharedTensorCapabilityError
+        For anything else.
+    """
+    if _is_torch(value):
+        _check_torch(value, device)
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            check_result(item, device=device)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not (allow_dict_keys and isinstance(key, str)):
+                check_result(key, device=device)
+            check_result(item, device=device)
+    else:
+        raise refuse(
+            f"Unsupported payload type: {type(value).__name__}",
+            "return tensors and modules, in tuples, lists or a dict, "
+            "or share the endpoint with plain=True",
+        )
+
+
+def check_argument(value: Any, *, device: str = "cuda", allow_dict_keys: bool = False) -> None:
+    """Accept tensors, modules, None, str, int, float, bool, bytes, and containers of these.
+
+    Raises
+    ------
+    SharedTensorCapabilityError
+        For anything else.
+    """
+    if value is None or isinstance(value, SCALARS):
+        return
+    if isinstance(value, (tuple, list)):
+        for item in value:
+            check_argument(item, device=device)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not (allow_dict_keys and isinstance(key, str)):
+                check_argument(key, device=device)
+            check_argument(item, device=device)
+    elif _is_torch(value):
+        _check_torch(value, device)
+    else:
+        raise refuse(
+            f"Unsupported payload type: {type(value).__name__}",
+            "pass tensors, modules, None, str, int, float, bool, bytes, or containers of these",
+        )
+
+
+def uses_cuda(value: Any) -> bool:
+    """Whether a tensor or module on a CUDA device is anywhere in a value."""
+    if _is_torch(value):
+        return any(tensor.is_cuda for tensor in _tensors(value))
+    if isinstance(value, dict):
+        return any(uses_cuda(item) for pair in value.items() for item in pair)
+    return isinstance(value, (tuple, list)) and any(map(uses_cuda, value))
+
+
+def _is_torch(value: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, (torch.Tensor, torch.nn.Module))
+
+
+def _tensors(value: Any) -> list[Any]:
+    """Of a module, every parameter and buffer; of a tensor, itself."""
+    if isinstance(value, sys.modules["torch"].Tensor):
+        return [value]
+    return [*value.parameters(), *value.buffers()]
+
+
+def _check_torch(value: Any, device: str) -> None:
+    tensors = _tensors(value)
+    what = "torch.Tensor" if isinstance(value, sys.modules["torch"].Tensor) else "torch.nn.Module"
+    if not tensors:
+        raise refuse(
+            f"{what} payloads must own at least one parameter or buffer",
+            f"this {type(value).__name__} has none; make it on the other side",
+        )
+    places = {tensor.device for tensor in tensors}
+    kinds = {place.type for place in places}
+    if len(places) > 1:
+        raise refuse(
+            f"{what} payloads must lie on one device",
+            f"this one lies on {', '.join(sorted(map(str, places)))}",
+        )
+    kind = kinds.pop()
+    if kind not in ("cuda", "cpu"):
+        raise refuse(f"{what} payloads on {kind} are not supported", "move it to cuda or cpu")
+    if kind == "cpu" and device == "cuda":
+        raise refuse(
+            f"CPU {what} payloads are not supported by default",
+            "move it to CUDA, or give provider and client device='cpu' or 'any'",
+        )
+    if kind == "cuda" and device == "cpu":
+        raise refuse(
+            f"CUDA {what} payloads are not supported with device='cpu'",
+            "move it to the CPU, or give provider and client device='cuda' or 'any'",
+        )

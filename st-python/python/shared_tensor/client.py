@@ -1,0 +1,286 @@
+"""Calls to a server in another process."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Callable
+
+from shared_tensor import _native
+from shared_tensor._service import ending, paths, payload, reporting
+from shared_tensor.errors import (
+    SharedTensorClientError,
+    SharedTensorRemoteError,
+    SharedTensorStaleHandleError,
+)
+from shared_tensor.managed_object import ReleaseHandle, SharedObjectHandle
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["SharedTensorClient"]
+
+_log = logging.getLogger(__name__)
+
+#: Seconds for which a server that was never seen is awaited.
+CONNECT_RETRY_TIMEOUT_SECONDS = 60.0
+#: Without effect: a server that comes is noticed sooner.
+CONNECT_RETRY_INTERVAL_SECONDS = 0.5
+
+
+class _Releaser(ReleaseHandle):
+    """Gives one handle's share in its object back, and no other."""
+
+    def __init__(self, core: _native.ServiceClient, lease: _native.ServiceLease) -> None:
+        self._core = core
+        self._lease = lease
+
+    def release(self) -> bool:
+        # Of a server that is gone there is nothing to give back, and a `with` statement that ends
+        # by an exception keeps that one.
+        try:
+            return bool(self._lease.release())
+        except SharedTensorClientError:
+            return False
+
+    def get_object_info(self) -> dict[str, Any] | None:
+        return self._core.object_info(self._lease.object_id, _INFO_SECONDS)
+
+
+class SharedTensorClient:
+    """Calls the endpoints of a server.
+
+    May be used by any number of threads. It connects when first used, and anew when its server was
+    replaced.
+
+    Parameters
+    ----------
+    base_path : str
+        Where the server's socket is, less ``-<device>.sock``.
+    device_index : int, optional
+        The CUDA device; None takes the current one.
+    timeout : float
+        Seconds that a call may take, all in all.
+    verbose_debug : bool
+        Whether debugging lines are logged.
+    device : str, optional
+        Where tensors lie: ``cuda``, ``cpu``, or ``any`` for whichever server is there. None asks
+        ``SHARED_TENSOR_DEVICE``, and takes ``cuda``.
+    socket_path : str, optional
+        The socket itself, of a server that was given one.
+    progress : bool or callable
+        What to do with the progress that endpoints tell: True draws a bar if tqdm is installed, a
+        callable gets ``(done, total, note)``.
+    allow_pickle : bool
+        Whether parts of modules that cannot be described otherwise may be unpickled.
+
+    Raises
+    ------
+    SharedTensorConfigurationError
+        For a negative device index, and for a device that there is not.
+    """
+
+    def __init__(
+        self,
+        base_path: str = paths.DEFAULT_BASE_PATH,
+        *,
+        device_index: int | None = None,
+        timeout: float = 600.0,
+        verbose_debug: bool = True,
+        device: str | None = None,
+        socket_path: str | None = None,
+        progress: bool | Callable[[int, int, str], None] = False,
+        allow_pickle: bool = False,
+    ) -> None:
+        self.base_path = base_path
+        self.device = paths.device_of(device)
+        self.device_index = None if self.device == "cpu" else paths.device_index_of(device_index)
+        self.socket_path = socket_path or paths.socket_path_of(base_path, device_index, self.device)
+        self.timeout = timeout
+        self.verbose_debug = verbose_debug
+        self._progress = progress
+        self._codec = payload.Codec(self.device, allow_pickle=allow_pickle)
+        places = paths.places_of(base_path, self.device_index, self.device, socket_path)
+        # Connects when it is first used, and not for as long as nobody is there.
+        self._core = _native.ServiceClient(self._codec, places, CONNECT_RETRY_TIMEOUT_SECONDS)
+        ending.close_at_exit(self)
+
+    # Calling
+
+    def call(self, endpoint: str, *args: Any, **kwargs: Any) -> Any:
+        """Call an endpoint.
+
+        Returns
+        -------
+        Any
+            What it returned; a `SharedObjectHandle` on that, if the endpoint is managed.
+
+        Raises
+        ------
+        SharedTensorCapabilityError
+            For arguments that may not be passed.
+        SharedTensorRemoteError
+            For whatever was raised in the server.
+        SharedTensorClientError
+            If there is no server, or it was lost, or `timeout` passed.
+        """
+        with reporting.reporter(self._progress, endpoint) as report:
+            answer = self._core.call(endpoint, args, kwargs, self.timeout, report)
+        return self._opened(answer)
+
+    def submit(self, endpoint: str, *args: Any, **kwargs: Any) -> str:
+        """Begin a call as a task; its id."""
+        return self._core.submit(endpoint, args, kwargs, self.timeout)
+
+    # Objects
+
+    def release(self, object_id: str) -> bool:
+        """Give back one hold of this client's on an object; whether there was one."""
+        return self.release_many([object_id])[object_id]
+
+    def release_many(self, object_ids: list[str]) -> dict[str, bool]:
+        """Give several back."""
+        ids = list(object_ids)
+        if "" in ids:
+            raise SharedTensorRemoteError(
+                "Remote error [1]: Missing required parameter 'object_id'",
+                code=1,
+                error_type="SharedTensorProtocolError",
+            )
+        return self._core.release(ids, self.timeout)
+
+    def get_object_info(self, object_id: str) -> dict[str, Any] | None:
+        """Tell what the server knows of an object; None if nothing."""
+        return self._core.object_info(object_id, self.timeout)
+
+    def ensure_handle_live(
+        self, handle: SharedObjectHandle[Any], *, refresh: bool = True
+    ) -> dict[str, Any]:
+        """Give what the server knows of a handle's object.
+
+        Raises
+        ------
+        SharedTensorStaleHandleError
+            With reason ``object_missing``, or ``server_mismatch`` if another server answers.
+        """
+        gone = "object_missing"
+        try:
+            known = handle.get_object_info(refresh=refresh)
+            server = self.get_server_info().get("server_id") if known is None else None
+        except SharedTensorClientError as error:
+            raise SharedTensorStaleHandleError(
+                f"the server of object {handle.object_id} cannot be reached: {error}",
+                object_id=handle.object_id,
+                server_id=handle.server_id,
+                reason=gone,
+            ) from error
+        found = known.get("server_id") if known is not None else server
+        if handle.server_id is not None and found is not None and found != handle.server_id:
+            gone = "server_mismatch"
+        elif known is not None:
+            return known
+        raise SharedTensorStaleHandleError(
+            f"object {handle.object_id} is not with the server any more ({gone}): call the "
+            "endpoint again",
+            object_id=handle.object_id,
+            server_id=handle.server_id,
+            reason=gone,
+        )
+
+    # The server
+
+    def ping(self) -> bool:
+        """Ask whether the server answers, without waiting for one to come."""
+        try:
+            return self._core.ping(min(self.timeout, _PING_SECONDS))
+        except (SharedTensorClientError, SharedTensorRemoteError):
+            return False
+
+    def get_server_info(self) -> dict[str, Any]:
+        """Tell what the server is and does."""
+        return self._core.server_info(self.timeout)
+
+    def list_endpoints(self) -> dict[str, Any]:
+        """Give the options of every endpoint."""
+        return self._core.endpoints(self.timeout)
+
+    def invalidate_call_cache(self, endpoint: str, *args: Any, **kwargs: Any) -> bool:
+        """Forget the result of a call; whether there was one."""
+        return bool(self._core.invalidate_call(endpoint, args, kwargs, self.timeout))
+
+    def invalidate_endpoint_cache(self, endpoint: str) -> int:
+        """Forget every result of an endpoint; how many there were."""
+        return self._core.invalidate_endpoint(endpoint, self.timeout)
+
+    # Tasks
+
+    def get_task_status(self, task_id: str) -> dict[str, Any]:
+        """Tell how a task is, by the fields of `shared_tensor.TaskInfo`."""
+        return self._core.task_status(task_id, self.timeout)
+
+    def get_task_result(self, task_id: str) -> Any:
+        """Give the result of a task that is over."""
+        return self._opened(self._core.task_result(task_id, self.timeout))
+
+    def wait_task(self, task_id: str, timeout: float | None = None) -> dict[str, Any]:
+        """Wait until a task is over, `timeout` seconds at most; how it is then.
+
+        Raises
+        ------
+        SharedTensorRemoteError
+            With code 5, if it failed or was cancelled.
+        """
+        with reporting.reporter(self._progress, task_id) as report:
+            return self._wait(task_id, timeout, report)
+
+    def cancel_task(self, task_id: str, *, cooperative: bool = False) -> bool:
+        """Give up a task that has not begun; whether that was possible.
+
+        With `cooperative`, one that runs is asked to stop: `shared_tensor.cancelled` tells it so.
+        """
+        return self._core.cancel_task(task_id, cooperative, self.timeout)
+
+    def list_tasks(self, status: str | None = None) -> dict[str, Any]:
+        """Tell how all tasks are, or those of one status."""
+        return self._core.list_tasks(status, self.timeout)
+
+    # Life
+
+    def close(self) -> None:
+        """Let go of the connection. The next call makes another one."""
+        self._core.close()
+
+    def __enter__(self) -> Self:
+        """Begin a scope at whose end it is given back or closed."""
+        return self
+
+    def __exit__(self, exc_type: object, exc_val: object, exc_tb: object) -> None:
+        """End the scope."""
+        self.close()
+
+    def _close_at_exit(self) -> None:
+        self._core.close()
+
+    def _wait(
+        self, task_id: str, timeout: float | None, report: Callable[..., None] | None
+    ) -> dict[str, Any]:
+        return self._core.wait_task(task_id, timeout, self.timeout, report)
+
+    def _opened(self, answer: Any) -> Any:
+        value, lease = answer
+        if lease is None:
+            return value
+        return handle_on(self._core, value, lease)
+
+
+def handle_on(
+    core: _native.ServiceClient, value: Any, lease: _native.ServiceLease
+) -> SharedObjectHandle[Any]:
+    """Make the handle on a managed object."""
+    releaser = _Releaser(core, lease)
+    return SharedObjectHandle(lease.object_id, value, releaser, server_id=lease.server_id)
+
+
+#: Seconds after which a server that does not answer a ping is taken for gone.
+_PING_SECONDS = 5.0
+#: The same for what a handle asks.
+_INFO_SECONDS = 30.0

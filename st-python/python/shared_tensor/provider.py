@@ -1,0 +1,571 @@
+"""Functions whose results are shared: registered once, called alike in server and clients."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Callable, Literal
+
+from shared_tensor._service import ending, keys, modes, options, paths
+from shared_tensor.errors import SharedTensorConfigurationError, SharedTensorProviderError
+
+if TYPE_CHECKING:
+    from shared_tensor.async_client import AsyncSharedTensorClient
+    from shared_tensor.async_task import TaskInfo
+    from shared_tensor.client import SharedTensorClient
+    from shared_tensor.server import SharedTensorServer
+
+__all__ = [
+    "SHARED_TENSOR_ENABLED_ENV",
+    "EndpointConcurrency",
+    "EndpointDefinition",
+    "EndpointExecution",
+    "SharedTensorProvider",
+]
+
+_log = logging.getLogger(__name__)
+
+EndpointExecution = Literal["direct", "task"]
+EndpointConcurrency = Literal["parallel", "serialized"]
+
+SHARED_TENSOR_ENABLED_ENV = modes.ENABLED_ENV
+
+
+@dataclass
+class EndpointDefinition:
+    """A function under a name, with how its results are kept and lent.
+
+    `SharedTensorProvider.register` documents the options.
+    """
+
+    name: str
+    func: Callable[..., Any]
+    cache: bool = True
+    cache_format_key: str | None = None
+    managed: bool = False
+    async_default_wait: bool = True
+    execution: EndpointExecution = "direct"
+    concurrency: EndpointConcurrency = "parallel"
+    singleflight: bool = True
+
+
+@dataclass
+class _Endpoint(EndpointDefinition):
+    """The same with the options that only this package has."""
+
+    key: Any = None
+    plain: bool = False
+    writable: bool = False
+
+    def cache_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """Give what the result of a call is found by."""
+        if self.key == "arguments":
+            return keys.build_cache_key(self.name, args, kwargs)
+        if self.key is not None:
+            return keys.key_of_text(self.name, str(self.key(*args, **kwargs)))
+        return keys.build_cache_key(
+            self.name, args, kwargs, func=self.func, cache_format_key=self.cache_format_key
+        )
+
+
+_LISTED = tuple(it.name for it in fields(EndpointDefinition) if it.name not in ("name", "func"))
+
+
+class SharedTensorProvider:
+    """Registers endpoints, and calls them: here, in a server of this process, or in another one.
+
+    Parameters
+    ----------
+    base_path : str
+        Where the server's socket is, less ``-<device>.sock``. ``SHARED_TENSOR_BASE_PATH`` in the
+        environment takes its place.
+    enabled : bool, optional
+        In mode ``auto``, whether anything is shared at all; None asks ``SHARED_TENSOR_ENABLED``.
+    device_index : int, optional
+        The CUDA device; None takes the current one.
+    timeout : float
+        Seconds that a call may take.
+    execution_mode : str
+        ``client``, ``server``, ``local``, or ``auto``: what ``SHARED_TENSOR_ROLE`` says, if
+        enabled.
+    server_startup_timeout : float
+        Seconds that a server started by the first registration has.
+    verbose_debug : bool
+        Whether debugging lines are logged.
+    device : str, optional
+        Where tensors have to lie: ``cuda``, ``cpu`` or ``any``. None asks
+        ``SHARED_TENSOR_DEVICE``, and takes ``cuda``.
+    execution : str
+        Where endpoints run that say nothing else: ``direct`` or ``task``.
+    strict : bool
+        Whether an unknown option is an error, instead of a warning.
+    allow_pickle : bool
+        Whether parts of modules that cannot be described otherwise are pickled. It has to be
+        allowed on both sides.
+
+    Raises
+    ------
+    SharedTensorConfigurationError
+        For a mode, device or execution that there is not.
+    """
+
+    def __init__(
+        self,
+        base_path: str = paths.DEFAULT_BASE_PATH,
+        *,
+        enabled: bool | None = None,
+        device_index: int | None = None,
+        timeout: float = 600.0,
+        execution_mode: str = "auto",
+        server_startup_timeout: float = 30.0,
+        verbose_debug: bool = True,
+        device: str | None = None,
+        execution: EndpointExecution = "direct",
+        strict: bool = False,
+        allow_pickle: bool = False,
+    ) -> None:
+        self.base_path = paths.base_path_of(base_path)
+        self.enabled = enabled
+        self.device_index = device_index
+        self.timeout = timeout
+        self.execution_mode, self.auto_mode = modes.mode_of(execution_mode, enabled=enabled)
+        self.server_startup_timeout = server_startup_timeout
+        self.verbose_debug = verbose_debug
+        self.device = paths.device_of(device)
+        options.check_execution(execution)
+        self.execution = execution
+        self.strict = strict
+        self.allow_pickle = allow_pickle
+        if self.base_path != base_path and base_path != paths.DEFAULT_BASE_PATH:
+            _log.warning(
+                "%s=%s replaces base_path=%r", paths.BASE_PATH_ENV, self.base_path, base_path
+            )
+        self._lock = threading.RLock()
+        self._endpoints: dict[str, _Endpoint] = {}
+        self._cache: dict[str, Any] = {}
+        self._keys: dict[str, set[str]] = {}
+        self._client: SharedTensorClient | None = None
+        self._async_client: AsyncSharedTensorClient | None = None
+        self._server: SharedTensorServer | None = None
+        ending.close_at_exit(self)
+
+    # Registering
+
+    def register(
+        self,
+        func: Callable[..., Any],
+        *,
+        cache: bool = True,
+        cache_format_key: str | None = None,
+        managed: bool = False,
+        async_default_wait: bool = True,
+        execution: EndpointExecution = options.DIRECT,  # type: ignore[assignment]
+        concurrency: EndpointConcurrency = "parallel",
+        singleflight: bool = True,
+        key: Literal["arguments"] | Callable[..., object] | None = None,
+        plain: bool = False,
+        writable: bool = False,
+        name: str | None = None,
+    ) -> Callable[..., Any]:
+        """Make a function an endpoint; what to call instead of it.
+
+        Parameters
+        ----------
+        func : callable
+            Called with the arguments of the call.
+        cache : bool
+            Whether the first result answers later calls of the same key, until it is invalidated.
+        cache_format_key : str, optional
+            The key: a template with the names of parameters as fields, such as
+            ``"model:{size}"``. Without one, **all calls have one key, whatever the arguments**.
+        managed : bool
+            Whether clients get a `SharedObjectHandle`, which keeps the object in the server.
+        async_default_wait : bool
+            Listed, without effect.
+        execution : str
+            ``direct``: calls run as they come. ``task``: they queue up as tasks, which clients can
+            submit, watch and cancel.
+        concurrency : str
+            ``parallel``, or ``serialized``: one call of this endpoint at a time.
+        singleflight : bool
+            Whether calls of one key that come while its result is made wait for that one.
+        key : "arguments" or callable, optional
+            The key by all arguments, or what a function of the arguments returns.
+        plain : bool
+            Whether results may consist of, or contain, None, bool, int, float, str and bytes.
+        writable : bool
+            Whether clients may write to cached or managed results, for everybody to see.
+        name : str, optional
+            What it is called by; the function's name if left out.
+
+        Raises
+        ------
+        SharedTensorProviderError
+            If there is an endpoint of that name.
+        SharedTensorConfigurationError
+            For values that options cannot have.
+        """
+        named = name or getattr(func, "__name__", None) or _name_of(func)
+        if isinstance(execution, options.Default):
+            execution = self.execution
+        options.check(execution=execution, concurrency=concurrency, key=key)
+        is_one_for_all = cache and cache_format_key is None and key is None
+        if cache_format_key is None:
+            cache_format_key = getattr(func, "__qualname__", named)
+        endpoint = _Endpoint(
+            named,
+            func,
+            cache=cache,
+            cache_format_key=cache_format_key,
+            managed=managed,
+            async_default_wait=async_default_wait,
+            execution=execution,
+            concurrency=concurrency,
+            singleflight=singleflight,
+            key=key,
+            plain=plain,
+            writable=writable,
+        )
+        with self._lock:
+            if named in self._endpoints:
+                raise SharedTensorProviderError(
+                    f"Endpoint {named!r} is already registered; choose another with name="
+                )
+            self._endpoints[named] = endpoint
+        if is_one_for_all and keys.takes_arguments(func):
+            options.tell_one_for_all(named, depth=_depth())
+        server = self._server_of_this_process()
+        if server is not None:
+            server._offer(endpoint)
+        elif self.auto_mode and self.execution_mode == "server" and self._server is None:
+            self._start_server()
+        return self._wrapper(named, func)
+
+    def share(
+        self,
+        func: Callable[..., Any] | None = None,
+        *,
+        cache: bool = True,
+        cache_format_key: str | None = None,
+        managed: bool = False,
+        execution: EndpointExecution = options.DIRECT,  # type: ignore[assignment]
+        concurrency: EndpointConcurrency = "parallel",
+        singleflight: bool = True,
+        key: Literal["arguments"] | Callable[..., object] | None = None,
+        plain: bool = False,
+        writable: bool = False,
+        name: str | None = None,
+        **_: Any,
+    ) -> Any:
+        """Decorate a function to make it an endpoint, bare or with options.
+
+        The options are those of `register`. A warning tells of one that there is not.
+        """
+
+        def decorate(func: Callable[..., Any]) -> Callable[..., Any]:
+            shown = name or getattr(func, "__name__", repr(func))
+            options.tell_unknown(str(shown), _, is_strict=self.strict, depth=_depth())
+            return self.register(
+                func,
+                cache=cache,
+                cache_format_key=cache_format_key,
+                managed=managed,
+                execution=execution,
+                concurrency=concurrency,
+                singleflight=singleflight,
+                key=key,
+                plain=plain,
+                writable=writable,
+                name=name,
+            )
+
+        return decorate if func is None else decorate(func)
+
+    def get_endpoint(self, endpoint: str) -> EndpointDefinition:
+        """Give what was registered under a name.
+
+        Raises
+        ------
+        SharedTensorProviderError
+            If nothing was.
+        """
+        return self._known(endpoint)
+
+    def list_endpoints(self) -> dict[str, dict[str, Any]]:
+        """Give the options of every endpoint."""
+        with self._lock:
+            known = list(self._endpoints.values())
+        return {it.name: {option: getattr(it, option) for option in _LISTED} for it in known}
+
+    # Calling
+
+    def call(self, endpoint: str, *args: Any, **kwargs: Any) -> Any:
+        """Call an endpoint, wherever it runs in this mode."""
+        if self.execution_mode == "client":
+            return self._get_client().call(endpoint, *args, **kwargs)
+        server = self._server_of_this_process()
+        if self.execution_mode == "server" and server is not None:
+            return server.invoke_local(endpoint, args=args, kwargs=kwargs)
+        return self.invoke_local(endpoint, args=args, kwargs=kwargs)
+
+    def submit(self, endpoint: str, *args: Any, **kwargs: Any) -> str:
+        """Begin a call as a task; its id.
+
+        Raises
+        ------
+        RuntimeError
+            In modes local and server.
+        """
+        if self.execution_mode != "client":
+            raise RuntimeError(
+                "Local and server modes do not support task submission: call the function"
+            )
+        return self._get_async_client().submit(endpoint, *args, **kwargs)
+
+    def execute(
+        self,
+        endpoint: str,
+        *args: Any,
+        wait: bool = True,
+        timeout: float | None = None,
+        callback: Callable[[Any], None] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Submit a task, and wait for its result unless `wait` says no."""
+        task_id = self.submit(endpoint, *args, **kwargs)
+        if not wait:
+            return task_id
+        return self.wait_for_task(task_id, timeout=timeout, callback=callback)
+
+    def invoke_local(
+        self, endpoint: str, *, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call an endpoint's function here, or take its result from this provider's own cache."""
+        known = self._known(endpoint)
+        kwargs = kwargs or {}
+        if not known.cache:
+            return known.func(*args, **kwargs)
+        cache_key = known.cache_key(args, kwargs)
+        with self._lock:
+            if cache_key in self._cache:
+                return self._cache[cache_key]
+        return self._keep(endpoint, cache_key, known.func(*args, **kwargs))
+
+    def invalidate_call_cache(self, endpoint: str, *args: Any, **kwargs: Any) -> bool:
+        """Forget the result of a call; whether there was one."""
+        if self.execution_mode == "client":
+            return self._get_client().invalidate_call_cache(endpoint, *args, **kwargs)
+        known = self._known(endpoint)
+        if self.execution_mode == "server":
+            server = self._server_of_this_process()
+            if server is None:
+                return False
+            return server.invalidate_call_cache(endpoint, args=args, kwargs=kwargs)
+        return self._forget(endpoint, known.cache_key(args, kwargs))
+
+    def invalidate_endpoint_cache(self, endpoint: str) -> int:
+        """Forget every result of an endpoint; how many there were."""
+        if self.execution_mode == "client":
+            return self._get_client().invalidate_endpoint_cache(endpoint)
+        self._known(endpoint)
+        if self.execution_mode == "server":
+            server = self._server_of_this_process()
+            return 0 if server is None else server.invalidate_endpoint_cache(endpoint)
+        return self._forget_all(endpoint)
+
+    # Tasks
+
+    def get_task_status(self, task_id: str) -> TaskInfo:
+        """Tell how a task is."""
+        return self._get_async_client().get_task_status(task_id)
+
+    def get_task_result(self, task_id: str) -> Any:
+        """Give the result of a task that is over."""
+        return self._get_async_client().get_task_result(task_id)
+
+    def wait_for_task(
+        self,
+        task_id: str,
+        timeout: float | None = None,
+        callback: Callable[[Any], None] | None = None,
+    ) -> Any:
+        """Wait for a task, and give its result."""
+        return self._get_async_client().wait_for_task(task_id, timeout=timeout, callback=callback)
+
+    def cancel_task(self, task_id: str, *, cooperative: bool = False) -> bool:
+        """Give up a task that has not begun; with `cooperative`, ask one that runs to stop."""
+        return self._get_async_client().cancel_task(task_id, cooperative=cooperative)
+
+    def list_tasks(self, status: str | None = None) -> dict[str, TaskInfo]:
+        """Tell how all tasks are, or those of one status."""
+        return self._get_async_client().list_tasks(status)
+
+    # Life
+
+    def get_runtime_info(self) -> dict[str, Any]:
+        """Tell what this provider is and does."""
+        info: dict[str, Any] = {
+            "execution_mode": self.execution_mode,
+            "auto_mode": self.auto_mode,
+            "base_path": self.base_path,
+            "device_index": self.device_index,
+            "server_socket_path": paths.socket_path_of(
+                self.base_path, self.device_index, self.device
+            ),
+        }
+        if self.execution_mode == "client":
+            client = self._get_client()
+            told = client.get_server_info()
+            return {
+                **info,
+                "server_socket_path": client.socket_path,
+                "server_running": bool(told.get("running")),
+                "server_ready": bool(told.get("ready")),
+                "endpoint_count": len(told.get("endpoints", ())),
+                "server_info": told,
+            }
+        server = self._server_of_this_process()
+        if server is not None:
+            info["server_socket_path"] = server.socket_path
+        with self._lock:
+            entries, endpoints = len(self._cache), len(self._endpoints)
+        if server is not None and server.running:
+            entries = server._cached_entries()
+        return {
+            **info,
+            "server_running": server is not None and server.running,
+            "endpoint_count": endpoints,
+            "cache_entries": entries,
+        }
+
+    def close(self) -> None:
+        """Close the clients, and stop the server. May be called again."""
+        self._close(grace=None)
+
+    def _close_at_exit(self) -> None:
+        self._close(grace=_GRACE_AT_EXIT)
+
+    def _close(self, *, grace: float | None) -> None:
+        with self._lock:
+            client, self._client = self._client, None
+            waiting, self._async_client = self._async_client, None
+            server, self._server = self._server, None
+        if client is not None:
+            client.close()
+        if waiting is not None:
+            waiting.close()
+        if server is not None:
+            server._stop(wait_for_tasks=True, grace=grace)
+
+    def _keep(self, endpoint: str, cache_key: str, value: Any) -> Any:
+        """Keep a result in this provider's own cache; what is there then."""
+        with self._lock:
+            self._keys.setdefault(endpoint, set()).add(cache_key)
+            # Whoever was first has given its result away already.
+            return self._cache.setdefault(cache_key, value)
+
+    def _forget(self, endpoint: str, cache_key: str) -> bool:
+        with self._lock:
+            self._keys.get(endpoint, set()).discard(cache_key)
+            is_there = cache_key in self._cache
+            self._cache.pop(cache_key, None)
+        return is_there
+
+    def _forget_all(self, endpoint: str) -> int:
+        with self._lock:
+            found = self._keys.pop(endpoint, set())
+            for cache_key in found:
+                self._cache.pop(cache_key, None)
+        return len(found)
+
+    def _known(self, endpoint: str) -> _Endpoint:
+        with self._lock:
+            known = self._endpoints.get(endpoint)
+        if known is None:
+            raise SharedTensorProviderError(f"Endpoint {endpoint!r} is not registered")
+        return known
+
+    def _wrapper(self, name: str, func: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return self.call(name, *args, **kwargs)
+
+        def submit(*args: Any, **kwargs: Any) -> str:
+            return self.submit(name, *args, **kwargs)
+
+        wrapper: Any = functools.update_wrapper(call, func)
+        wrapper.submit = submit
+        return call
+
+    def _get_client(self) -> SharedTensorClient:
+        from shared_tensor.client import SharedTensorClient
+
+        with self._lock:
+            if self._client is None:
+                self._client = SharedTensorClient(
+                    self.base_path,
+                    device_index=self.device_index,
+                    timeout=self.timeout,
+                    verbose_debug=self.verbose_debug,
+                    device=self.device,
+                    allow_pickle=self.allow_pickle,
+                )
+            return self._client
+
+    def _get_async_client(self) -> AsyncSharedTensorClient:
+        from shared_tensor.async_client import AsyncSharedTensorClient
+
+        with self._lock:
+            if self._async_client is None:
+                self._async_client = AsyncSharedTensorClient(
+                    self.base_path,
+                    self.verbose_debug,
+                    device_index=self.device_index,
+                    timeout=self.timeout,
+                    device=self.device,
+                    allow_pickle=self.allow_pickle,
+                )
+            return self._async_client
+
+    def _server_of_this_process(self) -> SharedTensorServer | None:
+        server = self._server
+        return server if server is not None and server._is_of_this_process() else None
+
+    def _start_server(self) -> None:
+        from shared_tensor.server import SharedTensorServer
+
+        if self._server is not None:
+            return
+        server = SharedTensorServer(
+            self, startup_timeout=self.server_startup_timeout, verbose_debug=self.verbose_debug
+        )
+        try:
+            server.start(blocking=False)
+        except SharedTensorConfigurationError:
+            self._server = None
+            # A child that runs its parent's script again must not take its parent's place.
+            if not server._belongs_to_a_parent():
+                raise
+            _log.info("the server of a parent process answers already: endpoints run here")
+
+
+#: Seconds that tasks have to end when the interpreter does.
+_GRACE_AT_EXIT = 5.0
+
+
+def _name_of(func: Any) -> str:
+    """Name what has no name of its own: a partial after its function, an object after its class."""
+    inner = getattr(func, "func", None)
+    return str(getattr(inner, "__name__", None) or type(func).__name__)
+
+
+def _depth() -> int:
+    """Give the number of frames up to the first one outside of this package, for warnings."""
+    import sys
+
+    # One for whoever warns, one for whoever asks here.
+    depth, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "") == __name__:
+        depth, frame = depth + 1, frame.f_back
+    return depth

@@ -1,0 +1,91 @@
+//! Which memory of this process is mapped from which region, by address: tensors that lie in shared
+//! memory already are lent where they are.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use shared_tensor::service::{Access, Region, Rights, Storage, StorageView};
+
+static MAPPED: Mutex<BTreeMap<usize, Mapped>> = Mutex::new(BTreeMap::new());
+
+struct Mapped {
+    region: Region,
+    access: Access,
+    users: usize,
+}
+
+/// Keeps a mapping known. Made for each view that tensors are made over.
+pub(super) struct Known {
+    base: usize,
+}
+
+fn mapped() -> MutexGuard<'static, BTreeMap<usize, Mapped>> {
+    MAPPED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes it known what lies where `view` is, for as long as what is returned lives. It looks at its
+/// region in the usual way, of which there is one mapping.
+pub(super) fn note(view: &StorageView) -> Option<Known> {
+    let region = view.region()?;
+    let base = view.as_ptr().addr().checked_sub(usize::try_from(view.offset()).ok()?)?;
+    let access = region.usual_access();
+    let mut mapped = mapped();
+    let known =
+        mapped.entry(base).or_insert_with(|| Mapped { region: region.clone(), access, users: 0 });
+    known.users += 1;
+    Some(Known { base })
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        let mut mapped = mapped();
+        let Some(known) = mapped.get_mut(&self.base) else { return };
+        known.users -= 1;
+        let gone = (known.users == 0).then(|| mapped.remove(&self.base));
+        drop(mapped);
+        drop(gone);
+    }
+}
+
+/// The shared memory at `length` bytes from `address` on, if what others see there is what is seen
+/// here, and they may write to it if `is_for_writing`.
+pub(super) fn find(address: usize, length: u64, is_for_writing: bool) -> Option<Storage> {
+    let mapped = mapped();
+    let (&base, known) = mapped.range(..=address).next_back()?;
+    let offset = (address - base) as u64;
+    if offset.checked_add(length)? > known.region.bytes() {
+        return None;
+    }
+    let (region, access) = (known.region.clone(), known.access);
+    drop(mapped);
+    let rights = if is_for_writing { Rights::Write } else { Rights::Read };
+    if region.rights() < rights {
+        return None;
+    }
+    let storage = Storage::new(region, offset, length).ok()?;
+    // What was stored to a private mapping is nowhere else.
+    let is_same = access != Access::PrivateCopyOnWrite || is_unchanged(&storage);
+    is_same.then_some(storage)
+}
+
+/// Whether nothing was stored to this process's private look at a storage.
+fn is_unchanged(storage: &Storage) -> bool {
+    let (Ok(own), Ok(theirs)) = (storage.view(), storage.view_as(Access::ReadOnly)) else {
+        return false;
+    };
+    let (Some(own), Some(theirs)) = (own.bytes(), theirs.bytes()) else { return true };
+    let mut parts = [vec![0; COMPARED_AT_ONCE], vec![0; COMPARED_AT_ONCE]];
+    for offset in (0..own.len()).step_by(COMPARED_AT_ONCE) {
+        let length = COMPARED_AT_ONCE.min(own.len() - offset);
+        let [left, right] = &mut parts;
+        let are_read = own.read_into(offset, &mut left[..length]).is_ok()
+            && theirs.read_into(offset, &mut right[..length]).is_ok();
+        if !are_read || left[..length] != right[..length] {
+            return false;
+        }
+    }
+    true
+}
+
+/// Bytes; two of these fit into a core's own cache.
+const COMPARED_AT_ONCE: usize = 64 << 10;

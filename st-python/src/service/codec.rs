@@ -1,0 +1,45 @@
+//! The Python object that knows tensors, modules and errors: `shared_tensor._service.payload.Codec`.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use super::storage::ServiceValue;
+
+/// Clones are the same object; they are let go of by the janitor.
+#[derive(Debug)]
+pub(crate) struct Codec {
+    object: Option<Py<PyAny>>,
+}
+
+impl Codec {
+    pub(super) fn new(object: Py<PyAny>) -> Self {
+        Self { object: Some(object) }
+    }
+
+    pub(super) fn bind<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.object.as_ref().expect("there until it is dropped").bind(py).clone()
+    }
+
+    /// Puts what is no plain value where others can map it.
+    pub(super) fn lend<'py>(
+        &self,
+        leaves: &Bound<'py, PyList>,
+        is_writable: bool,
+        is_result: bool,
+    ) -> PyResult<Vec<Bound<'py, ServiceValue>>> {
+        let py = leaves.py();
+        let options = PyDict::new(py);
+        options.set_item(intern!(py, "writable"), is_writable)?;
+        options.set_item(intern!(py, "is_result"), is_result)?;
+        self.bind(py).call_method(intern!(py, "lend"), (leaves,), Some(&options))?.extract()
+    }
+}
+
+impl Drop for Codec {
+    fn drop(&mut self) {
+        if let Some(object) = self.object.take() {
+            super::janitor::let_go(object);
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The service in Python: servers and clients, and how values travel.
+//!
+//! No protocol is here. What is added to `shared_tensor::service` is what Python needs: values to and
+//! from Python objects, endpoints that are Python functions, waits that let other threads run and can
+//! be interrupted, and Python objects that are let go of on a thread of their own.
+
+mod addresses;
+mod client;
+mod codec;
+mod decode;
+mod encode;
+mod failures;
+mod janitor;
+mod local;
+mod running;
+mod server;
+mod started;
+mod storage;
+mod tasks;
+
+use pyo3::prelude::*;
+use shared_tensor::DType;
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    let names: Vec<&str> = DType::ALL.iter().map(|dtype| dtype.name()).collect();
+    module.add("SERVICE_DTYPES", pyo3::types::PyFrozenSet::new(py, names)?)?;
+    module.add_class::<storage::ServiceStorage>()?;
+    module.add_class::<storage::ServiceValue>()?;
+    module.add_class::<client::ServiceClient>()?;
+    module.add_class::<client::ServiceLease>()?;
+    module.add_class::<started::ServiceStarted>()?;
+    module.add_class::<server::ServiceServer>()?;
+    module.add_function(wrap_pyfunction!(service_directory, module)?)?;
+    module.add_function(wrap_pyfunction!(running::service_progress, module)?)?;
+    module.add_function(wrap_pyfunction!(running::service_cancelled, module)?)
+}
+
+/// Where the sockets of this user's servers are; made if it is not there.
+///
+/// Raises
+/// ------
+/// OSError
+///     If there is no directory that only this user may enter.
+#[pyfunction]
+fn service_directory() -> PyResult<String> {
+    let directory = shared_tensor::service::runtime_directory();
+    let directory =
+        directory.map_err(|error| pyo3::exceptions::PyOSError::new_err(error.to_string()))?;
+    Ok(directory.path().display().to_string())
+}

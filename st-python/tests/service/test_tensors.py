@@ -1,0 +1,379 @@
+"""Tensors and modules: shared where they lie, both ways."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shared_tensor
+from shared_tensor import errors
+
+from .conftest import Serve
+
+torch = pytest.importorskip("torch", reason="no torch here")
+
+ENDPOINTS = """
+import torch
+
+W = torch.arange(12, dtype=torch.float32).reshape(3, 4)
+whole = torch.zeros(1 << 20)
+grown = []
+
+@share(cache=False)
+def weights(): return W
+
+@share(cache=False)
+def views(): return {"row": W[1], "turned": W.t(), "all": (W, [W[:, ::2]])}
+
+@share(key="arguments")
+def kept(size): return torch.full((size,), 7.0)
+
+@share(key="arguments", writable=True)
+def kept_writable(size): return torch.full((size,), 7.0)
+
+@share(managed=True, cache_format_key="{size}")
+def model(size=4):
+    torch.manual_seed(0)
+    made = torch.nn.Sequential(torch.nn.Linear(size, 3), torch.nn.BatchNorm1d(3), torch.nn.ReLU())
+    made[0].mark = "marked"
+    return made.eval()
+
+MODEL = torch.nn.Linear(4, 2)
+
+@share(cache=False)
+def live_model(): return MODEL
+
+tied = torch.nn.ModuleDict({"a": torch.nn.Linear(4, 4), "b": torch.nn.Linear(4, 4)})
+tied["b"].weight = tied["a"].weight
+
+@share(cache=False)
+def tied_model(): return tied
+
+@share(cache=False)
+def both(): return (MODEL, MODEL.weight.detach(), [W])
+
+@share(cache=False)
+def of(dtype, shape): return torch.ones(shape, dtype=getattr(torch, dtype))
+
+@share(cache=False, plain=True)
+def look(tensor):
+    return [list(tensor.shape), list(tensor.stride()), str(tensor.dtype), float(tensor.sum())]
+
+@share(cache=False, plain=True)
+def add_one(tensors):
+    for tensor in tensors: tensor += 1
+
+@share(cache=False)
+def same(it): return it
+
+@share(cache=False, plain=True)
+def mixed(): return {"shape": [2, 3], "tensor": torch.ones(2, 3), 1: None, "nested": {"deep": W}}
+
+@share(cache=False)
+def nested(): return {"a": {"b": W}}
+
+@share(cache=False)
+def history():
+    leaf = torch.ones(2, requires_grad=True)
+    return leaf * 2
+
+@share(cache=False)
+def leaf(): return torch.ones(2, requires_grad=True)
+
+@share(cache=False)
+def in_region(): return region
+
+region = shared_tensor.zeros(1024)
+"""
+
+
+def pages_of(path: str) -> int:
+    """Count kibibytes of memory that a process has for itself and shares."""
+    rows = Path(f"/proc/{path}/smaps_rollup").read_text().splitlines()[1:]
+    lines = dict(line.split(":", 1) for line in rows)
+    return sum(int(lines[name].split()[0]) for name in ("Private_Dirty", "Shared_Dirty"))
+
+
+def test_results_alias_the_servers_memory(serve: Serve) -> None:
+    """What is neither cached nor managed may be written, and is the server's own."""
+    served = serve(ENDPOINTS)
+    mine = served.client().call("weights")
+    assert mine.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    mine += 1
+    assert served.run("W.sum().item()") == 78
+    served.run("W.zero_()")
+    assert mine.sum() == 0
+    again = served.client().call("weights")
+    again[0, 0] = 5
+    assert mine[0, 0] == 5
+
+
+def test_views_stay_views(serve: Serve) -> None:
+    """Tensors that share elements go on to, with their sizes and strides."""
+    client = serve(ENDPOINTS).client()
+    answer = client.call("views")
+    row, turned, (whole, [columns]) = answer["row"], answer["turned"], answer["all"]
+    assert (turned.shape, turned.stride()) == ((4, 3), (1, 4))
+    assert columns.tolist() == [[0, 2], [4, 6], [8, 10]]
+    row += 100
+    assert whole[1].tolist() == turned[:, 1].tolist() == [104, 105, 106, 107]
+    assert columns[1].tolist() == [104, 106]
+    pointers = {it.untyped_storage().data_ptr() for it in (row, turned, whole, columns)}
+    assert len(pointers) == 1
+
+
+def test_cached_results_are_private_to_who_writes(serve_apart: Serve) -> None:
+    """A write to a cached result reaches nobody, and kills nobody."""
+    served = serve_apart(ENDPOINTS)
+    mine = served.client().call("kept", 1000)
+    mine += 1
+    assert mine.sum() == 8000
+    assert served.run("provider.call('kept', 1000).sum().item()") == 7000
+    shared = served.client().call("kept_writable", 1000)
+    shared += 1
+    assert served.run("provider.call('kept_writable', 1000).sum().item()") == 8000
+
+
+def test_modules(serve: Serve) -> None:
+    """A managed module computes the same, and is put together without its constructor."""
+    served = serve(ENDPOINTS)
+    client = served.client()
+    with client.call("model", 4) as handle:
+        model = handle.value
+        assert type(model) is torch.nn.Sequential
+        assert model.training is False
+        assert model[0].mark == "marked"
+        out = model(torch.ones(2, 4)).tolist()
+    assert served.run("provider.call('model', 4)(torch.ones(2, 4)).tolist()") == out
+
+
+def test_modules_alias_too(serve: Serve) -> None:
+    """Parameters of what is neither cached nor managed are the server's own; ties stay."""
+    served = serve(ENDPOINTS)
+    client = served.client()
+    model = client.call("live_model")
+    assert isinstance(model.weight, torch.nn.Parameter)
+    with torch.no_grad():
+        model.weight.fill_(2.0)
+    assert served.run("MODEL.weight.sum().item()") == 16
+    tied = client.call("tied_model")
+    assert tied["a"].weight is tied["b"].weight
+    model, weight, [w] = client.call("both")
+    assert model.weight.data_ptr() == weight.data_ptr()
+    assert w.shape == (3, 4)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32",
+        "float64", "complex64", "complex128", "float8_e4m3fn", "float8_e5m2",
+    ],
+)  # fmt: skip
+def test_types(serve_apart: Serve, dtype: str) -> None:
+    """Every type of element, with no dimension, none of some size, and several."""
+    client = serve_apart(ENDPOINTS).client()
+    for shape in ([], [0], [2, 0, 3], [2, 3]):
+        found = client.call("of", dtype, shape)
+        assert (str(found.dtype), list(found.shape)) == (f"torch.{dtype}", shape)
+        assert found.to(torch.complex64).sum() == found.numel()
+
+
+def test_arguments(serve: Serve) -> None:
+    """Arguments are shared as well, with their layout."""
+    client = serve(ENDPOINTS).client()
+    tensor = torch.arange(6.0).reshape(2, 3)
+    assert client.call("look", tensor) == [[2, 3], [3, 1], "torch.float32", 15]
+    assert client.call("look", tensor.t()) == [[3, 2], [1, 3], "torch.float32", 15]
+    assert client.call("look", tensor[:, 1]) == [[2], [3], "torch.float32", 5]
+    client.call("add_one", [tensor, tensor[0]])
+    assert tensor.tolist() == [[2, 3, 4], [4, 5, 6]]
+
+
+def test_there_and_back(serve: Serve) -> None:
+    """What comes back is what was sent, not a copy."""
+    client = serve(ENDPOINTS).client()
+    tensor = shared_tensor.from_tensor(torch.arange(4.0))
+    back = client.call("same", tensor)
+    back += 1
+    assert tensor.tolist() == [1, 2, 3, 4]
+
+
+def test_a_private_copy_as_an_argument(serve_apart: Serve) -> None:
+    """What was written to a private page is what the server gets."""
+    client = serve_apart(ENDPOINTS).client()
+    mine = client.call("kept", 100)
+    assert client.call("look", mine)[3] == 700
+    mine += 1
+    assert client.call("look", mine)[3] == 800
+
+
+def test_plain_values_beside_tensors(serve: Serve) -> None:
+    """With plain=True a result may contain both; without it dicts within are refused."""
+    client = serve(ENDPOINTS).client()
+    answer = client.call("mixed")
+    assert (answer["shape"], answer[1]) == ([2, 3], None)
+    assert answer["tensor"].sum() == 6
+    assert answer["nested"]["deep"].shape == (3, 4)
+    with pytest.raises(errors.SharedTensorRemoteError, match=r"\[4\].*plain=True"):
+        client.call("nested")
+
+
+def test_gradients(serve: Serve) -> None:
+    """A leaf stays one; a tensor with a history is code 3."""
+    client = serve(ENDPOINTS).client()
+    assert client.call("leaf").requires_grad is True
+    with pytest.raises(errors.SharedTensorRemoteError, match=r"detach\(\)") as caught:
+        client.call("history")
+    assert caught.value.code == 3
+
+
+def test_devices(serve_apart: Serve, base: str) -> None:
+    """By default tensors have to be on CUDA, on both sides."""
+    served = serve_apart(ENDPOINTS, device="cuda")
+    client = served.client()
+    with pytest.raises(errors.SharedTensorCapabilityError, match=r"CPU torch\.Tensor payloads"):
+        client.call("look", torch.ones(2))
+    with pytest.raises(errors.SharedTensorCapabilityError, match=r"CPU torch\.nn\.Module"):
+        client.call("look", [torch.nn.Linear(2, 2)])
+    with pytest.raises(
+        errors.SharedTensorRemoteError, match=r"CPU torch\.Tensor payloads"
+    ) as caught:
+        client.call("weights")
+    assert caught.value.code == 4
+    with pytest.raises(errors.SharedTensorCapabilityError, match="at least one parameter"):
+        client.call("look", torch.nn.ReLU())
+
+
+def test_large_results_cost_nothing_the_second_time(serve_apart: Serve) -> None:
+    """The same pages on both sides: nothing is copied, nothing grows."""
+    served = serve_apart("""
+    import torch
+    big = shared_tensor.zeros(32 << 20)
+    moved = torch.zeros(32 << 20)
+
+    @share(cache=False)
+    def allocated(): return big
+
+    @share(cache=False)
+    def found(): return moved
+    """)
+    client = served.client()
+    assert served.peer is not None
+    for name in ("allocated", "found"):
+        first = client.call(name)
+        first[-1] = 1
+        before = pages_of(str(served.peer.pid)), pages_of("self")
+        again = [client.call(name) for _ in range(20)]
+        after = pages_of(str(served.peer.pid)), pages_of("self")
+        assert again[0][-1] == 1
+        assert {it.data_ptr() for it in again} == {first.data_ptr()}
+        # 128 MiB each; what is measured is the allocator's own.
+        assert max(b - a for a, b in zip(before, after)) < 8 << 10
+        del first, again
+
+
+def test_mappings_go(serve_apart: Serve) -> None:
+    """When the last tensor is gone its memory is, and a tensor keeps what it needs."""
+    served = serve_apart(ENDPOINTS)
+    client = served.client()
+
+    def mapped() -> int:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        return sum("memfd:shared-tensor" in line for line in lines)
+
+    gc.collect()
+    before = mapped()
+    handle = client.call("model", 8)
+    weight = handle.value[0].weight
+    handle.release()
+    del handle
+    gc.collect()
+    assert weight.shape == (3, 8)
+    assert mapped() > before
+    del weight
+    gc.collect()
+    assert mapped() == before
+
+
+def test_a_lease_lasts_as_long_as_what_it_is_for(serve: Serve) -> None:
+    """A handle may be dropped while a tensor of its object is in use."""
+    client = serve(ENDPOINTS).client()
+    handle = client.call("model", 16)
+    name, weight = handle.object_id, handle.value[0].weight
+    del handle
+    gc.collect()
+    info = client.get_object_info(name)
+    assert info is not None
+    assert info["refcount"] == 1
+    del weight
+    gc.collect()
+    while client.get_object_info(name) is not None:
+        pass
+
+
+def test_the_server_dies(serve_apart: Serve) -> None:
+    """What was lent stays, and computes."""
+    served = serve_apart(ENDPOINTS)
+    client = served.client()
+    model, tensor = client.call("model", 4).value, client.call("weights")
+    expected = model(torch.ones(1, 4)).tolist()
+    assert served.peer is not None
+    served.peer.kill()
+    assert model(torch.ones(1, 4)).tolist() == expected
+    assert tensor.sum() == 66
+    serve_apart(ENDPOINTS)
+
+
+def test_allocation() -> None:
+    """Tensors can be made where they can be lent."""
+    made = shared_tensor.empty(2, 3, dtype=torch.float16)
+    assert (made.shape, made.dtype, made.is_contiguous()) == ((2, 3), torch.float16, True)
+    assert shared_tensor.zeros((4,)).tolist() == [0, 0, 0, 0]
+    assert shared_tensor.empty(0).shape == (0,)
+    assert shared_tensor.empty().shape == ()
+    copy = shared_tensor.from_tensor(torch.arange(3))
+    assert copy.tolist() == [0, 1, 2]
+    assert shared_tensor.empty_like(copy).dtype == torch.int64
+
+
+def test_from_within(serve: Serve) -> None:
+    """The server's own calls get the objects themselves."""
+    served = serve(ENDPOINTS)
+    assert served.run("provider.call('weights') is W") is True
+    assert served.run("provider.call('live_model') is MODEL") is True
+    assert served.run("provider.call('model', 4) is provider.call('model', 4)") is True
+
+
+def test_tensors_from_forked_children(serve_apart: Serve) -> None:
+    """A child may use and drop what its parent opened."""
+    tensor = serve_apart(ENDPOINTS).client().call("weights")
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = 0 if float(tensor.sum()) == 66 else 2
+            del tensor
+            gc.collect()
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert tensor.sum() == 66
+
+
+def test_coroutines_and_tensors(serve: Serve) -> None:
+    """The client for event loops opens tensors as well."""
+    import asyncio
+
+    served = serve(ENDPOINTS)
+
+    async def ask() -> Any:
+        async with shared_tensor.aio.Client(served.base, device="cpu") as client:
+            return await asyncio.gather(*(client.call("kept", size) for size in range(1, 20)))
+
+    for size, tensor in enumerate(asyncio.run(ask()), 1):
+        assert tensor.sum() == 7 * size
