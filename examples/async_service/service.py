@@ -1,7 +1,7 @@
 """Tasks: submit, go on, watch, wait; with threads and with coroutines.
 
-    python service.py server          in one terminal
-    python service.py client          in another one
+python service.py server          in one terminal
+python service.py client          in another one
 """
 
 from __future__ import annotations

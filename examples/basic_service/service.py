@@ -1,7 +1,7 @@
 """Tensors in, tensors out: short calls whose results are not kept.
 
-    python service.py server          in one terminal
-    python service.py client          in another one
+python service.py server          in one terminal
+python service.py client          in another one
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A model that is built once and used by many processes.
 
-    shared-tensor serve service:provider      in one terminal, in this folder
-    python service.py                         in any number of others
+shared-tensor serve service:provider      in one terminal, in this folder
+python service.py                         in any number of others
 """
 
 from __future__ import annotations

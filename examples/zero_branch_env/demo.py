@@ -1,8 +1,8 @@
 """One script for both sides: the environment says which one it is.
 
-    SHARED_TENSOR_ENABLED=1 SHARED_TENSOR_ROLE=server python demo.py
-    SHARED_TENSOR_ENABLED=1 python demo.py
-    python demo.py                                          alone, without a server
+SHARED_TENSOR_ENABLED=1 SHARED_TENSOR_ROLE=server python demo.py
+SHARED_TENSOR_ENABLED=1 python demo.py
+python demo.py                                          alone, without a server
 """
 
 from __future__ import annotations
