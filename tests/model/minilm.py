@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,15 @@ def build() -> Any:
     return AutoModel.from_pretrained(folder()).eval()
 
 
+def warm_up() -> None:
+    """Run a model of the same kind and no size: what torch loads for that is no part of ours."""
+    from transformers import AutoModel, BertConfig
+
+    config = BertConfig(hidden_size=12, intermediate_size=24, num_hidden_layers=1)
+    embed(AutoModel.from_config(config).eval(), tokenizer(), ["Anything."])
+
+
+@cache
 def tokenizer() -> Any:
     """Give what makes numbers of sentences."""
     from transformers import AutoTokenizer
@@ -44,9 +54,14 @@ def embed(model: Any, words: Any, sentences: Sequence[str]) -> torch.Tensor:
 
     # One thread: the order of additions, and so the last bit, is the same in every process.
     torch.set_num_threads(1)
-    tokens = words(list(sentences), padding=True, return_tensors="pt")
+    # One after the other: nothing is padded, and what a pass needs for itself stays small.
+    return torch.cat(
+        [_embed_one(model, words(sentence, return_tensors="pt")) for sentence in sentences]
+    )
+
+
+def _embed_one(model: Any, tokens: Any) -> torch.Tensor:
+    import torch
+
     with torch.inference_mode():
-        states = model(**tokens).last_hidden_state
-        weights = tokens["attention_mask"].unsqueeze(-1).to(states.dtype)
-        means = (states * weights).sum(1) / weights.sum(1)
-        return torch.nn.functional.normalize(means)
+        return torch.nn.functional.normalize(model(**tokens).last_hidden_state.mean(1))
