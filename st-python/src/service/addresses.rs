@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use shared_tensor::service::{Access, Region, Rights, Storage, StorageView};
+use shared_tensor::service::{Access, Region, Rights, Storage, StorageView, Value};
 
 static MAPPED: Mutex<BTreeMap<usize, Mapped>> = Mutex::new(BTreeMap::new());
 
@@ -12,6 +12,8 @@ struct Mapped {
     region: Region,
     access: Access,
     users: usize,
+    /// Whether it was lent to writers or to readers first: for writers that is for ever.
+    lent: Option<Rights>,
 }
 
 /// Keeps a mapping known. Made for each view that tensors are made over.
@@ -30,8 +32,12 @@ pub(super) fn note(view: &StorageView) -> Option<Known> {
     let base = view.as_ptr().addr().checked_sub(usize::try_from(view.offset()).ok()?)?;
     let access = region.usual_access();
     let mut mapped = mapped();
-    let known =
-        mapped.entry(base).or_insert_with(|| Mapped { region: region.clone(), access, users: 0 });
+    let known = mapped.entry(base).or_insert_with(|| Mapped {
+        region: region.clone(),
+        access,
+        users: 0,
+        lent: None,
+    });
     known.users += 1;
     Some(Known { base })
 }
@@ -56,6 +62,9 @@ pub(super) fn find(address: usize, length: u64, is_for_writing: bool) -> Option<
     if offset.checked_add(length)? > known.region.bytes() {
         return None;
     }
+    if is_for_writing && known.lent == Some(Rights::Read) {
+        return None;
+    }
     let (region, access) = (known.region.clone(), known.access);
     drop(mapped);
     let rights = if is_for_writing { Rights::Write } else { Rights::Read };
@@ -66,6 +75,21 @@ pub(super) fn find(address: usize, length: u64, is_for_writing: bool) -> Option<
     // What was stored to a private mapping is nowhere else.
     let is_same = access != Access::PrivateCopyOnWrite || is_unchanged(&storage);
     is_same.then_some(storage)
+}
+
+/// Notes that the regions of a value are about to be lent with these rights.
+pub(super) fn note_lent(value: &Value, rights: Rights) {
+    let storages: &[Storage] = match value {
+        Value::Tensor(tensor) => std::slice::from_ref(tensor.storage()),
+        Value::Object(object) => &object.storages,
+        _ => return,
+    };
+    let mut mapped = mapped();
+    for region in storages.iter().filter_map(Storage::region) {
+        for known in mapped.values_mut().filter(|known| known.region == *region) {
+            known.lent.get_or_insert(rights);
+        }
+    }
 }
 
 /// Whether nothing was stored to this process's private look at a storage.

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
-use shared_tensor::service::{Arguments, BigInt, DEPTH_MAX, Value};
+use shared_tensor::service::{Arguments, BigInt, DEPTH_MAX, Rights, Value};
 
+use super::addresses;
 use super::codec::Codec;
 use super::failures::{refused, unserialisable};
 
@@ -123,6 +124,11 @@ impl<'a, 'py> Walk<'a, 'py> {
         let leaves = PyList::new(self.py, std::mem::take(&mut self.leaves))?;
         let Rules { is_writable, is_result, .. } = self.rules;
         let lent = self.codec.lend(&leaves, is_writable, is_result)?;
+        // What comes with a call may be written to by whoever is called.
+        let rights = if is_result && !is_writable { Rights::Read } else { Rights::Write };
+        for value in &lent {
+            addresses::note_lent(&value.get().value, rights);
+        }
         self.lent = lent.iter().map(|it| it.get().value.clone()).collect();
         Ok(())
     }

@@ -138,6 +138,25 @@ def test_cached_results_are_private_to_who_writes(serve_apart: Serve) -> None:
     assert served.run("provider.call('kept_writable', 1000).sum().item()") == 8000
 
 
+def test_one_tensor_of_two_endpoints(serve_apart: Serve) -> None:
+    """What was lent to readers is moved before it is lent to writers; who has it keeps it."""
+    served = serve_apart("""
+    import torch
+    W = torch.ones(1000)
+
+    @share
+    def cached(): return W
+
+    @share(cache=False)
+    def live(): return W
+    """)
+    client = served.client()
+    private, live = client.call("cached"), client.call("live")
+    live += 1
+    assert served.run("W.sum().item()") == 2000
+    assert private.sum() == 1000
+
+
 def test_modules(serve: Serve) -> None:
     """A managed module computes the same, and is put together without its constructor."""
     served = serve(ENDPOINTS)
