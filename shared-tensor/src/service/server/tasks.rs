@@ -184,7 +184,7 @@ impl Task {
             }
             status => {
                 drop(state);
-                let what = format!("Task '{}' is still {status}", self.id.hyphenated());
+                let what = format!("Task '{}' is not complete; its status is '{status}'", self.id.hyphenated());
                 fail(responder, &Failure::new(Code::Task, what));
                 return;
             }
