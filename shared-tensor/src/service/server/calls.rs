@@ -301,8 +301,12 @@ impl Receiver {
 impl Drop for Receiver {
     fn drop(&mut self) {
         if self.to.is_some() {
-            let what = "the call was dropped: the server is stopping";
-            self.conclude(Err(Failure::other("ServerStopping", what)));
+            let (kind, what) = if self.core.is_stopping() {
+                ("ServerStopping", "the call was dropped: the server is stopping")
+            } else {
+                ("OutOfThreads", "the call was dropped: the server has no thread for it")
+            };
+            self.conclude(Err(Failure::other(kind, what)));
         }
     }
 }
