@@ -332,7 +332,9 @@ impl Tasks {
     /// Lets go of those who waited for a task and have gone.
     pub(crate) fn let_go(&self) {
         let tasks: Vec<Arc<Task>> = lock(&self.table.state).tasks.values().cloned().collect();
-        tasks.iter().for_each(|task| task.let_go());
+        for task in tasks {
+            task.let_go();
+        }
     }
 
     /// The task has ended. What it made is dropped if it was cancelled before.
