@@ -29,7 +29,7 @@
 //! during the last nap, after the last call, is therefore late by a millisecond at most.
 
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::BuildHasherDefault;
 use std::time::{Duration, Instant};
 
@@ -52,6 +52,8 @@ struct State<T> {
     is_read: bool,
     // Ids are our own counter: no hostile keys, and models need one and the same order.
     seats: HashMap<u64, Seat<T>, BuildHasherDefault<DefaultHasher>>,
+    /// Seats given up whose reply is wanted all the same, when it comes.
+    abandoned: HashSet<u64, BuildHasherDefault<DefaultHasher>>,
     /// Who sleeps, in order; may name some that do not any more.
     sleepers: VecDeque<u64>,
     pushes: VecDeque<T>,
@@ -106,6 +108,8 @@ pub(crate) enum Delivery<T> {
     Taken,
     /// Its caller has given up.
     Unwanted(T),
+    /// Its caller has given up, and wants to know all the same.
+    Late(T),
     /// Nobody ever asked for it.
     NeverAsked(T),
 }
@@ -134,6 +138,7 @@ impl<T> Desk<T> {
             next_id: 1,
             is_read: false,
             seats: HashMap::default(),
+            abandoned: HashSet::default(),
             sleepers: VecDeque::new(),
             pushes: VecDeque::new(),
             pushes_max,
@@ -220,8 +225,9 @@ impl<T> Desk<T> {
     /// Hands a reply over. By the leader.
     pub(crate) fn deliver(&self, id: u64, reply: T) -> Delivery<T> {
         let mut state = lock(&self.state);
-        let was_asked = (1..state.next_id).contains(&id);
-        match state.seats.get_mut(&id) {
+        let State { seats, abandoned, next_id, .. } = &mut *state;
+        let was_asked = (1..*next_id).contains(&id);
+        match seats.get_mut(&id) {
             Some(seat) if seat.outcome.is_none() && !seat.wants_push => {
                 seat.outcome = Some(Outcome::Here(reply));
                 if !cfg!(st_mutant = "delivery_without_ringing") {
@@ -229,6 +235,7 @@ impl<T> Desk<T> {
                 }
                 Delivery::Taken
             }
+            _ if abandoned.remove(&id) => Delivery::Late(reply),
             _ if was_asked => Delivery::Unwanted(reply),
             _ => Delivery::NeverAsked(reply),
         }
@@ -277,12 +284,32 @@ impl<T> Desk<T> {
     /// Gives up a seat, and the lead with it if `leads`. Returns an outcome that had come.
     pub(crate) fn leave(&self, id: u64, leads: bool) -> Option<Outcome<T>> {
         let mut state = lock(&self.state);
+        self.vacate(&mut state, id, leads)
+    }
+
+    /// Gives up a seat whose reply is wanted all the same: it is delivered as a late one.
+    pub(crate) fn abandon(&self, id: u64) -> Option<Outcome<T>> {
+        let mut state = lock(&self.state);
+        let outcome = self.vacate(&mut state, id, false);
+        if outcome.is_none() && state.lost.is_none() {
+            state.abandoned.insert(id);
+        }
+        outcome
+    }
+
+    /// Whether there are late replies to come.
+    pub(crate) fn awaits_late(&self) -> bool {
+        let state = lock(&self.state);
+        state.lost.is_none() && !state.abandoned.is_empty()
+    }
+
+    fn vacate(&self, state: &mut State<T>, id: u64, leads: bool) -> Option<Outcome<T>> {
         let seat = state.remove(id);
         if leads {
             state.end_reading();
         }
         if !cfg!(st_mutant = "leaving_without_appointing") || leads {
-            self.appoint(&mut state);
+            self.appoint(state);
         }
         seat.and_then(|seat| seat.outcome)
     }

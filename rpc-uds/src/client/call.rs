@@ -12,12 +12,14 @@ use crate::frame::{Header, Kind};
 
 /// A request that was sent, and whose reply is still to be had.
 ///
-/// Dropping it cancels: the server is told, and a late reply is dropped with its descriptors.
+/// Dropping it cancels: the server is told, and a late reply is dropped with its descriptors, unless
+/// the request [keeps](Request::keeping_late_reply) it.
 #[derive(Debug)]
 pub struct PendingCall {
     connection: Arc<Connection>,
     id: u64,
     wants_push: bool,
+    keeps_late: bool,
     deadline: Option<Instant>,
     begun: Instant,
     is_over: bool,
@@ -29,7 +31,8 @@ impl PendingCall {
         request: Request<'_>,
         deadline: Option<Instant>,
     ) -> Result<Self, CallError> {
-        let call = Self::seated(connection, false, deadline)?;
+        let mut call = Self::seated(connection, false, deadline)?;
+        call.keeps_late = request.keeps_late_reply;
         let header = Header {
             kind: Kind::Request,
             tag: request.tag,
@@ -71,6 +74,7 @@ impl PendingCall {
             connection: Arc::clone(connection),
             id: seat.map_err(CallError::Lost)?,
             wants_push,
+            keeps_late: false,
             deadline,
             begun: Instant::now(),
             is_over: false,
@@ -174,7 +178,15 @@ impl Drop for PendingCall {
         if self.is_over || self.connection.generation.check().is_err() {
             return;
         }
-        let outcome = self.connection.desk.leave(self.id, false);
+        let desk = &self.connection.desk;
+        let outcome =
+            if self.keeps_late { desk.abandon(self.id) } else { desk.leave(self.id, false) };
+        if self.keeps_late
+            && let Some(Outcome::Here(Ok(message))) = outcome
+        {
+            self.connection.keep_late(message);
+            return;
+        }
         if outcome.is_none() && !self.wants_push && self.connection.desk.lost().is_none() {
             self.connection.tell(&Control::Cancel, self.id);
         }

@@ -1,5 +1,6 @@
 //! One connection of a client: sending, reading and handing out.
 
+use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -38,6 +39,8 @@ pub(crate) struct Connection {
     pub(super) kick: OnceLock<UnsharedFd>,
     goodbye: AtomicBool,
     late_replies: AtomicU64,
+    /// Late replies that somebody wants all the same.
+    late: Mutex<VecDeque<Message>>,
 }
 
 /// What the socket did not take at once. A frame that was begun is finished before the next one.
@@ -95,6 +98,7 @@ impl Connection {
             kick: OnceLock::new(),
             goodbye: AtomicBool::new(false),
             late_replies: AtomicU64::new(0),
+            late: Mutex::default(),
         }
     }
 
@@ -284,6 +288,12 @@ impl Connection {
             Delivery::Unwanted(_) => {
                 self.late_replies.fetch_add(1, Ordering::Relaxed);
             }
+            Delivery::Late(answer) => {
+                self.late_replies.fetch_add(1, Ordering::Relaxed);
+                if let Ok(message) = answer {
+                    self.keep_late(message);
+                }
+            }
             Delivery::NeverAsked(_) => {
                 return Err(Lost::Protocol(FrameError::Id { id: header.id }));
             }
@@ -355,6 +365,15 @@ impl Connection {
         };
         self.desk.step_down();
         outcome
+    }
+
+    /// Keeps a reply that came, or was fetched, too late for whoever waited.
+    pub(super) fn keep_late(&self, message: Message) {
+        lock(&self.late).push_back(message);
+    }
+
+    pub(super) fn take_late(&self) -> Option<Message> {
+        lock(&self.late).pop_front()
     }
 
     pub(super) fn late_replies(&self) -> u64 {

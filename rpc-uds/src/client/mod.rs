@@ -41,18 +41,28 @@ pub struct Request<'a> {
     pub body: &'a [u8],
     /// The descriptors for it; the kernel duplicates them, they stay the caller's.
     pub descriptors: &'a [BorrowedFd<'a>],
+    /// Whether a reply that comes after the call was given up is kept, for
+    /// [`Client::try_next_late`].
+    pub keeps_late_reply: bool,
 }
 
 impl<'a> Request<'a> {
     /// A request without descriptors.
     pub fn new(tag: u16, body: &'a [u8]) -> Self {
-        Self { tag, body, descriptors: &[] }
+        Self { tag, body, descriptors: &[], keeps_late_reply: false }
     }
 
     /// The same with `descriptors`.
     #[must_use]
     pub fn with_descriptors(self, descriptors: &'a [BorrowedFd<'a>]) -> Self {
         Self { descriptors, ..self }
+    }
+
+    /// The same, but a reply that comes after the call was given up is kept for
+    /// [`Client::try_next_late`]: for replies that hand over what has to be given back.
+    #[must_use]
+    pub fn keeping_late_reply(self) -> Self {
+        Self { keeps_late_reply: true, ..self }
     }
 }
 
@@ -134,6 +144,19 @@ impl Client {
     pub fn try_next_push(&self) -> Result<Option<Message>, Forked> {
         self.connection.generation.check()?;
         Ok(self.connection.desk.take_push().and_then(Result::ok))
+    }
+
+    /// The next reply that came too late and was to be [kept](Request::keeping_late_reply). Reads
+    /// nothing.
+    pub fn try_next_late(&self) -> Result<Option<Message>, Forked> {
+        self.connection.generation.check()?;
+        Ok(self.connection.take_late())
+    }
+
+    /// Whether such replies, or the server's word that there will be none, are still to come.
+    pub fn awaits_late(&self) -> Result<bool, Forked> {
+        self.connection.generation.check()?;
+        Ok(self.connection.desk.awaits_late())
     }
 
     /// Reads what has come without waiting: for an event loop that watches

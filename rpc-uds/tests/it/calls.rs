@@ -17,6 +17,7 @@ tests![
     replies_come_in_any_order,
     a_deadline_ends_a_wait,
     a_late_reply_is_dropped,
+    a_late_reply_is_kept_if_that_is_wanted,
     a_call_is_cancelled_from_another_thread,
     an_interrupted_wait_ends,
     a_dropped_call_is_cancelled,
@@ -108,6 +109,22 @@ fn a_late_reply_is_dropped() {
     drop(call);
     client.call(Request::new(ECHO, b""), soon()).expect("the connection goes on");
     assert_eq!(client.stats().expect("not forked").late_replies, 1);
+}
+
+fn a_late_reply_is_kept_if_that_is_wanted() {
+    let desk = Desk::new();
+    let client = desk.client();
+    let late = |body| Request::new(FAST_ECHO, body).keeping_late_reply();
+    // Given up before anybody read it, and after.
+    drop(client.start(late(b"unread"), soon()).expect("sent"));
+    assert_eq!(client.awaits_late(), Ok(true));
+    let read = client.start(late(b"read"), soon()).expect("sent");
+    client.call(Request::new(ECHO, b""), soon()).expect("the connection goes on");
+    drop(read);
+    assert_eq!(client.awaits_late(), Ok(false));
+    let kept = || client.try_next_late().expect("not forked").map(|it| it.body);
+    assert_eq!([kept(), kept()], [Some(b"unread".to_vec()), Some(b"read".to_vec())]);
+    assert_eq!(kept(), None);
 }
 
 fn a_call_is_cancelled_from_another_thread() {

@@ -22,11 +22,14 @@ pub(crate) enum Errand {
     Unused(Weak<Link>, Custody),
     /// A mapping that may have its last user here.
     Unmap(Arc<Map>),
+    /// A call was given up whose reply may be on its way.
+    Late(Weak<Link>),
     /// Everything before this is done when it is dropped.
     Mark(Sender<()>),
 }
 
-/// How soon a server is asked again about a region of which something was on its way.
+/// How soon a server is asked again about a region of which something was on its way, and a reply
+/// that comes too late is looked for again.
 const AGAIN: Duration = Duration::from_millis(200);
 /// How many errands are done at once.
 const BATCH: usize = 256;
@@ -81,7 +84,7 @@ pub(crate) fn settle(deadline: Option<Instant>) {
 }
 
 fn live(errands: &Receiver<Errand>) {
-    let mut again: Vec<(Instant, Weak<Link>, Custody)> = Vec::new();
+    let mut again: Vec<(Instant, Errand)> = Vec::new();
     loop {
         let next = again.iter().map(|(due, ..)| *due).min();
         let first = match next {
@@ -103,13 +106,8 @@ fn live(errands: &Receiver<Errand>) {
             batch.push(errand);
         }
         let now = Instant::now();
-        again.retain(|(due, link, custody)| {
-            let is_due = *due <= now;
-            if is_due {
-                batch.insert(0, Errand::Unused(Weak::clone(link), *custody));
-            }
-            !is_due
-        });
+        let due = again.extract_if(.., |(due, _)| *due <= now).map(|(_, errand)| errand);
+        batch.splice(0..0, due);
         carry_out(batch, &mut again);
     }
 }
@@ -121,7 +119,7 @@ struct Told {
     unused: Vec<Custody>,
 }
 
-fn carry_out(batch: Vec<Errand>, again: &mut Vec<(Instant, Weak<Link>, Custody)>) {
+fn carry_out(batch: Vec<Errand>, again: &mut Vec<(Instant, Errand)>) {
     let mut told: Vec<Told> = Vec::new();
     let mut marks = Vec::new();
     let mut of = |link: Arc<Link>| -> usize {
@@ -132,6 +130,7 @@ fn carry_out(batch: Vec<Errand>, again: &mut Vec<(Instant, Weak<Link>, Custody)>
         told.len() - 1
     };
     let mut sorted = Vec::new();
+    let mut late: Vec<Weak<Link>> = Vec::new();
     for errand in batch {
         match errand {
             Errand::Lease(link, lease) => sorted.push((of(link), Ok(lease))),
@@ -141,6 +140,7 @@ fn carry_out(batch: Vec<Errand>, again: &mut Vec<(Instant, Weak<Link>, Custody)>
                 }
             }
             Errand::Unmap(map) => drop(map),
+            Errand::Late(link) => late.push(link),
             Errand::Mark(mark) => marks.push(mark),
         }
     }
@@ -155,7 +155,15 @@ fn carry_out(batch: Vec<Errand>, again: &mut Vec<(Instant, Weak<Link>, Custody)>
             link.give_back(&leases);
         }
         for custody in link.forget(&unused) {
-            again.push((Instant::now() + AGAIN, Arc::downgrade(&link), custody));
+            let errand = Errand::Unused(Arc::downgrade(&link), custody);
+            again.push((Instant::now() + AGAIN, errand));
+        }
+    }
+    late.sort_unstable_by_key(Weak::as_ptr);
+    late.dedup_by(|one, other| Weak::ptr_eq(one, other));
+    for link in late {
+        if link.upgrade().is_some_and(|link| link.sweep()) {
+            again.push((Instant::now() + AGAIN, Errand::Late(link)));
         }
     }
     drop(marks);

@@ -14,6 +14,7 @@ tests![
     requests_with_one_mutation_harm_nobody,
     memory_that_could_be_taken_away_is_refused,
     numbers_that_lie_are_refused,
+    bytes_that_nobody_has_are_refused,
 ];
 
 /// The kinds of requests, by their tags, each valid as it stands.
@@ -214,4 +215,37 @@ fn numbers_that_lie_are_refused() {
     refused(echo(4096, 3, [0, 8], &[1; 65], &[1; 65]), "dimensions");
     refused(echo(4096, 0xff, [0, 8], &[8], &[1]), "flags");
     refused(echo(4096, 2, [0, 8], &[8], &[1]), "descriptor");
+}
+
+/// CALL of `echo` with a list of byte strings, each of them the whole of the only region.
+fn echo_of_bytes(region_bytes: u64, count: u8) -> Vec<u8> {
+    let mut body = echo(region_bytes, 3, [0, region_bytes], &[], &[]);
+    // The one argument that a tensor without dimensions was.
+    body.truncate(body.len() - 8);
+    body.extend([1, 8, count]);
+    body.extend([14, 0].repeat(count.into()));
+    body.push(0);
+    body
+}
+
+fn bytes_that_nobody_has_are_refused() {
+    let service = Service::start();
+    let length = SealFlags::SHRINK | SealFlags::GROW;
+    let filled = |bytes: usize| {
+        let memory = memfd_create("hostile", MemfdFlags::ALLOW_SEALING).unwrap();
+        rustix::io::write(&memory, &vec![1; bytes]).unwrap();
+        fcntl_add_seals(&memory, length).unwrap();
+        memory
+    };
+    let (tag, _) = answer(&service, &echo_of_bytes(8192, 1), &[filled(8192)]);
+    assert_eq!(tag, 0, "an honest one is taken");
+    let refused = |body: &[u8], memory: OwnedFd| {
+        let (tag, text) = answer(&service, body, &[memory]);
+        assert!(tag == 1 && text.contains("more bytes than there are"), "{text}");
+    };
+    refused(&echo_of_bytes(8192, 2), filled(8192));
+    refused(&echo_of_bytes(8192, 1), memory(8192, length));
+    refused(&echo_of_bytes(1 << 45, 1), memory(1 << 45, length));
+    let client = service.client();
+    assert_eq!(client.call("add", [1, 2], options()).unwrap().value, Value::Int(3));
 }

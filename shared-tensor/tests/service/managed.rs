@@ -1,6 +1,7 @@
 //! Objects, their handles and their leases.
 
-use shared_tensor::service::{Id, Released, Value};
+use rustix::event::{PollFd, PollFlags, poll};
+use shared_tensor::service::{Client, Id, Released, Value};
 
 use crate::desk::{Service, options, refcount, soon, stat, until};
 use crate::harness::tests;
@@ -14,6 +15,7 @@ tests![
     invalidated_objects_live_on_by_their_handles,
     nothing_has_no_handle,
     a_killed_client_leaves_no_lease,
+    a_reply_that_is_not_wanted_any_more_leaves_no_lease,
 ];
 
 fn references_are_counted_as_the_contract_says() {
@@ -145,4 +147,34 @@ fn a_killed_client_leaves_no_lease() {
         until("all of them", || stat(&client, "leases") == 1);
         until("and its session", || stat(&client, "sessions") == 1);
     }
+}
+
+fn a_reply_that_is_not_wanted_any_more_leaves_no_lease() {
+    let service = Service::start();
+    let other = service.client();
+    let held = other.call("managed_table", (), options()).unwrap();
+    let object = held.handle.unwrap().object;
+    let client = Client::options().driven(true).at(service.address());
+    client.connect(soon()).unwrap();
+    let started = client.start_call("managed_table", &().into(), options(), |answer| {
+        assert!(answer.is_err());
+    });
+    let started = started.unwrap();
+    let readable = || {
+        let descriptor = client.descriptor().unwrap();
+        let mut polled = [PollFd::new(&descriptor, PollFlags::IN)];
+        poll(&mut polled, None).unwrap();
+    };
+    // It is in the socket, and nobody has read it.
+    readable();
+    assert_eq!(refcount(&other, object), Some(2));
+    assert!(started.cancel());
+    until("the lease is given back", || {
+        client.drive();
+        refcount(&other, object) == Some(1)
+    });
+    until("the memory is let go of", || {
+        client.drive();
+        client.regions_held() == 0
+    });
 }

@@ -10,13 +10,14 @@ use shared_tensor::service::{
 };
 
 use crate::desk::{Scratch, options, soon};
-use crate::harness::tests;
+use crate::harness::{Outcome, Skip, tests};
 
 tests![
     the_links_of_the_contract_lead_to_the_socket,
     a_link_is_left_to_a_living_server_and_taken_from_a_dead_one,
     servers_for_two_devices_with_one_number_both_work,
     links_into_others_hands_are_not_followed,
+    a_link_of_another_user_keeps_nobody_from_waiting,
 ];
 
 /// Changes the runtime directory of this process for a while. Tests run one at a time.
@@ -162,4 +163,37 @@ fn links_into_others_hands_are_not_followed() {
     assert_eq!(reason(), "is not a whole path");
     fs::remove_file(&link).unwrap();
     stop(&server);
+}
+
+fn a_link_of_another_user_keeps_nobody_from_waiting() -> Outcome {
+    let (runtime, scratch) = (Runtime::new(), Scratch::new());
+    let link = scratch.path().join("seed-cpu.sock");
+    symlink("/nonexistent/socket", &link).unwrap();
+    if std::os::unix::fs::lchown(&link, Some(65_534), None).is_err() {
+        drop(fs::remove_file(&link));
+        return Err(Skip("only the superuser can make a link somebody else's".to_owned()));
+    }
+    let address = Address::new(scratch.path().join("seed"), Device::Cpu);
+    let server = runtime.within(|| {
+        let client = Client::at(address.clone());
+        let at_once = client.connect(std::time::Instant::now());
+        assert!(
+            matches!(at_once, Err(Error::Place(PlaceError::Untrusted { .. }))),
+            "nobody is there: {at_once:?}"
+        );
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| name(&client));
+            // It has met the link by then, most likely; the test holds if it has not.
+            std::thread::sleep(Duration::from_millis(20));
+            let server = serve(&address, "own");
+            assert_eq!(waiting.join().unwrap(), "own");
+            server
+        })
+    });
+    assert_eq!(server.signpost(), None, "the link is left alone");
+    stop(&server);
+    drop(server);
+    fs::remove_file(&link).unwrap();
+    runtime.end();
+    Ok(())
 }

@@ -15,6 +15,8 @@ tests![
     the_end_is_pushed_to_all_who_wait,
     a_wait_that_is_too_short_tells_how_far_it_is,
     what_has_not_begun_can_be_cancelled,
+    who_stops_a_shared_build_stops_it_for_nobody_else,
+    who_has_waited_and_gone_is_let_go_of,
     what_runs_is_asked_to_stop,
     progress_reaches_every_waiter,
     each_fetch_is_a_reference_of_its_own,
@@ -340,4 +342,54 @@ fn an_event_loop_needs_no_thread() {
     let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
     let names = threads.map(|it| std::fs::read_to_string(it.path().join("comm")).unwrap());
     assert_eq!(names.filter(|name| name.starts_with("rpc-uds")).count(), 0);
+}
+
+fn who_stops_a_shared_build_stops_it_for_nobody_else() {
+    let service = Service::start();
+    let client = service.client();
+    let running = |task| {
+        until("it runs", || {
+            client.task_status(task, &options()).unwrap().status == TaskStatus::Running
+        });
+    };
+    let first = submit(&client, "task_slow_cached", ["door"]);
+    running(first);
+    let second = submit(&client, "task_slow_cached", ["door"]);
+    running(second);
+    assert!(client.cancel_task(first, true, &options()).unwrap());
+    // Nothing tells when a function has looked and goes on.
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(client.task_status(second, &options()).unwrap().status, TaskStatus::Running);
+    client.call("open", ["door"], options()).unwrap();
+    assert_eq!(client.wait_task(second, options()).unwrap().status, TaskStatus::Completed);
+    // Of all who wait each has to ask.
+    let both = [0, 1].map(|_| submit(&client, "task_slow_cached", ["never"]));
+    for task in both {
+        running(task);
+        assert!(client.cancel_task(task, true, &options()).unwrap());
+    }
+    for task in both {
+        assert_eq!(client.wait_task(task, options()).unwrap().status, TaskStatus::Cancelled);
+    }
+}
+
+fn who_has_waited_and_gone_is_let_go_of() {
+    let mut service = Service::start();
+    let client = service.client();
+    let ended = submit(&client, "task_table", ["unused"]);
+    client.wait_task(ended, options()).unwrap();
+    let running = submit(&client, "task_slow", ["door"]);
+    let before = service.peer.ask("memory");
+    for _ in 0..20 {
+        let visitor = service.client();
+        visitor.wait_task(ended, options().on_progress(|_| ())).unwrap();
+        let brief = CallOptions::new().deadline(Instant::now() + Duration::from_millis(1));
+        drop(visitor.wait_task(running, brief.on_progress(|_| ())));
+    }
+    until("the visitors' sessions are over", || stat(&client, "sessions") == 1);
+    let number = |text: &str| text.split(' ').nth(1).and_then(|it| it.parse::<i64>().ok()).unwrap();
+    let after = service.peer.ask("memory");
+    assert!(number(&after) <= number(&before) + 2, "descriptors: {before}, then {after}");
+    client.call("open", ["door"], options()).unwrap();
+    client.wait_task(running, options()).unwrap();
 }

@@ -110,17 +110,23 @@ impl Lane {
         true
     }
 
+    pub(crate) fn is_driven(&self) -> bool {
+        self.is_driven
+    }
+
     /// Reads what has come, and hands it out.
-    pub(crate) fn drive(&self, link: &Link) {
+    pub(crate) fn drive(&self, link: &Arc<Link>) {
         drive(&self.queue, link);
     }
 }
 
-fn drive(queue: &Queue, link: &Link) {
+fn drive(queue: &Queue, link: &Arc<Link>) {
     // Its end is told to each call below.
     let _ = link.rpc.try_receive();
     link.take_pushes();
+    link.take_late();
     let mut done: Vec<(OnDone, Result<Message, CallError>)> = Vec::new();
+    let mut is_given_up = false;
     let mut state = lock(&queue.state);
     let now = Instant::now();
     let mut index = 0;
@@ -134,6 +140,7 @@ fn drive(queue: &Queue, link: &Link) {
         match outcome {
             Some(outcome) => {
                 let Waiting { call, on_done, .. } = state.calls.swap_remove(index);
+                is_given_up |= is_late;
                 // For one that is late, tells the server.
                 drop(call);
                 done.push((on_done, outcome));
@@ -142,6 +149,9 @@ fn drive(queue: &Queue, link: &Link) {
         }
     }
     drop(state);
+    if is_given_up {
+        link.gave_up();
+    }
     for (on_done, outcome) in done {
         on_done(outcome);
     }

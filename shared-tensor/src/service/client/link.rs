@@ -13,6 +13,7 @@ use super::error::Error;
 use super::lane::Lane;
 use crate::service::custody::{Table, Unused};
 use crate::service::monitor::lock;
+use crate::service::reaper::{self, Errand};
 use crate::service::region::{Region, Rights};
 use crate::service::value::{Keeper, Value};
 use crate::service::wire::DecodeError;
@@ -113,6 +114,30 @@ impl Link {
                 lock(&self.tickets).entry(ticket).or_insert(listener);
             }
         }
+    }
+
+    /// Takes in what came for calls that were given up, and lets go of it: the server believes it
+    /// delivered.
+    pub(crate) fn take_late(self: &Arc<Self>) {
+        while let Ok(Some(message)) = self.rpc.try_next_late() {
+            // A failure needs no answer, and what cannot be read was not for us.
+            drop(self.receive(message));
+        }
+    }
+
+    /// The same, and reads for it if nobody else does; whether more is to come. By the reaper.
+    pub(crate) fn sweep(self: &Arc<Self>) -> bool {
+        if self.lane.as_ref().is_none_or(|lane| !lane.is_driven()) {
+            // Its end is told to whoever makes the next call.
+            let _ = self.rpc.try_receive();
+        }
+        self.take_late();
+        self.rpc.awaits_late().unwrap_or(false)
+    }
+
+    /// Says that a call was given up. What it brings, if it was under way already, is let go of.
+    pub(crate) fn gave_up(self: &Arc<Self>) {
+        reaper::send(Errand::Late(Arc::downgrade(self)));
     }
 
     /// The value in a reply, with what it hangs on.
@@ -261,7 +286,10 @@ impl Parcel<'_> {
     pub(crate) fn with<R>(self, tag: u16, send: impl FnOnce(Request<'_>) -> R) -> R {
         let descriptors: Vec<BorrowedFd<'_>> =
             self.descriptors.iter().map(|fd| fd.as_fd()).collect();
-        send(Request::new(tag, &self.body).with_descriptors(&descriptors))
+        let request = Request::new(tag, &self.body).with_descriptors(&descriptors);
+        // These replies bring a lease, and regions: somebody has to give them back.
+        let is_delivered = matches!(tag, ask::CALL | ask::TASK_RESULT);
+        send(if is_delivered { request.keeping_late_reply() } else { request })
     }
 }
 

@@ -313,6 +313,7 @@ impl Client {
         objects: &[Id],
         options: &CallOptions<'_>,
     ) -> Result<Vec<Option<Released>>, Error> {
+        self.check()?;
         reaper::settle(options.deadline);
         let mut released: Vec<Option<Released>> = self.ask_for(ask::RELEASE, &objects, options)?;
         let lane = lock(&self.inner.lane).clone();
@@ -357,6 +358,7 @@ impl Client {
         object: Id,
         options: &CallOptions<'_>,
     ) -> Result<Option<ObjectInfo>, Error> {
+        self.check()?;
         reaper::settle(options.deadline);
         self.ask_for(ask::OBJECT, &object, options)
     }
@@ -366,6 +368,7 @@ impl Client {
     /// # Errors
     /// What can go wrong on the way.
     pub fn server_info(&self, options: &CallOptions<'_>) -> Result<Value, Error> {
+        self.check()?;
         reaper::settle(options.deadline);
         let (link, message) = self.ask(ask::INFO, Letter::Plain(&[]), options)?;
         link.read_value(&message)
@@ -429,7 +432,9 @@ impl Client {
 
     /// Waits until what is not used any more is given back.
     pub fn settle(&self, deadline: impl Into<Option<Instant>>) {
-        reaper::settle(deadline.into());
+        if self.check().is_ok() {
+            reaper::settle(deadline.into());
+        }
     }
 
     /// Lets go of its connections. Leases that are held, and what they hang on, keep theirs; the next
@@ -533,8 +538,10 @@ impl Client {
     }
 
     fn failed(&self, link: &Arc<Link>, error: CallError) -> Error {
-        if matches!(error, CallError::Lost(_)) {
-            self.discard(link);
+        match error {
+            CallError::Lost(_) => self.discard(link),
+            CallError::TimedOut { .. } | CallError::Interrupted => link.gave_up(),
+            _ => {}
         }
         Error::of_call(error, &self.path())
     }

@@ -12,7 +12,7 @@ use super::lane::Lane;
 use super::link::Link;
 use super::{CallOptions, Client, Error, Slot};
 use crate::service::monitor::lock;
-use crate::service::place::{Address, follow};
+use crate::service::place::{Address, FOREIGN, PlaceError, follow};
 use crate::service::wire::messages::FEATURES;
 use crate::service::wire::payload::REGIONS_MAX;
 
@@ -70,9 +70,16 @@ impl Client {
         let until = wait.deadline.map_or(until, |deadline| deadline.min(until));
         let mut pause = RETRY.0;
         loop {
+            // Another user's server may have the link; this user's own is waited for all the same.
+            let mut foreign = None;
             for address in &self.inner.options.addresses {
-                if let Some(client) = self.try_address(address, wait.deadline)? {
-                    return Ok(client);
+                match self.try_address(address, wait.deadline) {
+                    Ok(Some(client)) => return Ok(client),
+                    Ok(None) => {}
+                    Err(Error::Place(error @ PlaceError::Untrusted { reason: FOREIGN, .. })) => {
+                        foreign = Some(error);
+                    }
+                    Err(error) => return Err(error),
                 }
             }
             if self.inner.was_there.load(Ordering::Acquire) {
@@ -81,6 +88,9 @@ impl Client {
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
+                if let Some(error) = foreign {
+                    return Err(error.into());
+                }
                 let address = self.inner.options.addresses.iter().map(ToString::to_string);
                 let address = address.collect::<Vec<_>>().join(", ");
                 return Err(Error::Absent { address, waited: begun.elapsed() });

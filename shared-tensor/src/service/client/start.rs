@@ -35,8 +35,14 @@ impl Started {
     /// thread, and the server is told. `false` if it was over.
     pub fn cancel(&self) -> bool {
         let link = self.link.upgrade();
-        let lane = link.as_ref().and_then(|link| link.lane.as_ref());
-        lane.is_some_and(|lane| lane.cancel(self.number))
+        let Some(link) = link.filter(|link| {
+            let lane = link.lane.as_ref();
+            lane.is_some_and(|lane| lane.cancel(self.number))
+        }) else {
+            return false;
+        };
+        link.gave_up();
+        true
     }
 }
 
@@ -170,7 +176,7 @@ impl Client {
         loop {
             let link = self.link(&self.inner.lane, options)?;
             let ticket = on_progress.take().map_or(0, |listener| link.open_ticket(listener));
-            let parcel = letter.parcel(&link, ticket)?;
+            let parcel = letter.parcel(&link, ticket).inspect_err(|_| link.close_ticket(ticket))?;
             let path = self.path();
             let (own, kept) = (Arc::downgrade(&link), Arc::clone(&on_done));
             let hand_out = move |outcome: Result<Message, CallError>| {

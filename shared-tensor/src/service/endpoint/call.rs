@@ -140,9 +140,16 @@ pub(crate) struct Ticker {
 struct Telling {
     latest: Option<Progress>,
     listeners: Vec<Listener>,
+    /// There will be nothing more to tell.
+    is_over: bool,
 }
 
 impl Ticker {
+    /// One that has told everything: nobody is kept to be told more.
+    pub(crate) fn ended(latest: Option<Progress>) -> Self {
+        Self { state: Mutex::new(Telling { latest, listeners: Vec::new(), is_over: true }) }
+    }
+
     pub(crate) fn latest(&self) -> Option<Progress> {
         lock(&self.state).latest.clone()
     }
@@ -165,7 +172,7 @@ impl Ticker {
     /// Calls `listener` with the latest and whatever follows, until it says `false`.
     pub(crate) fn listen(&self, listener: impl Fn(&Progress) -> bool + Send + 'static) {
         let mut state = lock(&self.state);
-        if state.latest.as_ref().is_none_or(&listener) {
+        if state.latest.as_ref().is_none_or(&listener) && !state.is_over {
             state.listeners.push(Box::new(listener));
         }
     }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use rpc_uds::{RuntimeDirectory, RuntimeDirectoryError};
 use thiserror::Error;
 
-pub(crate) use signpost::{Signpost, follow};
+pub(crate) use signpost::{FOREIGN, Signpost, follow};
 
 use super::endpoint::digest;
 

@@ -85,6 +85,9 @@ fn turn(target: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// What is said of a link that is somebody else's altogether.
+pub(crate) const FOREIGN: &str = "another user made";
+
 /// Where `link` leads; `None` if it is no link or its server is not there.
 ///
 /// # Errors
@@ -99,7 +102,7 @@ pub(crate) fn follow(link: &Path) -> Result<Option<PathBuf>, PlaceError> {
     }
     let Ok(target) = fs::read_link(link) else { return Ok(None) };
     if found.uid() != own_uid() {
-        return untrusted(&target, "another user made");
+        return untrusted(&target, FOREIGN);
     }
     let Some(directory) = target.parent().filter(|_| target.is_absolute()) else {
         return untrusted(&target, "is not a whole path");

@@ -120,6 +120,15 @@ impl Chunk {
         self.identity
     }
 
+    pub(crate) fn bytes_there(&self) -> Result<u64, RegionError> {
+        let state = lock(&self.state);
+        let status = rustix::fs::fstat(state.region.as_fd());
+        let status = status.map_err(|errno| RegionError::Descriptor(errno.into()))?;
+        // In units of 512 bytes, whatever the blocks of the file are.
+        let blocks = u64::try_from(status.st_blocks).unwrap_or(0);
+        Ok(blocks.saturating_mul(512).min(self.bytes))
+    }
+
     #[expect(clippy::unused_self, reason = "there will be other places")]
     pub(crate) fn place(&self) -> Place {
         Place::Cpu

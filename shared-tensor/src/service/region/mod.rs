@@ -127,6 +127,11 @@ impl Region {
         self.chunk.bytes()
     }
 
+    /// How many of its bytes have memory behind them; what was never written to has none.
+    pub(crate) fn bytes_there(&self) -> Result<u64, RegionError> {
+        self.chunk.bytes_there()
+    }
+
     /// Where it is.
     pub fn place(&self) -> Place {
         self.chunk.place()

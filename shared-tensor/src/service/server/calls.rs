@@ -250,6 +250,15 @@ impl Receiver {
         }
     }
 
+    /// Says whether it still wants what others may want as well. A call does, come what may: what it
+    /// asked for is kept.
+    fn wish(&self) -> Arc<Flag> {
+        match &self.to {
+            Some(To::Task(task)) => Arc::clone(&task.flag),
+            _ => Arc::default(),
+        }
+    }
+
     /// Its turn has come; `false` if it is not wanted any more.
     fn start(&self) -> bool {
         match &self.to {
@@ -292,8 +301,12 @@ impl Receiver {
 impl Drop for Receiver {
     fn drop(&mut self) {
         if self.to.is_some() {
-            let what = "the call was dropped: the server is stopping";
-            self.conclude(Err(Failure::other("ServerStopping", what)));
+            let (kind, what) = if self.core.is_stopping() {
+                ("ServerStopping", "the call was dropped: the server is stopping")
+            } else {
+                ("OutOfThreads", "the call was dropped: the server has no thread for it")
+            };
+            self.conclude(Err(Failure::other(kind, what)));
         }
     }
 }
@@ -314,10 +327,12 @@ pub(crate) fn listen(session: &Arc<Session>, to: &Arc<Ticker>, ticket: u64) {
     if ticket == 0 {
         return;
     }
-    let connection = session.connection.clone();
+    // A session that is over is not kept for what may be told to nobody.
+    let session = Arc::downgrade(session);
     to.listen(move |progress| {
+        let Some(session) = session.upgrade() else { return false };
         let told = Told { ticket, progress: progress.clone() };
-        connection.push(push::PROGRESS, &encode(&told), &[]).is_ok()
+        session.connection.push(push::PROGRESS, &encode(&told), &[]).is_ok()
     });
 }
 
@@ -431,14 +446,19 @@ fn look_up(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: CacheKey) {
         Ok(Lookup::Join(pending)) if asked.endpoint.is_singleflight => {
             count(&core.counters.cache_hits);
             let Some(receiver) = receiver.at_work(&asked) else { return };
-            if let Some(ticker) = core.flight(pending.flight()) {
-                receiver.listen(&ticker);
-            }
+            let number = pending.flight();
+            let flight = core.flight(number);
+            flight.join(receiver.wish());
+            receiver.listen(&flight.ticker);
             if let Some(To::Task(task)) = &receiver.to {
                 task.start();
             }
             let own = Arc::clone(core);
-            Wait::start(pending, move |outcome| arrived(&own, receiver, outcome));
+            Wait::start(pending, move |outcome| {
+                // Noted above, perhaps after whoever builds had taken it off the books.
+                own.end_flight(number);
+                arrived(&own, receiver, outcome);
+            });
         }
         Ok(Lookup::Join(_)) => {
             count(&core.counters.cache_misses);
@@ -448,16 +468,15 @@ fn look_up(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: CacheKey) {
         Ok(Lookup::Build(build, pending)) => {
             count(&core.counters.cache_misses);
             let Some(receiver) = receiver.at_work(&asked) else { return };
-            let ticker = Arc::new(Ticker::default());
             let flight = pending.flight();
-            core.note_flight(flight, &ticker);
-            receiver.listen(&ticker);
+            let noted = core.flight(flight);
+            noted.join(receiver.wish());
+            receiver.listen(&noted.ticker);
             let task = match &receiver.to {
                 Some(To::Task(task)) => Some(Arc::clone(task)),
                 _ => None,
             };
-            let flag = task.as_ref().map(|task| Arc::clone(&task.flag)).unwrap_or_default();
-            let terms = Terms { actor, flag, ticker };
+            let terms = Terms { actor, flag: noted.flag(), ticker: Arc::clone(&noted.ticker) };
             let own = Arc::clone(core);
             let flying = Flying { core: Arc::clone(core), flight };
             let pool = Arc::clone(pool_of(core, &asked));

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use tensor_cache::{Actor, Cache, FlightId, ObjectId};
 
+use super::flight::Flight;
 use super::kept::Kept;
 use super::pool::Pool;
 use super::session::CacheSession;
 use super::tasks::Tasks;
-use crate::service::endpoint::{CacheKey, Flag, Ticker};
+use crate::service::endpoint::{CacheKey, Flag};
 use crate::service::failure::{Code, Failure};
 use crate::service::monitor::lock;
 use crate::service::provider::Provider;
@@ -39,7 +40,7 @@ pub(crate) struct Core {
     begun: Instant,
     objects: Mutex<HashMap<Id, Known>>,
     running: Mutex<HashMap<u64, Running>>,
-    flights: Mutex<HashMap<FlightId, Arc<Ticker>>>,
+    flights: Mutex<HashMap<FlightId, Arc<Flight>>>,
     serial: Mutex<HashMap<Arc<str>, super::serial::Line>>,
     arenas: [Arc<Arena>; 2],
 }
@@ -211,16 +212,14 @@ impl Core {
         lock(&self.running).values().for_each(|running| running.flag.raise());
     }
 
-    pub(crate) fn note_flight(&self, flight: FlightId, ticker: &Arc<Ticker>) {
-        lock(&self.flights).insert(flight, Arc::clone(ticker));
-    }
-
-    pub(crate) fn flight(&self, flight: FlightId) -> Option<Arc<Ticker>> {
-        lock(&self.flights).get(&flight).cloned()
+    /// What is known of a build, by whoever comes to it first, until it is [over](Self::end_flight).
+    pub(crate) fn flight(&self, flight: FlightId) -> Arc<Flight> {
+        Arc::clone(lock(&self.flights).entry(flight).or_default())
     }
 
     pub(crate) fn end_flight(&self, flight: FlightId) {
-        lock(&self.flights).remove(&flight);
+        let ended = lock(&self.flights).remove(&flight);
+        drop(ended);
     }
 
     /// Whether anybody else than who began it waits for a build.

@@ -91,6 +91,7 @@ impl Handler for Desk {
 
     fn disconnected(&self, session: &Arc<Arc<Session>>, _: &Connection) {
         session.cache.close();
+        self.0.tasks.let_go();
     }
 }
 

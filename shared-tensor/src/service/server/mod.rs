@@ -12,6 +12,7 @@
 mod calls;
 mod core;
 mod desk;
+mod flight;
 mod kept;
 mod ledger;
 mod local;

@@ -69,7 +69,7 @@ impl Pool {
         })
     }
 
-    /// Queues a job; gives it back if the pool is closed.
+    /// Queues a job; gives it back if the pool is closed, or there is no thread to be had.
     pub(crate) fn submit(self: &Arc<Self>, job: Job) -> Result<(), Job> {
         let mut state = lock(&self.state);
         if state.is_closed {
@@ -78,6 +78,12 @@ impl Pool {
         }
         state.queue.push_back(job);
         self.staff(&mut state);
+        if state.threads == state.waiting {
+            // There is no thread for it, and those there are may wait for it: better told than left.
+            let job = state.queue.pop_back();
+            drop(state);
+            return job.map_or(Ok(()), Err);
+        }
         Ok(())
     }
 
@@ -232,9 +238,11 @@ pub(crate) fn giving_place_away<R>(wait: impl FnOnce() -> R) -> R {
     impl Drop for Back {
         fn drop(&mut self) {
             lock(&self.0.state).waiting -= 1;
+            OWN.set(Some(Arc::clone(&self.0)));
         }
     }
-    let own = OWN.with_borrow(Clone::clone);
+    // Whoever waits within a wait, in a callback say, has only one place to give.
+    let own = OWN.take();
     let _back = own.map(|pool| {
         let mut state = lock(&pool.state);
         state.waiting += 1;
@@ -293,6 +301,30 @@ mod tests {
         assert_eq!(told.recv(), Ok(3));
         pool.close();
         assert_eq!(pool.join(Instant::now() + Duration::from_secs(60)), 0);
+    }
+
+    #[test]
+    fn a_wait_within_a_wait_gives_one_place_away() {
+        let pool = pool(2);
+        let (tell, told) = mpsc::channel();
+        let inner = Arc::clone(&pool);
+        let waiting = move || {
+            let number = || lock(&inner.state).waiting;
+            let within = giving_place_away(|| (giving_place_away(number), number()));
+            tell.send((within, number(), giving_place_away(number))).unwrap();
+        };
+        assert!(pool.submit(Box::new(waiting)).is_ok());
+        assert_eq!(told.recv(), Ok(((1, 1), 0, 1)));
+        pool.close();
+        assert_eq!(pool.join(Instant::now() + Duration::from_secs(60)), 0);
+    }
+
+    #[test]
+    fn a_job_without_a_thread_is_given_back() {
+        // No thread can have such a stack.
+        let pool = Pool::new("test", 1, 1 << 46, None);
+        assert!(pool.submit(Box::new(|| ())).is_err());
+        assert_eq!(pool.queued(), 0);
     }
 
     #[test]

@@ -59,6 +59,13 @@ struct State {
     waiters: Vec<Waiter>,
 }
 
+impl State {
+    /// Those who gave up need not be told.
+    fn without_waiters_gone(&mut self) -> Vec<Waiter> {
+        self.waiters.extract_if(.., |waiter| waiter.responder.is_cancelled()).collect()
+    }
+}
+
 enum Holding {
     Nothing,
     Made(Made),
@@ -135,15 +142,17 @@ impl Task {
         if state.status.is_final() {
             return Some(waiter);
         }
-        // Those who gave up need not be told.
-        let mut waiters = std::mem::take(&mut state.waiters);
-        let (gone, mut staying): (Vec<Waiter>, Vec<Waiter>) =
-            waiters.drain(..).partition(|waiter| waiter.responder.is_cancelled());
-        staying.push(waiter);
-        state.waiters = staying;
+        let gone = state.without_waiters_gone();
+        state.waiters.push(waiter);
         drop(state);
         drop(gone);
         None
+    }
+
+    /// Keeps nobody who has gone: what waits holds a connection.
+    fn let_go(&self) {
+        let gone = lock(&self.state).without_waiters_gone();
+        drop(gone);
     }
 
     /// Serves one who waits, now or when the task ends.
@@ -184,7 +193,10 @@ impl Task {
             }
             status => {
                 drop(state);
-                let what = format!("Task '{}' is not complete; its status is '{status}'", self.id.hyphenated());
+                let what = format!(
+                    "Task '{}' is not complete; its status is '{status}'",
+                    self.id.hyphenated()
+                );
                 fail(responder, &Failure::new(Code::Task, what));
                 return;
             }
@@ -320,6 +332,14 @@ impl Tasks {
         infos
     }
 
+    /// Lets go of those who waited for a task and have gone.
+    pub(crate) fn let_go(&self) {
+        let tasks: Vec<Arc<Task>> = lock(&self.table.state).tasks.values().cloned().collect();
+        for task in tasks {
+            task.let_go();
+        }
+    }
+
     /// The task has ended. What it made is dropped if it was cancelled before.
     pub(crate) fn end(&self, core: &Arc<Core>, task: &Arc<Task>, outcome: Result<Made, Failure>) {
         let mut state = lock(&task.state);
@@ -354,6 +374,8 @@ impl Tasks {
             state.started_at.or(Some(now_at).filter(|_| state.status != TaskStatus::Cancelled));
         state.completed_at = Some(now_at);
         let waiters = std::mem::take(&mut state.waiters);
+        // The one it had may be that of others, and keeps those who listened.
+        state.ticker = Arc::new(Ticker::ended(state.ticker.latest()));
         // Nobody is first as long as this lease lives: all who wait get theirs.
         let extra = match &state.result {
             Holding::Made(Made::Leased(lease)) if waiters.len() > 1 => {

@@ -78,6 +78,12 @@ pub enum DecodeError {
         /// How many.
         found: usize,
     },
+    /// Texts and byte strings that take more memory than the regions they are said to lie in.
+    #[error("more bytes than there are: a text of {bytes} lies in regions with less memory")]
+    Hollow {
+        /// How many bytes the first one has that is too much.
+        bytes: u64,
+    },
     /// A number that names nothing.
     #[error("the message names {what} {number}, which it does not have")]
     Reference {

@@ -272,6 +272,9 @@ pub(crate) struct Unpacker<'a> {
     reader: Reader<'a>,
     storages: Vec<Storage>,
     values: usize,
+    /// How many bytes of texts and byte strings may still be copied out of regions; found out when
+    /// the first is.
+    left: Option<u64>,
 }
 
 impl<'a> Unpacker<'a> {
@@ -301,7 +304,7 @@ impl<'a> Unpacker<'a> {
             let storage = Storage::kept(region, offset, length, keeper.cloned());
             storages.push(storage.map_err(DecodeError::Storage)?);
         }
-        Ok(Self { reader, storages, values: 0 })
+        Ok(Self { reader, storages, values: 0, left: None })
     }
 
     pub(crate) fn value(&mut self) -> Result<Value, DecodeError> {
@@ -394,11 +397,36 @@ impl<'a> Unpacker<'a> {
         Ok(storage.ok_or(DecodeError::Reference { what: "storage", number })?.clone())
     }
 
+    /// What the sender has memory for: a region that is mostly holes, or one that is named again and
+    /// again, must not cost the receiver more than it cost the sender.
+    fn bytes_there(&self) -> Result<u64, RegionError> {
+        let mut seen: Vec<&Region> = Vec::new();
+        let mut bytes = 0_u64;
+        for region in self.storages.iter().filter_map(Storage::region) {
+            if !seen.contains(&region) {
+                bytes = bytes.saturating_add(region.bytes_there()?);
+                seen.push(region);
+            }
+        }
+        Ok(bytes)
+    }
+
     fn long(&mut self) -> Result<Vec<u8>, DecodeError> {
         let storage = self.storage()?;
-        let view = storage.view_as(crate::service::Access::ReadOnly);
-        let view = view.map_err(|error| DecodeError::Region(error.to_string()))?;
-        let mut bytes = vec![0; storage.bytes() as usize];
+        let refused = |error: RegionError| DecodeError::Region(error.to_string());
+        let left = match self.left {
+            Some(left) => left,
+            None => self.bytes_there().map_err(refused)?,
+        };
+        let bytes = storage.bytes();
+        self.left = Some(left.checked_sub(bytes).ok_or(DecodeError::Hollow { bytes })?);
+        let view = storage.view_as(crate::service::Access::ReadOnly).map_err(refused)?;
+        let mut bytes = Vec::new();
+        let length = usize::try_from(storage.bytes()).unwrap_or(usize::MAX);
+        bytes
+            .try_reserve_exact(length)
+            .map_err(|_| DecodeError::Region("there is no memory for a long text".to_owned()))?;
+        bytes.resize(length, 0);
         if let Some(source) = view.bytes() {
             source.read_into(0, &mut bytes).expect("as long as the storage");
         }
