@@ -79,7 +79,8 @@ def _natives() -> dict[tuple[str, str], Any]:
         "math": math,
         "operator": operator,
     }
-    unwanted = {"methodcaller", "attrgetter", "itemgetter", "setitem", "delitem"}
+    # `call` makes a constructor, or any method, out of whatever it is given.
+    unwanted = {"methodcaller", "attrgetter", "itemgetter", "setitem", "delitem", "call"}
     for module, space in spaces.items():
         for name, each in vars(space).items():
             is_function = type(each) is types.BuiltinFunctionType and not name.startswith("__")

@@ -1,0 +1,169 @@
+"""Manifests that name nothing but what is accepted, and would still have something called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from shared_tensor._modules import Opener, Policy, SerializationError  # noqa: E402
+from shared_tensor._modules._builders import BUILDERS  # noqa: E402
+from shared_tensor._modules._paths import function_at  # noqa: E402
+from shared_tensor._native import ManifestBuilder  # noqa: E402
+
+pytestmark = pytest.mark.cpu
+
+HEARD: list[Any] = []
+
+
+class Recorder:
+    """What an accepted class may have: methods that do something."""
+
+    def hear(self, *what: Any) -> None:
+        HEARD.append(what)
+
+    def __iter__(self) -> Iterator[int]:
+        HEARD.append("iterated")
+        return iter(())
+
+    def keys(self) -> list[str]:
+        HEARD.append("keys")
+        return []
+
+    def __getitem__(self, key: str) -> int:
+        HEARD.append(key)
+        return 0
+
+    def __index__(self) -> int:
+        HEARD.append("index")
+        return 1
+
+    def __call__(self, *what: Any) -> Any:
+        HEARD.append(what)
+        return torch.ones(1)
+
+
+class Names(dict):  # type: ignore[type-arg]
+    """A container that is filled by its base class."""
+
+
+def recorder(builder: ManifestBuilder) -> int:
+    """Return an instance of the class above."""
+    number, value = builder.reserve_object()
+    builder.fill_instance(number, __name__, "Recorder", [], [])
+    return value
+
+
+def opened(root: Callable[[ManifestBuilder], int]) -> Any:
+    """Return what a manifest opens as."""
+    builder = ManifestBuilder()
+    return Opener(builder.finish(root(builder))[0]).open([])
+
+
+def state_of_an_attribute(builder: ManifestBuilder) -> int:
+    """Return a module with a `__setstate__` of the sender's choice."""
+    method = builder.built("method", [builder.atom("hear"), recorder(builder)])
+    number, value = builder.reserve_object()
+    path = ("torch.nn.modules.linear", "Identity")
+    builder.fill_instance(number, *path, ["__setstate__"], [method])
+    builder.step("setstate", number, builder.atom("/a/path"))
+    return value
+
+
+def state_of_a_namespace(builder: ManifestBuilder) -> int:
+    """Return the same by an object that is built."""
+    method = builder.built("method", [builder.atom("hear"), recorder(builder)])
+    attributes = builder.mapping("dict", [builder.atom("__setstate__"), method])
+    number, value = builder.reserve_object()
+    builder.fill_built(number, builder.built("namespace", [attributes]))
+    builder.step("setstate", number, builder.atom("/a/path"))
+    return value
+
+
+def computed_class(builder: ManifestBuilder) -> int:
+    """Return a module whose class is computed by what it holds."""
+    inner = builder.mapping("dict", [builder.atom("__class__"), recorder(builder)])
+    held, held_value = builder.reserve_object()
+    path = ("torch.nn.modules.container", "ModuleDict")
+    builder.fill_instance(held, *path, ["_modules"], [inner])
+    modules = builder.mapping("dict", [builder.atom("parametrizations"), held_value])
+    number, value = builder.reserve_object()
+    path = ("torch.nn.modules.linear", "Identity")
+    builder.fill_instance(number, *path, ["_modules"], [modules])
+    names = builder.sequence("tuple", [builder.atom("__class__"), builder.atom("weight")])
+    builder.step("parametrize", number, names)
+    return value
+
+
+def content(builder: ManifestBuilder) -> int:
+    """Return a dictionary that takes pairs in from what iterates by itself."""
+    number, value = builder.reserve_object()
+    pairs = builder.sequence("tuple", [recorder(builder)])
+    builder.fill_instance(number, __name__, "Names", [], [], contents=pairs)
+    return value
+
+
+@pytest.mark.parametrize(
+    "root", [state_of_an_attribute, state_of_a_namespace, computed_class, content]
+)
+def test_opening_calls_nothing_that_the_sender_chose(
+    root: Callable[[ManifestBuilder], int],
+) -> None:
+    """Attributes are data until the opened object is used."""
+    HEARD.clear()
+    with pytest.raises(SerializationError):
+        opened(root)
+    assert HEARD == []
+
+
+@pytest.mark.parametrize(
+    ("builder", "before", "after"),
+    [
+        ("deque", 0, 1),
+        ("namespace", 0, 0),
+        ("mappingproxy", 0, 0),
+        ("defaultdict", 1, 0),
+        ("range", 0, 2),
+        ("timedelta", 0, 2),
+        ("logger", 0, 0),
+        ("tokenizer", 0, 0),
+    ],
+)
+def test_builders_take_exact_types(builder: str, before: int, after: int) -> None:
+    """An instance in the place of a tuple would be iterated over by code of its class."""
+
+    def root(manifest: ManifestBuilder) -> int:
+        nothing = manifest.atom(None)
+        arguments = [nothing] * before + [recorder(manifest)] + [nothing] * after
+        return manifest.built(builder, arguments)
+
+    HEARD.clear()
+    with pytest.raises(SerializationError):
+        opened(root)
+    assert HEARD == []
+
+
+def test_partial_and_named_tuple_take_exact_types() -> None:
+    """The same for those that need a class or function first."""
+    for builder, arguments in (
+        ("partial", (torch.relu, Recorder(), {}, {})),
+        ("partial", (torch.relu, (), Recorder(), {})),
+        ("partial", (torch.relu, (), {}, Recorder())),
+        ("namedtuple", (torch.Size, Recorder())),
+        ("apply", (Recorder(),)),
+        ("enum", (Recorder(), "name")),
+        ("generator", ("cpu", Recorder())),
+    ):
+        HEARD.clear()
+        with pytest.raises(Exception, match="found"):
+            BUILDERS[builder](*arguments)
+        assert HEARD == []
+
+
+def test_no_function_calls_another() -> None:
+    """`operator.call` would make a constructor of every class that is accepted."""
+    with pytest.raises(Exception, match="operator"):
+        function_at("operator", "call", Policy())
