@@ -203,8 +203,10 @@ def _sparse_coo(
     indices: Any, values: Any, shape: Any, is_coalesced: Any, is_parameter: Any, requires_grad: Any
 ) -> Any:
     # The indices are untrusted: out of range they would read outside of memory.
-    made = torch.sparse_coo_tensor(indices, values, shape, check_invariants=True)
-    made = made._coalesced_(is_coalesced)
+    # Whether they are in order is untrusted too.
+    made = torch.sparse_coo_tensor(
+        indices, values, shape, check_invariants=True, is_coalesced=is_coalesced
+    )
     return _parameter(made, is_parameter, requires_grad)
 
 
@@ -284,9 +286,7 @@ def _parametrize(module: Any, names: tuple[str, ...]) -> None:
     """Give a module a class of its own with computed tensors, as registering them does."""
     _expect(isinstance(module, torch.nn.Module), "computed tensors of something else than a module")
     _exact(tuple, names)
-    # A property named `__class__` would be computed, by a forward pass, while the next is injected.
-    is_named = all(type(name) is str and not name.startswith("__") for name in names)
-    _expect(is_named, "a computed tensor of a reserved name")
+    _exact(str, *names)
     torch.nn.utils.parametrize._inject_new_class(module)
     for name in names:
         torch.nn.utils.parametrize._inject_property(module, name)

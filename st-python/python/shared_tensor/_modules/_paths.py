@@ -226,6 +226,8 @@ def _load(module: str, name: str) -> None:
         importlib.import_module(module)
     except ImportError as error:
         raise Refusal(f"{name}: {error}", "install the same packages on both ends") from error
+    except SystemExit as error:
+        raise Refusal(f"{name}: its module ends the process", "do not import it") from error
 
 
 def _walk(module: str, qualname: str) -> Any:

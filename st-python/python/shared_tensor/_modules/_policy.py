@@ -45,6 +45,11 @@ class Policy:
     meta: bool = False
     _environment: tuple[str, ...] = field(default_factory=_from_environment, repr=False)
 
+    def __post_init__(self) -> None:
+        """Take any sequence of names, and a single one."""
+        names = (self.allow,) if isinstance(self.allow, str) else tuple(self.allow)
+        object.__setattr__(self, "allow", names)
+
     def allows(self, module: str) -> bool:
         """Whether the user named this module or a package that it is in."""
         names = (*self.allow, *self._environment)

@@ -28,6 +28,8 @@ _CONSTANTS = {
     "qscheme": torch.qscheme,
 }
 _KEPT_MAX = 64
+#: Ids of hooks are counted by the process, and stay far below this.
+_HOOK_DIGITS_MAX = 18
 
 
 class Opener:
@@ -256,6 +258,8 @@ def _add_missing(module: Any) -> None:
 def _require(requirements: list[tuple[str, str]]) -> None:
     for registry, name in requirements:
         if registry == "torch.hooks":
+            if not name.isdecimal() or len(name) > _HOOK_DIGITS_MAX:
+                raise Refusal("found hooks with ids out of range", "send the module without them")
             handle = torch.utils.hooks.RemovableHandle
             handle.next_id = max(handle.next_id, int(name))
         elif registry.startswith("transformers."):
