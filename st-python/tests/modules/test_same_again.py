@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import enum
 import functools
+import importlib
 import types
 from typing import Any
 
@@ -14,6 +15,7 @@ torch = pytest.importorskip("torch")
 
 from modules.carrier import carried  # noqa: E402
 from shared_tensor._modules import Region, SerializationError, encode, join, pack, split  # noqa: E402
+from shared_tensor._native import manifest_origin  # noqa: E402
 
 pytestmark = pytest.mark.cpu
 
@@ -22,9 +24,11 @@ class Number(int):
     """Says that it is another number."""
 
     def __int__(self) -> int:
+        """Another number."""
         return 99
 
     def __index__(self) -> int:
+        """Another number."""
         return 77
 
 
@@ -32,6 +36,7 @@ class Real(float):
     """Says that it is another number."""
 
     def __float__(self) -> float:
+        """Another number."""
         return 99.0
 
 
@@ -143,3 +148,15 @@ def test_inference_mode_does_not_stick() -> None:
     assert not joined.is_inference()
     opened(torch.rand(4, 3)).sum().backward()
     assert opened.weight.grad is not None
+
+
+def test_sources_of_base_classes_count(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a class inherits runs as well."""
+    (tmp_path / "st_base_of.py").write_text("class Base:\n    pass\n")
+    (tmp_path / "st_derived_of.py").write_text(
+        "import st_base_of\n\n\nclass Derived(st_base_of.Base):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    derived = importlib.import_module("st_derived_of")
+    sources = manifest_origin(encode(derived.Derived()).manifest)[1]
+    assert [module for module, _, _ in sources] == ["st_base_of", "st_derived_of"]

@@ -293,7 +293,7 @@ def _parametrize(module: Any, names: tuple[str, ...]) -> None:
 
 
 def _set_state(target: Any, state: Any) -> None:
-    """Call the class's own method: an attribute of the object of that name is the sender's choice."""
+    """Call the class's own method: an attribute of that name would be the sender's choice."""
     kind = type(target)
     _expect(Layout(kind).needs_state, f"a state for a {kind.__qualname__}")
     for base in type.__getattribute__(kind, "__mro__"):

@@ -18,7 +18,7 @@ from shared_tensor._modules import _skeleton
 from shared_tensor._modules._errors import Refusal, SerializationError
 from shared_tensor._modules._layout import Layout
 from shared_tensor._modules._origin import Origin
-from shared_tensor._modules._paths import class_path, function_path
+from shared_tensor._modules._paths import class_path, function_path, text_of
 from shared_tensor._modules._policy import Policy
 from shared_tensor._modules._rules import Handler, handler_for
 from shared_tensor._modules._tensor_table import StorageRange, TensorTable
@@ -199,6 +199,10 @@ class Encoder:
         if known is None:
             known = self._classes[kind] = class_path(kind)
             self.origin.note(known[0])
+            for base in type.__getattribute__(kind, "__mro__"):
+                module = text_of(base, "__module__")
+                if module is not None:
+                    self.origin.note(module, is_base=True)
         return known
 
     def class_(self, kind: type) -> int:

@@ -106,7 +106,7 @@ def key_order(each: Any) -> Any:
 def _key(encoder: Encoder, each: Any) -> int:
     """Return a key or member: only what is hashed by code of Python's own."""
     kind = type(each)
-    if (kind is float or kind is complex) and each != each:  # noqa: PLR0124
+    if (kind is float or kind is complex) and each != each:
         raise Refusal("found a NaN as a key", "use a text: two of them would become one")
     if kind in _KEYS or isinstance(each, type) or kind is types.FunctionType:
         return encoder.value(each)
