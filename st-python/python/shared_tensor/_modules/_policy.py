@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = ["Policy"]
 
@@ -47,7 +48,8 @@ class Policy:
 
     def __post_init__(self) -> None:
         """Take any sequence of names, and a single one."""
-        names = (self.allow,) if isinstance(self.allow, str) else tuple(self.allow)
+        given: Any = self.allow
+        names = (given,) if isinstance(given, str) else tuple(given)
         object.__setattr__(self, "allow", names)
 
     def allows(self, module: str) -> bool:
