@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from modules.carrier import carried  # noqa: E402
 from shared_tensor._modules import Opener, Policy, SerializationError  # noqa: E402
 from shared_tensor._modules._builders import BUILDERS  # noqa: E402
 from shared_tensor._modules._paths import function_at  # noqa: E402
@@ -23,27 +24,42 @@ class Recorder:
     """What an accepted class may have: methods that do something."""
 
     def hear(self, *what: Any) -> None:
+        """Do what an attack would reach."""
         HEARD.append(what)
 
     def __iter__(self) -> Iterator[int]:
+        """Do what an attack would reach."""
         HEARD.append("iterated")
         return iter(())
 
     def keys(self) -> list[str]:
+        """Do what an attack would reach."""
         HEARD.append("keys")
         return []
 
     def __getitem__(self, key: str) -> int:
+        """Do what an attack would reach."""
         HEARD.append(key)
         return 0
 
     def __index__(self) -> int:
+        """Do what an attack would reach."""
         HEARD.append("index")
         return 1
 
     def __call__(self, *what: Any) -> Any:
+        """Do what an attack would reach."""
         HEARD.append(what)
         return torch.ones(1)
+
+
+class Loud(torch.nn.Parameter):
+    """A tensor that minds what is set."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Do what an attack would reach."""
+        HEARD.append(name)
+        super().__setattr__(name, value)
 
 
 class Names(dict):  # type: ignore[type-arg]
@@ -190,3 +206,14 @@ def test_a_policy_takes_any_sequence_of_names() -> None:
     assert Policy(allow="one").allows("one.two")  # type: ignore[arg-type]
     assert not Policy(allow="one").allows("o.two")  # type: ignore[arg-type]
     assert hash(Policy(allow=["one"])) == hash(Policy(allow=("one",)))  # type: ignore[arg-type]
+
+
+def test_no_code_of_a_tensor_subclass_runs() -> None:
+    """Whatever is set is set before it is of that class."""
+    parameter = torch.nn.Parameter(torch.ones(2))
+    parameter.__class__ = Loud
+    HEARD.clear()
+    opened = carried({"loud": parameter})["loud"]
+    assert HEARD == []
+    assert type(opened) is Loud
+    assert opened.requires_grad
