@@ -6,7 +6,7 @@
 
 use super::error::{ManifestError, TensorFault};
 use super::ids::{ObjectId, PathId, StorageId, StringId, TemplateId, TensorId, ValueId};
-use super::limits::{DIMENSIONS_MAX, Limits};
+use super::limits::{DIMENSIONS_MAX, Limits, OBJECTS_FREE, OBJECTS_PER_REFERENCE};
 use super::model::{
     Builder, MappingKind, Object, SequenceKind, Sharing, Tables, Tensor, TensorClass, Value,
 };
@@ -286,7 +286,15 @@ impl Check<'_> {
         }
         tables.tensors.iter().for_each(|tensor| add(tensor.attributes.map_or(1, of)));
         tables.steps.iter().for_each(|step| add(of(step.argument)));
-        limit("objects", sum, limits.objects_max)
+        limit("objects", sum, limits.objects_max.min(self.objects_for_length()))
+    }
+
+    /// How many objects a manifest of this length may reasonably describe.
+    fn objects_for_length(&self) -> u64 {
+        let values = self.tables.values.iter().map(|value| 1 + value.children().count());
+        let objects = self.tables.objects.iter().map(|object| 1 + object.values().count());
+        let references: usize = values.chain(objects).sum();
+        OBJECTS_PER_REFERENCE.saturating_mul(references as u64).saturating_add(OBJECTS_FREE)
     }
 
     fn value(&self, from: &'static str, id: ValueId) -> Result<(), ManifestError> {

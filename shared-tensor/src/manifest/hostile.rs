@@ -228,6 +228,21 @@ fn foreign_bytes_are_told_from_other_releases() {
 }
 
 #[test]
+fn a_short_manifest_describes_no_millions_of_objects() {
+    let doubled = |times: u32| {
+        let mut builder = ManifestBuilder::new();
+        let mut value = builder.value(Value::Mapping(MappingKind::Ordered, Vec::new()));
+        for _ in 0..times {
+            value = builder.value(Value::Sequence(SequenceKind::List, vec![value, value]));
+        }
+        builder.finish(value, &Limits::default())
+    };
+    doubled(15).unwrap();
+    let message = doubled(23).unwrap_err().to_string();
+    assert!(message.contains("objects, at most"), "{message}");
+}
+
+#[test]
 fn memory_is_compared_with_the_storages() {
     let manifest = sample();
     manifest.validate_against(&[(96, 4096), (8, 64)]).unwrap();

@@ -3,6 +3,13 @@
 /// Most dimensions that PyTorch can index.
 pub(crate) const DIMENSIONS_MAX: usize = 64;
 
+/// How many objects any manifest may cost, however short.
+pub(crate) const OBJECTS_FREE: u64 = 4 << 20;
+
+/// How many more objects for each value and reference in it: templates say once what many objects
+/// have, some forty attributes each.
+pub(crate) const OBJECTS_PER_REFERENCE: u64 = 64;
+
 /// What a manifest may cost at most.
 ///
 /// The defaults let a model of a hundred thousand modules pass, and keep what a hostile peer can make
@@ -17,7 +24,8 @@ pub struct Limits {
     /// How deep values without identity nest in each other.
     pub depth_max: u32,
     /// How many Python objects opening makes, tensors included. A short manifest can describe many:
-    /// one list may stand in another as often as it likes.
+    /// one list may stand in another as often as it likes. A short one is held to less than this:
+    /// to four million, and 64 more for each of its values and references.
     pub objects_max: u64,
     /// Bytes of all storages together.
     pub storage_bytes_max: u64,

@@ -1,7 +1,8 @@
 """What values that are not plain constants are made by: a closed list.
 
 Arguments come from a manifest and are checked before they are used; classes and functions among
-them were accepted by the policy.
+them were accepted by the policy. They are held to exact types: an instance of an accepted class in
+the place of a tuple would run that class's `__iter__` while the object is made.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, Callable
 import torch
 
 from shared_tensor._modules._errors import Refusal
+from shared_tensor._modules._layout import Layout
 
 __all__ = ["ACTIONS", "BUILDERS"]
 
@@ -31,18 +33,57 @@ def _expect(is_right: bool, what: str) -> None:  # noqa: FBT001 - a statement, n
         raise Refusal(f"found {what} in the manifest", _DAMAGED)
 
 
+def _exact(kind: type | tuple[type, ...], *arguments: Any) -> None:
+    kinds = kind if type(kind) is tuple else (kind,)
+    for each in arguments:
+        _expect(type(each) in kinds, f"a {type(each).__qualname__} in the place of another type")
+
+
+def _is_class(kind: Any, base: type) -> bool:
+    """Whether this is a class with that ancestor, by no code of either."""
+    is_class = type in type.__getattribute__(type(kind), "__mro__")
+    return is_class and base in type.__getattribute__(kind, "__mro__")
+
+
+def _range(start: Any, stop: Any, step: Any) -> Any:
+    _exact(int, start, stop, step)
+    return range(start, stop, step)
+
+
+def _deque(items: tuple[Any, ...], maxlen: Any) -> Any:
+    _exact(tuple, items)
+    _exact((int, type(None)), maxlen)
+    return collections.deque(items, maxlen)
+
+
+def _mapping_proxy(items: dict[Any, Any]) -> Any:
+    _exact(dict, items)
+    return types.MappingProxyType(items)
+
+
+def _logger(name: Any) -> Any:
+    _exact(str, name)
+    return logging.getLogger(name)
+
+
+def _time_delta(days: Any, seconds: Any, microseconds: Any) -> Any:
+    _exact(int, days, seconds, microseconds)
+    return datetime.timedelta(days, seconds, microseconds)
+
+
 def _defaultdict(factory: Any, items: dict[Any, Any]) -> Any:
+    _exact(dict, items)
     _expect(factory is None or callable(factory), "a factory that is none")
     return collections.defaultdict(factory, items)
 
 
 def _namespace(attributes: dict[str, Any]) -> Any:
+    _exact(dict, attributes)
     return types.SimpleNamespace(**attributes)
 
 
 def _enum(kind: Any, name: Any) -> Any:
-    is_enum = isinstance(kind, type) and issubclass(kind, enum.Enum)
-    _expect(is_enum and type(name) is str, "an enumeration that is none")
+    _expect(_is_class(kind, enum.Enum) and type(name) is str, "an enumeration that is none")
     members = type.__getattribute__(kind, "_member_map_")
     _expect(name in members, f"{kind.__qualname__}.{name}, which does not exist here,")
     return members[name]
@@ -50,8 +91,10 @@ def _enum(kind: Any, name: Any) -> Any:
 
 def _subclassed(kind: Any, plain: Any, attributes: dict[str, Any]) -> Any:
     base = type(plain)
-    _expect(base in (str, int, float) and isinstance(kind, type), "a text or number that is none")
-    _expect(issubclass(kind, base) and not issubclass(kind, enum.Enum), "a class of another kind")
+    _exact(dict, attributes)
+    _expect(base in (str, int, float), "a text or number that is none")
+    is_plain = _is_class(kind, base) and not _is_class(kind, enum.Enum)
+    _expect(is_plain, "a class of another kind")
     made: Any = base.__new__(kind, plain)
     if attributes:
         object.__getattribute__(made, "__dict__").update(attributes)
@@ -59,24 +102,30 @@ def _subclassed(kind: Any, plain: Any, attributes: dict[str, Any]) -> Any:
 
 
 def _named_tuple(kind: Any, items: tuple[Any, ...]) -> Any:
-    _expect(isinstance(kind, type) and issubclass(kind, tuple), "a tuple that is none")
+    _exact(tuple, items)
+    _expect(_is_class(kind, tuple), "a tuple that is none")
     return tuple.__new__(kind, items)
 
 
 def _pattern(pattern: Any, flags: Any) -> Any:
+    _exact((str, bytes), pattern)
+    _exact(int, flags)
     # Compiling takes time that grows with the pattern, and only with that.
     return re.compile(pattern, flags & ~re.DEBUG)
 
 
 def _generator(device: Any, state: bytes) -> Any:
+    _exact(bytes, state)
     generator = torch.Generator(device=device)
-    generator.set_state(torch.tensor(list(state), dtype=torch.uint8))
+    generator.set_state(torch.tensor(list(state), dtype=torch.uint8, device="cpu"))
     return generator
 
 
 def _partial(
     function: Any, arguments: tuple[Any, ...], keywords: dict[str, Any], attributes: dict[str, Any]
 ) -> Any:
+    _exact(tuple, arguments)
+    _exact(dict, keywords, attributes)
     made = functools.partial(function, *arguments, **keywords)
     if attributes:
         object.__getattribute__(made, "__dict__").update(attributes)
@@ -105,14 +154,14 @@ def _weakref(*target: Any) -> Any:
 
 
 def _apply(kind: Any) -> Any:
-    is_function = isinstance(kind, type) and issubclass(kind, torch.autograd.Function)
-    _expect(is_function, "an autograd function that is none")
+    _expect(_is_class(kind, torch.autograd.Function), "an autograd function that is none")
     return kind.apply
 
 
 def _tokenizer(text: Any) -> Any:
     import tokenizers
 
+    _exact(str, text)
     return tokenizers.Tokenizer.from_str(text)
 
 
@@ -133,7 +182,9 @@ def _flattened(
     requires_grad: Any,
     attributes: dict[str, Any],
 ) -> Any:
-    _expect(isinstance(kind, type) and issubclass(kind, torch.Tensor), "a tensor that is none")
+    _exact(tuple, names, parts, shape, strides)
+    _exact(dict, attributes)
+    _expect(_is_class(kind, torch.Tensor), "a tensor that is none")
     tensors = dict(zip(names, parts))
     made = kind.__tensor_unflatten__(tensors, context, torch.Size(shape), strides)
     if requires_grad and not made.requires_grad:
@@ -152,8 +203,10 @@ def _sparse_coo(
     indices: Any, values: Any, shape: Any, is_coalesced: Any, is_parameter: Any, requires_grad: Any
 ) -> Any:
     # The indices are untrusted: out of range they would read outside of memory.
-    made = torch.sparse_coo_tensor(indices, values, shape, check_invariants=True)
-    made = made._coalesced_(is_coalesced)
+    # Whether they are in order is untrusted too.
+    made = torch.sparse_coo_tensor(
+        indices, values, shape, check_invariants=True, is_coalesced=is_coalesced
+    )
     return _parameter(made, is_parameter, requires_grad)
 
 
@@ -184,7 +237,8 @@ def _uninitialized(
     kind: Any, dtype: Any, device: Any, requires_grad: Any, attributes: dict[str, Any]
 ) -> Any:
     mixin = torch.nn.parameter.UninitializedTensorMixin
-    _expect(isinstance(kind, type) and issubclass(kind, mixin), "a lazy tensor that is none")
+    _exact(dict, attributes)
+    _expect(_is_class(kind, mixin), "a lazy tensor that is none")
     made = torch.Tensor._make_subclass(
         kind, torch.empty(0, dtype=dtype, device=device), requires_grad
     )
@@ -198,18 +252,18 @@ def _class_attribute(kind: Any, name: Any) -> Any:
 
 #: By the names in the manifest; `pickle` is the resolver's.
 BUILDERS: dict[str, Callable[..., Any]] = {
-    "range": range,
+    "range": _range,
     "slice": slice,
     "defaultdict": _defaultdict,
-    "deque": collections.deque,
+    "deque": _deque,
     "namespace": _namespace,
-    "mappingproxy": types.MappingProxyType,
+    "mappingproxy": _mapping_proxy,
     "enum": _enum,
     "subclassed": _subclassed,
     "namedtuple": _named_tuple,
     "pattern": _pattern,
-    "logger": logging.getLogger,
-    "timedelta": datetime.timedelta,
+    "logger": _logger,
+    "timedelta": _time_delta,
     "generator": _generator,
     "partial": _partial,
     "method": _method,
@@ -231,13 +285,24 @@ BUILDERS: dict[str, Callable[..., Any]] = {
 def _parametrize(module: Any, names: tuple[str, ...]) -> None:
     """Give a module a class of its own with computed tensors, as registering them does."""
     _expect(isinstance(module, torch.nn.Module), "computed tensors of something else than a module")
+    _exact(tuple, names)
+    _exact(str, *names)
     torch.nn.utils.parametrize._inject_new_class(module)
     for name in names:
         torch.nn.utils.parametrize._inject_property(module, name)
 
 
 def _set_state(target: Any, state: Any) -> None:
-    target.__setstate__(state)
+    """Call the class's own method: an attribute of that name would be the sender's choice."""
+    kind = type(target)
+    _expect(Layout(kind).needs_state, f"a state for a {kind.__qualname__}")
+    for base in type.__getattribute__(kind, "__mro__"):
+        found = type.__getattribute__(base, "__dict__").get("__setstate__")
+        if found is not None:
+            _expect(type(found) is types.FunctionType, "a state that nothing takes")
+            found(target, state)
+            return
+    raise Refusal(f"found a state for a {kind.__qualname__}, which takes none", _DAMAGED)
 
 
 #: By the names in the manifest.

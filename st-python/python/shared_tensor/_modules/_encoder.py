@@ -7,17 +7,18 @@ so that properties, ``__getattr__`` and the like do not run. What has no rule is
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from shared_tensor._modules import _skeleton
-from shared_tensor._modules._errors import Refusal
+from shared_tensor._modules._errors import Refusal, SerializationError
 from shared_tensor._modules._layout import Layout
 from shared_tensor._modules._origin import Origin
-from shared_tensor._modules._paths import class_path, function_path
+from shared_tensor._modules._paths import class_path, function_path, text_of
 from shared_tensor._modules._policy import Policy
 from shared_tensor._modules._rules import Handler, handler_for
 from shared_tensor._modules._tensor_table import StorageRange, TensorTable
@@ -75,6 +76,13 @@ def encode(root: Any, policy: Policy | None = None) -> Encoded:
                     raise refusal.as_error() from None
                 reason = str(refusal.as_error())
                 return Encoder(policy).run(_skeleton.pickled(root, reason))
+    except RecursionError as error:
+        raise SerializationError(
+            "root: found something that nests too deep, or holds itself; make it flatter"
+        ) from error
+    except ValueError as error:
+        # From the compiled half: texts that are no UTF-8, and what goes beyond the limits.
+        raise SerializationError(f"root: {error}") from error
     finally:
         if was_enabled:
             gc.enable()
@@ -93,6 +101,8 @@ class Encoder:
         #: other gets the identity of one.
         self.memo: dict[int, int] = {}
         self.held: list[Any] = []
+        #: Objects that are made at once, while what they are made of is walked.
+        self._making: set[int] = set()
         #: The rules of types that were met.
         self.handlers: dict[type, Handler] = {}
         #: How many modules the walk is inside of.
@@ -169,6 +179,18 @@ class Encoder:
         """Take back `reserve`, when what is in the object was refused."""
         del self.memo[id(each)]
 
+    @contextmanager
+    def making(self, each: Any) -> Iterator[None]:
+        """Refuse what is met again while its parts are walked: it cannot exist before them."""
+        if id(each) in self._making:
+            name = f"{type(each).__module__}.{type(each).__qualname__}"
+            raise Refusal(f"found a {name} that holds itself", "do without the cycle")
+        self._making.add(id(each))
+        try:
+            yield
+        finally:
+            self._making.discard(id(each))
+
     def built_once(self, each: Any, builder: str, arguments: list[int]) -> int:
         """Return a built value that keeps its identity."""
         number, value = self.builder.reserve_object()
@@ -181,6 +203,10 @@ class Encoder:
         if known is None:
             known = self._classes[kind] = class_path(kind)
             self.origin.note(known[0])
+            for base in type.__getattribute__(kind, "__mro__"):
+                module = text_of(base, "__module__")
+                if module is not None:
+                    self.origin.note(module, is_base=True)
         return known
 
     def class_(self, kind: type) -> int:

@@ -50,8 +50,15 @@ class Origin:
         self._builder = builder
         self._seen: set[str] = set()
 
-    def note(self, module: str) -> None:
+    def note(self, module: str, *, is_base: bool = False) -> None:
         """Remember the package of a module, or its source if it is of none.
+
+        Parameters
+        ----------
+        module : str
+            Where a class or function is defined.
+        is_base : bool
+            Whether only a base of a class is: it runs as well, and may be without a source.
 
         Raises
         ------
@@ -71,6 +78,8 @@ class Origin:
                 return
         path = _source(module)
         if path is None:
+            if is_base:
+                return
             raise Refusal(
                 f"module {module} has no source file", "move what is used of it into a file"
             )

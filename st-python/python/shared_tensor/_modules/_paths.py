@@ -79,7 +79,8 @@ def _natives() -> dict[tuple[str, str], Any]:
         "math": math,
         "operator": operator,
     }
-    unwanted = {"methodcaller", "attrgetter", "itemgetter", "setitem", "delitem"}
+    # `call` makes a constructor, or any method, out of whatever it is given.
+    unwanted = {"methodcaller", "attrgetter", "itemgetter", "setitem", "delitem", "call"}
     for module, space in spaces.items():
         for name, each in vars(space).items():
             is_function = type(each) is types.BuiltinFunctionType and not name.startswith("__")
@@ -225,6 +226,8 @@ def _load(module: str, name: str) -> None:
         importlib.import_module(module)
     except ImportError as error:
         raise Refusal(f"{name}: {error}", "install the same packages on both ends") from error
+    except SystemExit as error:
+        raise Refusal(f"{name}: its module ends the process", "do not import it") from error
 
 
 def _walk(module: str, qualname: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = ["Policy"]
 
@@ -44,6 +45,12 @@ class Policy:
     any_version: bool = False
     meta: bool = False
     _environment: tuple[str, ...] = field(default_factory=_from_environment, repr=False)
+
+    def __post_init__(self) -> None:
+        """Take any sequence of names, and a single one."""
+        given: Any = self.allow
+        names = (given,) if isinstance(given, str) else tuple(given)
+        object.__setattr__(self, "allow", names)
 
     def allows(self, module: str) -> bool:
         """Whether the user named this module or a package that it is in."""

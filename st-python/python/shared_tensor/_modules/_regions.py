@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from shared_tensor._modules._errors import SerializationError
 from shared_tensor._modules._tensor_table import StorageRange
 from shared_tensor._modules._torch import TORCH
 from shared_tensor._native import Memory, create_region, seal_region
@@ -63,6 +64,8 @@ def pack(storages: Sequence[StorageRange], label: str = "shared-tensor") -> Pack
     ------
     OSError
         If there is not so much memory.
+    SerializationError
+        If a storage was made smaller since it was encoded.
     """
     places, length = places_of(storages)
     writable = create_region(label, length)
@@ -81,6 +84,13 @@ def _bytes_of(memory: Memory, start: int, count: int) -> Any:
 
 
 def _source(storage: StorageRange) -> Any:
+    # Torch would grow the storage, and what it then holds is anybody's guess.
+    if storage.storage.nbytes() < storage.start + storage.length:
+        raise SerializationError(
+            f"a storage has {storage.storage.nbytes()} bytes, and had "
+            f"{storage.start + storage.length} when it was encoded: leave the object unchanged "
+            "until it is shared"
+        )
     whole = torch.empty(0, dtype=torch.uint8, device=storage.storage.device)
     return whole.set_(storage.storage, storage.start, (storage.length,), (1,))
 

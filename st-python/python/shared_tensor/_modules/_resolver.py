@@ -28,6 +28,8 @@ _CONSTANTS = {
     "qscheme": torch.qscheme,
 }
 _KEPT_MAX = 64
+#: Ids of hooks are counted by the process, and stay far below this.
+_HOOK_DIGITS_MAX = 18
 
 
 class Opener:
@@ -86,7 +88,9 @@ class Opener:
             If the memory does not fit.
         """
         try:
-            return self._plan.open(list(memory), private=private, isolate=isolate)
+            # What is opened in inference mode could never be trained or written outside of it.
+            with torch.inference_mode(mode=False):
+                return self._plan.open(list(memory), private=private, isolate=isolate)
         except Exception as error:
             raise _told(error) from error
 
@@ -198,13 +202,18 @@ class Resolver:
     def contents(self, kind: type) -> Any:
         """Return what fills a container by its own methods."""
         base = Layout(kind).base
-        if base is list:
-            return list.extend
-        if base is set:
-            return set.update
         if base is None:
             raise Refusal(f"found {kind.__qualname__} with a content", "it is no container")
-        return _PUT[base]
+        content, put = _PUT[base]
+
+        def fill(target: Any, items: Any) -> None:
+            # Other content would be taken in by code of its own: hashed, or iterated over.
+            if type(items) is not content:
+                found = f"found a {type(items).__qualname__} in a {kind.__qualname__}"
+                raise Refusal(found, "the sender or the way here is broken")
+            put(target, items)
+
+        return fill
 
 
 def _put_ordered(target: Any, items: dict[Any, Any]) -> None:
@@ -212,7 +221,13 @@ def _put_ordered(target: Any, items: dict[Any, Any]) -> None:
         OrderedDict.__setitem__(target, key, each)
 
 
-_PUT: dict[type, Any] = {dict: dict.update, OrderedDict: _put_ordered}
+#: What the content of a container arrives as, and what puts it in.
+_PUT: dict[type, tuple[type, Any]] = {
+    list: (tuple, list.extend),
+    set: (frozenset, set.update),
+    dict: (dict, dict.update),
+    OrderedDict: (dict, _put_ordered),
+}
 
 
 def _finish(kind: type, *, any_version: bool) -> Callable[[Any], None] | None:
@@ -243,6 +258,8 @@ def _add_missing(module: Any) -> None:
 def _require(requirements: list[tuple[str, str]]) -> None:
     for registry, name in requirements:
         if registry == "torch.hooks":
+            if not name.isdecimal() or len(name) > _HOOK_DIGITS_MAX:
+                raise Refusal("found hooks with ids out of range", "send the module without them")
             handle = torch.utils.hooks.RemovableHandle
             handle.next_id = max(handle.next_id, int(name))
         elif registry.startswith("transformers."):

@@ -106,6 +106,8 @@ def key_order(each: Any) -> Any:
 def _key(encoder: Encoder, each: Any) -> int:
     """Return a key or member: only what is hashed by code of Python's own."""
     kind = type(each)
+    if (kind is float or kind is complex) and each != each:
+        raise Refusal("found a NaN as a key", "use a text: two of them would become one")
     if kind in _KEYS or isinstance(each, type) or kind is types.FunctionType:
         return encoder.value(each)
     if kind is tuple or kind is frozenset:
@@ -172,7 +174,9 @@ def _once(arguments: Callable[[Encoder, Any], list[int]], builder: str) -> Handl
         known = encoder.memo.get(id(each))
         if known is not None:
             return known
-        return encoder.built_once(each, builder, arguments(encoder, each))
+        with encoder.making(each):
+            parts = arguments(encoder, each)
+        return encoder.built_once(each, builder, parts)
 
     return handler
 
@@ -268,12 +272,22 @@ def _enum(encoder: Encoder, each: Any) -> int:
     name = object.__getattribute__(each, "_name_")
     if name is None:
         raise Refusal("found a combination of flags", "use its integer")
+    if name not in type.__getattribute__(type(each), "_member_map_"):
+        raise Refusal(f"found {name}, a combination of flags", "use its integer")
     return encoder.builder.built("enum", [encoder.class_(type(each)), encoder.text(name)])
+
+
+_PLAIN: dict[type, Callable[[Any], Any]] = {
+    str: str.__str__,
+    int: int.__pos__,
+    float: float.__pos__,
+}
 
 
 def _subclassed(base: type) -> Handler:
     def handler(encoder: Encoder, each: Any) -> int:
-        plain = base.__new__(base, base.__str__(each) if base is str else each)
+        # What it holds, not what its own conversions say.
+        plain = _PLAIN[base](each)
         attributes = object.__getattribute__(each, "__dict__") if _has_dict(type(each)) else {}
         parts = [encoder.class_(type(each)), encoder.value(plain)]
         return encoder.builder.built(

@@ -109,13 +109,15 @@ def join(parts: Sequence[TensorParts], memory: Sequence[Memory]) -> list[Any]:
     for each in parts:
         place = memory[each.storage]
         try:
-            if counts[each.storage] == 1 and len(place) > 0:
-                tensor = place.tensor(TORCH, each.dtype, each.shape, each.strides, each.offset)
-            else:
-                whole = wholes.get(each.storage)
-                if whole is None:
-                    whole = wholes[each.storage] = _whole(place)
-                tensor = _view(whole, each)
+            # Tensors of inference mode could never be written outside of it.
+            with torch.inference_mode(mode=False):
+                if counts[each.storage] == 1 and len(place) > 0:
+                    tensor = place.tensor(TORCH, each.dtype, each.shape, each.strides, each.offset)
+                else:
+                    whole = wholes.get(each.storage)
+                    if whole is None:
+                        whole = wholes[each.storage] = _whole(place)
+                    tensor = _view(whole, each)
         except (ValueError, RuntimeError, OverflowError) as error:
             raise SerializationError(str(error)) from error
         made.append(tensor.requires_grad_() if each.requires_grad else tensor)
@@ -124,7 +126,7 @@ def join(parts: Sequence[TensorParts], memory: Sequence[Memory]) -> list[Any]:
 
 def _whole(place: Memory) -> Any:
     if len(place) == 0:
-        return torch.empty(0, dtype=torch.uint8)
+        return torch.empty(0, dtype=torch.uint8, device="cpu")
     return place.tensor(TORCH, "uint8", [len(place)], [1], 0)
 
 
@@ -133,13 +135,15 @@ def _view(whole: Any, parts: TensorParts) -> Any:
         raise ValueError(f"unsupported dtype `{parts.dtype}`")
     if len(parts.shape) != len(parts.strides) or len(parts.shape) > 64:
         raise ValueError("as many strides as sizes are needed, 64 at most")
+    if min((*parts.shape, *parts.strides, parts.offset)) < 0:
+        raise ValueError("sizes, strides and offset are not negative")
     dtype = getattr(torch, parts.dtype)
     reach = parts.offset + sum(
         (size - 1) * stride for size, stride in zip(parts.shape, parts.strides)
     )
     if 0 not in parts.shape and (reach + 1) * dtype.itemsize > whole.numel():
         raise ValueError("a tensor does not lie in its memory")
-    empty = torch.empty(0, dtype=dtype)
+    empty = torch.empty(0, dtype=dtype, device="cpu")
     return empty.set_(whole.untyped_storage(), parts.offset, parts.shape, parts.strides)
 
 

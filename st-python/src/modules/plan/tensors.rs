@@ -154,12 +154,13 @@ impl TensorPlan {
             let (shape, strides) = (self.numbers.shape(), self.numbers.strides());
             torch.view.bind(py).call1((bytes, dtype, shape, strides, self.offset))?
         };
+        // While it is a plain tensor still: a subclass may have a `__setattr__`.
+        if self.requires_grad {
+            tensor.setattr(intern!(py, "requires_grad"), true)?;
+        }
         if let Some(class) = &self.class {
             // What torch does itself when a lazy parameter gets its values.
             tensor.setattr(intern!(py, "__class__"), class.bind(py))?;
-        }
-        if self.requires_grad {
-            tensor.setattr(intern!(py, "requires_grad"), true)?;
         }
         Ok(tensor)
     }
