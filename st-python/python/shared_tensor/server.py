@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import queue
 import signal
 import threading
 import time
@@ -98,6 +99,9 @@ class SharedTensorServer:
         #: Endpoints whose results cannot be lent.
         self._only_here: set[str] = set()
         self._ended = threading.Event()
+        # For whoever serves until it ends: unlike an event, a signal handler that interrupts the
+        # wait may put something into it.
+        self._ends: queue.SimpleQueue[None] = queue.SimpleQueue()
         if provider._server is None:
             provider._server = self
 
@@ -345,6 +349,7 @@ class SharedTensorServer:
         finally:
             runtime.unregister_local_server(self.socket_path, self)
             self._ended.set()
+            self._ends.put(None)
             thread, self.server_thread = self.server_thread, None
             if thread is not None and thread is not threading.current_thread():
                 thread.join()
@@ -353,10 +358,11 @@ class SharedTensorServer:
         self._stop(wait_for_tasks=True, grace=_GRACE_AT_EXIT)
 
     def _serve(self, *, grace: float) -> None:
-        with _termination(self._ended):
+        self._ends = queue.SimpleQueue()
+        with _termination(self._ends):
             self._start(is_blocking=True)
             try:
-                self._ended.wait()
+                self._ends.get()
             except KeyboardInterrupt:
                 _log.info("interrupted: stopping")
             self._stop(wait_for_tasks=True, grace=grace)
@@ -390,7 +396,7 @@ _IDLE: dict[str, Any] = {
 
 
 @contextlib.contextmanager
-def _termination(ended: threading.Event) -> Iterator[None]:
+def _termination(ends: queue.SimpleQueue[None]) -> Iterator[None]:
     """Let SIGTERM end the wait, where that is ours to decide."""
     is_ours = (
         threading.current_thread() is threading.main_thread()
@@ -399,7 +405,7 @@ def _termination(ended: threading.Event) -> Iterator[None]:
     if not is_ours:
         yield
         return
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    signal.signal(signal.SIGTERM, lambda *_: ends.put(None))
     try:
         yield
     finally:
