@@ -106,9 +106,10 @@ impl<H: Handler> Acceptor<H> {
         self.hub.add(&link);
         if self.start(&link).is_err() {
             count(&self.hub.counters.shed_threads);
+            // Whoever has been told is not counted any more.
+            self.hub.remove(id);
             let _ = link.refuse(0, Refusal::Threads);
             link.close();
-            self.hub.remove(id);
         }
     }
 
