@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ import shared_tensor
 
 pytest.importorskip("torch", reason="no torch here")
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
+REPOSITORY = Path(__file__).parents[3]
+EXAMPLES = REPOSITORY / "examples"
 
 
 def start(*arguments: str, within: Path, **env: str) -> subprocess.Popen[str]:
@@ -97,3 +99,28 @@ def test_zero_branch_env(base: str) -> None:
     assert alone.startswith("building in")
     server.communicate(timeout=60)
     assert server.returncode == 0
+
+
+def test_the_readme(base: str, tmp_path: Path) -> None:
+    """What the README's provider lends is one model in both processes."""
+    readme = (REPOSITORY / "README.md").read_text()
+    found = re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    (example,) = (it for it in found if "SharedTensorProvider" in it)
+    assert example.count('"/tmp/models"') == 2
+    (tmp_path / "provider.py").write_text(example.replace("/tmp/models", base))
+    server = start("-c", "import provider; provider.serve()", within=tmp_path)
+    await_server(base)
+    borrow = """
+import torch, provider
+with provider.borrow() as lent:
+    print(lent.value(torch.ones(512)).double().sum().item(), lent.value.weight.shape, flush=True)
+    input()
+"""
+    clients = [start("-c", borrow, within=tmp_path) for _ in range(2)]
+    told = {client.stdout.readline() for client in clients if client.stdout is not None}
+    for client in clients:
+        client.communicate("\n", timeout=60)
+        assert client.returncode == 0
+    end(server)
+    assert len(told) == 1
+    assert told.pop().endswith("torch.Size([512, 512])\n")
