@@ -91,8 +91,10 @@ def _serve(options: argparse.Namespace) -> int:
         )
         if server.running:
             server.stop()
-        print(f"serving {', '.join(provider.list_endpoints())} at {server.socket_path}", flush=True)
-        server._serve(grace=options.grace)
+        names = ", ".join(provider.list_endpoints())
+        # Whoever reads this may call it.
+        line = f"serving {names} at {server.socket_path}"
+        server._serve(grace=options.grace, begun=lambda: print(line, flush=True))
     except SharedTensorError as error:
         raise _Wrong(str(error)) from error
     return 0

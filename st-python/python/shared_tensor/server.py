@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from shared_tensor import _native, runtime
 from shared_tensor._service import ending, paths, payload, requests
@@ -357,17 +357,28 @@ class SharedTensorServer:
     def _close_at_exit(self) -> None:
         self._stop(wait_for_tasks=True, grace=_GRACE_AT_EXIT)
 
-    def _serve(self, *, grace: float) -> None:
+    def _serve(self, *, grace: float, begun: Callable[[], None] | None = None) -> None:
         self._ends = queue.SimpleQueue()
         with _termination(self._ends):
             self._start(is_blocking=True)
             try:
-                self._ends.get()
+                if begun is not None:
+                    begun()
+                self._wait_for_the_end()
             except KeyboardInterrupt:
                 _log.info("interrupted: stopping")
             self._stop(wait_for_tasks=True, grace=grace)
 
+    def _wait_for_the_end(self) -> None:
+        # A signal between the interpreter's last look and the sleep wakes nobody, and that is long
+        # where another thread takes the GIL meanwhile: so it looks again.
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._ends.get(timeout=_LOOK_SECONDS)
 
+
+#: Seconds after which whoever waits for a signal looks whether one was missed.
+_LOOK_SECONDS = 0.2
 #: Seconds that a server of a parent has to answer.
 _PROBE_SECONDS = 5.0
 #: Seconds that calls and tasks have to end when the process does.
@@ -397,19 +408,26 @@ _IDLE: dict[str, Any] = {
 
 @contextlib.contextmanager
 def _termination(ends: queue.SimpleQueue[None]) -> Iterator[None]:
-    """Let SIGTERM end the wait, where that is ours to decide."""
-    is_ours = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    )
-    if not is_ours:
+    """Let SIGTERM and SIGINT end the wait, where that is ours to decide."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    signal.signal(signal.SIGTERM, lambda *_: ends.put(None))
+    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    ours = {it: handler for it, handler in usual.items() if signal.getsignal(it) is handler}
+
+    def end(number: int, _: object) -> None:
+        ends.put(None)
+        if number == signal.SIGINT:
+            # Whoever presses Ctrl-C again does not want to wait.
+            signal.signal(number, signal.default_int_handler)
+
+    for number in ours:
+        signal.signal(number, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number, handler in ours.items():
+            signal.signal(number, handler)
 
 
 def _key_rule(endpoint: _Endpoint) -> Any:

@@ -248,6 +248,32 @@ def test_signals_end_a_blocking_server(spawn: Any, base: str, number: signal.Sig
     assert not os.path.lexists(base + "-cpu.sock")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_that_wake_nobody(base: str, number: signal.Signals) -> None:
+    """One that another thread takes does not interrupt the wait, and ends it all the same."""
+    code = f"""
+base_path, device, number = {base!r}, "cpu", {int(number)}
+{PRELUDE}
+import signal
+
+def meanwhile():
+    shared_tensor.SharedTensorClient(base_path, device=device).get_server_info()
+    signal.pthread_kill(threading.get_ident(), number)
+
+server = SharedTensorServer(provider)
+thread = threading.Thread(target=meanwhile)
+thread.start()
+server.start()
+thread.join()
+print("ended", flush=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "ended\n"
+    assert not os.path.lexists(base + "-cpu.sock")
+
+
 def test_the_end_of_the_interpreter(base: str) -> None:
     """A program may end with servers and clients open."""
     code = f"""
