@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -316,7 +317,11 @@ def test_mappings_go(serve_apart: Serve) -> None:
     assert mapped() > before
     del weight
     gc.collect()
-    assert mapped() == before
+    # A thread of its own unmaps; the time is a watchdog.
+    watchdog = time.monotonic() + 60
+    while mapped() != before:
+        assert time.monotonic() < watchdog, f"{mapped()} mappings, not {before}"
+        os.sched_yield()
 
 
 def test_a_lease_lasts_as_long_as_what_it_is_for(serve: Serve) -> None:
