@@ -119,16 +119,19 @@ impl<H: Handler> Acceptor<H> {
         let link = Arc::clone(link);
         let (handler, queue) = (Arc::clone(&self.handler), Arc::clone(&self.queue));
         let (threads, alive) = (Arc::clone(&self.threads), Hub::thread(&self.hub));
+        let slate = self.hub.roster.join();
         let run = move || {
-            let slate = link.hub.roster.join();
+            slate.begin();
             // A handler may say wrongly what is control, a session may panic when it is dropped.
             let serve = || session::serve(&link, &handler, &queue, &slate);
             let _ = catch_unwind(AssertUnwindSafe(serve));
-            link.hub.roster.leave();
+            let hub = Arc::clone(&link.hub);
             link.close();
-            link.hub.remove(id);
+            // Whoever counts one connection less finds its descriptor closed, if no handler keeps it.
+            drop(link);
+            hub.remove(id);
             // The last one to hold the handler drops it.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop((link, handler, queue))));
+            let _ = catch_unwind(AssertUnwindSafe(|| drop((handler, queue))));
             let mut threads = lock(&threads);
             let own = threads.running.remove(&id);
             threads.ended.extend(own);

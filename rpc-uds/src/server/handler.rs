@@ -160,7 +160,7 @@ impl Responder {
 
     /// Whether the answer is wanted, and nobody else's to give.
     fn finish(&mut self) -> bool {
-        let is_wanted = self.link.finish(self.id);
+        let is_wanted = self.link.finish(self.id) && !self.link.hub.is_over();
         if let Some(admission) = &mut self.admission {
             drop(admission.place.take());
         }
@@ -169,7 +169,7 @@ impl Responder {
 
     /// Whether the client has given up on the request, or has gone, or the server's grace is over.
     pub fn is_cancelled(&self) -> bool {
-        self.is_cancelled.load(Ordering::Acquire)
+        self.is_cancelled.load(Ordering::Acquire) || self.link.hub.is_over()
     }
 
     /// The request's id on its connection.

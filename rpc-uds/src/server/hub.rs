@@ -1,7 +1,7 @@
 //! What all threads of a server share.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ pub(crate) struct Hub {
     pub(super) counters: Counters,
     /// Requests in progress; closed when the server stops.
     pub(super) gate: Arc<Gate>,
+    is_over: AtomicBool,
     pub(super) flusher: Flusher,
     /// Connections with something queued.
     pub(super) backlog: Tally,
@@ -41,6 +42,7 @@ impl Hub {
             generation,
             counters: Counters::default(),
             gate: Arc::new(Gate::new()),
+            is_over: AtomicBool::new(false),
             flusher,
             backlog: Tally::default(),
             flushed: AtomicU64::new(0),
@@ -55,7 +57,8 @@ impl Hub {
     }
 
     pub(super) fn remove(&self, id: u64) {
-        lock(&self.links).remove(&id);
+        let mut links = lock(&self.links);
+        drop(links.remove(&id));
     }
 
     pub(super) fn link(&self, id: u64) -> Option<Arc<Link>> {
@@ -68,6 +71,17 @@ impl Hub {
 
     pub(super) fn connections(&self) -> usize {
         lock(&self.links).len()
+    }
+
+    /// The grace is over, for all clients at once: who is freed by the end of one's request must not
+    /// begin another's.
+    pub(super) fn end_grace(&self) {
+        self.is_over.store(true, Ordering::Release);
+    }
+
+    /// Whether no request is begun or answered any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
     }
 
     /// Counts a thread until what is returned is dropped; a panic drops it as well.
@@ -87,6 +101,13 @@ impl Hub {
                 return;
             }
         }
+    }
+
+    /// Waits until all threads have ended, as long as a handler may take to come back. A thread of
+    /// which no handler is known to keep it is waited for, however late the machine lets it run.
+    pub(super) fn wait_for_threads(&self, patience: Duration) {
+        let patience = patience.max(Duration::from_millis(1));
+        while self.threads.wait_until_none(after(patience)) > 0 && self.roster.anybody_waits() {}
     }
 }
 
@@ -126,5 +147,48 @@ impl Tally {
             count = sleep(&self.changed, count, Some(deadline));
         }
         *count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use super::Hub;
+    use crate::server::{Flusher, ServerOptions};
+    use crate::sys::Generation;
+
+    #[test]
+    fn a_thread_that_the_machine_lets_wait_is_waited_for() {
+        let generation = Generation::watch().unwrap();
+        let flusher = Flusher::new().unwrap();
+        let hub = Arc::new(Hub::new(ServerOptions::default(), flusher, generation));
+        let (alive, slate) = (Hub::thread(&hub), hub.roster.join());
+        let has_run = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::spawn({
+            let has_run = Arc::clone(&has_run);
+            move || {
+                // What it waited for has come, and it is not its turn yet.
+                slate.wait(|| std::thread::sleep(Duration::from_millis(30)));
+                has_run.store(true, Ordering::SeqCst);
+                drop((slate, alive));
+            }
+        });
+        hub.wait_for_threads(Duration::from_millis(1));
+        assert!(has_run.load(Ordering::SeqCst));
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_thread_that_a_handler_keeps_is_not() {
+        let generation = Generation::watch().unwrap();
+        let flusher = Flusher::new().unwrap();
+        let hub = Arc::new(Hub::new(ServerOptions::default(), flusher, generation));
+        let (alive, slate) = (Hub::thread(&hub), hub.roster.join());
+        slate.begin();
+        hub.wait_for_threads(Duration::from_millis(1));
+        drop((slate, alive));
     }
 }

@@ -93,7 +93,8 @@ impl Link {
         let _ = self.refuse(id, Refusal::Cancelled);
     }
 
-    /// The flags of all requests go up; nobody is told.
+    /// The flags of all requests go up; nobody is told. Whoever is freed by one of them waits for the
+    /// others, and begins none of them.
     pub(super) fn cancel_all(&self) {
         for (_, is_cancelled) in lock(&self.calls).drain() {
             is_cancelled.store(true, Ordering::Release);

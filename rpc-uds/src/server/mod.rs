@@ -49,12 +49,6 @@ use crate::signals::Termination;
 use crate::sync::lock;
 use crate::sys::{Generation, UnsharedFd};
 
-/// How long threads may take to end once everything is closed. Only a handler that does not come
-/// back takes longer.
-const ENDING: Duration = Duration::from_secs(1);
-/// Who has not read anything for so long is not waited for when the server stops.
-const DEAF: Duration = Duration::from_millis(50);
-
 /// How a server is set up.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
@@ -68,6 +62,8 @@ pub struct ServerOptions {
     outbox_bytes_max: usize,
     handshake_timeout: Duration,
     frame_timeout: Duration,
+    handler_timeout: Duration,
+    deaf_timeout: Duration,
     stack_bytes: usize,
 }
 
@@ -84,6 +80,8 @@ impl Default for ServerOptions {
             outbox_bytes_max: 4 << 20,
             handshake_timeout: Duration::from_secs(5),
             frame_timeout: Duration::from_secs(10),
+            handler_timeout: Duration::from_secs(1),
+            deaf_timeout: Duration::from_millis(50),
             stack_bytes: 512 * 1024,
         }
     }
@@ -151,6 +149,20 @@ impl ServerOptions {
     #[must_use]
     pub fn frame_timeout(self, frame_timeout: Duration) -> Self {
         Self { frame_timeout, ..self }
+    }
+
+    /// How long a handler that ignores being cancelled may take to come back when the server stops,
+    /// after the grace. Default: 1 s.
+    #[must_use]
+    pub fn handler_timeout(self, handler_timeout: Duration) -> Self {
+        Self { handler_timeout, ..self }
+    }
+
+    /// How long a client may read nothing when the server stops, before what waits for it is given
+    /// up. Default: 50 ms.
+    #[must_use]
+    pub fn deaf_timeout(self, deaf_timeout: Duration) -> Self {
+        Self { deaf_timeout, ..self }
     }
 
     /// The stack of a connection's thread, on which [`Handler::fast`] and control requests run.
@@ -228,8 +240,8 @@ impl fmt::Debug for Server {
 pub struct Stopped {
     /// Whether every request in progress had its answer within the grace.
     pub is_drained: bool,
-    /// Threads that could not be joined because their handler has not come back within a second
-    /// after the grace. No thread can be ended from outside: each goes on until its handler returns,
+    /// Threads that could not be joined because their handler has not come back in
+    /// [time](ServerOptions::handler_timeout) after the grace. No thread can be ended from outside: each goes on until its handler returns,
     /// and then ends by itself. Until then it keeps the handler, its session, and the descriptor of
     /// a connection that is closed; its answer goes nowhere.
     pub threads_left: usize,
@@ -274,8 +286,9 @@ impl Server {
     /// have `grace` to be answered, and clients to read what waits for them, as long as they do read;
     /// then everything is closed, whatever is still in progress is
     /// [cancelled](Responder::is_cancelled), and every thread joined. Without requests in progress it
-    /// takes no grace. Handlers that ignore being cancelled have a second more; what becomes of them
-    /// then is told by [`Stopped`]. The second time it does nothing.
+    /// takes no grace. Handlers that ignore being cancelled have
+    /// [a second more](ServerOptions::handler_timeout); what becomes of them then is told by
+    /// [`Stopped`]. The second time it does nothing.
     pub fn stop(&self, grace: Duration) -> Result<Stopped, Forked> {
         self.hub.generation.check()?;
         let Some(inner) = &self.inner else { return Err(Forked) };
@@ -335,15 +348,14 @@ impl Inner {
             let builder = thread::Builder::new().name("rpc-uds flush".to_owned());
             self.flusher = Some(builder.spawn(move || Flusher::run(&hub))?);
             for number in 0..self.hub.options.workers {
-                let (hub, handler, jobs) =
-                    (Arc::clone(&self.hub), Arc::clone(&handler), jobs.clone());
+                let (handler, jobs) = (Arc::clone(&handler), jobs.clone());
                 let builder = thread::Builder::new().name(format!("rpc-uds work {number}"));
                 let alive = Hub::thread(&self.hub);
+                let slate = self.hub.roster.join();
                 let work = move || {
-                    let slate = hub.roster.join();
+                    slate.begin();
                     workers::work(&handler, &jobs, &slate);
-                    hub.roster.leave();
-                    drop((handler, jobs, hub));
+                    drop((handler, jobs));
                     drop(alive);
                 };
                 self.workers.push(builder.spawn(work)?);
@@ -397,7 +409,8 @@ impl Inner {
             }
         }
         let is_drained = hub.gate.wait_until_empty(Some(by));
-        hub.wait_for_readers(by, DEAF);
+        hub.wait_for_readers(by, hub.options.deaf_timeout);
+        hub.end_grace();
         if let Some(close_queue) = self.close_queue.take() {
             close_queue();
         }
@@ -405,7 +418,7 @@ impl Inner {
             link.cancel_all();
             link.close();
         }
-        hub.threads.wait_until_none(after(ENDING));
+        hub.wait_for_threads(hub.options.handler_timeout);
         hub.flusher.stop();
         if let Some(flusher) = self.flusher.take() {
             let _ = flusher.join();

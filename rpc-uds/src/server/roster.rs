@@ -1,8 +1,7 @@
 //! Which call each thread is at, for the one who stops and has to say what did not end.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
-use std::thread::{self, ThreadId};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 
 use crate::peer::Credentials;
 use crate::sync::lock;
@@ -22,13 +21,29 @@ pub struct Unfinished {
 }
 
 /// Where a thread notes what it is at. Nobody else writes to it.
-#[derive(Debug, Default)]
-pub(super) struct Slate(Mutex<Option<Unfinished>>);
+#[derive(Debug)]
+pub(super) struct Slate {
+    call: Mutex<Option<Unfinished>>,
+    is_waiting: AtomicBool,
+}
 
 impl Slate {
+    /// The thread runs; before it did it waited for its first turn.
+    pub(super) fn begin(&self) {
+        self.is_waiting.store(false, Ordering::Relaxed);
+    }
+
+    /// Waits for what this crate knows will come, at the latest when the server stops.
+    pub(super) fn wait<T>(&self, wait: impl FnOnce() -> T) -> T {
+        self.is_waiting.store(true, Ordering::Relaxed);
+        let came = wait();
+        self.begin();
+        came
+    }
+
     /// At `call` until what is returned is dropped, however that comes.
     pub(super) fn note(&self, call: Unfinished) -> Noted<'_> {
-        *lock(&self.0) = Some(call);
+        *lock(&self.call) = Some(call);
         Noted(self)
     }
 }
@@ -37,30 +52,35 @@ pub(super) struct Noted<'a>(&'a Slate);
 
 impl Drop for Noted<'_> {
     fn drop(&mut self) {
-        *lock(&self.0.0) = None;
+        *lock(&self.0.call) = None;
     }
 }
 
 /// The slates of all threads that run handlers.
 #[derive(Debug, Default)]
-pub(super) struct Roster(Mutex<HashMap<ThreadId, Arc<Slate>>>);
+pub(super) struct Roster(Mutex<Vec<Weak<Slate>>>);
 
 impl Roster {
-    /// A slate for the calling thread, until [`leave`](Self::leave).
+    /// A slate for a thread that is about to be started, which drops it at its end.
     pub(super) fn join(&self) -> Arc<Slate> {
-        let slate = Arc::<Slate>::default();
-        lock(&self.0).insert(thread::current().id(), Arc::clone(&slate));
+        let slate = Arc::new(Slate { call: Mutex::default(), is_waiting: AtomicBool::new(true) });
+        let mut slates = lock(&self.0);
+        slates.retain(|slate| slate.strong_count() > 0);
+        slates.push(Arc::downgrade(&slate));
         slate
     }
 
-    pub(super) fn leave(&self) {
-        lock(&self.0).remove(&thread::current().id());
+    /// Whether a thread waits, or has not been let run since what it waited for has come.
+    pub(super) fn anybody_waits(&self) -> bool {
+        let slates = lock(&self.0);
+        slates.iter().filter_map(Weak::upgrade).any(|it| it.is_waiting.load(Ordering::Relaxed))
     }
 
     /// What is being done, by connection and request.
     pub(super) fn calls(&self) -> Vec<Unfinished> {
-        let mut calls: Vec<_> =
-            lock(&self.0).values().filter_map(|slate| *lock(&slate.0)).collect();
+        let slates = lock(&self.0);
+        let slates = slates.iter().filter_map(Weak::upgrade);
+        let mut calls: Vec<_> = slates.filter_map(|slate| *lock(&slate.call)).collect();
         calls.sort_unstable_by_key(|call| (call.connection, call.id));
         calls
     }

@@ -56,7 +56,7 @@ pub(super) fn serve<H: Handler>(
     slate: &Slate,
 ) {
     let limits = FrameLimits { body_bytes_max: CONTROL_BYTES_MAX, descriptors_max: 0 };
-    let mut stream = Stream { link, decoder: Decoder::new(limits), frame_deadline: None };
+    let mut stream = Stream { link, slate, decoder: Decoder::new(limits), frame_deadline: None };
     let Some(agreement) = greet(&mut stream) else { return };
     // Set once: a link has one thread.
     let _ = link.agreement.set(agreement);
@@ -99,6 +99,7 @@ pub(super) fn serve<H: Handler>(
 /// Whole frames from the socket, each by its deadline.
 struct Stream<'a> {
     link: &'a Arc<Link>,
+    slate: &'a Slate,
     decoder: Decoder<OwnedFd>,
     frame_deadline: Option<Instant>,
 }
@@ -125,11 +126,14 @@ impl Stream<'_> {
 
     fn receive(&mut self, deadline: Option<Instant>) -> Result<(), End> {
         let socket = self.link.socket.get().map_err(|_| End::Gone)?;
-        if deadline.is_some() {
-            // An error here is an error of the read as well.
-            let _ = transport::wait_for(socket, PollFlags::IN, deadline);
-        }
-        match transport::receive(socket, &mut self.decoder, deadline.is_none())? {
+        let received = self.slate.wait(|| {
+            if deadline.is_some() {
+                // An error here is an error of the read as well.
+                let _ = transport::wait_for(socket, PollFlags::IN, deadline);
+            }
+            transport::receive(socket, &mut self.decoder, deadline.is_none())
+        });
+        match received? {
             Received::Bytes(bytes) => {
                 add(&self.link.hub.counters.bytes_in, bytes);
                 Ok(())

@@ -42,7 +42,7 @@ impl<H: Handler> Queue<H> {
 /// Works until the queue is closed.
 pub(super) fn work<H: Handler>(handler: &Arc<H>, queue: &Receiver<Job<H>>, slate: &Slate) {
     let mut until_closed = || {
-        while let Ok(Job { session, call }) = queue.recv() {
+        while let Ok(Job { session, call }) = slate.wait(|| queue.recv()) {
             if !call.responder.is_cancelled() {
                 let noted = slate.note(call.named());
                 // The drop of the responder has told the client of a panic.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rpc_uds::{CallError, Client, FrameError, FrameLimits, Lost, Refusal, Request, Server};
+use rpc_uds::{CallError, Client, FrameError, FrameLimits, Lost, Refusal, Request};
 
 use crate::desk::{
-    Desk, ECHO, FAST_ECHO, FAST_PANIC, FORGET, INFO, LONG, PANIC, PUSH, WAIT, on_thread, soon,
+    Desk, ECHO, FAST_ECHO, FAST_PANIC, FORGET, INFO, LONG, PANIC, PUSH, WAIT, on_thread, patient,
+    soon,
 };
 use crate::harness::tests;
 
@@ -94,7 +95,11 @@ fn a_deadline_ends_a_wait() {
     let desk = Desk::new();
     let client = desk.client();
     let begun = Instant::now();
-    let error = client.call(Request::new(WAIT, b""), begun + Duration::from_millis(30));
+    let call = client.start(Request::new(WAIT, b""), begun + Duration::from_millis(30));
+    let call = call.expect("sent");
+    // What is cancelled in the queue is never begun.
+    desk.seen.until(|seen| seen.waiting.load(Ordering::SeqCst) == 1);
+    let error = call.wait();
     assert!(matches!(error, Err(CallError::TimedOut { .. })), "{error:?}");
     assert!(begun.elapsed() >= Duration::from_millis(30));
     // The handler is told that nobody waits any more.
@@ -161,6 +166,7 @@ fn an_interrupted_wait_ends() {
     let desk = Desk::new();
     let client = desk.client();
     let call = client.start(Request::new(WAIT, b""), soon()).expect("sent");
+    desk.seen.until(|seen| seen.waiting.load(Ordering::SeqCst) == 1);
     assert_eq!(call.wait_unless(|| true).map(|it| it.tag), Err(CallError::Interrupted));
     desk.seen.until(|seen| seen.cancelled.load(Ordering::SeqCst) == 1);
 }
@@ -194,7 +200,7 @@ fn a_forgotten_request_is_told_of() {
 
 fn what_is_too_much_is_not_sent() {
     let limits = FrameLimits { body_bytes_max: 5000, descriptors_max: 1 };
-    let desk = Desk::with(Server::options().limits(limits));
+    let desk = Desk::with(patient().limits(limits));
     let client = desk.client();
     let error = client.call(Request::new(ECHO, &[0; 5001]), soon()).map(|it| it.tag);
     let too_long = FrameError::TooLong { bytes: 5001, limit: 5000 };
@@ -210,7 +216,7 @@ fn what_is_too_much_is_not_sent() {
 
 fn a_reply_that_is_too_much_is_a_refusal() {
     let limits = FrameLimits { body_bytes_max: 5000, ..FrameLimits::default() };
-    let desk = Desk::with(Server::options().limits(limits));
+    let desk = Desk::with(patient().limits(limits));
     let client = desk.client();
     let error = client.call(Request::new(LONG, &5001_u32.to_le_bytes()), soon()).map(|it| it.tag);
     let Err(CallError::Refused(Refusal::Reply { what })) = error else { panic!("{error:?}") };
@@ -220,7 +226,7 @@ fn a_reply_that_is_too_much_is_a_refusal() {
 
 fn long_bodies_pass_both_ways() {
     let limits = FrameLimits { body_bytes_max: 32 << 20, ..FrameLimits::default() };
-    let desk = Desk::with(Server::options().limits(limits));
+    let desk = Desk::with(patient().limits(limits));
     let options = Client::options().limits(limits);
     let client = options.connect(desk.place.socket(), soon()).expect("the server is there");
     let body: Vec<u8> = (0..20_000_000_u32).map(|at| (at % 251) as u8).collect();
@@ -347,7 +353,9 @@ fn closing_ends_every_wait() {
         thread.join().expect("no panic");
     }
     desk.seen.until_gone(1);
-    desk.seen.until(|seen| seen.cancelled.load(Ordering::SeqCst) == 4);
+    desk.seen.until(|_| desk.stats().in_progress == 0);
+    let ended = [&desk.seen.waiting, &desk.seen.cancelled].map(|it| it.load(Ordering::SeqCst));
+    assert_eq!(ended, [4, 4], "the one in the queue was never begun");
 }
 
 fn push_to_all() {

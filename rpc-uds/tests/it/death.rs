@@ -3,10 +3,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::Ordering;
 
-use rpc_uds::{CallError, ConnectError, Lost, PeerPolicy, Request, Server};
+use rpc_uds::{CallError, ConnectError, Lost, PeerPolicy, Request};
 use rustix::process::Signal;
 
-use crate::desk::{Desk, ECHO, FAST_ECHO, Place, WAIT, connect, on_thread, soon};
+use crate::desk::{Desk, ECHO, FAST_ECHO, Place, WAIT, connect, on_thread, patient, soon};
 use crate::harness::{Outcome, Skip, tests};
 use crate::peer::Peer;
 
@@ -189,7 +189,7 @@ fn another_user_is_refused() -> Outcome {
 
 fn a_server_of_another_user_is_refused() -> Outcome {
     as_root()?;
-    let desk = Desk::with(Server::options().policy(PeerPolicy::Anyone));
+    let desk = Desk::with(patient().policy(PeerPolicy::Anyone));
     let_everybody_in(&desk.place);
     let mut peer = Peer::start("stranger", &desk.place.socket());
     let said = peer.ask("distrust");

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
-use rpc_uds::{FrameLimits, Request, Server};
+use rpc_uds::{FrameLimits, Request};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_getfd};
 
-use crate::desk::{Desk, ECHO, FAST_ECHO, PUSH, connect, soon};
+use crate::desk::{Desk, ECHO, FAST_ECHO, PUSH, connect, patient, soon};
 use crate::harness::{open_descriptors, tests};
 
 tests![
@@ -54,7 +54,7 @@ fn they_pass_both_ways() {
 
 fn as_many_as_agreed() {
     let limits = FrameLimits { descriptors_max: 253, ..FrameLimits::default() };
-    let desk = Desk::with(Server::options().limits(limits));
+    let desk = Desk::with(patient().limits(limits));
     let options = rpc_uds::Client::options().limits(limits);
     let client = options.connect(desk.place.socket(), soon()).expect("the server is there");
     let one = memory("one");

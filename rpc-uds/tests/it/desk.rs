@@ -225,9 +225,16 @@ pub(crate) struct Desk {
     pub(crate) place: Place,
 }
 
+/// A server that waits for a valid peer, and for its own threads, however busy the machine is.
+pub(crate) fn patient() -> ServerOptions {
+    let long = Duration::from_secs(1200);
+    let options = Server::options().handshake_timeout(long).frame_timeout(long);
+    options.handler_timeout(long).deaf_timeout(long)
+}
+
 impl Desk {
     pub(crate) fn new() -> Self {
-        Self::with(Server::options())
+        Self::with(patient())
     }
 
     pub(crate) fn with(options: ServerOptions) -> Self {
@@ -236,7 +243,7 @@ impl Desk {
 
     /// Listens at a path whose last part is `name`.
     pub(crate) fn at(name: &'static str) -> Self {
-        Self::serve(Server::options(), Place::named(name))
+        Self::serve(patient(), Place::named(name))
     }
 
     fn serve(options: ServerOptions, place: Place) -> Self {

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use rpc_uds::{Client, Request, Server};
+use rpc_uds::{Client, Request};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
-use crate::desk::{Desk, ECHO, Echo, FAST_ECHO, Place, connect, soon};
+use crate::desk::{Desk, ECHO, Echo, FAST_ECHO, Place, connect, patient, soon};
 use crate::harness::{say, tests};
 use crate::peer::Peer;
 use crate::sys;
@@ -84,7 +84,7 @@ pub(crate) fn storm(path: &Path) {
         }
         scope.spawn(|| {
             while goes_on() {
-                let server = Server::options().workers(1).serve(&own, Echo(<_>::default()));
+                let server = patient().workers(1).serve(&own, Echo(<_>::default()));
                 let server = server.expect("no child keeps the lock");
                 connect(&own).call(Request::new(ECHO, b""), soon()).expect("an answer");
                 let stopped = server.stop(Duration::from_secs(1000)).expect("not forked");

@@ -9,10 +9,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use rpc_uds::{
-    Control, FrameLimits, HEADER_BYTES, Header, Kind, Offer, Refusal, Request, Server, Versions,
+    Control, FrameLimits, HEADER_BYTES, Header, Kind, Offer, Refusal, Request, Versions,
 };
 
-use crate::desk::{Desk, ECHO, FAST_ECHO, FORGET, INFO, LONG, WAIT, connect, on_thread, soon};
+use crate::desk::{
+    Desk, ECHO, FAST_ECHO, FORGET, INFO, LONG, WAIT, connect, on_thread, patient, soon,
+};
 use crate::harness::{Outcome, Skip, open_descriptors, say, tests};
 use crate::random::Random;
 use crate::raw::{Raw, frame};
@@ -131,7 +133,7 @@ fn a_foreign_protocol_is_refused() {
 }
 
 fn a_silent_client_is_closed() {
-    let desk = Desk::with(Server::options().handshake_timeout(Duration::from_millis(20)));
+    let desk = Desk::with(patient().handshake_timeout(Duration::from_millis(20)));
     let mut raw = Raw::connect(desk.place.socket().as_path());
     let (_, refusal) = raw.hear().expect("a refusal");
     assert!(matches!(refusal, Control::Refusal(Refusal::Protocol { .. })), "{refusal:?}");
@@ -140,7 +142,7 @@ fn a_silent_client_is_closed() {
 }
 
 fn a_trickling_frame_is_ended() {
-    let desk = Desk::with(Server::options().frame_timeout(Duration::from_millis(50)));
+    let desk = Desk::with(patient().frame_timeout(Duration::from_millis(50)));
     let mut raw = Raw::welcomed(desk.place.socket().as_path());
     let bytes = frame(Kind::Request, ECHO, 1, 0, &vec![0; 100_000]);
     // A byte at a time, each sooner than any timeout per read would be.
@@ -201,7 +203,7 @@ fn a_control_frame_takes_no_descriptors() {
 }
 
 fn a_client_that_does_not_read_is_cut_off() {
-    let desk = Desk::with(Server::options().outbox_bytes_max(1 << 20).unanswered_max(100_000));
+    let desk = Desk::with(patient().outbox_bytes_max(1 << 20).unanswered_max(100_000));
     let mut greedy = Raw::welcomed(desk.place.socket().as_path());
     let ask = |id| frame(Kind::Request, LONG, id, 0, &100_000_u32.to_le_bytes());
     let mut id = 1;
@@ -215,7 +217,7 @@ fn a_client_that_does_not_read_is_cut_off() {
 }
 
 fn a_client_that_reads_late_gets_everything() {
-    let desk = Desk::with(Server::options().outbox_bytes_max(32 << 20));
+    let desk = Desk::with(patient().outbox_bytes_max(32 << 20));
     let mut late = Raw::welcomed(desk.place.socket().as_path());
     for id in 1..=100 {
         late.send(&frame(Kind::Request, LONG, id, 0, &100_000_u32.to_le_bytes()));
@@ -232,7 +234,7 @@ fn a_client_that_reads_late_gets_everything() {
 }
 
 fn too_many_connections_are_shed() {
-    let desk = Desk::with(Server::options().connections_max(3));
+    let desk = Desk::with(patient().connections_max(3));
     let clients: Vec<_> = (0..3).map(|_| desk.client()).collect();
     for _ in 0..20 {
         let error = rpc_uds::Client::options().connect(desk.place.socket(), soon());
@@ -251,7 +253,7 @@ fn too_many_connections_are_shed() {
 }
 
 fn a_full_queue_is_refused() {
-    let desk = Desk::with(Server::options().workers(1).queue_max(2));
+    let desk = Desk::with(patient().workers(1).queue_max(2));
     let client = desk.client();
     let first = client.start(Request::new(WAIT, b""), soon()).expect("sent");
     desk.seen.until(|seen| seen.waiting.load(std::sync::atomic::Ordering::SeqCst) == 1);
@@ -269,7 +271,7 @@ fn a_full_queue_is_refused() {
 }
 
 fn too_many_unanswered_are_refused() {
-    let desk = Desk::with(Server::options().unanswered_max(3));
+    let desk = Desk::with(patient().unanswered_max(3));
     let client = desk.client();
     let calls: Vec<_> =
         (0..3).map(|_| client.start(Request::new(WAIT, b""), soon()).expect("sent")).collect();
@@ -285,7 +287,7 @@ fn too_many_unanswered_are_refused() {
 }
 
 fn an_answer_makes_room_for_the_next_request() {
-    let desk = Desk::with(Server::options().unanswered_max(1));
+    let desk = Desk::with(patient().unanswered_max(1));
     let client = desk.client();
     for round in 0..2000 {
         let request = Request::new([ECHO, FAST_ECHO, FORGET][round % 3], b"");
@@ -298,7 +300,7 @@ fn an_answer_makes_room_for_the_next_request() {
 }
 
 fn cancelling_does_not_buy_more_of_the_queue() {
-    let desk = Desk::with(Server::options().workers(1).queue_max(64).unanswered_max(8));
+    let desk = Desk::with(patient().workers(1).queue_max(64).unanswered_max(8));
     let (greedy, modest) = (desk.client(), desk.client());
     let busy = modest.start(Request::new(WAIT, b""), soon()).expect("sent");
     desk.seen.until(|seen| seen.waiting.load(std::sync::atomic::Ordering::SeqCst) == 1);
@@ -317,7 +319,7 @@ fn cancelling_does_not_buy_more_of_the_queue() {
 }
 
 fn control_answers_while_everybody_is_busy() {
-    let desk = Desk::with(Server::options().workers(4).connections_max(600));
+    let desk = Desk::with(patient().workers(4).connections_max(600));
     let path = desk.place.socket();
     let silent: Vec<_> = (0..256).map(|_| Raw::welcomed(&path)).collect();
     let speechless: Vec<_> = (0..64).map(|_| Raw::connect(&path)).collect();
@@ -341,7 +343,7 @@ fn control_answers_while_everybody_is_busy() {
 
 fn a_connection_without_a_thread_is_shed() {
     // More than there are addresses.
-    let desk = Desk::with(Server::options().stack_bytes(1 << 47));
+    let desk = Desk::with(patient().stack_bytes(1 << 47));
     for _ in 0..3 {
         let error = rpc_uds::Client::options().connect(desk.place.socket(), soon());
         let Err(rpc_uds::ConnectError::Refused { refusal, .. }) = error else {
@@ -485,7 +487,7 @@ fn throw(path: &Path, random: &mut Random, counts: &mut Counts) {
 
 fn hostile_frames_leak_nothing() {
     let limits = FrameLimits { body_bytes_max: 8192, descriptors_max: 4 };
-    let desk = Desk::with(Server::options().limits(limits));
+    let desk = Desk::with(patient().limits(limits));
     // A mutated tag may ask for what waits for it.
     desk.seen.open_door();
     let path = desk.place.socket();

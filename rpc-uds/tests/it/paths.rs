@@ -4,11 +4,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
-use rpc_uds::{
-    BindError, Client, ConnectError, Request, RuntimeDirectory, RuntimeDirectoryError, Server,
-};
+use rpc_uds::{BindError, Client, ConnectError, Request, RuntimeDirectory, RuntimeDirectoryError};
 
-use crate::desk::{Desk, ECHO, Echo, Place, connect, on_thread, soon};
+use crate::desk::{Desk, ECHO, Echo, Place, connect, on_thread, patient, soon};
 use crate::harness::tests;
 
 tests![
@@ -45,7 +43,7 @@ fn a_socket_is_private_and_removed() {
 
 fn a_second_server_is_refused() {
     let desk = Desk::new();
-    let error = Server::options().serve(desk.place.socket(), Echo(desk.seen.clone()));
+    let error = patient().serve(desk.place.socket(), Echo(desk.seen.clone()));
     let Err(BindError::Taken { pid, .. }) = error else { panic!("{error:?}") };
     assert_eq!(pid, Some(std::process::id()));
     desk.client().call(Request::new(ECHO, b""), soon()).expect("the first one goes on");
@@ -54,24 +52,24 @@ fn a_second_server_is_refused() {
 fn a_path_without_a_lock_that_lives_is_refused() {
     let place = Place::new();
     let listener = UnixListener::bind(place.socket()).expect("the path is free");
-    let error = Server::options().serve(place.socket(), Echo(<_>::default()));
+    let error = patient().serve(place.socket(), Echo(<_>::default()));
     let Err(BindError::Taken { pid, .. }) = error else { panic!("{error:?}") };
     assert_eq!(pid, Some(std::process::id()));
     assert_eq!(place.files(), ["socket"]);
     drop(listener);
     // Dead now, so it is replaced.
-    drop(Server::options().serve(place.socket(), Echo(<_>::default())).expect("taken over"));
+    drop(patient().serve(place.socket(), Echo(<_>::default())).expect("taken over"));
 }
 
 fn what_is_not_a_socket_is_left_alone() {
     let place = Place::new();
     std::fs::write(place.socket(), "precious").expect("a file");
-    let error = Server::options().serve(place.socket(), Echo(<_>::default()));
+    let error = patient().serve(place.socket(), Echo(<_>::default()));
     assert!(matches!(error, Err(BindError::NotASocket { .. })), "{error:?}");
     assert_eq!(std::fs::read(place.socket()).expect("still there"), b"precious");
     std::fs::remove_file(place.socket()).expect("a file");
     symlink("elsewhere", place.socket()).expect("a link");
-    let error = Server::options().serve(place.socket(), Echo(<_>::default()));
+    let error = patient().serve(place.socket(), Echo(<_>::default()));
     assert!(matches!(error, Err(BindError::NotASocket { .. })), "{error:?}");
     std::fs::remove_file(place.socket()).expect("a link");
     assert_eq!(place.files(), [""; 0]);
@@ -95,7 +93,7 @@ fn a_successor_takes_over_while_the_old_one_drains() {
     std::thread::scope(|scope| {
         let stopping = scope.spawn(|| desk.server.stop(Duration::from_secs(1200)));
         desk.seen.until(|_| desk.place.files().is_empty());
-        let successor = Server::options().serve(desk.place.socket(), Echo(<_>::default()));
+        let successor = patient().serve(desk.place.socket(), Echo(<_>::default()));
         let successor = successor.expect("the path is free before the old server has ended");
         let other = connect(&desk.place.socket());
         other.call(Request::new(ECHO, b""), soon()).expect("an answer of the successor");
@@ -116,11 +114,13 @@ fn a_successor_takes_over_while_the_old_one_drains() {
 
 fn without_grace_requests_are_cut_off() {
     let desk = Desk::new();
-    let client = desk.client();
-    let calls: Vec<_> = (0..6)
-        .map(|_| client.start(Request::new(crate::desk::WAIT, b""), soon()).expect("sent"))
-        .collect();
+    let (client, other) = (desk.client(), desk.client());
+    let wait =
+        |client: &Client| client.start(Request::new(crate::desk::WAIT, b""), soon()).expect("sent");
+    let mut calls: Vec<_> = (0..6).map(|_| wait(&client)).collect();
     desk.seen.until(|seen| seen.waiting.load(std::sync::atomic::Ordering::SeqCst) == 4);
+    calls.extend((0..4).map(|_| wait(&other)));
+    other.ping(soon()).expect("everything sent has come");
     let stopped = desk.server.stop(Duration::ZERO).expect("not forked");
     // The handler saw that nobody waits any more; those in the queue were never begun.
     assert_eq!((stopped.is_drained, stopped.threads_left), (false, 0));
@@ -129,8 +129,8 @@ fn without_grace_requests_are_cut_off() {
         let error = call.wait().map(|it| it.tag);
         assert_eq!(error, Err(rpc_uds::CallError::Lost(rpc_uds::Lost::Stopped)));
     }
-    assert_eq!(desk.seen.disconnected.load(std::sync::atomic::Ordering::SeqCst), 1);
-    assert_eq!(desk.seen.sessions_dropped(), 1);
+    assert_eq!(desk.seen.disconnected.load(std::sync::atomic::Ordering::SeqCst), 2);
+    assert_eq!(desk.seen.sessions_dropped(), 2);
 }
 
 fn a_client_in_the_backlog_of_a_dying_server_waits_for_the_next() {
@@ -142,7 +142,7 @@ fn a_client_in_the_backlog_of_a_dying_server_waits_for_the_next() {
     let polled = rustix::event::PollFd::new(&dying, rustix::event::PollFlags::IN);
     rustix::event::poll(&mut [polled], None).expect("a client comes");
     drop(dying);
-    let server = Server::options().serve(place.socket(), Echo(<_>::default())).expect("taken over");
+    let server = patient().serve(place.socket(), Echo(<_>::default())).expect("taken over");
     assert_eq!(answer.recv().expect("it connects"), Ok(()));
     thread.join().expect("no panic");
     drop(server);
@@ -154,7 +154,7 @@ fn long_paths_work() {
     std::fs::create_dir_all(&deep).expect("folders");
     let path = deep.join("socket");
     assert!(path.as_os_str().len() > 200);
-    let server = Server::options().serve(&path, Echo(<_>::default())).expect("a long path");
+    let server = patient().serve(&path, Echo(<_>::default())).expect("a long path");
     connect(&path).call(Request::new(ECHO, b""), soon()).expect("an answer");
     drop(server);
     assert!(!path.exists());
@@ -163,7 +163,7 @@ fn long_paths_work() {
 
 fn impossible_paths_are_named() {
     let place = Place::new();
-    let serve = |path: &std::path::Path| Server::options().serve(path, Echo(<_>::default()));
+    let serve = |path: &std::path::Path| patient().serve(path, Echo(<_>::default()));
     let long = place.folder().join("x".repeat(110));
     assert!(matches!(serve(&long), Err(BindError::Path { .. })));
     let connected = Client::options().connect(&long, soon());
@@ -190,7 +190,7 @@ fn a_server_that_is_waited_for() {
     let place = Place::new();
     let path = place.socket();
     let (thread, client) = on_thread(move || connect(&path).ping(soon()));
-    let server = Server::options().serve(place.socket(), Echo(<_>::default()));
+    let server = patient().serve(place.socket(), Echo(<_>::default()));
     assert_eq!(client.recv().expect("it connects"), Ok(()));
     thread.join().expect("no panic");
     drop(server);

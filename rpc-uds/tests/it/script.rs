@@ -9,7 +9,7 @@ use rpc_uds::{CallError, Client, PeerPolicy, Request, Server, Termination};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
-use crate::desk::{ECHO, Echo, FAST_ECHO, Seen, WAIT, connect, soon};
+use crate::desk::{ECHO, Echo, FAST_ECHO, Seen, WAIT, connect, patient, soon};
 use crate::harness::say;
 use crate::sys;
 
@@ -40,7 +40,7 @@ fn orders() -> impl Iterator<Item = String> {
 
 fn serve(path: &Path) -> (Server, Arc<Seen>) {
     let seen = Arc::<Seen>::default();
-    let server = Server::options().policy(PeerPolicy::Anyone).serve(path, Echo(Arc::clone(&seen)));
+    let server = patient().policy(PeerPolicy::Anyone).serve(path, Echo(Arc::clone(&seen)));
     (server.expect("the path is free"), seen)
 }
 
