@@ -1,5 +1,6 @@
 //! One build for many.
 
+use std::sync::mpsc;
 use std::thread;
 
 use shared_tensor::service::{Arguments, CallOptions, Client, Value};
@@ -178,13 +179,16 @@ fn hits_are_answered_while_every_worker_is_busy() {
     let client = service.client();
     let table = client.call("make_table", (), options()).unwrap();
     let managed = client.call("managed_table", (), options()).unwrap();
-    let busy: Vec<_> = (0..4)
-        .map(|_| {
-            let client = service.client();
-            thread::spawn(move || client.call("slow", ["door"], options()).is_err())
-        })
-        .collect();
-    until("all workers wait", || stat(&client, "calls_waiting") == 2);
+    let (tell, told) = mpsc::channel();
+    let ask = || {
+        let (client, tell) = (service.client(), tell.clone());
+        let options = options().on_progress(move |_| tell.send(()).unwrap());
+        thread::spawn(move || client.call("slow", ["door"], options).is_err())
+    };
+    let mut busy = vec![ask(), ask()];
+    told.iter().take(2).for_each(drop);
+    busy.extend([ask(), ask()]);
+    until("the others wait", || stat(&client, "calls_waiting") == 2);
     let again = client.call("make_table", (), options()).unwrap();
     assert_eq!(again.value, table.value);
     let hit = client.call("managed_table", (), options()).unwrap();

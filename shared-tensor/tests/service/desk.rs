@@ -84,12 +84,18 @@ pub(crate) fn refcount(client: &Client, object: Id) -> Option<u64> {
     client.object_info(object, &options()).expect("a server").map(|info| info.refcount)
 }
 
+/// How many descriptors a server or a client in another process has open.
+pub(crate) fn descriptors(peer: &mut Peer) -> i64 {
+    let memory = peer.ask("memory");
+    memory.split(' ').nth(1).and_then(|it| it.parse().ok()).expect("a number")
+}
+
 /// Looks until it is so: what is looked at happens in another process, which tells nobody.
 #[track_caller]
-pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
-    let begun = std::time::Instant::now();
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let watchdog = soon();
     while !is_so() {
-        assert!(begun.elapsed() < std::time::Duration::from_secs(120), "in vain: {what}");
+        assert!(std::time::Instant::now() < watchdog, "in vain: {what}");
         std::thread::yield_now();
     }
 }

@@ -38,6 +38,7 @@ impl Stage {
         self.count(&format!("waiting at {door}"));
         let mut doors = self.doors.lock().unwrap();
         while !doors.get(door).copied().unwrap_or(false) {
+            self.count(&format!("looking at {door}"));
             if call.cancelled() {
                 return false;
             }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use shared_tensor::service::{
@@ -182,9 +183,15 @@ fn a_link_of_another_user_keeps_nobody_from_waiting() -> Outcome {
             "nobody is there: {at_once:?}"
         );
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| name(&client));
-            // It has met the link by then, most likely; the test holds if it has not.
-            std::thread::sleep(Duration::from_millis(20));
+            let (tell, met) = mpsc::channel();
+            let waiting = scope.spawn(|| {
+                // Asked whenever it has found nobody.
+                let goes_on = move || tell.send(()).is_err();
+                let options = options().interrupted(&goes_on);
+                let answer = client.call_with("name", &().into(), options).unwrap();
+                answer.value.as_str().unwrap().to_owned()
+            });
+            met.recv().unwrap();
             let server = serve(&address, "own");
             assert_eq!(waiting.join().unwrap(), "own");
             server

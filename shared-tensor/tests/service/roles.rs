@@ -26,7 +26,7 @@ fn orders() -> impl Iterator<Item = String> {
 
 /// Long enough for every machine.
 pub(crate) fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(120)
+    Instant::now() + Duration::from_secs(1000)
 }
 
 pub(crate) fn options() -> CallOptions<'static> {
@@ -56,7 +56,7 @@ fn server(path: &Path, words: &str) {
     for order in orders() {
         match order.as_str() {
             "stop" => {
-                let stopped = server.stop(Duration::from_secs(120)).expect("not forked");
+                let stopped = server.stop(Duration::from_secs(1000)).expect("not forked");
                 say(&format!("drained {} left {}", stopped.is_drained, stopped.threads_left));
             }
             "memory" => say(&memory()),

@@ -152,6 +152,10 @@ fn drive(queue: &Queue, link: &Arc<Link>) {
     if is_given_up {
         link.gave_up();
     }
+    if !done.is_empty() {
+        // Somebody else may have read meanwhile: whoever is done has been told everything before.
+        link.take_pushes();
+    }
     for (on_done, outcome) in done {
         on_done(outcome);
     }
