@@ -22,7 +22,7 @@ pub(crate) const MARK: &str = "ST_TEST_MARK";
 const LABEL_BYTES_MAX: usize = 24;
 
 /// Nothing in this ring takes a tenth of it, on any machine.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(1200);
 
 /// The names of one test: a prefix that no other test has, and the processes it started.
 ///

@@ -91,7 +91,7 @@ impl Watchdog {
     pub(crate) fn start(what: &'static str) -> Watchdog {
         let (done, wait) = mpsc::channel::<()>();
         std::thread::spawn(move || {
-            if wait.recv_timeout(Duration::from_secs(180)) == Err(RecvTimeoutError::Timeout) {
+            if wait.recv_timeout(Duration::from_secs(1200)) == Err(RecvTimeoutError::Timeout) {
                 eprintln!("watchdog: {what} hangs");
                 std::process::abort();
             }

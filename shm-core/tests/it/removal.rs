@@ -95,7 +95,8 @@ fn killed_removers_never_take_the_wrong_generation() {
     let mut removers: Vec<_> = (0..2).map(|_| spawn("remover")).collect();
     let mut owner = spawn("owner");
     let (started, mut rounds, mut kills) = (Instant::now(), 0, 0);
-    while started.elapsed() < LASTS {
+    // Longer where the machine is so busy that little has happened by then.
+    while started.elapsed() < LASTS || kills <= 5 {
         // The owner's pace decides when the next one dies, so that it dies at some random step.
         assert_eq!(owner.hear().as_deref(), Some("round"), "a generation was removed by mistake");
         rounds += 1;
@@ -114,7 +115,6 @@ fn killed_removers_never_take_the_wrong_generation() {
     drop(owner);
     drop(removers);
     println!("{} contested removals, {kills} kills, 0 wrong", rounds * NAMES);
-    assert!(kills > 5, "only {kills} kills");
     scratch.namespace().purge(&PurgeOptions::new()).expect("purged");
     assert_eq!(scratch.files(), [] as [&str; 0]);
 }

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// How long one test may take before the run is given up. No test measures time against it.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(1200);
 
 /// Why a test cannot run here.
 #[derive(Debug)]

@@ -113,7 +113,7 @@ fn a_value_that_panics_does_not_end_the_timer() {
     let cache: Cache<u32, (Option<Bomb>, Option<Loud>)> = Cache::new(&Options::new()).expect("one");
     let session = cache.open_session();
     let bomb = session
-        .get_or_build(&Request::new(1).time_to_live(SHORT), |_| Ok(Built::new((Some(Bomb), None))));
+        .get_or_build(&Request::new(1).time_to_idle(SHORT), |_| Ok(Built::new((Some(Bomb), None))));
     let _ = bomb.expect("built").into_id();
     assert_eq!(session.close().len(), 1);
     let session = cache.open_session();
@@ -140,7 +140,8 @@ fn a_value_may_own_the_last_handle_of_its_cache() {
     let (sender, ended) = channel();
     let session = cache.open_session();
     let keeper = Keeper(Some(cache), sender);
-    let request = Request::new(1).time_to_live(SHORT);
+    // Its time begins when its lease ends: nobody but the timer drops it.
+    let request = Request::new(1).time_to_idle(SHORT);
     drop(session.get_or_build(&request, |_| Ok(Built::new(keeper))).expect("built"));
     // Dropped by the timer, which then must not wait for itself.
     assert_eq!(hear(&ended).as_deref(), Some("tensor-cache"));
