@@ -145,6 +145,14 @@ pub enum Refusal {
         /// In the handler's words.
         reason: String,
     },
+    /// Too many descriptors came with requests of this connection that are unanswered.
+    #[error(
+        "{limit} descriptors may wait with the requests of this connection: wait for some answers"
+    )]
+    Descriptors {
+        /// The limit.
+        limit: u32,
+    },
 }
 
 impl Refusal {

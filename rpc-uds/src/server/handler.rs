@@ -1,5 +1,6 @@
 //! What the user of a server implements, and what it is given.
 
+use std::mem;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -93,6 +94,8 @@ pub struct Responder {
     id: u64,
     is_cancelled: Arc<AtomicBool>,
     is_answered: bool,
+    /// How many descriptors came with the request, and count against its connection's limit.
+    descriptors: u8,
     /// Control requests have none.
     admission: Option<Admission>,
 }
@@ -112,10 +115,11 @@ impl Responder {
         link: &Arc<Link>,
         id: u64,
         is_cancelled: Arc<AtomicBool>,
+        descriptors: u8,
         admission: Option<Admission>,
     ) -> Self {
         let link = Arc::clone(link);
-        Self { link, id, is_cancelled, is_answered: false, admission }
+        Self { link, id, is_cancelled, is_answered: false, descriptors, admission }
     }
 
     /// Answers. Never waits: what the socket does not take is queued.
@@ -163,6 +167,7 @@ impl Responder {
         let is_wanted = self.link.finish(self.id) && !self.link.hub.is_over();
         if let Some(admission) = &mut self.admission {
             drop(admission.place.take());
+            self.link.let_go(mem::take(&mut self.descriptors));
         }
         is_wanted
     }

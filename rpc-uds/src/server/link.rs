@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::hub::Hub;
-use super::outbox::{Outbox, Posted};
+use super::outbox::{Limits, Outbox, Posted};
 use super::stats::{add, count};
 use crate::control::{Control, Refusal};
 use crate::error::{Forked, SendError};
@@ -29,6 +29,8 @@ pub(crate) struct Link {
     calls: Mutex<HashMap<u64, Arc<AtomicBool>>>,
     /// Requests that somebody is still at, answered or not, without control requests.
     places: Arc<AtomicUsize>,
+    /// Descriptors that came with them.
+    descriptors: AtomicUsize,
     is_closed: AtomicBool,
 }
 
@@ -53,6 +55,7 @@ impl Link {
             outbox: Mutex::new(Outbox::default()),
             calls: Mutex::new(HashMap::new()),
             places: Arc::default(),
+            descriptors: AtomicUsize::new(0),
             is_closed: AtomicBool::new(false),
         }
     }
@@ -68,14 +71,34 @@ impl Link {
         Some(is_cancelled)
     }
 
-    /// A place among the requests of this connection, of which there are `limit`. Only the
+    /// A place among the requests of this connection, for one that brings `descriptors`. Only the
     /// connection's own thread asks.
-    pub(super) fn place(&self, limit: usize) -> Option<Place> {
+    pub(super) fn place(&self, descriptors: u8) -> Result<Place, Refusal> {
+        let (options, counters) = (&self.hub.options, &self.hub.counters);
+        let told = |limit| u32::try_from(limit).unwrap_or(u32::MAX);
+        let limit = options.unanswered_max;
         if self.places.load(Ordering::Relaxed) >= limit {
-            return None;
+            count(&counters.shed_unanswered);
+            return Err(Refusal::Unanswered { limit: told(limit) });
+        }
+        let limit = options.descriptors_waiting_max;
+        let waiting = self.descriptors.load(Ordering::Relaxed);
+        // Those of one request alone always fit, and none take no room.
+        if waiting > 0 && descriptors > 0 && waiting + usize::from(descriptors) > limit {
+            count(&counters.shed_descriptors);
+            return Err(Refusal::Descriptors { limit: told(limit) });
         }
         self.places.fetch_add(1, Ordering::Relaxed);
-        Some(Place(Arc::clone(&self.places)))
+        Ok(Place(Arc::clone(&self.places)))
+    }
+
+    /// Counts descriptors of a request that has a place, until they are let go of.
+    pub(super) fn hold(&self, descriptors: u8) {
+        self.descriptors.fetch_add(descriptors.into(), Ordering::Relaxed);
+    }
+
+    pub(super) fn let_go(&self, descriptors: u8) {
+        self.descriptors.fetch_sub(descriptors.into(), Ordering::Relaxed);
     }
 
     /// Whoever gets `true` answers the request, nobody else does.
@@ -164,8 +187,12 @@ impl Link {
         }
         let mut outbox = lock(&self.outbox);
         let was_empty = outbox.is_empty();
-        let bytes_max = self.hub.options.outbox_bytes_max;
-        let posted = outbox.post(socket, [header, body], descriptors, bytes_max);
+        let options = &self.hub.options;
+        let limits = Limits {
+            bytes_max: options.outbox_bytes_max,
+            descriptors_max: options.descriptors_waiting_max,
+        };
+        let posted = outbox.post(socket, [header, body], descriptors, limits);
         match posted {
             Posted::Sent | Posted::Corked => {}
             Posted::Queued => {

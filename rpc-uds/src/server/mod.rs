@@ -59,6 +59,7 @@ pub struct ServerOptions {
     workers: usize,
     queue_max: usize,
     unanswered_max: usize,
+    descriptors_waiting_max: usize,
     outbox_bytes_max: usize,
     handshake_timeout: Duration,
     frame_timeout: Duration,
@@ -77,6 +78,7 @@ impl Default for ServerOptions {
             workers: 4,
             queue_max: 1024,
             unanswered_max: 128,
+            descriptors_waiting_max: 512,
             outbox_bytes_max: 4 << 20,
             handshake_timeout: Duration::from_secs(5),
             frame_timeout: Duration::from_secs(10),
@@ -131,6 +133,14 @@ impl ServerOptions {
     #[must_use]
     pub fn unanswered_max(self, unanswered_max: usize) -> Self {
         Self { unanswered_max, ..self }
+    }
+
+    /// How many descriptors of one connection may wait, each way: with its requests that are
+    /// unanswered, of which more are [refused](crate::Refusal::Descriptors), and with what a client does not
+    /// read. One frame alone always fits. Default: 512.
+    #[must_use]
+    pub fn descriptors_waiting_max(self, descriptors_waiting_max: usize) -> Self {
+        Self { descriptors_waiting_max, ..self }
     }
 
     /// How many bytes may wait for one client that does not read. Default: 4 MiB.

@@ -12,9 +12,6 @@ use rustix::io::Errno;
 
 use crate::transport;
 
-/// More descriptors than these do not wait for one connection.
-const QUEUED_DESCRIPTORS_MAX: usize = 512;
-
 #[derive(Debug)]
 pub(super) struct Outbox {
     /// Until the client is welcomed nothing but the crate's own words is sent.
@@ -31,6 +28,13 @@ struct Queued {
     bytes: Vec<u8>,
     at: usize,
     descriptors: Vec<OwnedFd>,
+}
+
+/// How much may wait.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) bytes_max: usize,
+    pub(super) descriptors_max: usize,
 }
 
 /// What became of a frame.
@@ -76,7 +80,7 @@ impl Outbox {
         socket: BorrowedFd<'_>,
         parts: [&[u8]; 2],
         descriptors: &[BorrowedFd<'_>],
-        bytes_max: usize,
+        limits: Limits,
     ) -> Posted {
         let [header, body] = parts;
         let mut sent = 0;
@@ -95,8 +99,8 @@ impl Outbox {
         // A frame that was begun must be finished, and one alone always fits.
         if sent == 0
             && !self.queue.is_empty()
-            && (self.bytes + left > bytes_max
-                || self.descriptors + waiting.len() > QUEUED_DESCRIPTORS_MAX)
+            && (self.bytes + left > limits.bytes_max
+                || self.descriptors + waiting.len() > limits.descriptors_max)
         {
             return Posted::Full { bytes: self.bytes };
         }

@@ -278,7 +278,7 @@ impl<H: Handler> Session<'_, H> {
         let Some(is_cancelled) = self.link.begin(id) else {
             return Err(FrameError::Id { id });
         };
-        let admission = match self.admission(is_control) {
+        let admission = match self.admission(is_control, header.descriptors) {
             Ok(admission) => admission,
             Err(refusal) => {
                 self.link.finish(id);
@@ -286,7 +286,7 @@ impl<H: Handler> Session<'_, H> {
                 return Ok(());
             }
         };
-        let responder = Responder::new(self.link, id, is_cancelled, admission);
+        let responder = Responder::new(self.link, id, is_cancelled, header.descriptors, admission);
         let call = Call { tag: header.tag, body, descriptors, responder };
         let _noted = self.slate.note(call.named());
         // The drop of its responder has told the client of a panic.
@@ -306,20 +306,17 @@ impl<H: Handler> Session<'_, H> {
     }
 
     /// What a request needs to be begun; control requests need nothing.
-    fn admission(&self, is_control: bool) -> Result<Option<Admission>, Refusal> {
+    fn admission(&self, is_control: bool, descriptors: u8) -> Result<Option<Admission>, Refusal> {
         if is_control {
             return Ok(None);
         }
         let hub = &self.link.hub;
-        let limit = hub.options.unanswered_max;
-        let Some(place) = self.link.place(limit) else {
-            count(&hub.counters.shed_unanswered);
-            return Err(Refusal::Unanswered { limit: u32::try_from(limit).unwrap_or(u32::MAX) });
-        };
+        let place = self.link.place(descriptors)?;
         let Some(pass) = Gate::enter(&hub.gate) else {
             count(&hub.counters.refused_stopping);
             return Err(Refusal::Stopping);
         };
+        self.link.hold(descriptors);
         Ok(Some(Admission { place: Some(place), _pass: pass }))
     }
 

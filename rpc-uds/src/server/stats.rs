@@ -69,6 +69,8 @@ counters! {
     shed_queue,
     /// Requests refused because their connection had too many unanswered.
     shed_unanswered,
+    /// Requests refused because too many descriptors waited with those of their connection.
+    shed_descriptors,
     /// Requests refused because the server was stopping.
     refused_stopping,
     /// Requests cancelled by their client.

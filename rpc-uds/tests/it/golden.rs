@@ -29,6 +29,7 @@ fn messages() -> Vec<(&'static str, Control)> {
         ("reply", Refusal::Reply { what: "long".to_owned() }),
         ("protocol", Refusal::Protocol { what: "é".to_owned() }),
         ("rejected", Refusal::rejected("no")),
+        ("descriptors", Refusal::Descriptors { limit: 512 }),
     ];
     let mut messages = vec![
         ("hello", Control::Hello(offer)),

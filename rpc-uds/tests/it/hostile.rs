@@ -1,6 +1,7 @@
 //! Peers that say what they should not, too slowly, or too much; and those of other protocols.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
@@ -34,6 +35,8 @@ tests![
     too_many_connections_are_shed,
     a_full_queue_is_refused,
     too_many_unanswered_are_refused,
+    too_many_descriptors_are_refused,
+    descriptors_that_nobody_reads_end_the_connection,
     an_answer_makes_room_for_the_next_request,
     cancelling_does_not_buy_more_of_the_queue,
     control_answers_while_everybody_is_busy,
@@ -284,6 +287,71 @@ fn too_many_unanswered_are_refused() {
         call.wait().expect("an answer");
     }
     assert_eq!(desk.stats().shed_unanswered, 1);
+}
+
+fn too_many_descriptors_are_refused() {
+    let desk = Desk::with(patient().descriptors_waiting_max(10));
+    let mut greedy = Raw::welcomed(desk.place.socket().as_path());
+    let other = desk.client();
+    other.ping(soon()).expect("alive");
+    let file = File::open("/dev/null").expect("it is everywhere");
+    let before = open_descriptors().len();
+    let mut cancel = greedy.stream.try_clone().expect("a copy");
+    let mut ask = |id, tag, count| {
+        let bytes = frame(Kind::Request, tag, id, count, b"");
+        if count == 0 {
+            greedy.send(&bytes);
+        } else {
+            greedy.send_with(&bytes, &vec![file.as_fd(); usize::from(count)]);
+        }
+        // Whatever came before has been looked at.
+        greedy.say(&Control::Ping, id + 100);
+        let mut heard = Vec::new();
+        loop {
+            let frame = greedy.next().expect("the connection stands");
+            if frame.header.id == id + 100 {
+                return heard;
+            }
+            heard.push((frame.header.id, Control::decode(&frame.body)));
+        }
+    };
+    let refused = |id| vec![(id, Ok(Control::Refusal(Refusal::Descriptors { limit: 10 })))];
+    // One request alone always fits, and makes nobody wait who brings none.
+    assert_eq!(ask(1, WAIT, 20), []);
+    assert_eq!(ask(2, WAIT, 0), []);
+    assert_eq!(ask(3, WAIT, 1), refused(3));
+    assert_eq!(desk.stats().shed_descriptors, 1);
+    assert_eq!(open_descriptors().len(), before + 21, "what was refused is closed");
+    // Others are not concerned.
+    let given = [file.as_fd()];
+    let one = Request::new(FAST_ECHO, b"").with_descriptors(&given);
+    assert_eq!(other.call(one, soon()).expect("an answer").descriptors.len(), 1);
+    for id in [1, 2] {
+        cancel.write_all(&frame(Kind::Control, 0, id, 0, &Control::Cancel.encode())).expect("room");
+    }
+    desk.seen.until(|_| desk.stats().in_progress == 0);
+    ask(4, FORGET, 6);
+    desk.seen.until(|_| desk.stats().in_progress == 0);
+    assert_eq!(desk.stats().shed_descriptors, 1, "there is room again");
+    drop((greedy, cancel));
+    desk.seen.until_gone(1);
+    desk.seen.until(|_| open_descriptors().len() == before - 2);
+}
+
+fn descriptors_that_nobody_reads_end_the_connection() {
+    let desk = Desk::with(patient().descriptors_waiting_max(10).outbox_bytes_max(1 << 30));
+    let file = File::open("/dev/null").expect("it is everywhere");
+    let before = open_descriptors().len();
+    let greedy = Raw::welcomed(desk.place.socket().as_path());
+    let bytes = frame(Kind::Request, FAST_ECHO, 1, 4, &vec![0; 100_000]);
+    // Each reply is read by nobody and takes four descriptors along.
+    while greedy.send_with(&bytes, &[file.as_fd(); 4]) && desk.stats().slow_readers == 0 {}
+    desk.seen.until_gone(1);
+    desk.seen.until(|_| desk.stats().slow_readers == 1 && desk.stats().in_progress == 0);
+    assert!(desk.stats().bytes_out < 10_000_000, "{:?}", desk.stats());
+    drop(greedy);
+    desk.seen.until(|_| open_descriptors().len() == before);
+    desk.client().call(Request::new(ECHO, b""), soon()).expect("others are not concerned");
 }
 
 fn an_answer_makes_room_for_the_next_request() {
