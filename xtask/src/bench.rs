@@ -25,8 +25,6 @@ const PYTHON: &str = "ST_BENCH_PYTHON";
 const RIVAL: &str = "ST_BENCH_RIVAL";
 /// The benchmark that has one.
 const SERVICE: &str = "service";
-/// The service whose interface is kept.
-const OTHER_SERVICE: &str = "shared-tensor==0.2.16";
 /// What the Python half is compared with; only the first is needed.
 const PEERS: &str = "bench/python/requirements.txt";
 
@@ -78,11 +76,7 @@ fn with_services(
     let models = python::with_models(workspace, interpreter)?;
     let own = Venv::fresh(&workspace.target.join("python/bench-service"), interpreter, &models)?;
     own.install(&models, &wheel)?;
-    // What it asks for beside these would replace NumPy by one that torch does not go with.
-    let theirs = [OTHER_SERVICE, "cloudpickle"].map(str::to_owned);
-    let theirs = models.and_with(interpreter, "other-service", &theirs, &["--no-deps"])?;
-    let other = workspace.target.join("python/other-service");
-    let other = Venv::fresh(&other, interpreter, &theirs)?;
+    let other = python::with_other_service(workspace, interpreter, &models)?;
     Ok((own.program(), other.program()))
 }
 

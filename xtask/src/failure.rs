@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A message for the person at the terminal: what was found, then what to do.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Failure(String);
 
 impl Failure {

@@ -303,6 +303,21 @@ pub(crate) fn with_models(
     with_torch(workspace, interpreter)?.and(workspace, interpreter, &["test", "models"])
 }
 
+/// The service whose interface is kept, and what it needs beside torch.
+const OTHER_SERVICE: [&str; 2] = ["shared-tensor==0.2.16", "cloudpickle"];
+
+/// That service on top of `models`, instead of the wheel, which has the same name.
+pub(crate) fn with_other_service(
+    workspace: &Workspace,
+    interpreter: &Interpreter,
+    models: &Tools,
+) -> Result<Venv, Failure> {
+    // What it asks for beside these would replace NumPy by one that torch does not go with.
+    let tools = OTHER_SERVICE.map(str::to_owned);
+    let tools = models.and_with(interpreter, "other-service", &tools, &["--no-deps"])?;
+    Venv::fresh(&workspace.target.join("python/other-service"), interpreter, &tools)
+}
+
 /// The packages that some of `st-python/requirements` list.
 fn listed(workspace: &Workspace, lists: &[&str]) -> Result<Vec<String>, Failure> {
     let mut wanted = Vec::new();

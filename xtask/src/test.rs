@@ -117,6 +117,9 @@ fn examples(workspace: &Workspace, report: &mut Report) {
     report.add(ring, tally, &Ok(()));
 }
 
+/// Names the Python whose client the test in rpc-uds starts.
+const OLD_PYTHON: &str = "RPC_UDS_OLD_PYTHON";
+
 /// The folders of tests that have some for torch.
 const WITH_TORCH: &[&str] = &["native", "modules", "service"];
 
@@ -175,8 +178,31 @@ fn python(workspace: &Workspace, report: &mut Report) {
     let ring = "Python with torch";
     screen::step(ring);
     let mut tally = Tally::default();
-    let outcome = python::with_models(workspace, &interpreters[0]).and_then(|tools| {
-        pytest(workspace, &interpreters[0], &wheel, &tools, WITH_TORCH, &mut tally)
+    let models = python::with_models(workspace, &interpreters[0]);
+    let outcome = models.as_ref().map_err(Clone::clone).and_then(|tools| {
+        pytest(workspace, &interpreters[0], &wheel, tools, WITH_TORCH, &mut tally)
+    });
+    report.add(ring, tally, &outcome);
+    if let Ok(models) = models {
+        old_client(workspace, &interpreters[0], &models, report);
+    }
+}
+
+/// The client of the releases before, which needs torch, against the server of now.
+fn old_client(
+    workspace: &Workspace,
+    interpreter: &Interpreter,
+    models: &Tools,
+    report: &mut Report,
+) {
+    let ring = "Rust, with the client of shared-tensor 0.2";
+    screen::step(ring);
+    let mut tally = Tally::default();
+    let outcome = python::with_other_service(workspace, interpreter, models).and_then(|old| {
+        Task::cargo(["test", "--locked", "-p", "rpc-uds", "--test", "it", "--", "old_client::"])
+            .within(&workspace.root)
+            .env(OLD_PYTHON, old.program())
+            .tee(|line| tally += Tally::of_libtest(line).unwrap_or_default())
     });
     report.add(ring, tally, &outcome);
 }
