@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 #: Seconds after which a silent peer is taken for stuck. Not a limit on how long anything takes.
-WATCHDOG_S = 120.0
+WATCHDOG_S = 600.0
 
 _REMOTE = Path(__file__).with_name("remote.py")
 
