@@ -21,20 +21,20 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    fn count(&self, what: &str) -> u64 {
+    pub(crate) fn count(&self, what: &str) -> u64 {
         let mut builds = self.builds.lock().unwrap();
         let count = builds.entry(what.to_owned()).or_default();
         *count += 1;
         *count
     }
 
-    fn open(&self, door: &str) {
+    pub(crate) fn open(&self, door: &str) {
         self.doors.lock().unwrap().insert(door.to_owned(), true);
         self.opened.notify_all();
     }
 
     /// Waits for a door that another call opens; `false` if the call is told to stop before.
-    fn pass(&self, door: &str, call: &Call) -> bool {
+    pub(crate) fn pass(&self, door: &str, call: &Call) -> bool {
         self.count(&format!("waiting at {door}"));
         let mut doors = self.doors.lock().unwrap();
         while !doors.get(door).copied().unwrap_or(false) {

@@ -7,6 +7,7 @@
 mod behaviour;
 mod cached;
 mod calls;
+mod circles;
 mod death;
 mod desk;
 mod endpoints;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     }
     harness::run(&[
         ("calls", calls::TESTS),
+        ("circles", circles::TESTS),
         ("sharing", sharing::TESTS),
         ("cached", cached::TESTS),
         ("managed", managed::TESTS),

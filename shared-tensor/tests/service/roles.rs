@@ -51,6 +51,7 @@ fn server(path: &Path, words: &str) {
     let stage = Arc::<Stage>::default();
     let provider = provider(&stage);
     nested(&provider, path);
+    crate::circles::provide(&provider, &stage, &Client::at(Address::at(path)));
     let server = server_options(words).serve(&Address::at(path), &provider).expect("a free path");
     say("ready");
     for order in orders() {

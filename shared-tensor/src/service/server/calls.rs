@@ -8,12 +8,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
 
 use rpc_uds::Responder;
-use tensor_cache::{Actor, Built, FlightError, GetError, Lookup, Request, Retention};
+use tensor_cache::{Built, FlightError, GetError, Lookup, Request, Retention};
 
-use super::core::{Core, count};
+use super::core::{Core, Noted, count};
 use super::kept::Kept;
-use super::pool::{Job, Pool};
-use super::serial;
+use super::pool::Pool;
+use super::serial::{self, Begin};
 use super::session::{CacheSession, Session, fail};
 use super::tasks::{Made, Task, Waiter, Wants};
 use super::wait::{Outcome, Wait};
@@ -144,7 +144,7 @@ impl Asked {
         let KeyRule::Computed(compute) = &self.endpoint.key else {
             return self.known_key()?.ok_or_else(|| Failure::new(Code::Configuration, "no key"));
         };
-        let terms = Terms { actor: Actor::unique(), flag: Arc::default(), ticker: Arc::default() };
+        let terms = Terms { flag: Arc::default(), ticker: Arc::default() };
         let call = self.call(core, terms)?;
         let text = caught(|| compute(&call))?;
         let text: Arc<str> = text.into();
@@ -155,10 +155,9 @@ impl Asked {
     }
 }
 
-/// On whose behalf a call is made, and how it is spoken to.
+/// How a call is spoken to, and speaks.
 #[derive(Clone)]
 struct Terms {
-    actor: Actor,
     flag: Arc<Flag>,
     ticker: Arc<Ticker>,
 }
@@ -423,8 +422,7 @@ fn pool_of<'a>(core: &'a Arc<Core>, asked: &Asked) -> &'a Arc<Pool> {
 }
 
 fn look_up(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: CacheKey) {
-    let actor = core.actor(asked.parent);
-    let mut request = Request::new(key.clone()).on_behalf_of(actor);
+    let mut request = Request::new(key.clone());
     if asked.endpoint.is_managed {
         request = request.retention(Retention::WhileLeased);
     }
@@ -447,6 +445,10 @@ fn look_up(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: CacheKey) {
             count(&core.counters.cache_hits);
             let Some(receiver) = receiver.at_work(&asked) else { return };
             let number = pending.flight();
+            let noted = core.note_call(next_number(), asked.parent, &asked.endpoint.name);
+            if let Err(failure) = serial::join(core, noted.number, number) {
+                return receiver.end(Err(failure));
+            }
             let flight = core.flight(number);
             flight.join(receiver.wish());
             receiver.listen(&flight.ticker);
@@ -457,6 +459,7 @@ fn look_up(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: CacheKey) {
             Wait::start(pending, move |outcome| {
                 // Noted above, perhaps after whoever builds had taken it off the books.
                 own.end_flight(number);
+                drop(noted);
                 arrived(&own, receiver, outcome);
             });
         }
@@ -469,25 +472,31 @@ fn look_up(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: CacheKey) {
             count(&core.counters.cache_misses);
             let Some(receiver) = receiver.at_work(&asked) else { return };
             let flight = pending.flight();
-            let noted = core.flight(flight);
-            noted.join(receiver.wish());
-            receiver.listen(&noted.ticker);
+            let noted = core.note_call(next_number(), asked.parent, &asked.endpoint.name);
+            core.waits().builds(noted.number, flight);
+            let shared = core.flight(flight);
+            shared.join(receiver.wish());
+            receiver.listen(&shared.ticker);
             let task = match &receiver.to {
                 Some(To::Task(task)) => Some(Arc::clone(task)),
                 _ => None,
             };
-            let terms = Terms { actor, flag: noted.flag(), ticker: Arc::clone(&noted.ticker) };
+            let terms = Terms { flag: shared.flag(), ticker: Arc::clone(&shared.ticker) };
             let own = Arc::clone(core);
             let flying = Flying { core: Arc::clone(core), flight };
             let pool = Arc::clone(pool_of(core, &asked));
-            let (endpoint, parent) = (Arc::clone(&asked.endpoint), asked.parent);
-            let job: Job = Box::new(move || {
+            let (endpoint, number) = (Arc::clone(&asked.endpoint), noted.number);
+            let begin: Begin = Box::new(move |turn| {
                 let _flying = flying;
+                if let Err(failure) = turn {
+                    build.fail(failure);
+                    return;
+                }
                 let is_wanted = task.is_none_or(|task| task.start()) || own.is_awaited(flight);
                 if !is_wanted {
                     return;
                 }
-                match run(&own, &asked, terms, Some(key.text())) {
+                match run(&noted, &own, &asked, terms, Some(key.text())) {
                     Ok(kept) => {
                         let charges = kept.charges();
                         // What came of it is told to those who wait.
@@ -500,7 +509,7 @@ fn look_up(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: CacheKey) {
             });
             let after = Arc::clone(core);
             Wait::start(pending, move |outcome| arrived(&after, receiver, outcome));
-            start_job(core, &endpoint, parent, &pool, job);
+            start_job(core, &endpoint, number, &pool, begin);
         }
         Err(error) => receiver.end(Err(told(error))),
     }
@@ -530,13 +539,16 @@ fn arrived(core: &Arc<Core>, receiver: Receiver, outcome: Outcome) {
 
 /// Builds what nobody else gets.
 fn build_alone(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: Option<CacheKey>) {
-    let terms =
-        Terms { actor: core.actor(asked.parent), flag: receiver.flag(), ticker: Arc::default() };
+    let terms = Terms { flag: receiver.flag(), ticker: Arc::default() };
+    let noted = core.note_call(next_number(), asked.parent, &asked.endpoint.name);
     receiver.listen(&terms.ticker);
     let own = Arc::clone(core);
     let pool = Arc::clone(pool_of(core, &asked));
-    let (endpoint, parent) = (Arc::clone(&asked.endpoint), asked.parent);
-    let job: Job = Box::new(move || {
+    let (endpoint, number) = (Arc::clone(&asked.endpoint), noted.number);
+    let begin: Begin = Box::new(move |turn| {
+        if let Err(failure) = turn {
+            return receiver.end(Err(failure));
+        }
         if !receiver.start() {
             return;
         }
@@ -550,7 +562,7 @@ fn build_alone(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: Option<C
             return receiver.end(Ok(Made::Leased(lease)));
         }
         let text = key.as_ref().map(CacheKey::text);
-        let outcome = run(&own, &asked, terms, text).and_then(|kept| {
+        let outcome = run(&noted, &own, &asked, terms, text).and_then(|kept| {
             let is_admitted = kept.object.is_some()
                 || (matches!(receiver.to, Some(To::Task(_))) && kept.is_leased());
             if !is_admitted {
@@ -566,33 +578,36 @@ fn build_alone(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: Option<C
         });
         receiver.end(outcome);
     });
-    start_job(core, &endpoint, parent, &pool, job);
+    start_job(core, &endpoint, number, &pool, begin);
 }
 
-fn start_job(core: &Arc<Core>, endpoint: &Arc<Endpoint>, parent: u64, pool: &Arc<Pool>, job: Job) {
-    // One that is made within another of its endpoint would wait for itself to end.
-    let is_alone =
-        endpoint.concurrency == Concurrency::Serialized && !core.is_within(parent, &endpoint.name);
-    if is_alone {
-        serial::submit(core, &endpoint.name, pool, job);
+fn start_job(
+    core: &Arc<Core>,
+    endpoint: &Arc<Endpoint>,
+    number: u64,
+    pool: &Arc<Pool>,
+    begin: Begin,
+) {
+    if endpoint.concurrency == Concurrency::Serialized {
+        serial::submit(core, &endpoint.name, number, pool, begin);
     } else {
         // Dropping it tells those who wait for it.
-        drop(pool.submit(job));
+        drop(pool.submit(Box::new(move || begin(Ok(())))));
     }
 }
 
 /// Runs the endpoint's function, and encodes what it returns.
 fn run(
+    noted: &Noted,
     core: &Arc<Core>,
     asked: &Asked,
     terms: Terms,
     key: Option<String>,
 ) -> Result<Kept, Failure> {
-    let number = next_number();
-    let (actor, flag) = (terms.actor, Arc::clone(&terms.flag));
+    let number = noted.number;
+    core.waits().set_flag(number, &terms.flag);
     let call = asked.call(core, terms)?;
     let endpoint = &asked.endpoint;
-    let _noted = core.note_call(number, asked.parent, actor, &endpoint.name, &flag);
     let output = within(Enclosing { number }, || caught(|| (endpoint.run)(&call)))?;
     let mut kept = Kept::new(endpoint, output, key, core.result_bytes_max)?;
     let own = Arc::downgrade(core);

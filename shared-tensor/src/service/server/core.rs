@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use tensor_cache::{Actor, Cache, FlightId, ObjectId};
+use tensor_cache::{Cache, FlightId, ObjectId};
 
 use super::flight::Flight;
 use super::kept::Kept;
 use super::pool::Pool;
 use super::session::CacheSession;
 use super::tasks::Tasks;
-use crate::service::endpoint::{CacheKey, Flag};
+use super::waits::Waits;
+use crate::service::endpoint::CacheKey;
 use crate::service::failure::{Code, Failure};
 use crate::service::monitor::lock;
 use crate::service::provider::Provider;
@@ -39,7 +40,7 @@ pub(crate) struct Core {
     pub(crate) capabilities: Vec<(String, Value)>,
     begun: Instant,
     objects: Mutex<HashMap<Id, Known>>,
-    running: Mutex<HashMap<u64, Running>>,
+    waits: Waits,
     flights: Mutex<HashMap<FlightId, Arc<Flight>>>,
     serial: Mutex<HashMap<Arc<str>, super::serial::Line>>,
     arenas: [Arc<Arena>; 2],
@@ -49,14 +50,6 @@ pub(crate) struct Core {
 struct Known {
     object: ObjectId,
     kept: Weak<Kept>,
-}
-
-/// A call that is being made.
-struct Running {
-    actor: Actor,
-    parent: u64,
-    endpoint: Arc<str>,
-    flag: Arc<Flag>,
 }
 
 macro_rules! counters {
@@ -110,7 +103,7 @@ impl Core {
             capabilities: setup.capabilities,
             begun: Instant::now(),
             objects: Mutex::default(),
-            running: Mutex::default(),
+            waits: Waits::default(),
             flights: Mutex::default(),
             serial: Mutex::default(),
             arenas: [Arc::default(), Arc::default()],
@@ -172,44 +165,19 @@ impl Core {
         })
     }
 
-    /// The actor on whose behalf a call is made: that of the call around it, or a new one.
-    pub(crate) fn actor(&self, parent: u64) -> Actor {
-        let known = lock(&self.running).get(&parent).map(|running| running.actor);
-        known.unwrap_or_else(Actor::unique)
+    pub(crate) fn waits(&self) -> &Waits {
+        &self.waits
     }
 
-    /// Whether the call `parent` is, or was made within, a call of `endpoint`.
-    pub(crate) fn is_within(&self, parent: u64, endpoint: &str) -> bool {
-        let running = lock(&self.running);
-        let mut next = parent;
-        // A call is noted before those within it, so no circle can be.
-        while let Some(call) = running.get(&next) {
-            if &*call.endpoint == endpoint {
-                return true;
-            }
-            next = call.parent;
-        }
-        false
-    }
-
-    /// Notes a call for as long as the guard lives.
-    pub(crate) fn note_call<'a>(
-        &'a self,
+    /// Notes a call, made within `parent`, for as long as the guard lives.
+    pub(crate) fn note_call(
+        self: &Arc<Self>,
         number: u64,
         parent: u64,
-        actor: Actor,
         endpoint: &Arc<str>,
-        flag: &Arc<Flag>,
-    ) -> Noted<'a> {
-        let endpoint = Arc::clone(endpoint);
-        let running = Running { actor, parent, endpoint, flag: Arc::clone(flag) };
-        lock(&self.running).insert(number, running);
-        Noted { core: self, number }
-    }
-
-    /// Asks every call that runs to stop.
-    pub(crate) fn raise_all(&self) {
-        lock(&self.running).values().for_each(|running| running.flag.raise());
+    ) -> Noted {
+        self.waits.begin(number, parent, endpoint);
+        Noted { core: Arc::clone(self), number }
     }
 
     /// What is known of a build, by whoever comes to it first, until it is [over](Self::end_flight).
@@ -317,13 +285,13 @@ fn clamped(number: u64) -> i64 {
 }
 
 /// Takes a call off the books.
-pub(crate) struct Noted<'a> {
-    core: &'a Core,
-    number: u64,
+pub(crate) struct Noted {
+    core: Arc<Core>,
+    pub(crate) number: u64,
 }
 
-impl Drop for Noted<'_> {
+impl Drop for Noted {
     fn drop(&mut self) {
-        lock(&self.core.running).remove(&self.number);
+        self.core.waits.end(self.number);
     }
 }

@@ -22,6 +22,7 @@ mod serial;
 mod session;
 mod tasks;
 mod wait;
+mod waits;
 
 use std::fmt;
 use std::io;
@@ -156,7 +157,7 @@ impl Server {
         core.tasks.close(core);
         let is_done = core.task_pool.wait_until_idle(by);
         let stopped = socket.stop(by.saturating_duration_since(Instant::now()))?;
-        core.raise_all();
+        core.waits().raise_all();
         core.calls.close();
         core.task_pool.close();
         // What was asked to stop a moment ago, and does, is worth a short wait.
