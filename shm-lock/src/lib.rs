@@ -129,6 +129,7 @@ pub mod fault;
 mod file;
 mod futex;
 mod guard;
+mod inherited;
 mod membership;
 mod memory;
 #[cfg(not(loom))]
@@ -156,6 +157,7 @@ pub use error::{AcquireError, JoinError, WaitError};
 pub use file::{FileGuard, FileLock, OwnedFileGuard};
 pub use futex::{FutexLock, Guard, OwnedGuard};
 pub use guard::{Holder, Lock, LockGuard, Recovered};
+pub use inherited::InheritedMutex;
 pub use membership::{Liveness, Me, Membership, ParticipantInfo};
 pub use memory::Memory;
 #[cfg(not(loom))]

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use shm_lock::PerProcess;
+
 use super::client::Link;
 use super::monitor::lock;
 use super::region::Map;
@@ -34,20 +36,18 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// How many errands are done at once.
 const BATCH: usize = 256;
 
-static REAPER: Mutex<Option<(u32, Sender<Errand>)>> = Mutex::new(None);
+static REAPER: PerProcess<Mutex<Option<Sender<Errand>>>> = PerProcess::new();
 
 /// Leaves an errand to the thread. Without one, the errand is done here.
 pub(crate) fn send(errand: Errand) {
     let mut errand = errand;
-    let process = std::process::id();
-    let mut reaper = lock(&REAPER);
+    let mut reaper = lock(REAPER.get_or_init(Mutex::default));
     loop {
-        match &*reaper {
-            Some((owner, sender)) if *owner == process => match sender.send(errand) {
+        if let Some(sender) = &*reaper {
+            match sender.send(errand) {
                 Ok(()) => return,
                 Err(mpsc::SendError(back)) => errand = back,
-            },
-            _ => {}
+            }
         }
         let (sender, errands) = mpsc::channel();
         let builder = thread::Builder::new().name("st-reaper".to_owned()).stack_size(512 * 1024);
@@ -56,7 +56,7 @@ pub(crate) fn send(errand: Errand) {
             carry_out(vec![errand], &mut Vec::new());
             return;
         }
-        *reaper = Some((process, sender));
+        *reaper = Some(sender);
     }
 }
 
@@ -70,8 +70,8 @@ pub(crate) fn unmap(map: Arc<Map>) {
 
 /// Comes back when everything that was left to the thread so far is done, or at the deadline.
 pub(crate) fn settle(deadline: Option<Instant>) {
-    let started = matches!(&*lock(&REAPER), Some((owner, _)) if *owner == std::process::id());
-    if !started {
+    let is_started = REAPER.get().is_some_and(|reaper| lock(reaper).is_some());
+    if !is_started {
         return;
     }
     let (mark, done) = mpsc::channel();

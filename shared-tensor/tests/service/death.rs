@@ -1,11 +1,14 @@
 //! Who may die, and what the others have then.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use shared_tensor::service::{
-    Address, CallOptions, Client, Endpoint, Error, Provider, ServeError, Server, Value,
+    Address, Arena, CallOptions, Client, Endpoint, Error, Provider, ServeError, Server, Value,
 };
 
 use crate::desk::{Scratch, Service, options, refcount, soon, stat, until};
@@ -21,6 +24,7 @@ tests![
     a_second_server_is_refused,
     stopping_ends_every_wait,
     a_forked_child_has_no_client,
+    a_fork_in_the_middle_of_everything_hangs_no_child,
     a_forked_child_is_no_server,
     calls_within_the_servers_process,
     clients_in_the_servers_process,
@@ -63,7 +67,7 @@ fn a_server_that_was_never_there_is_awaited() {
     let late = CallOptions::new().deadline(Instant::now() + Duration::from_millis(20));
     let client = Client::at(address.clone());
     assert!(matches!(client.call("nothing", (), late), Err(Error::Absent { .. })));
-    let waiting = std::thread::spawn(move || client.call("add", [1, 2], options()).unwrap().value);
+    let waiting = thread::spawn(move || client.call("add", [1, 2], options()).unwrap().value);
     let _server = Peer::start("server", &scratch.socket());
     assert_eq!(waiting.join().unwrap(), Value::Int(3));
 }
@@ -73,7 +77,7 @@ fn one_that_was_there_is_not() {
     let client = service.client();
     let other = client.clone();
     client.ping(soon()).unwrap();
-    let waiting = std::thread::spawn(move || other.call("slow", ["never"], options()));
+    let waiting = thread::spawn(move || other.call("slow", ["never"], options()));
     until("it runs", || client.call("builds", ["slow"], options()).unwrap().value == Value::Int(1));
     service.peer.kill();
     assert!(waiting.join().unwrap().unwrap_err().is_server_lost());
@@ -119,7 +123,7 @@ fn stopping_ends_every_wait() {
     let waiting: Vec<_> = [running, pending]
         .map(|task| {
             let client = service.client();
-            std::thread::spawn(move || client.wait_task(task, options()).map(|it| it.status))
+            thread::spawn(move || client.wait_task(task, options()).map(|it| it.status))
         })
         .into();
     until("both wait", || stat(&client, "sessions") == 3);
@@ -147,10 +151,17 @@ fn in_child(child: impl FnOnce() -> bool) {
         sys::leave(0);
     };
     drop(write);
-    let mut said = [0];
-    std::io::Read::read_exact(&mut read, &mut said).expect("the child tells");
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let patience = Timespec { tv_sec: 120, tv_nsec: 0 };
+    let mut polled = [PollFd::new(&read, PollFlags::IN)];
+    if poll(&mut polled, Some(&patience)) == Ok(0) {
+        // One that hangs is not to be waited for.
+        kill_process(pid.expect("a pid"), Signal::KILL).expect("a child can be killed");
+    }
+    let mut said = [0];
+    let told = std::io::Read::read_exact(&mut read, &mut said);
     waitpid(pid, WaitOptions::empty()).expect("a child is reaped");
+    told.expect("the child tells");
     assert_eq!(said, [1], "in the child");
 }
 
@@ -174,6 +185,49 @@ fn a_forked_child_has_no_client() {
     // its own doing, and the child gave nothing back before.
     in_parent.ping(soon()).unwrap();
     until("it is gone", || refcount(&in_parent, object).is_none());
+}
+
+/// Whatever comes, those who look at it stop.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Threads keep every lock of the service busy while others are forked off.
+fn a_fork_in_the_middle_of_everything_hangs_no_child() {
+    let service = Service::start();
+    let client = service.client();
+    let held = client.call("managed_table", (), options()).unwrap();
+    let is_over = AtomicBool::new(false);
+    let busy = |work: &dyn Fn()| {
+        while !is_over.load(Ordering::Relaxed) {
+            work();
+        }
+    };
+    thread::scope(|scope| {
+        let _over = Over(&is_over);
+        scope.spawn(|| busy(&|| drop(held.value.as_tensor().unwrap().to_vec::<f64>().unwrap())));
+        scope.spawn(|| busy(&|| drop(Arena::allocate_together(&[4096, 1 << 20]).unwrap())));
+        scope.spawn(|| busy(&|| drop(client.call("fresh_table", (), options()).unwrap())));
+        for _ in 0..100 {
+            in_child(|| {
+                let sum: f64 =
+                    held.value.as_tensor().unwrap().to_vec::<f64>().unwrap().iter().sum();
+                let made = Arena::new().allocate(4096).unwrap().view().is_ok();
+                let own = service.client();
+                let answer = own.call("fresh_table", (), options()).unwrap();
+                let read = answer.value.as_tensor().unwrap().to_vec::<f64>().unwrap();
+                drop(answer);
+                own.settle(soon());
+                own.close();
+                sum == 66.0 && made && read.len() == 12
+            });
+        }
+    });
+    client.settle(soon());
 }
 
 fn a_forked_child_is_no_server() {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import Any, Callable
 
+from shared_tensor._service import locks
 from shared_tensor.errors import SharedTensorTaskError
 
 __all__ = ["TaskInfo", "TaskManager", "TaskStatus"]
@@ -112,7 +112,7 @@ class TaskManager:
         self.result_ttl = result_ttl
         self.cleanup_interval = cleanup_interval
         self.max_tasks = max_tasks
-        self._lock = threading.RLock()
+        self._lock = locks.lock_of(self)
         self._tasks: dict[str, _Task] = {}
         self._pool = ThreadPoolExecutor(max_workers, thread_name_prefix="shared-tensor-task")
         self._is_open = True

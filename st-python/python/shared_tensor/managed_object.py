@@ -8,6 +8,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from shared_tensor._service import locks
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -139,7 +141,7 @@ class ManagedObjectRegistry:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = locks.lock_of(self)
         self._objects: dict[str, ManagedObjectEntry] = {}
         self._by_key: dict[str, str] = {}
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 import logging
-import threading
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Callable, Literal
 
-from shared_tensor._service import ending, keys, modes, options, paths
+from shared_tensor._service import ending, keys, locks, modes, options, paths
 from shared_tensor.errors import SharedTensorConfigurationError, SharedTensorProviderError
 
 if TYPE_CHECKING:
@@ -142,7 +141,7 @@ class SharedTensorProvider:
             _log.warning(
                 "%s=%s replaces base_path=%r", paths.BASE_PATH_ENV, self.base_path, base_path
             )
-        self._lock = threading.RLock()
+        self._lock = locks.lock_of(self)
         self._endpoints: dict[str, _Endpoint] = {}
         self._cache: dict[str, Any] = {}
         self._keys: dict[str, set[str]] = {}

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Callable
 
 from shared_tensor import _native, runtime
-from shared_tensor._service import ending, paths, payload, requests
+from shared_tensor._service import ending, locks, paths, payload, requests
 from shared_tensor.errors import SharedTensorConfigurationError
 from shared_tensor.utils import CONTROL_ENCODING, capability_snapshot
 
@@ -93,7 +93,7 @@ class SharedTensorServer:
         self.server_thread: threading.Thread | None = None
         self.started_at: float | None = None
         self._process = os.getpid()
-        self._lock = threading.RLock()
+        self._lock = locks.lock_of(self)
         self._core: _native.ServiceServer | None = None
         self._own_client: SharedTensorClient | None = None
         #: Endpoints whose results cannot be lent.

@@ -2,11 +2,12 @@
 //! memory already are lent where they are.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
+use shared_tensor::lock::InheritedMutex;
 use shared_tensor::service::{Access, Region, Rights, Storage, StorageView, Value};
 
-static MAPPED: Mutex<BTreeMap<usize, Mapped>> = Mutex::new(BTreeMap::new());
+static MAPPED: InheritedMutex<BTreeMap<usize, Mapped>> = InheritedMutex::new(BTreeMap::new());
 
 struct Mapped {
     region: Region,
@@ -22,7 +23,7 @@ pub(super) struct Known {
 }
 
 fn mapped() -> MutexGuard<'static, BTreeMap<usize, Mapped>> {
-    MAPPED.lock().unwrap_or_else(PoisonError::into_inner)
+    MAPPED.lock(BTreeMap::new)
 }
 
 /// Makes it known what lies where `view` is, for as long as what is returned lives. It looks at its

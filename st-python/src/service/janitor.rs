@@ -4,19 +4,15 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
+use shared_tensor::lock::PerProcess;
 
-struct Janitor {
-    process: u32,
-    inbox: Sender<Py<PyAny>>,
-}
-
-static JANITOR: Mutex<Option<Janitor>> = Mutex::new(None);
+static JANITOR: PerProcess<Mutex<Option<Sender<Py<PyAny>>>>> = PerProcess::new();
 
 /// Lets go of an object soon, on a thread that may wait for the interpreter.
 pub(super) fn let_go(object: Py<PyAny>) {
-    let mut janitor = JANITOR.lock().unwrap_or_else(PoisonError::into_inner);
-    let process = std::process::id();
-    if janitor.as_ref().is_none_or(|it| it.process != process) {
+    let janitor = JANITOR.get_or_init(Mutex::default);
+    let mut janitor = janitor.lock().unwrap_or_else(PoisonError::into_inner);
+    if janitor.is_none() {
         let (inbox, outbox) = channel::<Py<PyAny>>();
         let started = std::thread::Builder::new().name("st-janitor".into()).spawn(move || {
             for object in outbox {
@@ -30,13 +26,10 @@ pub(super) fn let_go(object: Py<PyAny>) {
             std::mem::forget(object);
             return;
         }
-        // A forked child's copy of its parent's channel has no thread, and is not touched.
-        if let Some(stale) = janitor.replace(Janitor { process, inbox }) {
-            std::mem::forget(stale);
-        }
+        *janitor = Some(inbox);
     }
-    if let Some(janitor) = janitor.as_ref()
-        && let Err(unsent) = janitor.inbox.send(object)
+    if let Some(inbox) = janitor.as_ref()
+        && let Err(unsent) = inbox.send(object)
     {
         std::mem::forget(unsent.0);
     }

@@ -368,3 +368,40 @@ def test_local_servers(server: SharedTensorServer, base: str) -> None:
     assert runtime.get_local_server("/x") is server
     runtime.unregister_local_server("/x", server)
     assert runtime.get_local_server("/x") is None
+
+
+def test_a_forked_child_does_not_wait_for_a_thread_of_its_parent(serve_apart: Serve) -> None:
+    """A lock that another thread of the parent held at the fork is free in the child."""
+    served = serve_apart("""
+    @share(plain=True, cache=False)
+    def pid(): return os.getpid()
+    """)
+    status = served.run("""
+import signal, threading
+held, done = threading.Event(), threading.Event()
+
+def hold():
+    with provider._lock, server._lock:
+        held.set()
+        done.wait()
+
+holder = threading.Thread(target=hold)
+holder.start()
+held.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    code = 1
+    try:
+        assert provider.list_endpoints()["pid"]["cache"] is False
+        assert provider.invalidate_endpoint_cache("pid") == 0
+        server.stop()
+        provider.close()
+        code = 0
+    finally:
+        os._exit(code)
+done.set()
+holder.join()
+os.waitpid(child, 0)[1]
+""")
+    assert status == 0

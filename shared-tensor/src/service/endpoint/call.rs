@@ -3,7 +3,9 @@
 use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
+
+use shm_lock::PerProcess;
 
 use super::Native;
 use crate::service::monitor::lock;
@@ -207,11 +209,13 @@ pub(crate) fn within<R>(call: Enclosing, act: impl FnOnce() -> R) -> R {
 
 /// A number that no other call has, in any process of the host, for all that chance can do.
 pub(crate) fn next_number() -> u64 {
-    static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| {
+    // A forked child that went on counting where its parent was would use its parent's numbers.
+    static NEXT: PerProcess<AtomicU64> = PerProcess::new();
+    let next = NEXT.get_or_init(|| {
         let bytes = Id::random().to_bytes();
         AtomicU64::new(u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")))
     });
-    match NEXT.fetch_add(1, Ordering::Relaxed) {
+    match next.fetch_add(1, Ordering::Relaxed) {
         0 => next_number(),
         number => number,
     }
