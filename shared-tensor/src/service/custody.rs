@@ -5,6 +5,7 @@
 //! name it without a descriptor again.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
@@ -78,10 +79,11 @@ impl Table {
         entries: &[RegionEntry],
         descriptors: Vec<OwnedFd>,
     ) -> Result<Vec<Region>, DecodeError> {
+        // Dropped after the lock, whatever comes: the end of a use may take it, too.
+        let mut held = Vec::with_capacity(entries.len().min(256));
+        let mut known_before = Vec::new();
         let mut descriptors = descriptors.into_iter();
         let mut state = lock(&self.state);
-        // Dropped after the lock: the end of a use takes it, too.
-        let mut held = Vec::with_capacity(entries.len().min(256));
         for (number, entry) in entries.iter().enumerate() {
             entry.check()?;
             let custody = entry.custody();
@@ -93,13 +95,16 @@ impl Table {
                 let region = region.map_err(|error| DecodeError::Region(error.to_string()))?;
                 // One that is here already was not known to be: it is confirmed once more.
                 state.to_confirm.push(custody);
-                let known = state.entries.entry(custody).or_insert_with(|| Entry {
-                    region,
-                    users: Weak::new(),
-                    serial,
-                    is_confirmed: false,
-                });
-                known.is_confirmed = false;
+                match state.entries.entry(custody) {
+                    Slot::Occupied(mut known) => {
+                        known.get_mut().is_confirmed = false;
+                        known_before.push(region);
+                    }
+                    Slot::Vacant(slot) => {
+                        let users = Weak::new();
+                        slot.insert(Entry { region, users, serial, is_confirmed: false });
+                    }
+                }
             }
             let known = state.entries.get_mut(&custody);
             let known =

@@ -3,18 +3,24 @@
 //! Tensors end wherever the last one who uses them lets go: in the middle of a computation, under
 //! locks of others, in a collector of garbage. There nothing is said on a socket and nothing
 //! unmapped: it is left to this thread.
+//!
+//! It waits for no server: one that does not read or answer is asked again later, and keeps nobody
+//! else's things from being given back. Nothing is given up while its connection lives.
 
+use std::os::fd::AsFd;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rpc_uds::{CallError, Message, PendingCall};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use shm_lock::PerProcess;
 
 use super::client::Link;
 use super::monitor::lock;
 use super::region::Map;
-use super::wire::messages::{Custody, LeaseEntry};
+use super::wire::messages::{Custody, CustodyAt, LeaseEntry};
 
 /// Something to do.
 pub(crate) enum Errand {
@@ -26,14 +32,16 @@ pub(crate) enum Errand {
     Unmap(Arc<Map>),
     /// A call was given up whose reply may be on its way.
     Late(Weak<Link>),
-    /// Everything before this is done when it is dropped.
-    Mark(Sender<()>),
+    /// Everything before this that concerns these connections is done when it is dropped.
+    Mark(Sender<()>, Vec<Weak<Link>>),
 }
 
 /// How soon a server is asked again about a region of which something was on its way, and a reply
 /// that comes too late is looked for again.
 const AGAIN: Duration = Duration::from_millis(200);
-/// How many errands are done at once.
+/// How long an answer is waited for at once; later it is looked for now and then.
+const BRIEF: Duration = Duration::from_millis(20);
+/// How many errands are done at once, and how much is said in one message.
 const BATCH: usize = 256;
 
 static REAPER: PerProcess<Mutex<Option<Sender<Errand>>>> = PerProcess::new();
@@ -53,7 +61,7 @@ pub(crate) fn send(errand: Errand) {
         let builder = thread::Builder::new().name("st-reaper".to_owned()).stack_size(512 * 1024);
         if builder.spawn(move || live(&errands)).is_err() {
             drop(reaper);
-            carry_out(vec![errand], &mut Vec::new());
+            Reaper::default().carry_out(vec![errand]);
             return;
         }
         *reaper = Some(sender);
@@ -68,14 +76,15 @@ pub(crate) fn unmap(map: Arc<Map>) {
     }
 }
 
-/// Comes back when everything that was left to the thread so far is done, or at the deadline.
-pub(crate) fn settle(deadline: Option<Instant>) {
+/// Comes back when everything that was left to the thread so far, and concerns these connections, is
+/// done, or at the deadline.
+pub(crate) fn settle(links: Vec<Weak<Link>>, deadline: Option<Instant>) {
     let is_started = REAPER.get().is_some_and(|reaper| lock(reaper).is_some());
     if !is_started {
         return;
     }
     let (mark, done) = mpsc::channel();
-    send(Errand::Mark(mark));
+    send(Errand::Mark(mark, links));
     let left = deadline.map_or(Duration::from_secs(10), |deadline| {
         deadline.saturating_duration_since(Instant::now())
     });
@@ -84,10 +93,9 @@ pub(crate) fn settle(deadline: Option<Instant>) {
 }
 
 fn live(errands: &Receiver<Errand>) {
-    let mut again: Vec<(Instant, Errand)> = Vec::new();
+    let mut reaper = Reaper::default();
     loop {
-        let next = again.iter().map(|(due, ..)| *due).min();
-        let first = match next {
+        let first = match reaper.due {
             None => errands.recv().ok(),
             Some(due) => {
                 match errands.recv_timeout(due.saturating_duration_since(Instant::now())) {
@@ -97,74 +105,179 @@ fn live(errands: &Receiver<Errand>) {
                 }
             }
         };
-        if first.is_none() && next.is_none() {
+        if first.is_none() && reaper.due.is_none() {
             return;
         }
         let mut batch: Vec<Errand> = first.into_iter().collect();
-        while batch.len() < BATCH && !matches!(batch.last(), Some(Errand::Mark(_))) {
+        while batch.len() < BATCH && !matches!(batch.last(), Some(Errand::Mark(..))) {
             let Ok(errand) = errands.try_recv() else { break };
             batch.push(errand);
         }
-        let now = Instant::now();
-        let due = again.extract_if(.., |(due, _)| *due <= now).map(|(_, errand)| errand);
-        batch.splice(0..0, due);
-        carry_out(batch, &mut again);
+        reaper.carry_out(batch);
     }
+}
+
+/// What is still to be done.
+#[derive(Default)]
+struct Reaper {
+    owed: Vec<Owed>,
+    late: Vec<Weak<Link>>,
+    marks: Vec<(Sender<()>, Vec<Weak<Link>>)>,
+    /// When it is tried again.
+    due: Option<Instant>,
 }
 
 /// What one connection is to be told.
-struct Told {
-    link: Arc<Link>,
+struct Owed {
+    link: Weak<Link>,
     leases: Vec<LeaseEntry>,
     unused: Vec<Custody>,
+    /// What was sent and is not answered.
+    asked: Option<(PendingCall, Asked)>,
 }
 
-fn carry_out(batch: Vec<Errand>, again: &mut Vec<(Instant, Errand)>) {
-    let mut told: Vec<Told> = Vec::new();
-    let mut marks = Vec::new();
-    let mut of = |link: Arc<Link>| -> usize {
-        if let Some(index) = told.iter().position(|it| Arc::ptr_eq(&it.link, &link)) {
-            return index;
+enum Asked {
+    Leases(Vec<LeaseEntry>),
+    Forget(Vec<CustodyAt>),
+}
+
+impl Reaper {
+    fn carry_out(&mut self, batch: Vec<Errand>) {
+        // Kept until all is said: a connection whose last user left goes after that.
+        let mut links = Vec::new();
+        for errand in batch {
+            match errand {
+                Errand::Lease(link, lease) => {
+                    self.of(&Arc::downgrade(&link)).leases.push(lease);
+                    links.push(link);
+                }
+                Errand::Unused(link, custody) => self.of(&link).unused.push(custody),
+                Errand::Unmap(map) => drop(map),
+                Errand::Late(link) => {
+                    if !self.late.iter().any(|known| Weak::ptr_eq(known, &link)) {
+                        self.late.push(link);
+                    }
+                }
+                Errand::Mark(mark, links) => self.marks.push((mark, links)),
+            }
         }
-        told.push(Told { link, leases: Vec::new(), unused: Vec::new() });
-        told.len() - 1
-    };
-    let mut sorted = Vec::new();
-    let mut late: Vec<Weak<Link>> = Vec::new();
-    for errand in batch {
-        match errand {
-            Errand::Lease(link, lease) => sorted.push((of(link), Ok(lease))),
-            Errand::Unused(link, custody) => {
-                if let Some(link) = link.upgrade() {
-                    sorted.push((of(link), Err(custody)));
+        for owed in &mut self.owed {
+            // Whose connection is over has nothing to be told.
+            let link = owed.link.upgrade().filter(|link| !link.is_lost());
+            if link.is_none_or(|link| owed.pay(&link)) {
+                *owed = Owed::new(Weak::new());
+            }
+        }
+        self.owed.retain(|owed| owed.link.strong_count() > 0);
+        self.late.retain(|link| link.upgrade().is_some_and(|link| link.sweep()));
+        let is_owed = |link: &Weak<Link>| {
+            self.owed.iter().any(|it| Weak::ptr_eq(&it.link, link) && !it.is_left_to_a_loop())
+        };
+        self.marks.retain(|(_, links)| links.iter().any(is_owed));
+        let is_more = !self.owed.is_empty() || !self.late.is_empty();
+        self.due = is_more.then(|| Instant::now() + AGAIN);
+    }
+
+    fn of(&mut self, link: &Weak<Link>) -> &mut Owed {
+        let known = self.owed.iter().position(|it| Weak::ptr_eq(&it.link, link));
+        let index = known.unwrap_or_else(|| {
+            self.owed.push(Owed::new(Weak::clone(link)));
+            self.owed.len() - 1
+        });
+        &mut self.owed[index]
+    }
+}
+
+impl Owed {
+    fn new(link: Weak<Link>) -> Self {
+        Self { link, leases: Vec::new(), unused: Vec::new(), asked: None }
+    }
+
+    /// Whether there is only an answer to come, which an event loop reads that the one who waits may
+    /// be keeping from it.
+    fn is_left_to_a_loop(&self) -> bool {
+        self.asked.is_some() && self.link.upgrade().is_some_and(|link| link.is_driven())
+    }
+
+    /// Says what is to be said, as far as the server reads and answers; whether that was all.
+    fn pay(&mut self, link: &Arc<Link>) -> bool {
+        // What a server asks to be asked again is: later.
+        let mut again = Vec::new();
+        let mut patience = Duration::ZERO;
+        loop {
+            if let Some((mut call, asked)) = self.asked.take() {
+                let Some(answer) = answer_to(link, &mut call, patience) else {
+                    self.asked = Some((call, asked));
+                    break;
+                };
+                match (answer, asked) {
+                    (Ok(_), Asked::Leases(_)) => {}
+                    (Ok(message), Asked::Forget(asked)) => {
+                        again.extend(link.forgotten(&message, asked));
+                    }
+                    (Err(CallError::Refused(_)), Asked::Leases(leases)) => {
+                        self.leases.extend(leases);
+                        break;
+                    }
+                    (Err(CallError::Refused(_)), Asked::Forget(asked)) => {
+                        again.extend(asked.into_iter().map(|at| at.custody));
+                        break;
+                    }
+                    // The connection is over.
+                    (Err(_), _) => return true,
                 }
             }
-            Errand::Unmap(map) => drop(map),
-            Errand::Late(link) => late.push(link),
-            Errand::Mark(mark) => marks.push(mark),
+            patience = BRIEF;
+            if !self.leases.is_empty() {
+                let leases = self.leases.split_off(self.leases.len().saturating_sub(BATCH));
+                match link.start_giving_back(&leases) {
+                    Ok(call) => self.asked = Some((call, Asked::Leases(leases))),
+                    Err(CallError::TimedOut { .. }) => {
+                        self.leases.extend(leases);
+                        break;
+                    }
+                    Err(_) => return true,
+                }
+            } else if !self.unused.is_empty() {
+                let unused = self.unused.split_off(self.unused.len().saturating_sub(BATCH));
+                match link.start_forgetting(&unused) {
+                    Ok(Some((call, asked))) => self.asked = Some((call, Asked::Forget(asked))),
+                    Ok(None) => {}
+                    Err(CallError::TimedOut { .. }) => {
+                        self.unused.extend(unused);
+                        break;
+                    }
+                    Err(_) => return true,
+                }
+            } else {
+                break;
+            }
+        }
+        self.unused.extend(again);
+        self.asked.is_none() && self.leases.is_empty() && self.unused.is_empty()
+    }
+}
+
+/// The answer, if it comes soon.
+fn answer_to(
+    link: &Link,
+    call: &mut PendingCall,
+    patience: Duration,
+) -> Option<Result<Message, CallError>> {
+    let until = Instant::now() + patience;
+    loop {
+        if !link.is_driven() {
+            // Its end is told by the call.
+            let _ = link.rpc.try_receive();
+        }
+        let answer = call.try_wait();
+        if answer.is_some() || link.is_driven() || Instant::now() >= until {
+            return answer;
+        }
+        if let Ok(socket) = link.rpc.descriptor() {
+            // Somebody else may read it, and then the socket is not readable any more.
+            let slice = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+            let _ = poll(&mut [PollFd::new(&socket.as_fd(), PollFlags::IN)], Some(&slice));
         }
     }
-    for (index, what) in sorted {
-        match what {
-            Ok(lease) => told[index].leases.push(lease),
-            Err(custody) => told[index].unused.push(custody),
-        }
-    }
-    for Told { link, leases, unused } in told {
-        if !leases.is_empty() {
-            link.give_back(&leases);
-        }
-        for custody in link.forget(&unused) {
-            let errand = Errand::Unused(Arc::downgrade(&link), custody);
-            again.push((Instant::now() + AGAIN, errand));
-        }
-    }
-    late.sort_unstable_by_key(Weak::as_ptr);
-    late.dedup_by(|one, other| Weak::ptr_eq(one, other));
-    for link in late {
-        if link.upgrade().is_some_and(|link| link.sweep()) {
-            again.push((Instant::now() + AGAIN, Errand::Late(link)));
-        }
-    }
-    drop(marks);
 }

@@ -23,6 +23,8 @@ tests![
     a_successor_is_found_by_the_next_call,
     a_second_server_is_refused,
     stopping_ends_every_wait,
+    a_stopped_server_keeps_nobody_elses_things,
+    what_a_stopped_server_was_to_be_told_is_told_later,
     a_forked_child_has_no_client,
     a_fork_in_the_middle_of_everything_hangs_no_child,
     a_forked_child_is_no_server,
@@ -140,6 +142,48 @@ fn stopping_ends_every_wait() {
     }
     assert!(client.call("add", [1, 2], options()).unwrap_err().is_server_lost());
     assert!(!service.scratch.socket().exists());
+}
+
+/// One server is stopped, and more and more is owed to it: another one's things are given back all the
+/// same.
+fn a_stopped_server_keeps_nobody_elses_things() {
+    let (stopped, well) = (Service::start(), Service::start());
+    let (owing, client) = (stopped.client(), well.client());
+    let mut owed: Vec<_> =
+        (0..20).map(|_| owing.call("managed_fresh", (), options()).unwrap()).collect();
+    stopped.peer.signal(Signal::STOP);
+    let is_given_back = || {
+        drop(owed.pop());
+        let held = client.call("managed_table", (), options()).unwrap();
+        let object = held.handle.unwrap().object;
+        drop(held);
+        // What was left to be given back before is waited for until then.
+        let soon = CallOptions::new().deadline(Instant::now() + Duration::from_secs(8));
+        client.object_info(object, &soon).is_ok_and(|info| info.is_none())
+    };
+    // A machine that is busy for so long is not so twenty times in a row.
+    assert!(std::iter::repeat_with(is_given_back).take(20).any(|it| it));
+    stopped.peer.signal(Signal::CONT);
+}
+
+fn what_a_stopped_server_was_to_be_told_is_told_later() {
+    let service = Service::start();
+    let (client, onlooker) = (service.client(), service.client());
+    let held: Vec<_> =
+        (0..300).map(|_| client.call("managed_fresh", (), options()).unwrap()).collect();
+    let object = held[0].handle.unwrap().object;
+    service.peer.signal(Signal::STOP);
+    // Until the socket takes nothing any more.
+    for _ in 0..1000 {
+        client.call("echo", [1], CallOptions::new().deadline(Instant::now())).unwrap_err();
+    }
+    drop(held);
+    // In vain, as long as it is stopped.
+    client.settle(Instant::now() + Duration::from_millis(300));
+    service.peer.signal(Signal::CONT);
+    until("all is given back", || stat(&onlooker, "leases") == 0);
+    assert_eq!(refcount(&onlooker, object), None);
+    until("no region is kept for nobody", || client.regions_held() == 0);
 }
 
 /// Runs `child` in a forked child; it must return true.

@@ -67,9 +67,11 @@ impl Lane {
         on_done: OnDone,
     ) -> Result<u64, CallError> {
         let lane = link.lane.as_ref().expect("the connection was made for callbacks");
-        let mut state = lock(&lane.queue.state);
-        // Under the lock: its reply is looked for only when it is in the list.
+        // Its reply is looked for only when it is in the list. Who drives is called when something
+        // comes, and not again; a thread looks now and then, and need not wait for what is sent.
+        let held = lane.is_driven.then(|| lock(&lane.queue.state));
         let call = link.rpc.start(request, deadline)?;
+        let mut state = held.unwrap_or_else(|| lock(&lane.queue.state));
         state.next += 1;
         let number = state.next;
         state.calls.push(Waiting { number, call, deadline, begun: Instant::now(), on_done });

@@ -1,12 +1,12 @@
 //! One connection to a server, and what came over it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rpc_uds::{Message, Request};
+use rpc_uds::{CallError, Message, PendingCall, Request};
 
 use super::answer::{Answer, Handle, Lease};
 use super::error::Error;
@@ -18,15 +18,37 @@ use crate::service::region::{Region, Rights};
 use crate::service::value::{Keeper, Value};
 use crate::service::wire::DecodeError;
 use crate::service::wire::messages::{
-    CallHead, Custody, Delivery, FailureEntry, LeaseEntry, Progress, RegionEntry, Told, answer,
-    ask, decode, decode_all, encode, push,
+    CallHead, Custody, CustodyAt, Delivery, FailureEntry, LeaseEntry, Progress, RegionEntry, Told,
+    answer, ask, decode, decode_all, encode, push,
 };
 use crate::service::wire::payload::{Packed, Unpacker};
 
-/// How long the reaper waits for an answer. Nothing depends on it but when memory goes.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 pub(crate) type OnProgress = Box<dyn FnMut(&Progress) + Send>;
+
+/// Somebody who is told of progress.
+struct Ticket(Mutex<Listening>);
+
+struct Listening {
+    /// Taken out while it is called: it may close its own ticket, or make a call.
+    listener: Option<OnProgress>,
+    /// What came meanwhile.
+    untold: VecDeque<Progress>,
+}
+
+impl Ticket {
+    /// Calls the listener, or leaves it to the thread that is at that.
+    fn tell(&self, progress: Progress) {
+        let mut listening = lock(&self.0);
+        listening.untold.push_back(progress);
+        let Some(mut listener) = listening.listener.take() else { return };
+        while let Some(progress) = listening.untold.pop_front() {
+            drop(listening);
+            listener(&progress);
+            listening = lock(&self.0);
+        }
+        listening.listener = Some(listener);
+    }
+}
 
 pub(crate) struct Link {
     pub(crate) rpc: rpc_uds::Client,
@@ -35,7 +57,7 @@ pub(crate) struct Link {
     pub(crate) lane: Option<Lane>,
     /// Set when a call found it dead.
     pub(crate) is_dead: AtomicBool,
-    tickets: Mutex<HashMap<u64, OnProgress>>,
+    tickets: Mutex<HashMap<u64, Arc<Ticket>>>,
     next_ticket: AtomicU64,
     result_bytes_max: usize,
 }
@@ -85,7 +107,8 @@ impl Link {
     /// Calls `on_progress` with what is told under the ticket, until it is [closed](Self::close).
     pub(crate) fn open_ticket(&self, on_progress: OnProgress) -> u64 {
         let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
-        lock(&self.tickets).insert(ticket, on_progress);
+        let listening = Listening { listener: Some(on_progress), untold: VecDeque::new() };
+        lock(&self.tickets).insert(ticket, Arc::new(Ticket(Mutex::new(listening))));
         ticket
     }
 
@@ -96,7 +119,8 @@ impl Link {
 
     /// Closes a ticket whose call was not sent, for another try.
     pub(crate) fn take_ticket(&self, ticket: u64) -> Option<OnProgress> {
-        lock(&self.tickets).remove(&ticket)
+        let closed = lock(&self.tickets).remove(&ticket)?;
+        lock(&closed.0).listener.take()
     }
 
     /// Hands out what was pushed.
@@ -107,11 +131,9 @@ impl Link {
                 continue;
             }
             let Ok(Told { ticket, progress }) = decode_all::<Told>(&message.body) else { continue };
-            // Taken out while it is called: it may close its own ticket, or make a call.
-            let listener = lock(&self.tickets).remove(&ticket);
-            if let Some(mut listener) = listener {
-                listener(&progress);
-                lock(&self.tickets).entry(ticket).or_insert(listener);
+            let listening = lock(&self.tickets).get(&ticket).cloned();
+            if let Some(listening) = listening {
+                listening.tell(progress);
             }
         }
     }
@@ -127,7 +149,7 @@ impl Link {
 
     /// The same, and reads for it if nobody else does; whether more is to come. By the reaper.
     pub(crate) fn sweep(self: &Arc<Self>) -> bool {
-        if self.lane.as_ref().is_none_or(|lane| !lane.is_driven()) {
+        if !self.is_driven() {
             // Its end is told to whoever makes the next call.
             let _ = self.rpc.try_receive();
         }
@@ -186,16 +208,28 @@ impl Link {
         }
     }
 
-    /// Gives leases back. By the reaper.
-    pub(crate) fn give_back(self: &Arc<Self>, leases: &[LeaseEntry]) {
-        self.tell(ask::RELEASE_LEASES, &encode(&leases), None, |_, _| {});
+    /// Whether an event loop reads, and is not to be forestalled.
+    pub(crate) fn is_driven(&self) -> bool {
+        self.lane.as_ref().is_some_and(Lane::is_driven)
     }
 
-    /// Asks to be forgotten as a holder of regions without users; returns those that it is to ask for
-    /// again. By the reaper.
-    pub(crate) fn forget(self: &Arc<Self>, unused: &[Custody]) -> Vec<Custody> {
-        let order = self.table.order();
+    /// Gives leases back, without waiting. By the reaper.
+    pub(crate) fn start_giving_back(
+        &self,
+        leases: &[LeaseEntry],
+    ) -> Result<PendingCall, CallError> {
+        self.rpc.start(Request::new(ask::RELEASE_LEASES, &encode(&leases)), Instant::now())
+    }
+
+    /// Asks to be forgotten as a holder of regions without users, without waiting; `None` if there is
+    /// nothing to be asked. By the reaper.
+    pub(crate) fn start_forgetting(
+        &self,
+        unused: &[Custody],
+    ) -> Result<Option<(PendingCall, Vec<CustodyAt>)>, CallError> {
+        // Before the lock: what goes is unmapped after it.
         let (mut asked, mut dropped) = (Vec::new(), Vec::new());
+        let order = self.table.order();
         for custody in unused {
             match self.table.unused(*custody) {
                 Unused::Ask(at) => asked.push(at),
@@ -204,50 +238,26 @@ impl Link {
             }
         }
         if asked.is_empty() {
-            return Vec::new();
+            return Ok(None);
         }
-        let later = Arc::new(Mutex::new(Vec::new()));
-        let (body, to) = (encode(&asked), Arc::clone(&later));
-        self.tell(ask::FORGET, &body, Some(order), move |link, answer| {
-            let Some(Ok(forgotten)) = answer.map(|it| decode_all::<Vec<bool>>(&it.body)) else {
-                return;
-            };
-            for (at, is_forgotten) in asked.into_iter().zip(forgotten) {
-                if is_forgotten {
-                    drop(link.table.forgotten(at));
-                } else {
-                    lock(&to).push(at.custody);
-                }
-            }
-        });
-        std::mem::take(&mut *lock(&later))
+        let started = self.rpc.start(Request::new(ask::FORGET, &encode(&asked)), Instant::now());
+        drop(order);
+        Ok(Some((started?, asked)))
     }
 
-    /// Asks, and calls `then` with the answer: on this thread, or for a lane, when it comes.
-    fn tell(
-        self: &Arc<Self>,
-        tag: u16,
-        body: &[u8],
-        order: Option<MutexGuard<'_, ()>>,
-        then: impl FnOnce(&Arc<Self>, Option<Message>) + Send + 'static,
-    ) {
-        let request = Request::new(tag, body);
-        let deadline = Instant::now() + PATIENCE;
-        if self.lane.is_none() {
-            let started = self.rpc.start(request, deadline);
-            drop(order);
-            // Who cannot be told has let go already.
-            then(self, started.and_then(rpc_uds::PendingCall::wait).ok());
-            return;
-        }
-        let own = Arc::downgrade(self);
-        let on_done = move |answer: Result<Message, rpc_uds::CallError>| {
-            if let Some(link) = own.upgrade() {
-                then(&link, answer.ok());
+    /// The server's answer to that; those that it is to be asked for again.
+    pub(crate) fn forgotten(&self, answer: &Message, asked: Vec<CustodyAt>) -> Vec<Custody> {
+        // What cannot be read was said by no server of ours.
+        let forgotten = self.read::<Vec<bool>>(answer).unwrap_or_default();
+        let mut again = Vec::new();
+        for (at, is_forgotten) in asked.into_iter().zip(forgotten) {
+            if is_forgotten {
+                drop(self.table.forgotten(at));
+            } else {
+                again.push(at.custody);
             }
-        };
-        // Dropped without being called if it cannot be sent.
-        let _ = Lane::start(self, request, Some(deadline), Box::new(on_done));
+        }
+        again
     }
 
     /// Whether the end of the connection was noticed.

@@ -314,7 +314,7 @@ impl Client {
         options: &CallOptions<'_>,
     ) -> Result<Vec<Option<Released>>, Error> {
         self.check()?;
-        reaper::settle(options.deadline);
+        self.settled(options.deadline);
         let mut released: Vec<Option<Released>> = self.ask_for(ask::RELEASE, &objects, options)?;
         let lane = lock(&self.inner.lane).clone();
         if let Some(lane) = lane.filter(|lane| !lane.is_lost()) {
@@ -359,7 +359,7 @@ impl Client {
         options: &CallOptions<'_>,
     ) -> Result<Option<ObjectInfo>, Error> {
         self.check()?;
-        reaper::settle(options.deadline);
+        self.settled(options.deadline);
         self.ask_for(ask::OBJECT, &object, options)
     }
 
@@ -369,7 +369,7 @@ impl Client {
     /// What can go wrong on the way.
     pub fn server_info(&self, options: &CallOptions<'_>) -> Result<Value, Error> {
         self.check()?;
-        reaper::settle(options.deadline);
+        self.settled(options.deadline);
         let (link, message) = self.ask(ask::INFO, Letter::Plain(&[]), options)?;
         link.read_value(&message)
     }
@@ -433,8 +433,14 @@ impl Client {
     /// Waits until what is not used any more is given back.
     pub fn settle(&self, deadline: impl Into<Option<Instant>>) {
         if self.check().is_ok() {
-            reaper::settle(deadline.into());
+            self.settled(deadline.into());
         }
+    }
+
+    fn settled(&self, deadline: Option<Instant>) {
+        let links = [&self.inner.main, &self.inner.lane].map(|slot| lock(slot).clone());
+        let links = links.iter().flatten().map(Arc::downgrade).collect();
+        reaper::settle(links, deadline);
     }
 
     /// Lets go of its connections. Leases that are held, and what they hang on, keep theirs; the next
