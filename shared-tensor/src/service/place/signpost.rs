@@ -4,6 +4,8 @@ use std::fs::{self, File, FileType, Metadata};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -69,6 +71,11 @@ impl Drop for Signpost {
     }
 }
 
+/// How long another server's turn is waited for, which takes microseconds unless it was stopped in the
+/// middle, and how often it is looked for. A server does without a link then.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// Whoever looks at links and changes them does so alone, among servers of one runtime directory.
 fn turn(target: &Path) -> io::Result<File> {
     let directory = target.parent().unwrap_or(Path::new("."));
@@ -77,12 +84,15 @@ fn turn(target: &Path) -> io::Result<File> {
         .truncate(false)
         .write(true)
         .open(directory.join("signposts.lock"))?;
-    while let Err(errno) = flock(&file, FlockOperation::LockExclusive) {
-        if errno != Errno::INTR {
-            return Err(errno.into());
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(Errno::WOULDBLOCK) if Instant::now() < until => thread::sleep(PAUSE),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
         }
     }
-    Ok(file)
 }
 
 /// What is said of a link that is somebody else's altogether.
