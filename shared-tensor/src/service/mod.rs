@@ -92,7 +92,7 @@ pub use provider::Provider;
 pub use region::{
     ALIGNMENT, Access, Arena, Id, PAGE_ALIGNED_FROM, Place, Region, RegionError, Rights,
 };
-pub use server::{Local, ServeError, Server, ServerOptions, Stopped};
+pub use server::{Local, ServeError, Server, ServerOptions, Stopped, Unfinished};
 pub use value::{
     BigInt, Layout, Object, OutsideRegion, RANK_MAX, Storage, StorageView, Tensor, TensorError,
     Value,

@@ -23,6 +23,7 @@ tests![
     a_successor_is_found_by_the_next_call,
     a_second_server_is_refused,
     stopping_ends_every_wait,
+    what_does_not_end_is_named,
     a_stopped_server_keeps_nobody_elses_things,
     what_a_stopped_server_was_to_be_told_is_told_later,
     a_forked_child_has_no_client,
@@ -142,6 +143,27 @@ fn stopping_ends_every_wait() {
     }
     assert!(client.call("add", [1, 2], options()).unwrap_err().is_server_lost());
     assert!(!service.scratch.socket().exists());
+}
+
+fn what_does_not_end_is_named() {
+    let scratch = Scratch::new();
+    let stage: std::sync::Arc<crate::endpoints::Stage> = std::sync::Arc::default();
+    let provider = crate::endpoints::provider(&stage);
+    let server = Server::options().serve(&Address::at(scratch.socket()), &provider).unwrap();
+    let client = Client::at(Address::at(scratch.socket()));
+    let hanging = client.clone();
+    let call = thread::spawn(move || hanging.call("insists", ["door"], options()).is_err());
+    until("it is at the door", || {
+        let counted = client.call("builds", ["waiting at door"], options()).unwrap();
+        counted.value == Value::Int(1)
+    });
+    let stopped = server.stop(Duration::ZERO).unwrap();
+    assert_eq!((stopped.is_drained, stopped.threads_left), (false, 1));
+    let named: Vec<_> = stopped.unfinished.iter().map(|it| &*it.endpoint).collect();
+    assert_eq!(named, ["insists"]);
+    assert_eq!(stopped.unfinished[0].asker.pid, Some(std::process::id()));
+    assert!(call.join().unwrap());
+    stage.open("door");
 }
 
 /// One server is stopped, and more and more is owed to it: another one's things are given back all the

@@ -33,6 +33,14 @@ impl Stage {
         self.opened.notify_all();
     }
 
+    /// Waits for a door, told to stop or not.
+    fn insist(&self, door: &str) {
+        let mut doors = self.doors.lock().unwrap();
+        while !doors.get(door).copied().unwrap_or(false) {
+            doors = self.opened.wait(doors).unwrap();
+        }
+    }
+
     /// Waits for a door that another call opens; `false` if the call is told to stop before.
     pub(crate) fn pass(&self, door: &str, call: &Call) -> bool {
         self.count(&format!("waiting at {door}"));
@@ -250,6 +258,47 @@ pub(crate) fn provider(stage: &Arc<Stage>) -> Provider {
             Endpoint::new("task_slow_cached", slow())
                 .execution(Execution::Task)
                 .key(KeyRule::Arguments),
+        )
+        .with(
+            Endpoint::new("task_stubborn", {
+                let stage = with();
+                // Told to stop, it takes its time; the second time it succeeds.
+                move |call: &Call| {
+                    if stage.count("task_stubborn") > 1 {
+                        return Ok(Value::Int(2));
+                    }
+                    while !call.cancelled() {
+                        std::thread::yield_now();
+                    }
+                    stage.open("it was told");
+                    stage.insist("it may go");
+                    Err(Failure::other("CancelledError", "told to stop"))
+                }
+            })
+            .execution(Execution::Task)
+            .key(KeyRule::Arguments),
+        )
+        .with(
+            Endpoint::new("insists", {
+                let stage = with();
+                move |call: &Call| {
+                    let door = text(call, 0, "door")?;
+                    stage.count(&format!("waiting at {door}"));
+                    stage.insist(&door);
+                    Ok(Value::None)
+                }
+            })
+            .cache(false),
+        )
+        .with(
+            Endpoint::new("length", {
+                let stage = with();
+                move |call: &Call| {
+                    stage.count("length");
+                    Ok(i64::try_from(text(call, 0, "text")?.len()).unwrap())
+                }
+            })
+            .key(KeyRule::Arguments),
         )
         .with(
             Endpoint::new("most_inside", {

@@ -144,7 +144,8 @@ class SharedTensorServer:
     def stop(self, *, wait_for_tasks: bool = True) -> None:
         """Refuse new calls, wait for what runs if `wait_for_tasks`, and let go of everything.
 
-        Does nothing before `start`, after another `stop`, and in a forked child.
+        Calls that have not ended by then are named in a warning of the log; no thread can be ended
+        from outside. Does nothing before `start`, after another `stop`, and in a forked child.
         """
         self._stop(wait_for_tasks=wait_for_tasks, grace=None)
 
@@ -345,7 +346,12 @@ class SharedTensorServer:
         if client is not None:
             client.close()
         try:
-            core.stop(grace if wait_for_tasks else 0.0)
+            unfinished = core.stop(grace if wait_for_tasks else 0.0)
+            if unfinished:
+                _log.warning(
+                    "stopped while calls were still running, whose threads end with them: %s",
+                    ", ".join(unfinished),
+                )
         finally:
             runtime.unregister_local_server(self.socket_path, self)
             self._ended.set()

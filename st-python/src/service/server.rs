@@ -130,9 +130,10 @@ impl ServiceServer {
         Ok(())
     }
 
-    /// Stop; what runs has `grace` seconds to end, None for as long as it takes.
+    /// Stop; what runs has `grace` seconds to end, None for as long as it takes. The endpoints of the
+    /// calls that have not ended.
     #[pyo3(signature = (grace))]
-    fn stop(&self, py: Python<'_>, grace: Option<f64>) -> bool {
+    fn stop(&self, py: Python<'_>, grace: Option<f64>) -> Vec<String> {
         let server = self.slot().clone();
         let grace = match grace {
             Some(seconds) => Duration::try_from_secs_f64(seconds).unwrap_or(FOR_EVER),
@@ -140,11 +141,10 @@ impl ServiceServer {
         };
         py.detach(|| {
             self.pins.clear();
-            let stopped = server.is_none_or(|server| {
-                server.stop(grace.min(FOR_EVER)).is_ok_and(|stopped| stopped.is_drained)
-            });
+            let stopped = server.and_then(|server| server.stop(grace.min(FOR_EVER)).ok());
             drop(self.slot().take());
-            stopped
+            let unfinished = stopped.map(|it| it.unfinished).unwrap_or_default();
+            unfinished.into_iter().map(|call| call.endpoint).collect()
         })
     }
 

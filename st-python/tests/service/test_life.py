@@ -292,6 +292,33 @@ client.call("nothing")
     assert not os.path.lexists(base + "-cpu.sock")
 
 
+def test_stopping_names_what_has_not_ended(serve_apart: Serve) -> None:
+    """A call that goes on when the server stops is named in a warning."""
+    served = serve_apart("""
+    import logging, threading
+    go, inside, said = threading.Event(), threading.Event(), []
+
+    class Listener(logging.Handler):
+        def emit(self, record): said.append((record.levelname, record.getMessage()))
+
+    logging.getLogger("shared_tensor").addHandler(Listener())
+
+    @share(plain=True, cache=False)
+    def stubborn():
+        inside.set()
+        go.wait()
+    """)
+    served.client().submit("stubborn")
+    said = served.run("""
+inside.wait()
+server.stop(wait_for_tasks=False)
+go.set()
+said
+""")
+    warnings = [text for level, text in said if level == "WARNING"]
+    assert [text.endswith(": stubborn") for text in warnings] == [True]
+
+
 def test_a_forked_child_leaves_its_parents_server_alone(serve_apart: Serve) -> None:
     """Its end, its close and its calls do not touch the parent's server."""
     served = serve_apart("""

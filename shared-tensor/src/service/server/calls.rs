@@ -605,7 +605,7 @@ fn run(
     key: Option<String>,
 ) -> Result<Kept, Failure> {
     let number = noted.number;
-    core.waits().set_flag(number, &terms.flag);
+    core.waits().runs(number, &terms.flag, asked.asker);
     let call = asked.call(core, terms)?;
     let endpoint = &asked.endpoint;
     let output = within(Enclosing { number }, || caught(|| (endpoint.run)(&call)))?;

@@ -34,6 +34,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use super::endpoint::Asker;
 use super::monitor::lock;
 use super::place::{PlaceError, Signpost};
 use super::provider::Provider;
@@ -79,14 +80,26 @@ pub enum ServeError {
     Threads(#[source] io::Error),
 }
 
+/// A call whose function had not come back when the server stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unfinished {
+    /// The endpoint.
+    pub endpoint: String,
+    /// Who asked for it.
+    pub asker: Asker,
+}
+
 /// How a server came to its end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct Stopped {
     /// Whether every call and task had ended within the grace.
     pub is_drained: bool,
     /// Threads that are still in the code of an endpoint. They end with it.
     pub threads_left: usize,
+    /// What they are at, by the names of the endpoints.
+    pub unfinished: Vec<Unfinished>,
 }
 
 impl Server {
@@ -151,7 +164,7 @@ impl Server {
         let by = Instant::now() + grace;
         let is_first = !core.is_stopping.swap(true, Ordering::AcqRel);
         if !is_first {
-            return Ok(Stopped { is_drained: true, threads_left: 0 });
+            return Ok(Stopped { is_drained: true, ..Stopped::default() });
         }
         drop(lock(signpost).take());
         core.tasks.close(core);
@@ -163,11 +176,13 @@ impl Server {
         // What was asked to stop a moment ago, and does, is worth a short wait.
         let end = Instant::now().max(by) + Duration::from_millis(100);
         let threads_left = core.calls.join(end) + core.task_pool.join(end);
+        let unfinished = if threads_left > 0 { core.waits().running() } else { Vec::new() };
         core.tasks.clear();
         core.cache.clear();
         Ok(Stopped {
             is_drained: is_done && stopped.is_drained,
             threads_left: threads_left + stopped.threads_left,
+            unfinished,
         })
     }
 

@@ -17,7 +17,8 @@ use std::sync::{Arc, Mutex};
 
 use tensor_cache::FlightId;
 
-use crate::service::endpoint::Flag;
+use super::Unfinished;
+use crate::service::endpoint::{Asker, Flag};
 use crate::service::failure::Failure;
 use crate::service::monitor::lock;
 
@@ -40,7 +41,8 @@ struct Unended {
     parent: u64,
     awaits: Option<Awaited>,
     builds: Option<FlightId>,
-    flag: Option<Arc<Flag>>,
+    /// Of one that runs: what it is told by if it is to stop, and who asked for it.
+    running: Option<(Arc<Flag>, Asker)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +67,7 @@ impl Waits {
     /// A call that was made within `parent`, or within none that is known here.
     pub(crate) fn begin(&self, number: u64, parent: u64, endpoint: &Arc<str>) {
         let (endpoint, awaits) = (Arc::clone(endpoint), None);
-        let call = Unended { endpoint, parent, awaits, builds: None, flag: None };
+        let call = Unended { endpoint, parent, awaits, builds: None, running: None };
         let mut state = lock(&self.state);
         state.calls.insert(number, call);
         if parent != 0 {
@@ -90,19 +92,33 @@ impl Waits {
         drop(ended);
     }
 
-    /// What it is to be told if it is to stop.
-    pub(crate) fn set_flag(&self, number: u64, flag: &Arc<Flag>) {
+    /// Its function begins.
+    pub(crate) fn runs(&self, number: u64, flag: &Arc<Flag>, asker: Asker) {
         if let Some(call) = lock(&self.state).calls.get_mut(&number) {
-            call.flag = Some(Arc::clone(flag));
+            call.running = Some((Arc::clone(flag), asker));
         }
+    }
+
+    /// The calls whose functions have begun, and have not ended.
+    pub(crate) fn running(&self) -> Vec<Unfinished> {
+        let state = lock(&self.state);
+        let mut running: Vec<(u64, Unfinished)> = Vec::new();
+        for (number, call) in &state.calls {
+            if let Some((_, asker)) = call.running {
+                let endpoint = call.endpoint.to_string();
+                running.push((*number, Unfinished { endpoint, asker }));
+            }
+        }
+        running.sort_unstable_by_key(|(number, _)| *number);
+        running.into_iter().map(|(_, call)| call).collect()
     }
 
     pub(crate) fn raise_all(&self) {
         lock(&self.state)
             .calls
             .values()
-            .filter_map(|it| it.flag.as_ref())
-            .for_each(|it| it.raise());
+            .filter_map(|it| it.running.as_ref())
+            .for_each(|(flag, _)| flag.raise());
     }
 
     /// It builds what others may wait for. Said before it waits for anything.
