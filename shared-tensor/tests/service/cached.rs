@@ -11,6 +11,7 @@ use crate::harness::tests;
 tests![
     one_key_per_endpoint_unless_said_otherwise,
     keys_by_arguments_and_computed_keys,
+    keys_by_arguments_hold_for_long_texts,
     eight_clients_at_once_build_once,
     without_singleflight_each_builds,
     serialized_builds_one_at_a_time,
@@ -52,6 +53,24 @@ fn keys_by_arguments_and_computed_keys() {
     assert_eq!(builds(&client, "table_by_rows"), 2, "the key is what counts");
     let failed = client.call("table_by_rows", (), options()).unwrap_err();
     assert_eq!(failed.failure().unwrap().type_name, "TypeError", "of the key");
+}
+
+fn keys_by_arguments_hold_for_long_texts() {
+    let service = Service::start();
+    let client = service.client();
+    // Longer ones than this travel in memory of their own.
+    let long = "a".repeat(100_000);
+    let others = [format!("{long}b"), format!("b{long}"), "a".repeat(65_536), "a".repeat(65_537)];
+    for text in [&long, &long].into_iter().chain(&others).chain(&others) {
+        let length = client.call("length", [text.as_str()], options()).unwrap().value;
+        assert_eq!(length.as_int(), i64::try_from(text.len()).ok());
+    }
+    assert_eq!(builds(&client, "length"), 5);
+    let hit = client.invalidate_call("length", &[long.as_str()].into(), &options()).unwrap();
+    assert_eq!(hit.entries, 1);
+    let tensor = client.call("make_table", (), options()).unwrap().value;
+    let refused = client.call("length", [tensor], options()).unwrap_err();
+    assert!(refused.to_string().contains("cannot be made of tensors"), "{refused}");
 }
 
 fn eight_clients_at_once_build_once() {

@@ -20,7 +20,8 @@ pub enum KeyRule {
     Endpoint,
     /// Nothing: there is one, known by this text.
     Constant(Arc<str>),
-    /// The arguments, value by value. Calls with tensors are refused: their bytes may change.
+    /// The arguments, value by value, texts of any length included. Calls with tensors are refused:
+    /// their bytes may change.
     Arguments,
     /// A text computed from the arguments. It must always be the same for the same arguments: for
     /// those without tensors it is remembered.

@@ -126,9 +126,8 @@ impl Asked {
             KeyRule::Constant(text) => Some(self.key(Entry::Text(Arc::clone(text)))),
             KeyRule::Arguments => {
                 if !self.regions.is_empty() {
-                    let what = "a key made of the arguments cannot be made of tensors, whose bytes \
-                                may change: compute one";
-                    return Err(Failure::new(Code::Configuration, what));
+                    // Long texts, or tensors: seen when they are read, which takes its time.
+                    return Ok(None);
                 }
                 Some(self.key(Entry::Bytes(self.payload().into())))
             }
@@ -139,13 +138,28 @@ impl Asked {
         })
     }
 
-    /// The key by the endpoint's code.
+    /// The arguments as bytes, with the texts that travelled in regions.
+    fn key_of_long_arguments(&self, call: &Call) -> Result<CacheKey, Failure> {
+        let refused = |error: PackError| Failure::new(Code::Serialization, error.to_string());
+        let mut packer = Packer::with_long_texts();
+        packer.values(call.positional()).map_err(refused)?;
+        packer.named(call.named()).map_err(refused)?;
+        let Packed { bytes, regions, .. } = packer.finish(usize::MAX).map_err(refused)?;
+        if !regions.is_empty() {
+            let what = "a key made of the arguments cannot be made of tensors, whose bytes may \
+                        change: compute one";
+            return Err(Failure::new(Code::Configuration, what));
+        }
+        Ok(self.key(Entry::Bytes(bytes.into())))
+    }
+
+    /// The key by the endpoint's code, or of arguments that have to be read for it.
     fn computed_key(&self, core: &Core) -> Result<CacheKey, Failure> {
-        let KeyRule::Computed(compute) = &self.endpoint.key else {
-            return self.known_key()?.ok_or_else(|| Failure::new(Code::Configuration, "no key"));
-        };
         let terms = Terms { flag: Arc::default(), ticker: Arc::default() };
         let call = self.call(core, terms)?;
+        let KeyRule::Computed(compute) = &self.endpoint.key else {
+            return self.key_of_long_arguments(&call);
+        };
         let text = caught(|| compute(&call))?;
         let text: Arc<str> = text.into();
         if self.regions.is_empty() {

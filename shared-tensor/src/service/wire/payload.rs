@@ -102,9 +102,15 @@ pub(crate) struct Packer {
     regions: Vec<Region>,
     storage_bytes: u64,
     values: usize,
+    has_long_texts: bool,
 }
 
 impl Packer {
+    /// One that puts texts among the values however long they are: for nobody to be sent to.
+    pub(crate) fn with_long_texts() -> Self {
+        Self { has_long_texts: true, ..Self::default() }
+    }
+
     pub(crate) fn value(&mut self, value: &Value) -> Result<&mut Self, PackError> {
         self.nested(value, 0)?;
         Ok(self)
@@ -209,7 +215,7 @@ impl Packer {
     }
 
     fn long(&mut self, bytes: &[u8], code: u8) -> Result<(), PackError> {
-        if bytes.len() <= INLINE_BYTES_MAX {
+        if bytes.len() <= INLINE_BYTES_MAX || self.has_long_texts {
             self.tree.byte(code);
             self.tree.bytes(bytes);
             return Ok(());
