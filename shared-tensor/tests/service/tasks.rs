@@ -23,6 +23,7 @@ tests![
     results_go_with_those_who_fetched_them,
     results_that_nobody_fetches_go_in_time,
     at_capacity_the_oldest_ended_task_goes,
+    who_fills_the_table_keeps_no_other_client_out,
     a_task_that_calls_a_task_needs_no_second_worker,
     calls_that_are_started_tell_when_they_are_done,
     an_event_loop_needs_no_thread,
@@ -373,6 +374,22 @@ fn who_stops_a_shared_build_stops_it_for_nobody_else() {
     }
     for task in both {
         assert_eq!(client.wait_task(task, options()).unwrap().status, TaskStatus::Cancelled);
+    }
+}
+
+fn who_fills_the_table_keeps_no_other_client_out() {
+    let service = Service::with("workers=1,tasks=4");
+    let (greedy, modest) = (service.client(), service.client());
+    let waiting: Vec<Id> = (0..4).map(|_| submit(&greedy, "task_slow", ["door"])).collect();
+    let full = |client: &Client| client.submit("task_slow", &["door"].into(), &options());
+    assert!(full(&greedy).unwrap_err().failure().unwrap().message.contains("capacity"));
+    let own = [submit(&modest, "task_slow", ["door"]), submit(&modest, "task_slow", ["door"])];
+    for client in [&modest, &greedy] {
+        assert!(full(client).unwrap_err().failure().unwrap().message.contains("capacity"));
+    }
+    greedy.call("open", ["door"], options()).unwrap();
+    for task in own.iter().chain(&waiting) {
+        assert_eq!(modest.wait_task(*task, options()).unwrap().status, TaskStatus::Completed);
     }
 }
 

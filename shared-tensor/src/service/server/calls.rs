@@ -215,7 +215,7 @@ impl Receiver {
         if asked.endpoint.execution == Execution::Direct {
             return Some(self);
         }
-        match start_task(&self.core, &asked.endpoint.name) {
+        match start_task(&self.core, asked) {
             Ok(task) => {
                 listen(session, &task.ticker(), *ticket);
                 let responder = lock(responder).take();
@@ -364,7 +364,7 @@ pub(crate) fn invoke(core: &Arc<Core>, asked: Asked) -> mpsc::Receiver<Result<Ma
 
 /// SUBMIT.
 pub(crate) fn submit(core: &Arc<Core>, asked: Asked, responder: Responder) {
-    match start_task(core, &asked.endpoint.name) {
+    match start_task(core, &asked) {
         Ok(task) => {
             // Known before it begins, and so before its first progress; who has gone needs no id.
             let _ = responder.reply(answer::DONE, &encode(&task.id), &[]);
@@ -400,8 +400,8 @@ pub(crate) fn invalidate(core: &Arc<Core>, asked: Asked, responder: Responder) {
     }
 }
 
-fn start_task(core: &Core, endpoint: &Arc<str>) -> Result<Arc<Task>, Failure> {
-    let task = core.tasks.create(endpoint)?;
+fn start_task(core: &Core, asked: &Asked) -> Result<Arc<Task>, Failure> {
+    let task = core.tasks.create(&asked.endpoint.name, asked.asker.session)?;
     count(&core.counters.task_submissions);
     Ok(task)
 }

@@ -75,7 +75,8 @@ impl ServerOptions {
         Self { result_ttl, ..self }
     }
 
-    /// How many tasks are known at once; of more, the oldest ended ones are dropped. Default: 1000.
+    /// How many tasks are known at once; of more, the oldest ended ones are dropped. When all are
+    /// unfinished, a client that has fewer than its share of them gets some beyond. Default: 1000.
     #[must_use]
     pub fn max_tasks(self, max_tasks: usize) -> Self {
         Self { max_tasks, ..self }

@@ -42,6 +42,8 @@ impl Made {
 pub(crate) struct Task {
     pub(crate) id: Id,
     pub(crate) endpoint: Arc<str>,
+    /// Whose it is, by session; 0 for this process.
+    owner: u64,
     pub(crate) flag: Arc<Flag>,
     created_at: f64,
     state: Mutex<State>,
@@ -260,6 +262,17 @@ struct Listed {
     is_closed: bool,
 }
 
+impl Listed {
+    /// Whether `owner` has fewer tasks than there are for each of those who have some. None has ended.
+    fn has_share_left(&self, owner: u64, count_max: usize) -> bool {
+        let mut owners: HashMap<u64, usize> = HashMap::from([(owner, 0)]);
+        for task in self.tasks.values() {
+            *owners.entry(task.owner).or_default() += 1;
+        }
+        owners[&owner] < (count_max / owners.len()).max(1) && owners.len() > 1
+    }
+}
+
 impl Tasks {
     pub(crate) fn new(time_to_live: Duration, count_max: usize) -> Self {
         let (table, thread) = (Arc::default(), Mutex::new(None));
@@ -279,7 +292,7 @@ impl Tasks {
         lock(&self.table.state).tasks.len()
     }
 
-    pub(crate) fn create(&self, endpoint: &Arc<str>) -> Result<Arc<Task>, Failure> {
+    pub(crate) fn create(&self, endpoint: &Arc<str>, owner: u64) -> Result<Arc<Task>, Failure> {
         let mut listed = lock(&self.table.state);
         if listed.is_closed {
             return Err(Failure::new(Code::Task, "the server takes no more tasks: it is stopping"));
@@ -288,7 +301,8 @@ impl Tasks {
         if listed.tasks.len() >= self.count_max {
             let oldest = listed.ended.pop_front();
             dropped = oldest.and_then(|(_, id)| listed.tasks.remove(&id));
-            if dropped.is_none() {
+            // One client that has filled it keeps no other from having its share.
+            if dropped.is_none() && !listed.has_share_left(owner, self.count_max) {
                 let what = format!("Task capacity exceeded ({} unfinished tasks)", self.count_max);
                 return Err(Failure::new(Code::Task, what));
             }
@@ -307,6 +321,7 @@ impl Tasks {
         let task = Arc::new(Task {
             id: Id::random(),
             endpoint: Arc::clone(endpoint),
+            owner,
             flag: Arc::default(),
             created_at: now(),
             state: Mutex::new(state),
