@@ -16,6 +16,7 @@ tests![
     a_wait_that_is_too_short_tells_how_far_it_is,
     what_has_not_begun_can_be_cancelled,
     who_stops_a_shared_build_stops_it_for_nobody_else,
+    who_comes_to_a_build_that_was_given_up_gets_another_one,
     who_has_waited_and_gone_is_let_go_of,
     what_runs_is_asked_to_stop,
     progress_reaches_every_waiter,
@@ -375,6 +376,21 @@ fn who_stops_a_shared_build_stops_it_for_nobody_else() {
     for task in both {
         assert_eq!(client.wait_task(task, options()).unwrap().status, TaskStatus::Cancelled);
     }
+}
+
+fn who_comes_to_a_build_that_was_given_up_gets_another_one() {
+    let service = Service::start();
+    let (one, other) = (service.client(), service.client());
+    let task = submit(&one, "task_stubborn", ());
+    until("it runs", || one.task_status(task, &options()).unwrap().status == TaskStatus::Running);
+    assert!(one.cancel_task(task, true, &options()).unwrap());
+    one.call("slow", ["it was told"], options()).unwrap();
+    let joined = stat(&one, "cache_hits");
+    let second = std::thread::spawn(move || other.call("task_stubborn", (), options()));
+    until("the other one waits for it", || stat(&one, "cache_hits") > joined);
+    one.call("open", ["it may go"], options()).unwrap();
+    assert_eq!(second.join().unwrap().unwrap().value, Value::Int(2));
+    assert_eq!(one.wait_task(task, options()).unwrap().status, TaskStatus::Cancelled);
 }
 
 fn who_fills_the_table_keeps_no_other_client_out() {

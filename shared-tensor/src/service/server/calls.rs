@@ -474,6 +474,11 @@ fn look_up(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: CacheKey) {
                 // Noted above, perhaps after whoever builds had taken it off the books.
                 own.end_flight(number);
                 drop(noted);
+                let is_moot = outcome.is_err() && flight.was_deserted();
+                if is_moot && !receiver.wish().is_raised() && !own.is_stopping() {
+                    // Those who gave it up are others.
+                    return look_up(&own, asked, receiver, key);
+                }
                 arrived(&own, receiver, outcome);
             });
         }
@@ -508,6 +513,8 @@ fn look_up(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: CacheKey) {
                 }
                 let is_wanted = task.is_none_or(|task| task.start()) || own.is_awaited(flight);
                 if !is_wanted {
+                    // Who comes before this is over begins another one.
+                    shared.give_up();
                     return;
                 }
                 match run(&noted, &own, &asked, terms, Some(key.text())) {

@@ -1,5 +1,6 @@
 //! A build that several may wait for.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::service::endpoint::{Flag, Ticker};
@@ -12,6 +13,8 @@ pub(crate) struct Flight {
     pub(crate) ticker: Arc<Ticker>,
     /// One for each; raised by who does not want it any more.
     wishes: Mutex<Vec<Arc<Flag>>>,
+    /// Whether it was given up, or told to stop, because nobody wanted it.
+    was_deserted: AtomicBool,
 }
 
 impl Flight {
@@ -28,8 +31,22 @@ impl Flight {
         Arc::new(flag)
     }
 
+    /// It ends without having begun: nobody wants it.
+    pub(crate) fn give_up(&self) {
+        self.was_deserted.store(true, Ordering::Release);
+    }
+
+    /// Whether its failure says nothing to those who have come since.
+    pub(crate) fn was_deserted(&self) -> bool {
+        self.was_deserted.load(Ordering::Acquire)
+    }
+
     fn is_deserted(&self) -> bool {
         let wishes = lock(&self.wishes);
-        !wishes.is_empty() && wishes.iter().all(|wish| wish.is_raised())
+        let is_deserted = !wishes.is_empty() && wishes.iter().all(|wish| wish.is_raised());
+        if is_deserted {
+            self.give_up();
+        }
+        is_deserted
     }
 }
