@@ -32,6 +32,12 @@
 //! | cached or managed | a private view, copy-on-write | this process: nobody else, and it kills nobody |
 //! | either, and [`writable`](Endpoint::writable) | the server's memory, writable | everybody |
 //!
+//! A private view is one per process and region: what is stored to a result is seen through every
+//! other delivery of that result to the process, of whichever client, until the process has let go of
+//! all that it has of the region; what comes then is as the server has it. Another result never shows
+//! it, for no two share a page, unless they are views of one storage. A page that was stored to does
+//! not follow the server any more. [`Storage::view_apart`] is a view of one's own.
+//!
 //! Arguments are the client's memory, writable for the endpoint, unless the client may only read them.
 //! Memory that was first lent to readers is sealed and not lent for writing later: such a result is
 //! refused with a failure that says what to declare.
@@ -89,9 +95,7 @@ pub use place::{
     Address, DEFAULT_BASE_PATH, Device, PlaceError, RUNTIME_DIRECTORY_VARIABLE, runtime_directory,
 };
 pub use provider::Provider;
-pub use region::{
-    ALIGNMENT, Access, Arena, Id, PAGE_ALIGNED_FROM, Place, Region, RegionError, Rights,
-};
+pub use region::{Access, Arena, Id, Place, Region, RegionError, Rights};
 pub use server::{Local, ServeError, Server, ServerOptions, Stopped, Unfinished};
 pub use value::{
     BigInt, Layout, Object, OutsideRegion, RANK_MAX, Storage, StorageView, Tensor, TensorError,

@@ -10,6 +10,7 @@ use crate::harness::tests;
 
 tests![
     cached_results_are_one_memory_and_private_to_write,
+    a_store_into_one_result_reaches_no_later_one,
     fresh_results_alias_the_servers_memory,
     writable_results_alias_it_though_cached,
     a_gigabyte_moves_no_bytes_and_grows_nothing,
@@ -54,6 +55,26 @@ fn cached_results_are_one_memory_and_private_to_write() {
     assert_eq!(one.call("builds", ["make_table"], options()).unwrap().value, Value::Int(1));
     drop(fresh);
     service.peer.expect("stop", "drained true left 0");
+}
+
+fn a_store_into_one_result_reaches_no_later_one() {
+    let service = Service::start();
+    let client = service.client();
+    let rows = |rows: i64| client.call("table_by_rows", [rows], options()).unwrap().value;
+    let first = rows(1);
+    tensor(&first).write(&[9.0; 3]).unwrap();
+    for number in 2..40_i64 {
+        let later = rows(number);
+        let elements: Vec<f64> = (0..number * 3).map(|element| element as f64).collect();
+        assert_eq!(tensor(&later).to_vec::<f64>().unwrap(), elements, "{number} rows");
+        tensor(&later).write(&vec![7.0; elements.len()]).unwrap();
+    }
+    assert_eq!(tensor(&first).to_vec::<f64>().unwrap(), [9.0; 3]);
+    // A second delivery of one result is the same view of it.
+    assert_eq!(tensor(&rows(2)).to_vec::<f64>().unwrap(), [7.0; 6]);
+    drop(first);
+    client.settle(soon());
+    assert_eq!(tensor(&rows(1)).to_vec::<f64>().unwrap(), [0.0, 1.0, 2.0], "as the server has it");
 }
 
 fn fresh_results_alias_the_servers_memory() {

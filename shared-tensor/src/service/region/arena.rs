@@ -2,20 +2,17 @@
 
 use std::sync::Mutex;
 
-use super::{Region, RegionError};
+use super::{Region, RegionError, page_bytes};
 use crate::service::monitor::lock;
 use crate::service::value::Storage;
 
-/// Storages begin at multiples of this many bytes.
-pub const ALIGNMENT: u64 = 256;
-/// From this many bytes on, storages begin at pages, so that each can be mapped apart.
-pub const PAGE_ALIGNED_FROM: u64 = 64 * 1024 + 1;
-
-const PAGE: u64 = 4096;
 /// The first region of an arena and the largest; each is twice as long as the one before.
 const CHUNK_BYTES: (u64, u64) = (1 << 20, 64 << 20);
 
-/// Hands out places in regions, one after the other.
+/// Hands out places in regions, one after the other, each in pages of its own.
+///
+/// Whoever reads a region stores to private copies of its pages, and a copied page does not change
+/// any more: if two results shared one, a store to the first would hide what is put into the second.
 ///
 /// A region goes when the last storage in it does; what is freed earlier is not used again. Storages
 /// larger than half a region have one of their own.
@@ -51,7 +48,7 @@ impl Arena {
             drop(open);
             return Ok(Storage::of(Region::allocate(bytes)?, 0, bytes));
         }
-        let start = aligned(open.used, bytes);
+        let start = next_page(open.used);
         if let Some(region) = &open.region
             && start.checked_add(bytes).is_some_and(|end| end <= region.bytes())
         {
@@ -77,7 +74,7 @@ impl Arena {
         let starts: Vec<u64> = sizes
             .iter()
             .map(|&bytes| {
-                let start = aligned(end, bytes);
+                let start = next_page(end);
                 end = start.saturating_add(bytes);
                 start
             })
@@ -101,8 +98,8 @@ impl Arena {
     }
 }
 
-fn aligned(from: u64, bytes: u64) -> u64 {
-    from.next_multiple_of(if bytes >= PAGE_ALIGNED_FROM { PAGE } else { ALIGNMENT })
+fn next_page(from: u64) -> u64 {
+    from.next_multiple_of(page_bytes())
 }
 
 #[cfg(test)]
@@ -114,19 +111,21 @@ mod tests {
         let arena = Arena::new();
         let [a, b, c] = [10, 70_000, 1 << 20].map(|bytes| arena.allocate(bytes).unwrap());
         assert_eq!((a.offset(), a.bytes()), (0, 10));
-        assert_eq!((b.offset(), b.bytes()), (4096, 70_000));
+        assert_eq!((b.offset(), b.bytes()), (page_bytes(), 70_000));
         assert_eq!(a.region(), b.region());
         assert_ne!(a.region(), c.region());
         assert_eq!(arena.allocate(0).unwrap().region(), None);
     }
 
     #[test]
-    fn what_is_allocated_together_does_not_overlap() {
+    fn what_is_allocated_together_shares_no_page() {
         let sizes = [1, 0, 70_000, 256, 5];
         let placed = Arena::allocate_together(&sizes).unwrap();
         let starts: Vec<u64> = placed.iter().map(Storage::offset).collect();
-        assert_eq!(starts, [0, 0, 4096, 74_240, 74_496]);
+        let page = page_bytes();
+        let large = 70_000_u64.next_multiple_of(page);
+        assert_eq!(starts, [0, 0, page, page + large, 2 * page + large]);
         assert_eq!(placed.iter().map(Storage::bytes).collect::<Vec<_>>(), sizes);
-        assert_eq!(placed[4].region().unwrap().bytes(), 74_501);
+        assert_eq!(placed[4].region().unwrap().bytes(), 2 * page + large + 5);
     }
 }

@@ -24,13 +24,18 @@ use std::sync::Arc;
 use shm_core::Identity;
 use thiserror::Error;
 
-pub use arena::{ALIGNMENT, Arena, PAGE_ALIGNED_FROM};
+pub use arena::Arena;
 pub use chunk::accounting;
 pub use id::Id;
 
 pub(crate) use chunk::{Chunk, Map};
 
 use super::custody::Hold;
+
+/// The size of a page of memory, in bytes: what is mapped and copied as a whole.
+pub(crate) fn page_bytes() -> u64 {
+    rustix::param::page_size() as u64
+}
 
 /// Where the bytes of a region are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use shm_core::SharedBytes;
 
 use crate::service::reaper;
-use crate::service::region::{Access, Map, Region, RegionError};
+use crate::service::region::{Access, Map, Region, RegionError, page_bytes};
 
 /// A range of bytes of a [`Region`], or no bytes at all.
 ///
@@ -51,6 +51,10 @@ impl Storage {
     }
 
     /// `bytes` bytes of `region` from `offset` on.
+    ///
+    /// What is lent at different times, and read-only, should share no page: a reader that stores to
+    /// one result keeps its copy of the page, and does not see what is put there later. An
+    /// [arena](crate::service::Arena) sees to that.
     ///
     /// # Errors
     /// [`OutsideRegion`], if the region is not that long.
@@ -138,14 +142,12 @@ impl Storage {
             return self.view();
         }
         // Mappings begin at pages.
-        let start = self.0.offset / PAGE * PAGE;
+        let start = self.0.offset / page_bytes() * page_bytes();
         let pages = region.chunk.map_apart(start..self.0.offset + self.0.bytes)?;
         let bytes = part(&pages, self.0.offset - start, self.0.bytes);
         Ok(StorageView { bytes: Some(bytes), _map: None, storage: self.clone() })
     }
 }
-
-const PAGE: u64 = 4096;
 
 /// The range was checked against the region when the storage was made, in 64 bits.
 fn part(bytes: &SharedBytes, offset: u64, length: u64) -> SharedBytes {
