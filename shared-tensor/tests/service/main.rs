@@ -18,6 +18,7 @@ mod peer;
 mod places;
 mod roles;
 mod sharing;
+mod started;
 #[expect(unsafe_code, reason = "forks and variables, behind safe functions")]
 mod sys;
 mod tasks;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         ("cached", cached::TESTS),
         ("managed", managed::TESTS),
         ("tasks", tasks::TESTS),
+        ("started", started::TESTS),
         ("death", death::TESTS),
         ("places", places::TESTS),
         ("hostile", hostile::TESTS),

@@ -4,7 +4,9 @@
 //! under way, or by whoever watches a descriptor: an event loop needs no thread at all. It is another
 //! connection than that of calls that somebody waits for, because there the waiting thread reads.
 
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -108,8 +110,18 @@ impl Lane {
         let Waiting { call, on_done, .. } = waiting;
         // Tells the server.
         drop(call);
-        on_done(Err(CallError::Cancelled));
+        guarded(|| on_done(Err(CallError::Cancelled)));
         true
+    }
+
+    /// Ends what is under way: nobody reads for it any more.
+    pub(crate) fn end(&self, error: &CallError) {
+        self.queue.end(error);
+    }
+
+    /// The first deadline of a call that is under way.
+    pub(crate) fn earliest(&self) -> Option<Instant> {
+        earliest(&lock(&self.queue.state))
     }
 
     pub(crate) fn is_driven(&self) -> bool {
@@ -122,28 +134,60 @@ impl Lane {
     }
 }
 
+impl Queue {
+    fn end(&self, error: &CallError) {
+        let calls = mem::take(&mut lock(&self.state).calls);
+        for Waiting { call, on_done, .. } in calls {
+            // Tells the server, if there is one.
+            drop(call);
+            guarded(|| on_done(Err(error.clone())));
+        }
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        // A thread holds on to the connection of its calls. Nobody else has the lock.
+        self.queue.end(&CallError::Cancelled);
+    }
+}
+
+/// Calls what a caller has left to be called. Whoever reads goes on after its panic, which has been
+/// reported by then; `false` for such a one.
+pub(super) fn guarded(call: impl FnOnce()) -> bool {
+    catch_unwind(AssertUnwindSafe(call)).is_ok()
+}
+
+fn earliest(state: &State) -> Option<Instant> {
+    state.calls.iter().filter_map(|waiting| waiting.deadline).min()
+}
+
 fn drive(queue: &Queue, link: &Arc<Link>) {
+    // Before reading: what is read from here on is late for deadlines that have passed by now.
+    let now = Instant::now();
     // Its end is told to each call below.
     let _ = link.rpc.try_receive();
     link.take_pushes();
     link.take_late();
     let mut done: Vec<(OnDone, Result<Message, CallError>)> = Vec::new();
     let mut is_given_up = false;
+    let is_lost = link.is_lost();
     let mut state = lock(&queue.state);
-    let now = Instant::now();
     let mut index = 0;
     while index < state.calls.len() {
         let waiting = &mut state.calls[index];
-        let is_late = waiting.deadline.is_some_and(|deadline| deadline <= now);
-        let outcome = waiting
-            .call
-            .try_wait()
-            .or_else(|| is_late.then(|| Err(CallError::TimedOut { waited: now - waiting.begun })));
+        let is_late = !is_lost && waiting.deadline.is_some_and(|deadline| deadline <= now);
+        let outcome = if is_late {
+            let waited = now.saturating_duration_since(waiting.begun);
+            Some(Err(CallError::TimedOut { waited }))
+        } else {
+            waiting.call.try_wait()
+        };
         match outcome {
             Some(outcome) => {
                 let Waiting { call, on_done, .. } = state.calls.swap_remove(index);
                 is_given_up |= is_late;
-                // For one that is late, tells the server.
+                // For one that is late, tells the server, or keeps what has come to let go of it.
                 drop(call);
                 done.push((on_done, outcome));
             }
@@ -159,12 +203,29 @@ fn drive(queue: &Queue, link: &Arc<Link>) {
         link.take_pushes();
     }
     for (on_done, outcome) in done {
-        on_done(outcome);
+        guarded(|| on_done(outcome));
+    }
+}
+
+/// A thread that reads; should it panic, its calls end, and the next one gets another thread.
+struct Reading<'a>(&'a Queue);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let mut state = lock(&self.0.state);
+            state.has_thread = false;
+            let link = state.link.take();
+            drop(state);
+            self.0.end(&CallError::Cancelled);
+            drop(link);
+        }
     }
 }
 
 /// The thread's life: it reads while calls are under way, and ends some time after the last.
 fn read_for(queue: &Queue) {
+    let _reading = Reading(queue);
     let mut state = lock(&queue.state);
     loop {
         while state.calls.is_empty() {
@@ -185,6 +246,7 @@ fn read_for(queue: &Queue) {
             }
         }
         let link = state.link.clone();
+        let until = earliest(&state);
         drop(state);
         let Some(link) = link else {
             state = lock(&queue.state);
@@ -192,7 +254,7 @@ fn read_for(queue: &Queue) {
             return;
         };
         if let Ok(socket) = link.rpc.descriptor() {
-            wait_readable(socket);
+            wait_readable(socket, until);
         }
         drive(queue, &link);
         drop(link);
@@ -200,9 +262,10 @@ fn read_for(queue: &Queue) {
     }
 }
 
-fn wait_readable(socket: BorrowedFd<'_>) {
+fn wait_readable(socket: BorrowedFd<'_>, until: Option<Instant>) {
     let mut polled = [PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)];
-    let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(SLICE.subsec_nanos()) };
+    let left = until.map_or(SLICE, |until| until.saturating_duration_since(Instant::now()));
+    let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(left.min(SLICE).subsec_nanos()) };
     // Interrupted or not, what there is to read is looked at next.
     let _ = poll(&mut polled, Some(&timeout));
 }

@@ -6,12 +6,12 @@ mod lane;
 mod letter;
 mod link;
 mod options;
+mod pulse;
 mod reach;
 mod start;
 
 use std::fmt;
 use std::mem;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
@@ -25,9 +25,11 @@ pub use start::Started;
 
 pub(crate) use link::Link;
 
+use self::lane::Lane;
 use self::letter::Letter;
 use self::link::OnProgress;
 use self::link::Parcel;
+use self::pulse::Pulse;
 use super::endpoint::enclosing;
 use super::monitor::lock;
 use super::place::Address;
@@ -94,6 +96,8 @@ pub struct CallOptions<'a> {
     deadline: Option<Instant>,
     is_interrupted: Option<&'a (dyn Fn() -> bool + Sync)>,
     on_progress: Option<OnProgress>,
+    /// Whether somebody waits for a call that is started.
+    is_waited_for: bool,
 }
 
 impl<'a> CallOptions<'a> {
@@ -114,7 +118,8 @@ impl<'a> CallOptions<'a> {
         Self { is_interrupted: Some(is_interrupted), ..self }
     }
 
-    /// Calls `on_progress` with what the endpoint tells, on a thread of the client.
+    /// Calls `on_progress` with what the endpoint tells, on the thread that reads for the client: see
+    /// [`Client::start_call`] for what it may do.
     #[must_use]
     pub fn on_progress(self, on_progress: impl FnMut(&super::Progress) + Send + 'static) -> Self {
         Self { on_progress: Some(Box::new(on_progress)), ..self }
@@ -157,7 +162,9 @@ struct Inner {
     lane: Slot,
     /// Whether there ever was a server.
     was_there: AtomicBool,
-    epoll: OnceLock<OwnedFd>,
+    pulse: OnceLock<Pulse>,
+    /// Of a driven client: lost connections whose calls are still to be told so.
+    ending: Mutex<Vec<Arc<Link>>>,
 }
 
 type Slot = Mutex<Option<Arc<Link>>>;
@@ -181,7 +188,8 @@ impl Client {
                 main: Slot::default(),
                 lane: Slot::default(),
                 was_there: AtomicBool::new(false),
-                epoll: OnceLock::new(),
+                pulse: OnceLock::new(),
+                ending: Mutex::default(),
             }),
         }
     }
@@ -444,11 +452,12 @@ impl Client {
     }
 
     /// Lets go of its connections. Leases that are held, and what they hang on, keep theirs; the next
-    /// call connects anew.
+    /// call connects anew. Calls that were started go on, but for those of a
+    /// [driven](ClientOptions::driven) client: they end with [`Error::Cancelled`].
     pub fn close(&self) {
         if self.check().is_ok() {
             let links = [lock(&self.inner.main).take(), lock(&self.inner.lane).take()];
-            drop(links);
+            self.inner.end_driven(links.into_iter().flatten().collect());
         }
     }
 
@@ -558,7 +567,18 @@ impl Client {
             let mut slot = lock(slot);
             let gone = slot.take_if(|known| Arc::ptr_eq(known, link));
             drop(slot);
-            drop(gone);
+            if let Some(gone) = gone {
+                self.retire(gone);
+            }
+        }
+    }
+
+    /// Sees to what is under way on a connection that is lost. Its calls are told by whoever drives:
+    /// the one who has noticed may be in the middle of something.
+    fn retire(&self, link: Arc<Link>) {
+        if link.lane.as_ref().is_some_and(Lane::is_driven) {
+            lock(&self.inner.ending).push(link);
+            self.arm();
         }
     }
 }
@@ -573,12 +593,30 @@ impl fmt::Debug for Client {
     }
 }
 
+impl Inner {
+    /// Ends what is under way on connections that nobody drives any more.
+    fn end_driven(&self, links: Vec<Arc<Link>>) {
+        let lost = mem::take(&mut *lock(&self.ending));
+        for link in links.iter().chain(&lost) {
+            let Some(lane) = link.lane.as_ref().filter(|lane| lane.is_driven()) else { continue };
+            if let (Some(pulse), Ok(socket)) = (self.pulse.get(), link.rpc.descriptor()) {
+                pulse.unwatch(socket);
+            }
+            lane.end(&CallError::Cancelled);
+        }
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         if self.process != std::process::id() {
             // What is behind them may be locked for ever here.
             mem::forget(mem::take(&mut self.main));
             mem::forget(mem::take(&mut self.lane));
+            mem::forget(mem::take(&mut self.ending));
+            return;
         }
+        let lane = lock(&self.lane).take();
+        self.end_driven(lane.into_iter().collect());
     }
 }

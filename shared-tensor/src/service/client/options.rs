@@ -7,12 +7,15 @@ use rpc_uds::PeerPolicy;
 use super::Client;
 use crate::service::place::Address;
 
+/// How long a server is waited for, unless something else is said.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The choices that hold for a whole client.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
     pub(super) addresses: Vec<Address>,
     pub(super) policy: PeerPolicy,
-    pub(super) patience: Duration,
+    patience: Option<Duration>,
     pub(super) message_bytes_max: u32,
     pub(super) is_driven: bool,
 }
@@ -22,7 +25,7 @@ impl Default for ClientOptions {
         Self {
             addresses: Vec::new(),
             policy: PeerPolicy::default(),
-            patience: Duration::from_secs(60),
+            patience: None,
             message_bytes_max: crate::service::MESSAGE_BYTES_MAX,
             is_driven: false,
         }
@@ -44,10 +47,20 @@ impl ClientOptions {
     }
 
     /// How long a server that was never there is waited for, within each call's deadline. One that is
-    /// gone is not waited for at all. Default: 60 s.
+    /// gone is not waited for at all. Default: 60 s, but no time at all where calls are started on a
+    /// [driven](Self::driven) client, which would keep its event loop waiting.
     #[must_use]
     pub fn patience(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+        Self { patience: Some(patience), ..self }
+    }
+
+    pub(super) fn patience_of_waiting(&self) -> Duration {
+        self.patience.unwrap_or(PATIENCE)
+    }
+
+    pub(super) fn patience_of_starting(&self) -> Duration {
+        let usual = if self.is_driven { Duration::ZERO } else { PATIENCE };
+        self.patience.unwrap_or(usual)
     }
 
     /// How long a message may be, in bytes; tensors and long texts do not count. Default: 16 MiB.
@@ -58,6 +71,13 @@ impl ClientOptions {
 
     /// Whether the caller reads the replies of calls that are started, by [`Client::drive`] whenever
     /// [`Client::descriptor`] is readable, instead of a thread. Default: no.
+    ///
+    /// Connecting is done by whoever starts the first call, or the first one after the server was
+    /// lost, and takes as long as a server that is there needs to say hello. Who does not want that
+    /// in an event loop calls [`Client::connect`] on another thread before. Calls that are under way
+    /// when the client is dropped or [closed](Client::close) are told [`Error::Cancelled`] there.
+    ///
+    /// [`Error::Cancelled`]: crate::service::Error::Cancelled
     #[must_use]
     pub fn driven(self, is_driven: bool) -> Self {
         Self { is_driven, ..self }

@@ -25,7 +25,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(2), Duration::from_mi
 impl Client {
     /// The connection of a slot; a new one, for which a server that was never there is waited for.
     pub(super) fn link(&self, slot: &Slot, wait: &CallOptions<'_>) -> Result<Arc<Link>, Error> {
-        self.link_within(slot, wait, self.inner.options.patience)
+        self.link_within(slot, wait, self.inner.options.patience_of_waiting())
     }
 
     /// The same without waiting for a server.
@@ -33,7 +33,7 @@ impl Client {
         self.link_within(slot, wait, Duration::ZERO)
     }
 
-    fn link_within(
+    pub(super) fn link_within(
         &self,
         slot: &Slot,
         wait: &CallOptions<'_>,
@@ -57,7 +57,9 @@ impl Client {
         }
         let before = slot.replace(Arc::clone(&link));
         drop(slot);
-        drop(before);
+        if let Some(before) = before {
+            self.retire(before);
+        }
         if is_lane {
             self.watch(&link)?;
         }

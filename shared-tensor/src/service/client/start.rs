@@ -1,16 +1,17 @@
 //! Calls that are started, and tell when they are done.
 
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use rpc_uds::{CallError, Message};
-use rustix::event::epoll;
+use rpc_uds::{CallError, Lost, Message};
 
 use super::lane::Lane;
 use super::letter::Letter;
 use super::link::{Link, OnProgress, Parcel};
+use super::pulse::Pulse;
 use super::{Answer, Arguments, CallOptions, Client, Error};
 use crate::service::endpoint::enclosing;
 use crate::service::monitor::lock;
@@ -52,6 +53,15 @@ impl Client {
     /// Calls an endpoint; `on_done` is called once with what comes of it, on the thread that reads
     /// for this client, or the one that [drives](Self::drive) it. `on_progress` likewise, any number
     /// of times before.
+    ///
+    /// Both may use the client, but not wait: whoever calls them reads for all calls that were
+    /// started, and none of them ends meanwhile. A panic of either is reported as such, and ends
+    /// nothing else; an `on_progress` that has panicked is not called again. An answer that is read
+    /// after the deadline counts as none.
+    ///
+    /// Without a connection this makes one first, on this thread. That waits for a server that was
+    /// never there as long as the client's [patience](super::ClientOptions::patience) and the deadline
+    /// allow: on a [driven](super::ClientOptions::driven) client not at all, unless a patience was given.
     ///
     /// # Errors
     /// What goes wrong before the call is sent; `on_done` is not called then.
@@ -116,23 +126,25 @@ impl Client {
         self.start(ask::TASK_RESULT, letter, options, None, read, Box::new(on_done))
     }
 
-    /// Readable when [`drive`](Self::drive) has something to do. One descriptor for the client's whole
-    /// life, whatever becomes of its connections; nothing is to be read from it.
+    /// Readable when [`drive`](Self::drive) has something to do: when something has come, and when a
+    /// deadline has passed. One descriptor for the client's whole life, whatever becomes of its
+    /// connections; nothing is to be read from it.
     ///
     /// # Errors
     /// [`Error::Call`] if the kernel has no descriptor to give.
     pub fn descriptor(&self) -> Result<BorrowedFd<'_>, Error> {
         self.check()?;
-        if let Some(epoll) = self.inner.epoll.get() {
-            return Ok(epoll.as_fd());
+        if let Some(pulse) = self.inner.pulse.get() {
+            return Ok(pulse.as_fd());
         }
-        let made = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(kernel)?;
+        let made = Pulse::new().map_err(kernel)?;
         // Another thread may have been quicker.
-        let epoll = self.inner.epoll.get_or_init(|| made);
+        let pulse = self.inner.pulse.get_or_init(|| made);
         if let Some(link) = lock(&self.inner.lane).clone() {
             self.watch(&link)?;
         }
-        Ok(epoll.as_fd())
+        self.arm();
+        Ok(pulse.as_fd())
     }
 
     /// Reads what has come for calls that were started, and calls what was to be called.
@@ -145,18 +157,39 @@ impl Client {
             && let Some(lane) = &link.lane
         {
             lane.drive(&link);
+            if lane.is_driven() && link.is_lost() {
+                self.discard(&link);
+            }
         }
+        for lost in mem::take(&mut *lock(&self.inner.ending)) {
+            if let (Some(pulse), Ok(socket)) = (self.inner.pulse.get(), lost.rpc.descriptor()) {
+                pulse.unwatch(socket);
+            }
+            if let Some(lane) = &lost.lane {
+                lane.drive(&lost);
+                lane.end(&CallError::Lost(Lost::Closed));
+            }
+        }
+        self.arm();
     }
 
     /// Makes the descriptor tell of this connection.
     pub(super) fn watch(&self, link: &Link) -> Result<(), Error> {
-        let Some(epoll) = self.inner.epoll.get() else { return Ok(()) };
-        let socket = link.rpc.descriptor()?;
-        let data = epoll::EventData::new_u64(0);
-        match epoll::add(epoll, socket, data, epoll::EventFlags::IN) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
-            Err(errno) => Err(kernel(errno)),
-        }
+        let Some(pulse) = self.inner.pulse.get() else { return Ok(()) };
+        pulse.watch(link.rpc.descriptor()?).map_err(kernel)
+    }
+
+    /// Makes the descriptor tell of the next deadline, and of connections that are lost.
+    pub(super) fn arm(&self) {
+        let Some(pulse) = self.inner.pulse.get() else { return };
+        pulse.arm(|| {
+            if !lock(&self.inner.ending).is_empty() {
+                return Some(Instant::now());
+            }
+            let link = lock(&self.inner.lane).clone();
+            let lane = link.as_ref().and_then(|link| link.lane.as_ref());
+            lane.filter(|lane| lane.is_driven()).and_then(Lane::earliest)
+        });
     }
 
     fn start<T: Send + 'static>(
@@ -172,9 +205,14 @@ impl Client {
         let on_done = std::sync::Mutex::new(Some((read, on_done)));
         let on_done = Arc::new(on_done);
         let mut on_progress = on_progress;
+        let patience = if options.is_waited_for {
+            self.inner.options.patience_of_waiting()
+        } else {
+            self.inner.options.patience_of_starting()
+        };
         let mut is_second_try = false;
         loop {
-            let link = self.link(&self.inner.lane, options)?;
+            let link = self.link_within(&self.inner.lane, options, patience)?;
             let ticket = on_progress.take().map_or(0, |listener| link.open_ticket(listener));
             let parcel = letter.parcel(&link, ticket).inspect_err(|_| link.close_ticket(ticket))?;
             let path = self.path();
@@ -201,7 +239,10 @@ impl Client {
                 Lane::start(&link, request, options.deadline, Box::new(hand_out))
             });
             match started {
-                Ok(number) => return Ok(Started { link: Arc::downgrade(&link), number }),
+                Ok(number) => {
+                    self.arm();
+                    return Ok(Started { link: Arc::downgrade(&link), number });
+                }
                 Err(CallError::Lost(_)) if !is_second_try => {
                     is_second_try = true;
                     on_progress = link.take_ticket(ticket);
@@ -225,7 +266,8 @@ impl Client {
     ) -> Result<Answer, Error> {
         let (tell, told) = mpsc::channel();
         let CallOptions { deadline, is_interrupted, .. } = *options;
-        let own = CallOptions { deadline, is_interrupted, on_progress: Some(on_progress) };
+        let on_progress = Some(on_progress);
+        let own = CallOptions { deadline, is_interrupted, on_progress, is_waited_for: true };
         let started = self.start_call(endpoint, arguments, own, move |outcome| {
             // Whoever waited may have been interrupted.
             let _ = tell.send(outcome);
@@ -242,7 +284,7 @@ impl Client {
     ) -> Result<TaskInfo, Error> {
         let (tell, told) = mpsc::channel();
         let own = CallOptions::new().deadline(options.deadline);
-        let own = CallOptions { on_progress: Some(on_progress), ..own };
+        let own = CallOptions { on_progress: Some(on_progress), is_waited_for: true, ..own };
         let started = self.start_wait_task(task, own, move |outcome| {
             let _ = tell.send(outcome);
         })?;
