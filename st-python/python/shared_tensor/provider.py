@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import os
+import threading
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Callable, Literal
 
-from shared_tensor._service import ending, keys, locks, modes, options, paths
+from shared_tensor._service import ending, keys, local, locks, modes, options, paths
 from shared_tensor.errors import SharedTensorConfigurationError, SharedTensorProviderError
 
 if TYPE_CHECKING:
@@ -143,8 +146,8 @@ class SharedTensorProvider:
             )
         self._lock = locks.lock_of(self)
         self._endpoints: dict[str, _Endpoint] = {}
-        self._cache: dict[str, Any] = {}
-        self._keys: dict[str, set[str]] = {}
+        self._results = local.LocalResults()
+        self._turns: dict[tuple[int, str], contextlib.AbstractContextManager[Any]] = {}
         self._client: SharedTensorClient | None = None
         self._async_client: AsyncSharedTensorClient | None = None
         self._server: SharedTensorServer | None = None
@@ -344,13 +347,21 @@ class SharedTensorProvider:
         """Call an endpoint's function here, or take its result from this provider's own cache."""
         known = self._known(endpoint)
         kwargs = kwargs or {}
-        if not known.cache:
+
+        def make() -> Any:
             return known.func(*args, **kwargs)
+
+        if not known.cache:
+            with self._turn(known):
+                return make()
         cache_key = known.cache_key(args, kwargs)
-        with self._lock:
-            if cache_key in self._cache:
-                return self._cache[cache_key]
-        return self._keep(endpoint, cache_key, known.func(*args, **kwargs))
+
+        def make_in_turn() -> Any:
+            with self._turn(known):
+                # Whoever had the turn before may have made it.
+                return self._results.known(cache_key, make)
+
+        return self._results.get(endpoint, cache_key, make_in_turn, is_shared=known.singleflight)
 
     def invalidate_call_cache(self, endpoint: str, *args: Any, **kwargs: Any) -> bool:
         """Forget the result of a call; whether there was one."""
@@ -362,7 +373,7 @@ class SharedTensorProvider:
             if server is None:
                 return False
             return server.invalidate_call_cache(endpoint, args=args, kwargs=kwargs)
-        return self._forget(endpoint, known.cache_key(args, kwargs))
+        return self._results.forget(endpoint, known.cache_key(args, kwargs))
 
     def invalidate_endpoint_cache(self, endpoint: str) -> int:
         """Forget every result of an endpoint; how many there were."""
@@ -372,7 +383,7 @@ class SharedTensorProvider:
         if self.execution_mode == "server":
             server = self._server_of_this_process()
             return 0 if server is None else server.invalidate_endpoint_cache(endpoint)
-        return self._forget_all(endpoint)
+        return self._results.forget_all(endpoint)
 
     # Tasks
 
@@ -429,7 +440,7 @@ class SharedTensorProvider:
         if server is not None:
             info["server_socket_path"] = server.socket_path
         with self._lock:
-            entries, endpoints = len(self._cache), len(self._endpoints)
+            entries, endpoints = len(self._results), len(self._endpoints)
         if server is not None and server.running:
             entries = server._cached_entries()
         return {
@@ -458,26 +469,14 @@ class SharedTensorProvider:
         if server is not None:
             server._stop(wait_for_tasks=True, grace=grace)
 
-    def _keep(self, endpoint: str, cache_key: str, value: Any) -> Any:
-        """Keep a result in this provider's own cache; what is there then."""
+    def _turn(self, endpoint: _Endpoint) -> contextlib.AbstractContextManager[Any]:
+        """Give what lets one call of a serialized endpoint run at a time."""
+        if endpoint.concurrency != "serialized":
+            return contextlib.nullcontext()
+        # A forked child may inherit a lock from a thread that it does not have.
+        key = os.getpid(), endpoint.name
         with self._lock:
-            self._keys.setdefault(endpoint, set()).add(cache_key)
-            # Whoever was first has given its result away already.
-            return self._cache.setdefault(cache_key, value)
-
-    def _forget(self, endpoint: str, cache_key: str) -> bool:
-        with self._lock:
-            self._keys.get(endpoint, set()).discard(cache_key)
-            is_there = cache_key in self._cache
-            self._cache.pop(cache_key, None)
-        return is_there
-
-    def _forget_all(self, endpoint: str) -> int:
-        with self._lock:
-            found = self._keys.pop(endpoint, set())
-            for cache_key in found:
-                self._cache.pop(cache_key, None)
-        return len(found)
+            return self._turns.setdefault(key, threading.RLock())
 
     def _known(self, endpoint: str) -> _Endpoint:
         with self._lock:

@@ -178,7 +178,7 @@ class SharedTensorServer:
         if not is_lendable and cache_key is not None:
             # Clients are refused it; callers within get what this process keeps.
             self._only_here.add(endpoint)
-            return self.provider._keep(endpoint, cache_key, value)
+            return self.provider._results.keep(endpoint, cache_key, value)
         return value
 
     def invalidate_call_cache(
@@ -186,7 +186,7 @@ class SharedTensorServer:
     ) -> bool:
         """Forget the result of a call; whether there was one."""
         known = self.provider._known(endpoint)
-        is_kept_here = known.cache and self.provider._forget(
+        is_kept_here = known.cache and self.provider._results.forget(
             endpoint, known.cache_key(args, kwargs or {})
         )
         if self._core is None:
@@ -198,7 +198,7 @@ class SharedTensorServer:
     def invalidate_endpoint_cache(self, endpoint: str) -> int:
         """Forget every result of an endpoint; how many there were."""
         self.provider._known(endpoint)
-        kept_here = self.provider._forget_all(endpoint)
+        kept_here = self.provider._results.forget_all(endpoint)
         if self._core is None:
             return kept_here
         self._core.unpin(endpoint)

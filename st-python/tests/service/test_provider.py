@@ -5,8 +5,13 @@ from __future__ import annotations
 import functools
 import gc
 import logging
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
+import warnings
 import weakref
 from typing import Any
 
@@ -248,6 +253,143 @@ def test_invalidating_local_results(local: SharedTensorProvider) -> None:
     for wrong in (local.invalidate_call_cache, local.invalidate_endpoint_cache, local.get_endpoint):
         with pytest.raises(errors.SharedTensorProviderError, match="not registered"):
             wrong("nope")
+
+
+def _at_once(call: Any, count: int) -> list[Any]:
+    """Call on several threads at a time; what each got or raised."""
+    answers: list[Any] = []
+
+    def ask() -> None:
+        try:
+            answers.append(call())
+        except Exception as error:
+            answers.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+def _await_waiting(local: SharedTensorProvider, count: int) -> None:
+    """Wait until so many threads wait for a local call of another one."""
+    while len(local._results._waits) < count:
+        time.sleep(0)
+
+
+def test_local_calls_at_once(local: SharedTensorProvider) -> None:
+    """One builds, and the others get what it made."""
+    made: list[object] = []
+
+    @local.share
+    def build() -> object:
+        made.append(object())
+        _await_waiting(local, 7)
+        return made[-1]
+
+    assert _at_once(build, 8) == [made[0]] * 8
+    assert len(made) == 1
+
+
+def test_local_calls_in_turn(local: SharedTensorProvider) -> None:
+    """Serialized calls do not overlap, and look again before they build."""
+    inside: list[int] = []
+    at_most, made = 0, 0
+
+    def build() -> int:
+        nonlocal at_most, made
+        inside.append(1)
+        made += 1
+        for _ in range(1000):
+            os.sched_yield()
+            at_most = max(at_most, len(inside))
+        inside.pop()
+        return made
+
+    kept = local.register(build, name="kept", singleflight=False, concurrency="serialized")
+    fresh = local.register(build, name="fresh", cache=False, concurrency="serialized")
+    assert _at_once(kept, 4) == [1] * 4
+    assert sorted(_at_once(fresh, 4)) == [2, 3, 4, 5]
+    assert at_most == 1
+
+
+def test_a_failure_of_local_calls(local: SharedTensorProvider) -> None:
+    """It is told to everybody who waited, and is not kept."""
+    calls: list[int] = []
+
+    @local.share
+    def build() -> None:
+        calls.append(1)
+        _await_waiting(local, 3 if len(calls) == 1 else 0)
+        raise ValueError("no")
+
+    assert [str(error) for error in _at_once(build, 4)] == ["no"] * 4
+    assert len(calls) == 1
+    with pytest.raises(ValueError, match="no"):
+        build()
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("options", [{}, {"concurrency": "serialized"}])
+def test_a_local_call_within_itself(local: SharedTensorProvider, options: Any) -> None:
+    """It does not wait for itself."""
+
+    @local.share(cache_format_key="down", **options)
+    def down(number: int) -> int:
+        return 0 if number == 0 else 1 + down(number - 1)
+
+    assert down(3) == 3
+
+
+def test_local_calls_in_a_circle(local: SharedTensorProvider) -> None:
+    """Two threads that would wait for each other do not."""
+    both = threading.Barrier(2)
+
+    @local.share(cache_format_key="one")
+    def one(depth: int = 0) -> str:
+        if depth:
+            return "one"
+        both.wait(60)
+        return str(other(1))
+
+    @local.share(cache_format_key="other")
+    def other(depth: int = 0) -> str:
+        if depth:
+            return "other"
+        both.wait(60)
+        return str(one(1))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert one() in ("one", "other")
+    thread.join()
+
+
+def test_a_child_forked_during_a_local_call(local: SharedTensorProvider) -> None:
+    """It makes the result itself: the thread that was at it is not there."""
+    began, release = threading.Event(), threading.Event()
+
+    @local.share(concurrency="serialized")
+    def build() -> int:
+        began.set()
+        if threading.current_thread() is not threading.main_thread():
+            release.wait(60)
+        return os.getpid()
+
+    thread = threading.Thread(target=build)
+    thread.start()
+    began.wait(60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        os._exit(0 if build() == os.getpid() else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    release.set()
+    thread.join()
 
 
 def test_local_calls_have_no_rules(local: SharedTensorProvider) -> None:
