@@ -1,0 +1,67 @@
+"""The two sides, and both results of every fault below the summary of the test run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Callable
+
+import pytest
+from faults.verdict import Verdict
+
+from . import actor, catalogue
+from .actor import Side
+from .catalogue import Fault
+
+#: The interpreter that has the other package.
+OTHER_ENV = "ST_OTHER_SERVICE"
+#: Version whose faults are listed.
+OTHER_VERSION = "0.2.16"
+
+Record = Callable[[Fault, str, Verdict], None]
+_found: dict[str, dict[str, Verdict]] = {}
+
+
+@pytest.fixture(scope="session")
+def ours() -> Iterator[Side]:
+    """Give the package under test."""
+    side = actor.ours()
+    yield side
+    side.close()
+
+
+@pytest.fixture(scope="session")
+def other() -> Iterator[Side]:
+    """Give the package that the contract is of."""
+    python = os.environ.get(OTHER_ENV)
+    if not python:
+        pytest.skip(f"{OTHER_ENV} names no Python that has shared-tensor {OTHER_VERSION}")
+    side = Side(OTHER_VERSION, python, patience=2.0)
+    assert side.version == OTHER_VERSION
+    yield side
+    side.close()
+
+
+@pytest.fixture
+def record_fault() -> Record:
+    """Keep a verdict for the table."""
+
+    def keep(fault: Fault, played_on: str, verdict: Verdict) -> None:
+        _found.setdefault(fault.key, {})[played_on] = verdict
+
+    return keep
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what happened on either side."""
+    if not _found:
+        return
+    terminalreporter.section("faults of the service: what happened where")
+    for fault in catalogue.load().values():
+        verdicts = _found.get(fault.key)
+        if verdicts is None:
+            continue
+        terminalreporter.write_line(f"{fault.key}: {fault.title}")
+        for played_on, verdict in verdicts.items():
+            mark = "shows" if verdict.shows else "does not show"
+            terminalreporter.write_line(f"    {played_on:8} {mark}: {verdict.said}")
