@@ -99,9 +99,9 @@ class SharedTensorClient:
         self.verbose_debug = verbose_debug
         self._progress = progress
         self._codec = payload.Codec(self.device, allow_pickle=allow_pickle)
-        places = paths.places_of(base_path, self.device_index, self.device, socket_path)
+        self._places = paths.places_of(base_path, self.device_index, self.device, socket_path)
         # Connects when it is first used, and not for as long as nobody is there.
-        self._core = _native.ServiceClient(self._codec, places, CONNECT_RETRY_TIMEOUT_SECONDS)
+        self._core = _native.ServiceClient(self._codec, self._places, CONNECT_RETRY_TIMEOUT_SECONDS)
         ending.close_at_exit(self)
 
     # Calling
@@ -259,6 +259,10 @@ class SharedTensorClient:
 
     def _close_at_exit(self) -> None:
         self._core.close()
+
+    def _await_no_server(self) -> None:
+        """From now on, before the first call, fail at once where there is none."""
+        self._core = _native.ServiceClient(self._codec, self._places, 0.0)
 
     def _wait(
         self, task_id: str, timeout: float | None, report: Callable[..., None] | None

@@ -524,6 +524,9 @@ class SharedTensorProvider:
                     device=self.device,
                     allow_pickle=self.allow_pickle,
                 )
+                if self.execution_mode != "client":
+                    # The server is this process, or there is none.
+                    self._async_client._client._await_no_server()
             return self._async_client
 
     def _server_of_this_process(self) -> SharedTensorServer | None:

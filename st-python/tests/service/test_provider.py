@@ -416,6 +416,15 @@ def test_tasks_are_for_clients(mode: str) -> None:
             submit()
 
 
+@pytest.mark.parametrize("mode", ["local", "server"])
+def test_tasks_of_nobody(mode: str, base: str) -> None:
+    """Whoever asks for tasks where there is no server is told so, and does not wait for one."""
+    provider = SharedTensorProvider(base, execution_mode=mode, device="cpu")
+    for ask in (provider.list_tasks, lambda: provider.get_task_status("x")):
+        with pytest.raises(errors.SharedTensorClientError, match=r"no server at .* within (?!60)"):
+            ask()
+
+
 def test_runtime_info(local: SharedTensorProvider) -> None:
     """The fields are just these."""
     local.base_path = "/tmp/z"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -96,15 +97,8 @@ class Actor:
 
     def gone(self, patience: float) -> bool:
         """Wait for its end."""
-        self._line.settimeout(patience)
-        try:
-            while self._line.recv(1 << 16):
-                pass
-        except ConnectionResetError:
-            pass
-        except socket.timeout:
-            return False
-        return True
+        ended, _, _ = select.select([self._process], [], [], patience)
+        return bool(ended)
 
     def close(self) -> None:
         """End it, whatever it does."""
@@ -131,7 +125,9 @@ class Actor:
 class Side:
     """One of the packages, by the interpreter that has it."""
 
-    def __init__(self, name: str, python: str, *, patience: float) -> None:
+    def __init__(
+        self, name: str, python: str, *, patience: float, loaded: tuple[str, ...] = ()
+    ) -> None:
         self.name = name
         self.python = python
         #: Seconds after which what does not answer counts as hanging.
@@ -141,7 +137,7 @@ class Side:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
         with theirs:
             self._nursery = subprocess.Popen(
-                [python, str(_NURSERY), str(theirs.fileno())],
+                [python, str(_NURSERY), str(theirs.fileno()), *loaded],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._said,
@@ -205,6 +201,6 @@ def environment() -> dict[str, str]:
     }
 
 
-def ours() -> Side:
-    """Give the package under test."""
-    return Side("ours", sys.executable, patience=WATCHDOG_S)
+def ours(loaded: tuple[str, ...] = ()) -> Side:
+    """Give the package under test, with some packages imported already."""
+    return Side("ours", sys.executable, patience=WATCHDOG_S, loaded=loaded)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from typing import Callable
@@ -18,16 +19,25 @@ OTHER_ENV = "ST_OTHER_SERVICE"
 #: Version whose faults are listed.
 OTHER_VERSION = "0.2.16"
 
+Ours = Callable[[tuple[str, ...]], Side]
 Record = Callable[[Fault, str, Verdict], None]
 _found: dict[str, dict[str, Verdict]] = {}
 
 
 @pytest.fixture(scope="session")
-def ours() -> Iterator[Side]:
-    """Give the package under test."""
-    side = actor.ours()
-    yield side
-    side.close()
+def ours() -> Iterator[Ours]:
+    """Give the package under test, with the packages imported that a scenario needs."""
+    sides: dict[tuple[str, ...], Side] = {}
+
+    def loaded(needs: tuple[str, ...]) -> Side:
+        known = tuple(name for name in needs if importlib.util.find_spec(name) is not None)
+        if known not in sides:
+            sides[known] = actor.ours(known)
+        return sides[known]
+
+    yield loaded
+    for side in sides.values():
+        side.close()
 
 
 @pytest.fixture(scope="session")

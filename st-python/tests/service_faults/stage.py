@@ -23,6 +23,10 @@ client = SharedTensorClient(base, verbose_debug=False, **options)
 """
 
 
+class Lacking(Exception):
+    """What a scenario needs is not on this host."""
+
+
 class Stage:
     """The ground of one play."""
 
@@ -41,6 +45,11 @@ class Stage:
     def socket(self) -> str:
         """The path at which its server listens."""
         return f"{self.base}-{'cpu' if self.side.name == 'ours' else '0'}.sock"
+
+    def moved_socket(self) -> tuple[str, str]:
+        """Take its server's socket from where clients look for it; that place, and the new one."""
+        place = Path(self.socket).resolve()
+        return str(place), str(place.rename(self.folder / "moved"))
 
     def actor(self, code: str = "", **values: Any) -> Actor:
         """Start a process."""

@@ -12,7 +12,7 @@ from service_faults.catalogue import fault
 from service_faults.stage import Stage
 
 TORCH = ("torch",)
-TRANSFORMERS = ("torch", "transformers")
+TRANSFORMERS = ("transformers",)
 
 
 @fault(1, "tensors in containers are copied", needs=TORCH)
@@ -67,7 +67,7 @@ def _opened(stage: Stage, change: str) -> Verdict:
     stage.server(_BERT + change + "\n@share(cache=False)\ndef get(): return model\n")
     client = stage.client()
     try:
-        said = client.run("import transformers; lift_device_check(); str(client.call('get').dtype)")
+        said = client.run("lift_device_check(); str(client.call('get').dtype)")
     except Raised as error:
         return shows(error.told())
     return absent(f"opened, {said}")
