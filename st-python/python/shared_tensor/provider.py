@@ -7,11 +7,16 @@ import functools
 import logging
 import os
 import threading
+import time
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Callable, Literal
+from typing import TYPE_CHECKING, Any, Callable, Literal, TypeVar
 
 from shared_tensor._service import ending, keys, local, locks, modes, options, paths
-from shared_tensor.errors import SharedTensorConfigurationError, SharedTensorProviderError
+from shared_tensor.errors import (
+    SharedTensorConfigurationError,
+    SharedTensorProviderError,
+    SharedTensorRemoteError,
+)
 
 if TYPE_CHECKING:
     from shared_tensor.async_client import AsyncSharedTensorClient
@@ -29,6 +34,7 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
+_Answer = TypeVar("_Answer")
 EndpointExecution = Literal["direct", "task"]
 EndpointConcurrency = Literal["parallel", "serialized"]
 
@@ -306,7 +312,8 @@ class SharedTensorProvider:
     def call(self, endpoint: str, *args: Any, **kwargs: Any) -> Any:
         """Call an endpoint, wherever it runs in this mode."""
         if self.execution_mode == "client":
-            return self._get_client().call(endpoint, *args, **kwargs)
+            client = self._get_client()
+            return self._once_registered(endpoint, lambda: client.call(endpoint, *args, **kwargs))
         server = self._server_of_this_process()
         if self.execution_mode == "server" and server is not None:
             return server.invoke_local(endpoint, args=args, kwargs=kwargs)
@@ -324,7 +331,8 @@ class SharedTensorProvider:
             raise RuntimeError(
                 "Local and server modes do not support task submission: call the function"
             )
-        return self._get_async_client().submit(endpoint, *args, **kwargs)
+        client = self._get_async_client()
+        return self._once_registered(endpoint, lambda: client.submit(endpoint, *args, **kwargs))
 
     def execute(
         self,
@@ -469,6 +477,27 @@ class SharedTensorProvider:
         if server is not None:
             server._stop(wait_for_tasks=True, grace=grace)
 
+    def _once_registered(self, endpoint: str, ask: Callable[[], _Answer]) -> _Answer:
+        """Ask a server that runs this program as well and may not have come so far yet.
+
+        It answers from its first registration on, and this endpoint may be its last.
+        """
+        was_listed = False
+        while True:
+            try:
+                return ask()
+            except SharedTensorRemoteError as error:
+                if error.code != _NOT_REGISTERED or not self.auto_mode:
+                    raise
+                if endpoint not in self.list_endpoints():
+                    raise
+                told = self._get_client().get_server_info()
+                is_listed = endpoint in told["endpoints"]
+                if was_listed or (not is_listed and told["uptime"] > _SECONDS_TO_REGISTER):
+                    raise
+                was_listed = is_listed
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+
     def _turn(self, endpoint: _Endpoint) -> contextlib.AbstractContextManager[Any]:
         """Give what lets one call of a serialized endpoint run at a time."""
         if endpoint.concurrency != "serialized":
@@ -551,6 +580,11 @@ class SharedTensorProvider:
             _log.info("the server of a parent process answers already: endpoints run here")
 
 
+#: The code of the error that tells that there is no such endpoint.
+_NOT_REGISTERED = 2
+#: Seconds that a server has to register what its clients registered: as many as it has to start.
+_SECONDS_TO_REGISTER = 60.0
+_SECONDS_BETWEEN_LOOKS = 0.02
 #: Seconds that tasks have to end when the interpreter does.
 _GRACE_AT_EXIT = 5.0
 

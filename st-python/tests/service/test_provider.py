@@ -420,7 +420,8 @@ def test_tasks_are_for_clients(mode: str) -> None:
 def test_tasks_of_nobody(mode: str, base: str) -> None:
     """Whoever asks for tasks where there is no server is told so, and does not wait for one."""
     provider = SharedTensorProvider(base, execution_mode=mode, device="cpu")
-    for ask in (provider.list_tasks, lambda: provider.get_task_status("x")):
+    task = "00000000-0000-4000-8000-000000000000"
+    for ask in (provider.list_tasks, lambda: provider.get_task_status(task)):
         with pytest.raises(errors.SharedTensorClientError, match=r"no server at .* within (?!60)"):
             ask()
 

@@ -215,6 +215,38 @@ def spawned_child(stage: Stage) -> Verdict:
         program.communicate()
 
 
+_IN_A_ROLE = """
+os.environ.update(SHARED_TENSOR_ENABLED="1", SHARED_TENSOR_ROLE=role)
+provider = SharedTensorProvider(base, verbose_debug=False, timeout=30.0)
+
+@provider.share(cache=False)
+def first(): return None
+"""
+_LATER = """
+@provider.share(cache=False)
+def later(): return None
+"""
+
+
+@fault(33, "a client that comes early is told that there is no such endpoint")
+def early_client(stage: Stage) -> Verdict:
+    """The server answers from the first decorator on, and the script has more of them."""
+    server = stage.actor(_IN_A_ROLE, role="server")
+    client = stage.actor(_IN_A_ROLE + _LATER, role="client")
+    client.run("first()")
+    client.start("later()")
+    try:
+        # Ours has nothing to say before the server has come so far.
+        client.result(1.0)
+        return shows("answered by an endpoint that is not there")
+    except Raised as error:
+        return shows(error.told())
+    except Silent:
+        server.run(_LATER)
+    client.result()
+    return absent("waits for it")
+
+
 @fault(34, "a forked child's client runs the endpoint in the child")
 def forked_client(stage: Stage) -> Verdict:
     """It takes the server for one of its own process."""
