@@ -790,6 +790,7 @@ class ServiceServer:
         max_workers: int,
         result_ttl: float,
         request_bytes_max: int,
+        result_bytes: int | None,
         server_id: str,
         told: dict[str, Any],
         capabilities: dict[str, Any],

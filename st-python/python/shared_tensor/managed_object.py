@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from shared_tensor._service import locks
+from shared_tensor.errors import SharedTensorClientError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -90,8 +91,11 @@ class SharedObjectHandle(Generic[T]):
         return self._metadata_cache
 
     def is_stale(self) -> bool:
-        """Ask whether the server has the object no longer."""
-        return self.get_object_info(refresh=True) is None
+        """Ask whether the server has the object no longer, or is gone itself."""
+        try:
+            return self.get_object_info(refresh=True) is None
+        except SharedTensorClientError:
+            return True
 
     def __enter__(self) -> Self:
         """Begin a scope at whose end it is given back or closed."""

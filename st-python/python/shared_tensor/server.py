@@ -50,6 +50,10 @@ class SharedTensorServer:
         Seconds that starting may take.
     verbose_debug : bool
         Whether debugging lines are logged.
+    result_bytes : int, optional
+        How many bytes of memory the tensors of results may take. Cached results that nobody holds
+        go to make room, those that were not used for longest first; if that is not enough, a call
+        is refused. None sets no limit.
 
     Attributes
     ----------
@@ -68,12 +72,13 @@ class SharedTensorServer:
         process_start_method: str | None = None,
         startup_timeout: float = 30.0,
         verbose_debug: bool = True,
+        result_bytes: int | None = None,
     ) -> None:
         if provider is None:
             from shared_tensor.provider import SharedTensorProvider
 
             provider = SharedTensorProvider(execution_mode="server")
-        _check_limits(max_workers, max_request_bytes, result_ttl)
+        _check_limits(max_workers, max_request_bytes, result_ttl, result_bytes)
         self.provider = provider
         self._place = paths.places_of(
             provider.base_path, provider.device_index, provider.device, socket_path
@@ -84,6 +89,7 @@ class SharedTensorServer:
         self.max_request_bytes = max_request_bytes
         self.max_workers = max_workers
         self.result_ttl = result_ttl
+        self.result_bytes = result_bytes
         self.process_start_method = process_start_method
         self.startup_timeout = startup_timeout
         self.verbose_debug = verbose_debug
@@ -314,6 +320,7 @@ class SharedTensorServer:
             max_workers=self.max_workers,
             result_ttl=self.result_ttl,
             request_bytes_max=self.max_request_bytes,
+            result_bytes=self.result_bytes,
             server_id=self.server_id,
             told={
                 "socket_path": self.socket_path,
@@ -449,11 +456,14 @@ def _key_rule(endpoint: _Endpoint) -> Any:
     return endpoint.cache_key
 
 
-def _check_limits(max_workers: int, max_request_bytes: int, result_ttl: float) -> None:
+def _check_limits(
+    max_workers: int, max_request_bytes: int, result_ttl: float, result_bytes: int | None
+) -> None:
     limits = {
         "max_workers": max_workers,
         "max_request_bytes": max_request_bytes,
         "result_ttl": result_ttl,
+        "result_bytes": 1 if result_bytes is None else result_bytes,
     }
     for name, found in limits.items():
         if found <= 0:

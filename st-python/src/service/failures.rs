@@ -51,17 +51,25 @@ pub(super) fn of_client(py: Python<'_>, codec: &Codec, error: &Error) -> PyErr {
         Error::Place(_) => "configuration",
         _ => "client",
     };
-    raised(py, codec, kind, &error.to_string())
+    raised(py, codec, kind, &with_causes(error))
 }
 
 pub(super) fn of_serving(py: Python<'_>, codec: &Codec, error: &ServeError) -> PyErr {
+    raised(py, codec, "configuration", &with_causes(error))
+}
+
+/// The text of an error, and of those that led to it as far as it does not say them itself.
+fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
+    let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
         cause = error.source();
     }
-    raised(py, codec, "configuration", &text)
+    text
 }
 
 /// The error for what may not be passed.

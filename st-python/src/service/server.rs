@@ -6,7 +6,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use shared_tensor::service::{
-    Call, Concurrency, Endpoint, Execution, Failure, Id, KeyRule, Output, Provider, Server,
+    Call, Concurrency, Endpoint, Execution, Failure, Id, KeyRule, Output, Place, Provider, Server,
     ServerOptions,
 };
 
@@ -38,13 +38,16 @@ struct Function {
 impl ServiceServer {
     #[new]
     #[pyo3(signature = (
-        codec, *, max_workers, result_ttl, request_bytes_max, server_id, told, capabilities
+        codec, *, max_workers, result_ttl, request_bytes_max, result_bytes, server_id, told,
+        capabilities
     ))]
+    #[expect(clippy::too_many_arguments, reason = "keywords of a constructor")]
     fn new(
         codec: Py<PyAny>,
         max_workers: usize,
         result_ttl: f64,
         request_bytes_max: u32,
+        result_bytes: Option<u64>,
         server_id: &str,
         told: &Bound<'_, PyDict>,
         capabilities: &Bound<'_, PyDict>,
@@ -55,6 +58,9 @@ impl ServiceServer {
             .result_ttl(Duration::try_from_secs_f64(result_ttl).unwrap_or(Duration::MAX))
             .message_bytes_max(request_bytes_max)
             .around_worker(attached);
+        if let Some(bytes) = result_bytes {
+            options = options.budget(Place::Cpu, bytes);
+        }
         if let Some(id) = Id::parse(server_id) {
             options = options.id(id);
         }

@@ -29,9 +29,12 @@ class PeerError(Exception):
 class Peer:
     """A process that runs the code that it is sent, with its own variables."""
 
-    def __init__(self, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, env: dict[str, str] | None = None, *, before: list[str] | None = None
+    ) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(_REMOTE)],
+            # What ``before`` names runs the rest of its arguments.
+            [*(before or []), sys.executable, str(_REMOTE)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **(env or {})},

@@ -520,6 +520,66 @@ def test_one_script_in_all_roles(place: Any, base: str) -> None:
     script.unlink()
 
 
+WITH_A_CLASS = """
+import sys
+from shared_tensor import SharedTensorProvider
+import torch
+provider = SharedTensorProvider(sys.argv[1], device="cpu")
+
+class Head(torch.nn.Linear):
+    factor = {factor}
+
+@provider.share
+def head():
+    return Head(2, 2)
+
+if provider.execution_mode == "server":
+    head()
+    print("ready", flush=True)
+    sys.stdin.read()
+else:
+    try:
+        print(type(head()).factor)
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_scripts_that_differ(place: Any, base: str) -> None:
+    """A class of another version of the script is refused, naming the file of either side."""
+    pytest.importorskip("torch", reason="no torch here")
+    scripts = {}
+    for name, factor in (("server", 1), ("client", 2)):
+        scripts[name] = place / f"{name}_script.py"
+        scripts[name].write_text(WITH_A_CLASS.format(factor=factor))
+    same = place / "same_script.py"
+    same.write_text(WITH_A_CLASS.format(factor=1))
+
+    def start(script: Any, role: str) -> subprocess.Popen[str]:
+        environment = {"SHARED_TENSOR_ENABLED": "1", "SHARED_TENSOR_ROLE": role}
+        return subprocess.Popen(
+            [sys.executable, str(script), base],
+            env={**os.environ, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    server = start(scripts["server"], "server")
+    assert server.stdout is not None
+    assert server.stdout.readline() == "ready\n"
+    told, _ = start(scripts["client"], "client").communicate(timeout=120)
+    assert told.startswith("SharedTensorSerializationError module __main__ differs")
+    assert str(scripts["server"]) in told
+    assert str(scripts["client"]) in told
+    # A copy under another name is the same code.
+    assert start(same, "client").communicate(timeout=120)[0] == "1\n"
+    server.communicate(timeout=120)
+    assert server.returncode == 0
+    for script in (*scripts.values(), same):
+        script.unlink()
+
+
 def test_client_mode(serve: Serve, base: str) -> None:
     """In mode client every call goes to the server."""
     served = serve("""

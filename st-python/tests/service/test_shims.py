@@ -161,6 +161,17 @@ def test_importing_loads_little() -> None:
     assert logging.getLogger("shared_tensor").handlers
 
 
+def test_clients_load_little(tmp_path: Path) -> None:
+    """Whoever asks for a path, or whether a server is there, loads no torch for it."""
+    loaded = python(
+        "import sys, shared_tensor\n"
+        f"client = shared_tensor.SharedTensorClient({str(tmp_path / 'b')!r})\n"
+        "assert client.socket_path.endswith('-0.sock') and client.ping() is False\n"
+        "print([name for name in ('torch', 'numpy', 'pickle') if name in sys.modules])"
+    )
+    assert loaded.stdout == "[]\n"
+
+
 def test_no_such_name() -> None:
     """A name that there is not is an AttributeError."""
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):

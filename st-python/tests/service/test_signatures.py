@@ -31,6 +31,7 @@ EXTRAS: dict[str, set[str]] = {
     "provider.SharedTensorProvider.cancel_task": {"cooperative"},
     "provider.SharedTensorProvider.register": {"key", "plain", "writable", "name"},
     "provider.SharedTensorProvider.share": {"key", "plain", "writable", "name"},
+    "server.SharedTensorServer": {"result_bytes"},
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from typing import Any
 
@@ -183,6 +184,32 @@ def test_progress(serve: Serve) -> None:
     client.wait_task(task)
     status = client.get_task_status(task)
     assert status["metadata"]["progress"] == {"done": 2, "total": 2, "note": "step 1"}
+
+
+def test_a_bar(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    """With progress=True it is drawn, for calls and for tasks, once there is something to show."""
+    pytest.importorskip("tqdm", reason="no tqdm here")
+    client = serve(ENDPOINTS).client(progress=True)
+    assert client.call("telling", 3) == 3
+    drawn = capsys.readouterr().err
+    assert "telling:" in drawn
+    assert "3/3" in drawn
+    assert "step 2" in drawn
+    task = client.submit("telling", 2)
+    assert client.wait_task(task)["status"] == "completed"
+    drawn = capsys.readouterr().err
+    assert drawn == "" or (task in drawn and "2/2" in drawn)
+    assert client.call("direct", 1) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_no_bar_without_tqdm(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where it is not installed nothing is drawn, and nothing fails."""
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    assert serve(ENDPOINTS).client(progress=True).call("telling", 3) == 3
+    assert capsys.readouterr().err == ""
 
 
 def test_outside_of_endpoints() -> None:

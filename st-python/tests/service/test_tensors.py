@@ -14,6 +14,7 @@ import shared_tensor
 from shared_tensor import errors
 
 from .conftest import Serve
+from .relay import Relay
 
 torch = pytest.importorskip("torch", reason="no torch here")
 
@@ -295,6 +296,217 @@ def test_large_results_cost_nothing_the_second_time(serve_apart: Serve) -> None:
         # 128 MiB each; what is measured is the allocator's own.
         assert max(b - a for a, b in zip(before, after)) < 8 << 10
         del first, again
+
+
+#: Where a tensor's memory comes from: the file and the place in it.
+ORIGIN = """
+def origin(tensor):
+    address = tensor.data_ptr()
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            span, _, offset, device, inode, *_ = line.split()
+            low, high = (int(part, 16) for part in span.split("-"))
+            if low <= address < high:
+                return [device, inode, int(offset, 16) + address - low]
+"""
+
+
+def test_a_gibibyte_moves_few_bytes(serve_apart: Serve) -> None:
+    """It is one file on both sides, named by a message; a second call costs the server nothing."""
+    served = serve_apart(
+        ORIGIN
+        + """
+import torch
+big = shared_tensor.zeros(1 << 28)
+big[-1] = 5
+
+@share(cache=False)
+def fresh(): return big
+
+@share
+def kept(): return big[1 << 20:]
+"""
+    )
+    assert served.peer is not None
+    scope: dict[str, Any] = {}
+    exec(ORIGIN, scope)
+    relay = Relay(Path(f"{served.base}-cpu.sock").resolve())
+    client = served.client()
+    for name, start in (("fresh", 0), ("kept", 1 << 20)):
+        found = client.call(name)
+        assert found.numel() * 4 >= 1020 << 20
+        assert found[-1] == 5
+        theirs = served.run("origin(big[start:])", start=start)
+        assert scope["origin"](found) == theirs
+        assert theirs[1] != "0"
+        # The first calls bring the connection and the region.
+        assert relay.bytes < 64 << 10
+        moved, before = relay.bytes, pages_of(str(served.peer.pid))
+        again = [client.call(name) for _ in range(10)]
+        assert relay.bytes - moved < 10 * (64 << 10)
+        assert pages_of(str(served.peer.pid)) - before < 1 << 10
+        assert [scope["origin"](it) for it in again] == [theirs] * 10
+        del found, again
+    client.close()
+    relay.close()
+
+
+EIGHT = """
+import gc, os, torch, shared_tensor
+torch.set_num_threads(1)
+children = []
+for number in range(8):
+    (answers, answer), (orders, order) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child:
+        os.close(answer), os.close(orders)
+        children.append((child, answers, order))
+        continue
+    try:
+        for _, answers_of_another, order_of_another in children:
+            os.close(answers_of_another), os.close(order_of_another)
+        client = shared_tensor.SharedTensorClient(base, device="cpu", timeout=60)
+        handle = client.call("model", 64)
+        inputs = torch.linspace(-1, 1, 4 * 64).reshape(4, 64)
+        with torch.no_grad():
+            before = [it.numpy().tobytes() for it in (handle.value(inputs), client.call("weights"))]
+            own = client.call("weights")
+            os.write(answer, b"r")
+            os.read(orders, 1)
+            # As often as it takes to be sure that pages are not merely still there by chance.
+            for _ in range(100):
+                after = [it.numpy().tobytes() for it in (handle.value(inputs), own)]
+                assert after == before
+        assert handle.is_stale() is True
+        assert handle.release() is False
+        del handle, own
+        gc.collect()
+        os.write(answer, b"s")
+        os._exit(0)
+    except BaseException as error:
+        os.write(answer, repr(error).encode())
+    finally:
+        os._exit(1)
+ready = [os.read(answers, 1) for _, answers, _ in children]
+ready == [b"r"] * 8
+"""
+
+
+def test_eight_clients_outlive_their_server(serve_apart: Serve, spawn: Any) -> None:
+    """After its SIGKILL all of them go on computing, and get the same bits."""
+    served = serve_apart(ENDPOINTS)
+    assert served.peer is not None
+    peer = spawn()
+    assert peer.run(EIGHT, base=served.base) is True
+    served.peer.kill()
+    ends = peer.run("""
+for _, _, order in children: os.write(order, b"g")
+ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child, _, _ in children]
+said = [os.read(answers, 1000).decode() for _, answers, _ in children]
+for _, answers, order in children: os.close(answers), os.close(order)
+[ends, said]
+""")
+    assert ends == [[0] * 8, ["s"] * 8]
+    serve_apart(ENDPOINTS)
+
+
+REDUCED = """
+import sys, types, torch
+helper = types.ModuleType("st_reduced")
+exec("class Reduced:\\n    def __reduce__(self): return (int, (5,))", helper.__dict__)
+sys.modules["st_reduced"] = helper
+"""
+
+
+@pytest.mark.parametrize("lender", [False, True])
+@pytest.mark.parametrize("borrower", [False, True])
+def test_pickle_needs_both_ends(
+    spawn: Any,
+    base: str,
+    lender: bool,  # noqa: FBT001
+    borrower: bool,  # noqa: FBT001
+) -> None:
+    """What has no rule travels as a pickle if both ends allow it; else it is refused by name."""
+    server = spawn()
+    server.run(
+        REDUCED
+        + """
+import shared_tensor
+provider = shared_tensor.SharedTensorProvider(
+    base, execution_mode="server", device="cpu", allow_pickle=lender)
+made = torch.nn.Sequential(torch.nn.Linear(2, 2))
+made.it = helper.Reduced()
+
+@provider.share(cache=False)
+def model(): return made
+
+@provider.share(cache=False, plain=True)
+def look(module): return module.it
+
+server = shared_tensor.SharedTensorServer(provider)
+server.start(blocking=False)
+""",
+        base=base, lender=lender,
+    )  # fmt: skip
+    client = shared_tensor.SharedTensorClient(base, device="cpu", timeout=60, allow_pickle=borrower)
+    if lender and borrower:
+        assert client.call("model").it == 5
+    else:
+        with pytest.raises(
+            (errors.SharedTensorRemoteError, errors.SharedTensorSerializationError),
+            match=r"root\.it: found a st_reduced\.Reduced" if not lender else "allow_pickle=True",
+        ):
+            client.call("model")
+    mine = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    mine.it = Reduced()
+    if lender and borrower:
+        assert client.call("look", mine) == 5
+    else:
+        with pytest.raises(
+            (errors.SharedTensorRemoteError, errors.SharedTensorSerializationError),
+            match=r"root\.it: found a .*\.Reduced" if not borrower else "allow_pickle=True",
+        ):
+            client.call("look", mine)
+    client.close()
+    server.run("server.stop()")
+
+
+class Reduced:
+    """What only a pickle can carry."""
+
+    def __reduce__(self) -> Any:
+        """Become a number."""
+        return (int, (5,))
+
+
+def test_a_limit_to_the_memory_of_results(serve_apart: Serve) -> None:
+    """What nobody holds makes room; where everything is held, a new result is refused."""
+    served = serve_apart(
+        """
+        import torch
+
+        @share(key="arguments")
+        def filled(size, value): return torch.full((size,), float(value))
+        """,
+        result_bytes=1 << 20,
+    )
+    client = served.client()
+
+    def entries() -> int:
+        return int(client.get_server_info()["stats"]["cache_entries"])
+
+    for value in range(8):
+        # 600 kB each: none fits beside another one.
+        assert client.call("filled", 150_000, value)[-1] == value
+        gc.collect()
+    while entries() > 1:
+        pass
+    held = client.call("filled", 150_000, 100)
+    with pytest.raises(errors.SharedTensorRemoteError, match="600"):
+        client.call("filled", 150_000, 101)
+    assert held.sum() == 150_000 * 100
+    with pytest.raises(errors.SharedTensorRemoteError):
+        client.call("filled", 1 << 20, 0)
 
 
 def test_mappings_go(serve_apart: Serve) -> None:
