@@ -212,6 +212,9 @@ impl Tools {
     }
 }
 
+/// Where the tests of faults find the other service.
+const OTHER_SERVICE_ENV: &str = "ST_OTHER_SERVICE";
+
 /// An environment made afresh for one run: the wheel, and the tools by reference.
 #[derive(Debug)]
 pub(crate) struct Venv {
@@ -255,11 +258,13 @@ impl Venv {
         self.folder.join("bin/python")
     }
 
-    /// Runs the tests in some folders of the tests, or for none of them all that there are.
+    /// Runs the tests in some folders of the tests, or for none of them all that there are. `other` is
+    /// the interpreter that has the other service.
     pub(crate) fn pytest(
         &self,
         workspace: &Workspace,
         folders: &[&str],
+        other: Option<&Path>,
         tally: &mut Tally,
     ) -> Result<(), Failure> {
         let own = workspace.root.join("st-python/tests");
@@ -269,7 +274,11 @@ impl Venv {
             tests.extend(["tests/demo", "tests/soak"].map(|it| workspace.root.join(it)));
         }
         // From outside the clone: the package under test is the one installed.
-        self.python()
+        let python = match other {
+            Some(program) => self.python().env(OTHER_SERVICE_ENV, program),
+            None => self.python().without_env(OTHER_SERVICE_ENV),
+        };
+        python
             .args(["-m", "pytest", "-p", "no:cacheprovider", "-ra", "-m", "not nightly", "-c"])
             .args([workspace.root.join("pyproject.toml")])
             .args(tests)
@@ -303,19 +312,19 @@ pub(crate) fn with_models(
     with_torch(workspace, interpreter)?.and(workspace, interpreter, &["test", "models"])
 }
 
-/// The service whose interface is kept, and what it needs beside torch.
-const OTHER_SERVICE: [&str; 2] = ["shared-tensor==0.2.16", "cloudpickle"];
+/// The service whose interface is kept. Its package has the name of ours.
+const OTHER_SERVICE: &str = "shared-tensor==0.2.16";
 
-/// That service on top of `models`, instead of the wheel, which has the same name.
+/// A Python that has that one beside these tools.
 pub(crate) fn with_other_service(
     workspace: &Workspace,
     interpreter: &Interpreter,
-    models: &Tools,
+    tools: &Tools,
 ) -> Result<Venv, Failure> {
     // What it asks for beside these would replace NumPy by one that torch does not go with.
-    let tools = OTHER_SERVICE.map(str::to_owned);
-    let tools = models.and_with(interpreter, "other-service", &tools, &["--no-deps"])?;
-    Venv::fresh(&workspace.target.join("python/other-service"), interpreter, &tools)
+    let wanted = [OTHER_SERVICE, "cloudpickle"].map(str::to_owned);
+    let theirs = tools.and_with(interpreter, "other-service", &wanted, &["--no-deps"])?;
+    Venv::fresh(&workspace.target.join("python/other-service"), interpreter, &theirs)
 }
 
 /// The packages that some of `st-python/requirements` list.

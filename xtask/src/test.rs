@@ -12,8 +12,8 @@ use crate::{Failure, Flags, Workspace, python, screen, wheel};
 
 pub(crate) const VERB: Verb = Verb {
     name: "test",
-    usage: "",
-    summary: "all tests, Rust and Python, with all their set-up",
+    usage: "[--no-torch]",
+    summary: "all tests, Rust and Python, with all their set-up (--no-torch: not those that need it)",
     exists: always,
     run,
 };
@@ -22,17 +22,18 @@ pub(crate) const VERB: Verb = Verb {
 /// not: a hang is a failure, not a longer wait.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(300);
 
-fn run(workspace: &Workspace, flags: Flags) -> Result<(), Failure> {
+fn run(workspace: &Workspace, mut flags: Flags) -> Result<(), Failure> {
+    let is_without_torch = flags.switch("--no-torch");
     flags.finish()?;
-    all(workspace)
+    all(workspace, is_without_torch)
 }
 
-pub(crate) fn all(workspace: &Workspace) -> Result<(), Failure> {
+pub(crate) fn all(workspace: &Workspace, is_without_torch: bool) -> Result<(), Failure> {
     let mut report = Report::default();
     rust(workspace, &mut report)?;
     examples(workspace, &mut report);
     consumers(workspace, &mut report)?;
-    python(workspace, &mut report);
+    python(workspace, is_without_torch, &mut report);
     report.close()
 }
 
@@ -119,6 +120,11 @@ fn examples(workspace: &Workspace, report: &mut Report) {
 
 /// Names the Python whose client the test in rpc-uds starts.
 const OLD_PYTHON: &str = "RPC_UDS_OLD_PYTHON";
+const OLD_CLIENT_RING: &str = "Rust, with the client of shared-tensor 0.2";
+const WITH_TORCH_RING: &str = "Python with torch";
+/// The faults of the service that must not exist, also where they do: it stands on torch.
+const OTHER_SERVICE_RING: &str = "Python, faults of the service";
+const FAULTS: &[&str] = &["service_faults"];
 
 /// The folders of tests that have some for torch.
 const WITH_TORCH: &[&str] = &["native", "modules", "service"];
@@ -145,7 +151,7 @@ fn consumers(workspace: &Workspace, report: &mut Report) -> Result<(), Failure> 
     Ok(())
 }
 
-fn python(workspace: &Workspace, report: &mut Report) {
+fn python(workspace: &Workspace, is_without_torch: bool, report: &mut Report) {
     screen::step("Python, the wheel");
     let (interpreters, unusable) = match python::interpreters() {
         Ok(found) => found,
@@ -171,40 +177,47 @@ fn python(workspace: &Workspace, report: &mut Report) {
         let ring = format!("Python {}", interpreter.version);
         screen::step(&ring);
         let mut tally = Tally::default();
-        let outcome = Tools::prepare(workspace, interpreter, lists)
-            .and_then(|tools| pytest(workspace, interpreter, &wheel, &tools, &[], &mut tally));
+        let outcome = Tools::prepare(workspace, interpreter, lists).and_then(|tools| {
+            pytest(workspace, interpreter, &wheel, &tools, &[], None, &mut tally)
+        });
         report.add(ring, tally, &outcome);
     }
-    let ring = "Python with torch";
-    screen::step(ring);
+    if is_without_torch {
+        let rings = [WITH_TORCH_RING, OTHER_SERVICE_RING, OLD_CLIENT_RING];
+        return report.add_skips(rings.map(|ring| format!("{ring}: --no-torch was said")));
+    }
+    screen::step(WITH_TORCH_RING);
+    let interpreter = &interpreters[0];
     let mut tally = Tally::default();
-    let models = python::with_models(workspace, &interpreters[0]);
-    let outcome = models.as_ref().map_err(Clone::clone).and_then(|tools| {
-        pytest(workspace, &interpreters[0], &wheel, tools, WITH_TORCH, &mut tally)
+    let tools = python::with_models(workspace, interpreter);
+    let outcome = tools.as_ref().map_err(Clone::clone).and_then(|tools| {
+        pytest(workspace, interpreter, &wheel, tools, WITH_TORCH, None, &mut tally)
     });
-    report.add(ring, tally, &outcome);
-    if let Ok(models) = models {
-        old_client(workspace, &interpreters[0], &models, report);
+    report.add(WITH_TORCH_RING, tally, &outcome);
+    let Ok(tools) = tools else { return };
+    screen::step(OTHER_SERVICE_RING);
+    let mut tally = Tally::default();
+    let other = python::with_other_service(workspace, interpreter, &tools);
+    let outcome = other.as_ref().map_err(Clone::clone).and_then(|other| {
+        let other = Some(other.program());
+        pytest(workspace, interpreter, &wheel, &tools, FAULTS, other.as_deref(), &mut tally)
+    });
+    report.add(OTHER_SERVICE_RING, tally, &outcome);
+    if let Ok(other) = other {
+        old_client(workspace, &other, report);
     }
 }
 
-/// The client of the releases before, which needs torch, against the server of now.
-fn old_client(
-    workspace: &Workspace,
-    interpreter: &Interpreter,
-    models: &Tools,
-    report: &mut Report,
-) {
-    let ring = "Rust, with the client of shared-tensor 0.2";
-    screen::step(ring);
+/// The client of the releases before against the server of now.
+fn old_client(workspace: &Workspace, other: &Venv, report: &mut Report) {
+    screen::step(OLD_CLIENT_RING);
     let mut tally = Tally::default();
-    let outcome = python::with_other_service(workspace, interpreter, models).and_then(|old| {
+    let outcome =
         Task::cargo(["test", "--locked", "-p", "rpc-uds", "--test", "it", "--", "old_client::"])
             .within(&workspace.root)
-            .env(OLD_PYTHON, old.program())
-            .tee(|line| tally += Tally::of_libtest(line).unwrap_or_default())
-    });
-    report.add(ring, tally, &outcome);
+            .env(OLD_PYTHON, other.program())
+            .tee(|line| tally += Tally::of_libtest(line).unwrap_or_default());
+    report.add(OLD_CLIENT_RING, tally, &outcome);
 }
 
 fn pytest(
@@ -213,10 +226,11 @@ fn pytest(
     wheel: &Path,
     tools: &Tools,
     tests: &[&str],
+    other: Option<&Path>,
     tally: &mut Tally,
 ) -> Result<(), Failure> {
     let folder = workspace.target.join("python").join(&interpreter.version);
     let venv = Venv::fresh(&folder, interpreter, tools)?;
     venv.install(tools, wheel)?;
-    venv.pytest(workspace, tests, tally)
+    venv.pytest(workspace, tests, other, tally)
 }

@@ -34,7 +34,7 @@ fn run(workspace: &Workspace, flags: Flags) -> Result<(), Failure> {
     let mut report = Report::default();
     screen::step("Tests");
     let mut tally = Tally::default();
-    let outcome = venv.pytest(workspace, &[], &mut tally);
+    let outcome = venv.pytest(workspace, &[], None, &mut tally);
     report.add("pytest", tally, &outcome);
     let checks: [(&str, &[&str]); 4] = [
         ("ruff check", &["-m", "ruff", "check"]),

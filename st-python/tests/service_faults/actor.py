@@ -181,6 +181,8 @@ class Side:
     def close(self) -> None:
         """End its processes."""
         self._channel.close()
+        # Taking large packages down in good order takes seconds, and nobody looks at it.
+        self._nursery.kill()
         self._nursery.wait(WATCHDOG_S)
         self._said.close()
 

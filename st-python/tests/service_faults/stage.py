@@ -84,6 +84,7 @@ class Stage:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            start_new_session=True,
             env={
                 **environment(),
                 "SHARED_TENSOR_RUNTIME_DIR": str(self.folder / "run"),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,40 @@ def test_ours_does_not(fault: Fault, ours: Ours, record_fault: Record) -> None:
     verdict = play(fault, ours(fault.needs))
     record_fault(fault, "ours", verdict)
     assert not verdict.shows, verdict.said
+
+
+#: Where the table names tests of Python, and of Rust.
+REPOSITORY = Path(__file__).parents[3]
+PYTHON = REPOSITORY / "st-python/tests"
+ROW = re.compile(r"\| (\d+) [^|]*\|([^|]*)\|([^|]*)\|")
+
+
+def _table() -> dict[int, str]:
+    page = (REPOSITORY / "docs/TESTING.md").read_text()
+    section = page[page.index("## The faults of the service") :]
+    found = ROW.findall(section)
+    assert [int(number) for number, _, _ in found] == list(range(1, 61))
+    return {int(number): tests for number, tests, _ in found}
+
+
+def test_every_fault_is_in_the_table() -> None:
+    """Each of the 60 has a row, and a scenario is in the row of its number."""
+    table = _table()
+    for fault in FAULTS:
+        assert f"`{fault.scenario.__name__}`" in table[fault.number], fault.key
+    without = [number for number, tests in table.items() if "`" not in tests]
+    assert len(table) - len(without) >= 50
+
+
+def test_every_test_of_the_table_exists() -> None:
+    """Names in the table are those of scenarios, or of tests in the file that is named."""
+    scenarios = {fault.scenario.__name__ for fault in FAULTS}
+    for number, tests in _table().items():
+        for name in re.findall(r"`([^`]+)`", tests):
+            file, _, function = name.rpartition("::")
+            if not file:
+                assert name in scenarios, f"{number}: {name}"
+                continue
+            root = PYTHON if file.endswith(".py") else REPOSITORY
+            text = (root / file).read_text()
+            assert re.search(rf"^(async )?(def|fn) {function}\(", text, re.M), f"{number}: {name}"

@@ -211,7 +211,8 @@ def spawned_child(stage: Stage) -> Verdict:
         stage.client().run("client.call('mark')")
         return absent("the parent answers, also after the child")
     finally:
-        program.kill()
+        # With its child, which has its output open.
+        os.killpg(program.pid, signal.SIGKILL)
         program.communicate()
 
 
