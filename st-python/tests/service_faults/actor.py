@@ -161,7 +161,9 @@ class Side:
         if package not in self._packages:
             actor = self.actor()
             code = "import importlib.util\nimportlib.util.find_spec(name) is not None"
-            self._packages[package] = actor.run(code, name=package)
+            # What lies within a package is there with it.
+            name = package.partition(".")[0]
+            self._packages[package] = actor.run(code, name=name)
             actor.close()
         return self._packages[package]
 

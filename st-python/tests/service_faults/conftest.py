@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Iterator
 from typing import Callable
@@ -13,6 +12,7 @@ from faults.verdict import Verdict
 from . import actor, catalogue
 from .actor import Side
 from .catalogue import Fault
+from .scenarios.sharing import MODELS
 
 #: The interpreter that has the other package.
 OTHER_ENV = "ST_OTHER_SERVICE"
@@ -30,10 +30,9 @@ def ours() -> Iterator[Ours]:
     sides: dict[tuple[str, ...], Side] = {}
 
     def loaded(needs: tuple[str, ...]) -> Side:
-        known = tuple(name for name in needs if importlib.util.find_spec(name) is not None)
-        if known not in sides:
-            sides[known] = actor.ours(known)
-        return sides[known]
+        if needs not in sides:
+            sides[needs] = actor.ours(needs)
+        return sides[needs]
 
     yield loaded
     for side in sides.values():
@@ -46,7 +45,7 @@ def other() -> Iterator[Side]:
     python = os.environ.get(OTHER_ENV)
     if not python:
         pytest.skip(f"{OTHER_ENV} names no Python that has shared-tensor {OTHER_VERSION}")
-    side = Side(OTHER_VERSION, python, patience=2.0)
+    side = Side(OTHER_VERSION, python, patience=2.0, loaded=MODELS)
     assert side.version == OTHER_VERSION
     yield side
     side.close()

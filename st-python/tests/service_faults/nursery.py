@@ -6,6 +6,7 @@ two or three processes.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -75,7 +76,8 @@ def main() -> None:
     import shared_tensor.server
 
     for name in sys.argv[2:]:
-        importlib.import_module(name)
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     channel.sendall(shared_tensor.__version__.encode())
     while True:
         word, lines, _, _ = socket.recv_fds(channel, 1, 1)

@@ -19,6 +19,7 @@ from faults.verdict import Verdict, absent, shows
 
 from service_faults.actor import Raised
 from service_faults.catalogue import fault
+from service_faults.scenarios.sharing import MODELS
 from service_faults.stage import Lacking, Stage
 
 
@@ -78,7 +79,7 @@ class Planted(BertModel): pass
 """
 
 
-@fault(55, "a server's source is written down and imported by its clients", needs=("transformers",))
+@fault(55, "a server's source is written down and imported by its clients", needs=MODELS)
 def planted_source(stage: Stage) -> Verdict:
     """In a folder that everybody knows, which goes first on sys.path."""
     folder = stage.folder / "server"

@@ -153,10 +153,14 @@ def second_server_of_a_process(stage: Stage) -> Verdict:
     server = stage.server(ENDPOINTS)
     try:
         server.run(_SECOND + "second.start(blocking=False)", patience=stage.patience)
+        return shows("returned")
     except Raised as error:
-        reached = stage.client().run("client.ping()")
-        return absent(error.told()) if reached else shows("refused, but the first is gone")
-    return shows("returned")
+        said = error.told()
+    try:
+        reached = stage.client().run("client.ping()", patience=stage.patience)
+    except Silent:
+        reached = False
+    return absent(said) if reached else shows("refused, but the first is out of reach")
 
 
 _SPAWNING = """

@@ -11,11 +11,11 @@ from service_faults.actor import Actor, Raised, Silent
 from service_faults.catalogue import fault
 from service_faults.stage import Stage
 
-TORCH = ("torch",)
-TRANSFORMERS = ("transformers",)
+#: One set for all of them, which is imported once.
+MODELS = ("torch", "transformers.models.bert.modeling_bert")
 
 
-@fault(1, "tensors in containers are copied", needs=TORCH)
+@fault(1, "tensors in containers are copied", needs=MODELS)
 def tensor_in_a_dict(stage: Stage) -> Verdict:
     """A write to a tensor of a returned dict reaches nobody."""
     server = stage.server("""
@@ -32,7 +32,7 @@ def tensor_in_a_dict(stage: Stage) -> Verdict:
     return absent("written in place") if total == 4 else shows(f"the server's sum is {total}")
 
 
-@fault(2, "tensors in arguments are copied", needs=TORCH)
+@fault(2, "tensors in arguments are copied", needs=MODELS)
 def tensor_as_an_argument(stage: Stage) -> Verdict:
     """What the endpoint writes to its argument, the caller does not see."""
     stage.server("""
@@ -73,13 +73,13 @@ def _opened(stage: Stage, change: str) -> Verdict:
     return absent(f"opened, {said}")
 
 
-@fault(3, "a model in half precision cannot be opened", needs=TRANSFORMERS)
+@fault(3, "a model in half precision cannot be opened", needs=MODELS)
 def half_precision(stage: Stage) -> Verdict:
     """The client's empty shell is made in single precision, and types must agree."""
     return _opened(stage, "model = model.half()")
 
 
-@fault(4, "a model that was changed cannot be opened", needs=TRANSFORMERS)
+@fault(4, "a model that was changed cannot be opened", needs=MODELS)
 def changed_model(stage: Stage) -> Verdict:
     """The client makes a shell from the configuration, which does not know of the change."""
     return _opened(stage, "model.head = torch.nn.Linear(8, 2)")
