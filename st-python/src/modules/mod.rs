@@ -14,5 +14,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<plan::tensors::Torch>()?;
     module.add_function(wrap_pyfunction!(plan::manifest_origin, module)?)?;
     module.add_function(wrap_pyfunction!(memory::create_region, module)?)?;
+    module.add_function(wrap_pyfunction!(memory::give_back_free_memory, module)?)?;
     module.add_function(wrap_pyfunction!(memory::seal_region, module)?)
 }

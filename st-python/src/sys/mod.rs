@@ -242,6 +242,17 @@ pub(crate) fn into_raw(fd: OwnedFd) -> RawFd {
     fd.into_raw_fd()
 }
 
+/// Lets the C library return the pages of freed memory to the system, wherever in its heaps they lie.
+///
+/// Does nothing where the C library has no such call.
+pub(crate) fn give_back_free_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes the allocator's own locks, and touches nothing but what was freed.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Work that is handed through an interface that asks for `Send`, and runs on the thread it is from.
 pub(crate) struct OnThisThread<'a>(&'a mut dyn FnMut());
 

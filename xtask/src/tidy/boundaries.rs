@@ -19,7 +19,7 @@ const EDGES: &[(&str, &[&str])] = &[
 /// Packages from outside that only some members may use.
 const OWNED: &[(&str, &[&str])] = &[
     ("fs4", &["shm-lock"]),
-    ("libc", &["rpc-uds", "shared-tensor", "shm-core", "shm-lock", "st-tests"]),
+    ("libc", &["rpc-uds", "shared-tensor", "shm-core", "shm-lock", "st-python", "st-tests"]),
     ("pyo3", &["st-python"]),
     ("serde_json", &["shared-tensor", "xtask"]),
 ];

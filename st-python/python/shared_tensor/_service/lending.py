@@ -18,12 +18,15 @@ KIND = "torch"
 _log = logging.getLogger(__name__)
 #: What ranges begin at, in bytes: every element type keeps its alignment.
 _ALIGNMENT = 64
+#: From so many bytes on that moved, the allocator is asked for what it keeps of their old place.
+_TRIM_FROM = 4 << 20
 
 
 @dataclass
 class _Range:
     """The part of one storage that is lent, and the tensors that lie in it."""
 
+    #: None once they lie elsewhere.
     storage: Any
     low: int
     high: int
@@ -71,12 +74,21 @@ class _Ranges:
         if missing:
             lengths = [it.length for it in missing]
             places = _native.ServiceStorage.allocate(lengths)
+            # Whoever called may hold the numbers of storages that are gone by then.
+            self._by_storage.clear()
             for it, place in zip(missing, places):
                 _move(it, place)
+            if sum(lengths) >= _TRIM_FROM:
+                # Small storages come from a heap, whose pages stay with this process for ever when
+                # something lies behind them: the model would be there twice.
+                _native.give_back_free_memory()
 
 
 def _move(found: _Range, place: _native.ServiceStorage) -> None:
-    """Copy a range to its place, and let its tensors have their elements there."""
+    """Copy a range to its place, and let its tensors have their elements there.
+
+    The old place is free afterwards, unless others use it.
+    """
     found.place = place
     with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
         whole = place.memory().tensor(TORCH, "uint8", [found.length], [1], 0)
@@ -90,6 +102,7 @@ def _move(found: _Range, place: _native.ServiceStorage) -> None:
             moved.set_(target, offset, tensor.size(), tensor.stride())
             # Not `set_` on itself, which would count as a write and spoil a pending backward pass.
             tensor.data = moved
+    found.storage = None
 
 
 def _extent_of(tensor: Any) -> tuple[int, int]:
