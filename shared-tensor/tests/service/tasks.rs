@@ -3,9 +3,12 @@
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use shared_tensor::service::{Arguments, CallOptions, Client, Id, TaskStatus, Value};
+use shared_tensor::service::{
+    Address, Arguments, Call, CallOptions, Client, Endpoint, Id, Native, Output, Provider, Server,
+    TaskStatus, Value,
+};
 
-use crate::desk::{Service, descriptors, options, refcount, soon, stat, until};
+use crate::desk::{Scratch, Service, descriptors, options, refcount, soon, stat, until};
 use crate::harness::tests;
 
 tests![
@@ -23,6 +26,7 @@ tests![
     each_fetch_is_a_reference_of_its_own,
     results_go_with_those_who_fetched_them,
     results_that_nobody_fetches_go_in_time,
+    results_whose_end_takes_long_keep_no_other_one,
     at_capacity_the_oldest_ended_task_goes,
     who_fills_the_table_keeps_no_other_client_out,
     a_task_that_calls_a_task_needs_no_second_worker,
@@ -237,6 +241,43 @@ fn results_that_nobody_fetches_go_in_time() {
     until("it is dropped", || stat(&client, "task_count") == 0);
     until("and what it held", || (stat(&client, "leases"), stat(&client, "objects")) == (0, 0));
     assert!(client.task_status(task, &options()).is_err());
+}
+
+/// Something whose end waits until it may, and panics.
+struct Unwilling(Mutex<mpsc::Receiver<()>>);
+
+impl Drop for Unwilling {
+    fn drop(&mut self) {
+        let _ = self.0.lock().unwrap().recv();
+        panic!("on purpose");
+    }
+}
+
+fn results_whose_end_takes_long_keep_no_other_one() {
+    let scratch = Scratch::new();
+    let (let_go, held) = mpsc::channel();
+    let unwilling = Mutex::new(Some(Unwilling(held.into())));
+    let provider = Provider::new()
+        .with(
+            Endpoint::new("unwilling", move |_: &Call| {
+                let native: Native = Arc::new(unwilling.lock().unwrap().take());
+                Ok(Output::from(Value::Int(1)).with_native(native))
+            })
+            .cache(false),
+        )
+        .with(Endpoint::new("willing", |_: &Call| Ok(2)).cache(false));
+    let address = Address::at(scratch.socket());
+    let server = Server::options().result_ttl(Duration::ZERO).serve(&address, &provider).unwrap();
+    let client = Client::at(address);
+    submit(&client, "unwilling", ());
+    until("it is over", || stat(&client, "task_count") == 0);
+    for _ in 0..3 {
+        submit(&client, "willing", ());
+        until("it is over as well", || stat(&client, "task_count") == 0);
+    }
+    let_go.send(()).unwrap();
+    let stopped = server.stop(Duration::from_secs(120)).unwrap();
+    assert!(stopped.is_drained, "{stopped:?}");
 }
 
 fn at_capacity_the_oldest_ended_task_goes() {

@@ -5,7 +5,8 @@
 //! | one per connection | reads requests; answers what needs no endpoint: hits, releases, what is known of tasks and objects |
 //! | `st-call` | functions of endpoints, as many as there are places |
 //! | `st-task` | the same for tasks |
-//! | `st-time` | drops results of tasks that nobody fetched |
+//! | `st-time` | ends the time of results of tasks that nobody fetched |
+//! | `st-drop` | drops them, when there are some |
 //!
 //! Nobody waits on a thread: those who want what is being built are told by whoever ends the build.
 

@@ -6,7 +6,8 @@
 //! memory that all its users have let go of.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -466,9 +467,10 @@ impl Tasks {
     }
 }
 
-/// Drops what has been there for its time, until the table is closed or gone.
+/// Hands over what has been there for its time, until the table is closed or gone.
 fn expire(table: &Weak<Table>) {
     let Some(table) = table.upgrade() else { return };
+    let mut drops = None;
     let mut listed = lock(&table.state);
     while !listed.is_closed {
         let Some((due, id)) = listed.ended.front().copied() else {
@@ -480,11 +482,37 @@ fn expire(table: &Weak<Table>) {
             listed.ended.pop_front();
             let task = listed.tasks.remove(&id);
             drop(listed);
-            drop(task);
+            if let Some(task) = task {
+                drop_elsewhere(&mut drops, task);
+            }
             listed = lock(&table.state);
         } else {
             let waited = table.changed.wait_timeout(listed, left);
             listed = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
+}
+
+/// Leaves a task to a thread of its own: what it made is dropped by code of users, which may take long
+/// or panic.
+fn drop_elsewhere(drops: &mut Option<mpsc::Sender<Arc<Task>>>, task: Arc<Task>) {
+    let drops = drops.get_or_insert_with(|| {
+        let (sender, tasks) = mpsc::channel::<Arc<Task>>();
+        let live = move || {
+            for task in tasks {
+                drop_calmly(task);
+            }
+        };
+        // Without a thread they come back.
+        drop(thread::Builder::new().name("st-drop".to_owned()).spawn(live));
+        sender
+    });
+    if let Err(mpsc::SendError(task)) = drops.send(task) {
+        drop_calmly(task);
+    }
+}
+
+fn drop_calmly(task: Arc<Task>) {
+    // Told by the panic hook; nobody else is concerned.
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(task)));
 }
