@@ -74,7 +74,7 @@ impl Table {
     /// Takes in what a delivery names.
     pub(crate) fn receive(
         &self,
-        link: &Arc<Link>,
+        link: &Weak<Link>,
         serial: u64,
         entries: &[RegionEntry],
         descriptors: Vec<OwnedFd>,
@@ -93,13 +93,11 @@ impl Table {
                 let fd = fd.ok_or(DecodeError::Reference { what, number: number as u64 })?;
                 let region = Region::adopt(fd, entry.id, entry.bytes, entry.rights());
                 let region = region.map_err(|error| DecodeError::Region(error.to_string()))?;
-                // One that is here already was not known to be: it is confirmed once more.
+                // One that is here already was not known to be, when this was sent: it is confirmed
+                // once more. A confirmation that is under way is not taken back by that.
                 state.to_confirm.push(custody);
                 match state.entries.entry(custody) {
-                    Slot::Occupied(mut known) => {
-                        known.get_mut().is_confirmed = false;
-                        known_before.push(region);
-                    }
+                    Slot::Occupied(_) => known_before.push(region),
                     Slot::Vacant(slot) => {
                         let users = Weak::new();
                         slot.insert(Entry { region, users, serial, is_confirmed: false });
@@ -114,7 +112,7 @@ impl Table {
             }
             known.serial = known.serial.max(serial);
             let users = known.users.upgrade().unwrap_or_else(|| {
-                let link = Arc::downgrade(link);
+                let link = Weak::clone(link);
                 Arc::new(Hold { link, custody, process: std::process::id() })
             });
             known.users = Arc::downgrade(&users);
@@ -143,8 +141,11 @@ impl Table {
         if entry.users.strong_count() > 0 {
             return Unused::No;
         }
-        if entry.is_confirmed {
-            return Unused::Ask(CustodyAt { custody, serial: entry.serial });
+        let (is_confirmed, serial) = (entry.is_confirmed, entry.serial);
+        // A confirmation that came after the question would make the server believe in it again.
+        state.to_confirm.retain(|known| *known != custody);
+        if is_confirmed {
+            return Unused::Ask(CustodyAt { custody, serial });
         }
         let gone = state.entries.remove(&custody);
         gone.map_or(Unused::No, |entry| Unused::Dropped(entry.region))

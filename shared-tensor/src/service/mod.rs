@@ -75,6 +75,8 @@
 
 mod client;
 mod custody;
+#[cfg(test)]
+mod custody_model;
 mod endpoint;
 mod failure;
 mod monitor;

@@ -168,7 +168,8 @@ impl Link {
         self.check(tag, &body)?;
         let (delivery, payload) = decode::<Delivery>(&body)?;
         let lease = delivery.lease.map(|entry| Lease::new(self, entry));
-        let regions = self.table.receive(self, delivery.serial, &delivery.regions, descriptors)?;
+        let (link, serial) = (Arc::downgrade(self), delivery.serial);
+        let regions = self.table.receive(&link, serial, &delivery.regions, descriptors)?;
         let keeper = lease.clone().map(|lease| Arc::new(lease) as Keeper);
         let mut unpacker = Unpacker::open(payload, &regions, keeper.as_ref())?;
         let value = unpacker.value()?;

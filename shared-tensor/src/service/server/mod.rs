@@ -49,6 +49,9 @@ pub(crate) use options::{HEAD_BYTES_MAX, MESSAGE_BYTES_MAX};
 
 pub(crate) use pool::giving_place_away;
 
+#[cfg(test)]
+pub(crate) use ledger::Ledger;
+
 use self::core::Core;
 
 /// A server of endpoints. Dropping it stops it without grace.
