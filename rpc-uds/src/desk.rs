@@ -235,6 +235,9 @@ impl<T> Desk<T> {
                 }
                 Delivery::Taken
             }
+            _ if cfg!(st_mutant = "late_for_ever") && abandoned.contains(&id) => {
+                Delivery::Late(reply)
+            }
             _ if abandoned.remove(&id) => Delivery::Late(reply),
             _ if was_asked => Delivery::Unwanted(reply),
             _ => Delivery::NeverAsked(reply),
@@ -291,7 +294,12 @@ impl<T> Desk<T> {
     pub(crate) fn abandon(&self, id: u64) -> Option<Outcome<T>> {
         let mut state = lock(&self.state);
         let outcome = self.vacate(&mut state, id, false);
-        if outcome.is_none() && state.lost.is_none() {
+        if cfg!(st_mutant = "abandoned_in_two_steps") {
+            drop(state);
+            state = lock(&self.state);
+        }
+        let is_to_come = outcome.is_none() || cfg!(st_mutant = "abandoned_though_there");
+        if is_to_come && state.lost.is_none() {
             state.abandoned.insert(id);
         }
         outcome

@@ -44,12 +44,14 @@ enum Frame {
 struct Model {
     desk: Desk<u64>,
     socket: Socket,
+    /// Replies that came after their callers had given up.
+    late: Mutex<Vec<u64>>,
 }
 
 impl Model {
     fn new() -> Arc<Self> {
         let socket = Socket { state: Mutex::new(Input::default()), came: Condvar::new() };
-        Arc::new(Self { desk: Desk::new(4), socket })
+        Arc::new(Self { desk: Desk::new(4), socket, late: Mutex::new(Vec::new()) })
     }
 
     /// The peer sends.
@@ -99,7 +101,11 @@ impl Model {
     fn hand_out(&self, frame: Frame) -> bool {
         match frame {
             Frame::Reply(id) => {
-                assert_ne!(self.desk.deliver(id, id), Delivery::NeverAsked(id));
+                match self.desk.deliver(id, id) {
+                    Delivery::Taken | Delivery::Unwanted(_) => {}
+                    Delivery::Late(reply) => lock(&self.late).push(reply),
+                    Delivery::NeverAsked(id) => panic!("{id} was asked for"),
+                }
                 true
             }
             Frame::Push(push) => {
@@ -221,6 +227,36 @@ fn loom_who_gives_up_while_nobody_reads_appoints_another() {
         assert_eq!(model.wait(patient), Ok(patient));
         hasty.join().expect("no panic");
         reader.join().expect("no panic");
+    });
+}
+
+#[test]
+fn loom_a_reply_that_comes_too_late_is_had_once() {
+    explore(|| {
+        let model = Model::new();
+        let patient = model.desk.enlist().expect("not lost");
+        let hasty = model.desk.enlist().expect("not lost");
+        let caller = {
+            let model = Arc::clone(&model);
+            thread::spawn(move || {
+                let outcome = match model.desk.turn(hasty, Some(std::time::Instant::now())) {
+                    Turn::Done(outcome) => Some(outcome),
+                    Turn::Late => model.desk.abandon(hasty),
+                    Turn::Lead => {
+                        model.desk.step_down();
+                        model.desk.abandon(hasty)
+                    }
+                    Turn::Lost(lost) => panic!("{lost:?}"),
+                };
+                usize::from(outcome == Some(Outcome::Here(hasty)))
+            })
+        };
+        model.send(Frame::Reply(hasty));
+        model.send(Frame::Reply(patient));
+        assert_eq!(model.wait(patient), Ok(patient));
+        let had = caller.join().expect("no panic");
+        assert_eq!(had + lock(&model.late).len(), 1, "had by its caller, or afterwards");
+        assert!(!model.desk.awaits_late(), "there is nothing to come");
     });
 }
 
