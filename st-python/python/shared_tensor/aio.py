@@ -20,6 +20,8 @@ from shared_tensor.client import CONNECT_RETRY_TIMEOUT_SECONDS, handle_on
 from shared_tensor.errors import SharedTensorRemoteError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from typing_extensions import Self
 
 
@@ -35,7 +37,7 @@ class Client:
 
     Parameters
     ----------
-    base_path, device_index, timeout, device, socket_path, allow_pickle
+    base_path, device_index, timeout, device, socket_path, allow_pickle, allow, any_version
         As for `shared_tensor.SharedTensorClient`.
     """
 
@@ -48,10 +50,14 @@ class Client:
         device: str | None = None,
         socket_path: str | None = None,
         allow_pickle: bool = False,
+        allow: Sequence[str] = (),
+        any_version: bool = False,
     ) -> None:
         self.timeout = timeout
         self._device = paths.device_of(device)
-        self._codec = payload.Codec(self._device, allow_pickle=allow_pickle)
+        self._codec = payload.Codec(
+            self._device, allow_pickle=allow_pickle, allow=allow, any_version=any_version
+        )
         places = paths.places_of(base_path, device_index, self._device, socket_path)
         self._core = _native.ServiceClient(
             self._codec, places, CONNECT_RETRY_TIMEOUT_SECONDS, is_driven=True

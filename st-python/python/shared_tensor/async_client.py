@@ -13,6 +13,8 @@ from shared_tensor.client import SharedTensorClient
 from shared_tensor.errors import SharedTensorRemoteError, SharedTensorTaskError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from typing_extensions import Self
 
     from shared_tensor.managed_object import SharedObjectHandle
@@ -45,6 +47,8 @@ class AsyncSharedTensorClient:
         socket_path: str | None = None,
         progress: bool | Callable[[int, int, str], None] = False,
         allow_pickle: bool = False,
+        allow: Sequence[str] = (),
+        any_version: bool = False,
     ) -> None:
         self.poll_interval = poll_interval
         self.timeout = timeout
@@ -57,6 +61,8 @@ class AsyncSharedTensorClient:
             socket_path=socket_path,
             progress=progress,
             allow_pickle=allow_pickle,
+            allow=allow,
+            any_version=any_version,
         )
 
     def submit(self, endpoint: str, *args: Any, **kwargs: Any) -> str:

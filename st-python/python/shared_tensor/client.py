@@ -15,6 +15,8 @@ from shared_tensor.errors import (
 from shared_tensor.managed_object import ReleaseHandle, SharedObjectHandle
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from typing_extensions import Self
 
 __all__ = ["SharedTensorClient"]
@@ -72,6 +74,11 @@ class SharedTensorClient:
         callable gets ``(done, total, note)``.
     allow_pickle : bool
         Whether parts of modules that cannot be described otherwise may be unpickled.
+    allow : sequence of str
+        Packages or modules whose classes and functions are accepted in what comes, and imported;
+        those of ``SHARED_TENSOR_ALLOW`` are added. Importing a module runs its code.
+    any_version : bool
+        Whether versions of packages and sources of classes may differ between the two sides.
 
     Raises
     ------
@@ -90,6 +97,8 @@ class SharedTensorClient:
         socket_path: str | None = None,
         progress: bool | Callable[[int, int, str], None] = False,
         allow_pickle: bool = False,
+        allow: Sequence[str] = (),
+        any_version: bool = False,
     ) -> None:
         self.base_path = base_path
         self.device = paths.device_of(device)
@@ -98,7 +107,9 @@ class SharedTensorClient:
         self.timeout = timeout
         self.verbose_debug = verbose_debug
         self._progress = progress
-        self._codec = payload.Codec(self.device, allow_pickle=allow_pickle)
+        self._codec = payload.Codec(
+            self.device, allow_pickle=allow_pickle, allow=allow, any_version=any_version
+        )
         self._places = paths.places_of(base_path, self.device_index, self.device, socket_path)
         # Connects when it is first used, and not for as long as nobody is there.
         self._core = _native.ServiceClient(self._codec, self._places, CONNECT_RETRY_TIMEOUT_SECONDS)

@@ -19,6 +19,8 @@ from shared_tensor.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shared_tensor.async_client import AsyncSharedTensorClient
     from shared_tensor.async_task import TaskInfo
     from shared_tensor.client import SharedTensorClient
@@ -112,6 +114,11 @@ class SharedTensorProvider:
     allow_pickle : bool
         Whether parts of modules that cannot be described otherwise are pickled. It has to be
         allowed on both sides.
+    allow : sequence of str
+        Packages or modules whose classes and functions are accepted in what comes, and imported;
+        those of ``SHARED_TENSOR_ALLOW`` are added. Importing a module runs its code.
+    any_version : bool
+        Whether versions of packages and sources of classes may differ between the two sides.
 
     Raises
     ------
@@ -133,6 +140,8 @@ class SharedTensorProvider:
         execution: EndpointExecution = "direct",
         strict: bool = False,
         allow_pickle: bool = False,
+        allow: Sequence[str] = (),
+        any_version: bool = False,
     ) -> None:
         self.base_path = paths.base_path_of(base_path)
         self.enabled = enabled
@@ -146,6 +155,8 @@ class SharedTensorProvider:
         self.execution = execution
         self.strict = strict
         self.allow_pickle = allow_pickle
+        self.allow = allow
+        self.any_version = any_version
         if self.base_path != base_path and base_path != paths.DEFAULT_BASE_PATH:
             _log.warning(
                 "%s=%s replaces base_path=%r", paths.BASE_PATH_ENV, self.base_path, base_path
@@ -537,6 +548,8 @@ class SharedTensorProvider:
                     verbose_debug=self.verbose_debug,
                     device=self.device,
                     allow_pickle=self.allow_pickle,
+                    allow=self.allow,
+                    any_version=self.any_version,
                 )
             return self._client
 
@@ -552,6 +565,8 @@ class SharedTensorProvider:
                     timeout=self.timeout,
                     device=self.device,
                     allow_pickle=self.allow_pickle,
+                    allow=self.allow,
+                    any_version=self.any_version,
                 )
                 if self.execution_mode != "client":
                     # The server is this process, or there is none.

@@ -316,7 +316,12 @@ class SharedTensorServer:
             name = f"shared-tensor-server:{self.socket_path}"
             self.server_thread = threading.Thread(target=self._ended.wait, name=name, daemon=True)
         core = _native.ServiceServer(
-            payload.Codec(self.provider.device, allow_pickle=self.provider.allow_pickle),
+            payload.Codec(
+                self.provider.device,
+                allow_pickle=self.provider.allow_pickle,
+                allow=self.provider.allow,
+                any_version=self.provider.any_version,
+            ),
             max_workers=self.max_workers,
             result_ttl=self.result_ttl,
             request_bytes_max=self.max_request_bytes,

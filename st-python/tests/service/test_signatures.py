@@ -22,12 +22,16 @@ CONTRACT: dict[str, Any] = json.loads(_FILE.read_text())
 #: Keywords that are ours alone: always after the contract's, always keyword-only, with a default.
 EXTRAS: dict[str, set[str]] = {
     "async_client.AsyncSharedTensorClient": {
-        "device", "socket_path", "progress", "allow_pickle",
+        "device", "socket_path", "progress", "allow_pickle", "allow", "any_version",
     },
     "async_client.AsyncSharedTensorClient.cancel_task": {"cooperative"},
-    "client.SharedTensorClient": {"device", "socket_path", "progress", "allow_pickle"},
+    "client.SharedTensorClient": {
+        "device", "socket_path", "progress", "allow_pickle", "allow", "any_version",
+    },
     "client.SharedTensorClient.cancel_task": {"cooperative"},
-    "provider.SharedTensorProvider": {"device", "execution", "strict", "allow_pickle"},
+    "provider.SharedTensorProvider": {
+        "device", "execution", "strict", "allow_pickle", "allow", "any_version",
+    },
     "provider.SharedTensorProvider.cancel_task": {"cooperative"},
     "provider.SharedTensorProvider.register": {"key", "plain", "writable", "name"},
     "provider.SharedTensorProvider.share": {"key", "plain", "writable", "name"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -613,3 +614,33 @@ def test_coroutines_and_tensors(serve: Serve) -> None:
 
     for size, tensor in enumerate(asyncio.run(ask()), 1):
         assert tensor.sum() == 7 * size
+
+
+def test_clients_accept_what_they_are_told_to(
+    serve_apart: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`allow` names packages to import classes from, `any_version` lets their sources differ."""
+    source = "import torch\n\n\nclass Own(torch.nn.Linear):\n    pass\n"
+    for side, text in [("there", source), ("here", source + "\n    extra = 1\n")]:
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "st_own_models.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path / "here")
+    served = serve_apart(f"""
+    import sys
+    sys.path.insert(0, {str(tmp_path / "there")!r})
+    import st_own_models
+
+    @share
+    def own(): return st_own_models.Own(2, 3)
+    """)
+    try:
+        with pytest.raises(errors.SharedTensorSerializationError, match="allow="):
+            served.client().call("own")
+        told: dict[str, Any] = {"allow": ["st_own_models"]}
+        with pytest.raises(errors.SharedTensorSerializationError, match="any_version=True"):
+            served.client(**told).call("own")
+        told["any_version"] = True
+        for client in (served.client(**told), served.waiting(**told)._client):
+            assert type(client.call("own")).extra == 1
+    finally:
+        sys.modules.pop("st_own_models", None)

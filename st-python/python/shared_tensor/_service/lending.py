@@ -168,9 +168,9 @@ class _Tensor:
 class _Module:
     """A module to be lent, or a tensor that is more than elements of a storage."""
 
-    def __init__(self, leaf: Any, ranges: _Ranges, *, allow_pickle: bool) -> None:
+    def __init__(self, leaf: Any, ranges: _Ranges, policy: Policy) -> None:
         try:
-            encoded = encode(leaf, Policy(allow_pickle=allow_pickle))
+            encoded = encode(leaf, policy)
         except SerializationError as error:
             raise SharedTensorSerializationError(str(error)) from error
         for note in encoded.notes:
@@ -197,13 +197,13 @@ class _Module:
         return _native.ServiceValue.object(KIND, self.manifest, storages)
 
 
-def lend(leaves: list[Any], *, writable: bool, allow_pickle: bool) -> list[_native.ServiceValue]:
+def lend(leaves: list[Any], *, writable: bool, policy: Policy) -> list[_native.ServiceValue]:
     """Put tensors and modules into shared memory. See `Codec.lend`."""
     ranges = _Ranges()
     described: list[_Tensor | _Module] = [
         _Tensor(leaf, ranges)
         if isinstance(leaf, torch.Tensor) and _is_plain(leaf)
-        else _Module(leaf, ranges, allow_pickle=allow_pickle)
+        else _Module(leaf, ranges, policy)
         for leaf in leaves
     ]
     ranges.place(writable=writable)
@@ -235,14 +235,14 @@ def tensor(
     return made.requires_grad_() if requires_grad else made
 
 
-def module(manifest: bytes, storages: list[_native.ServiceStorage], *, allow_pickle: bool) -> Any:
+def module(manifest: bytes, storages: list[_native.ServiceStorage], policy: Policy) -> Any:
     """Open an object over its storages. See `Codec.module`."""
 
     def private(index: int) -> _native.Memory:
         return storages[index].memory_apart()
 
     try:
-        known = opener(manifest, Policy(allow_pickle=allow_pickle))
+        known = opener(manifest, policy)
         return known.open([it.memory() for it in storages], private=private)
     except SerializationError as error:
         raise SharedTensorSerializationError(str(error)) from error

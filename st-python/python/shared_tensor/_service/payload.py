@@ -14,7 +14,10 @@ from shared_tensor._service import failures, rules
 from shared_tensor.errors import SharedTensorCapabilityError, SharedTensorSerializationError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shared_tensor import _native
+    from shared_tensor._modules import Policy
 
 
 class Codec:
@@ -26,11 +29,24 @@ class Codec:
         Where tensors have to lie.
     allow_pickle : bool
         Whether parts of modules that cannot be described are pickled.
+    allow : sequence of str
+        Packages whose classes and functions are accepted and imported.
+    any_version : bool
+        Whether versions and sources may differ between the ends.
     """
 
-    def __init__(self, device: str, *, allow_pickle: bool = False) -> None:
+    def __init__(
+        self,
+        device: str,
+        *,
+        allow_pickle: bool = False,
+        allow: Sequence[str] = (),
+        any_version: bool = False,
+    ) -> None:
         self.device = device
         self.allow_pickle = allow_pickle
+        self.allow = (allow,) if isinstance(allow, str) else tuple(allow)
+        self.any_version = any_version
 
     @staticmethod
     def described(error: BaseException) -> tuple[int, str, str, str]:
@@ -74,7 +90,7 @@ class Codec:
             rules._check_torch(leaf, self.device)
         from shared_tensor._service.lending import lend
 
-        return lend(leaves, writable=writable, allow_pickle=self.allow_pickle)
+        return lend(leaves, writable=writable, policy=self._policy())
 
     def tensor(
         self,
@@ -108,7 +124,15 @@ class Codec:
                 f"an object of kind {kind!r} came; this release opens {lending.KIND!r}"
             )
         self._need_torch()
-        return lending.module(manifest, storages, allow_pickle=self.allow_pickle)
+        return lending.module(manifest, storages, self._policy())
+
+    def _policy(self) -> Policy:
+        # Not before it is needed: what describes modules loads torch.
+        from shared_tensor._modules import Policy
+
+        return Policy(
+            allow=self.allow, allow_pickle=self.allow_pickle, any_version=self.any_version
+        )
 
     def _need_torch(self) -> None:
         try:
