@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import threading
 from pathlib import Path
@@ -25,7 +27,8 @@ class Relay:
         """Put the server's socket back."""
         self._listener.shutdown(socket.SHUT_RDWR)
         for line in self._lines:
-            line.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join()
         for line in (*self._lines, self._listener):
@@ -47,12 +50,18 @@ class Relay:
                 thread.start()
 
     def _hand_on(self, source: socket.socket, target: socket.socket) -> None:
-        while True:
-            found, descriptors, _, _ = socket.recv_fds(source, 1 << 16, 64)
-            if not found:
-                return
-            self.bytes += len(found)
-            sent = socket.send_fds(target, [found], descriptors)
-            target.sendall(found[sent:])
-            for descriptor in descriptors:
-                socket.close(descriptor)
+        # Either end may be gone when there is still something for it.
+        with contextlib.suppress(OSError):
+            while True:
+                found, descriptors, _, _ = socket.recv_fds(source, 1 << 16, 64)
+                if not found:
+                    break
+                self.bytes += len(found)
+                try:
+                    sent = socket.send_fds(target, [found], descriptors)
+                    target.sendall(found[sent:])
+                finally:
+                    for descriptor in descriptors:
+                        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
