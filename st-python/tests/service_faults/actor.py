@@ -86,6 +86,17 @@ class Actor:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._process, number)
 
+    def freeze(self) -> None:
+        """SIGSTOP, and wait until all of its threads stand."""
+        self.signal(signal.SIGSTOP)
+        threads = Path(f"/proc/{self.pid}/task")
+        # The name before the state, in parentheses, may contain anything.
+        while any(
+            (thread / "stat").read_text().rpartition(") ")[2][0] != "T"
+            for thread in threads.iterdir()
+        ):
+            pass
+
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
         self.signal(signal.SIGKILL)

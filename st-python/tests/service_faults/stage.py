@@ -42,6 +42,11 @@ class Stage:
         return self.side.patience
 
     @property
+    def notice(self) -> float:
+        """Seconds for which an answer is awaited that a faultless side does not give."""
+        return 1.0 if self.side.name == "ours" else 20.0
+
+    @property
     def socket(self) -> str:
         """The path at which its server listens."""
         return f"{self.base}-{'cpu' if self.side.name == 'ours' else '0'}.sock"

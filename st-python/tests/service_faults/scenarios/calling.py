@@ -152,7 +152,7 @@ def wait_beyond_the_timeout(stage: Stage) -> Verdict:
     client.run("task = client.submit('stuck')")
     client.start("client.wait_task(task)['status']")
     try:
-        return shows(f"over before the task: {client.result(1.0)}")
+        return shows(f"over before the task: {client.result(stage.notice)}")
     except Raised as error:
         return shows(error.told())
     except Silent:

@@ -110,12 +110,12 @@ def full_backlog(stage: Stage) -> Verdict:
     """The server is well, and only busy."""
     server = stage.server(ENDPOINTS)
     client = stage.client()
-    server.signal(signal.SIGSTOP)
+    server.freeze()
     with _silent(stage.socket, 10_000):
         client.start("client.call('nothing')")
         try:
             # Ours has nothing to say before the server goes on.
-            client.result(1.0)
+            client.result(stage.notice)
             return shows("answered by a stopped server")
         except Raised as error:
             return shows(error.told())
@@ -242,7 +242,7 @@ def early_client(stage: Stage) -> Verdict:
     client.start("later()")
     try:
         # Ours has nothing to say before the server has come so far.
-        client.result(1.0)
+        client.result(stage.notice)
         return shows("answered by an endpoint that is not there")
     except Raised as error:
         return shows(error.told())
