@@ -31,6 +31,7 @@ __all__ = [
     "function_at",
     "function_path",
     "is_stdlib",
+    "standing_at",
 ]
 
 _MOVE = "move it into an importable module"
@@ -140,7 +141,7 @@ def class_path(kind: type) -> tuple[str, str]:
     name = f"{module}.{qualname}"
     if module is None or qualname is None or "<locals>" in qualname:
         raise Refusal(f"found a class made inside of a function, {name}", _MOVE)
-    if _walk(module, qualname) is not kind:
+    if standing_at(module, qualname) is not kind:
         raise Refusal(f"found class {name}, and that name leads to something else", _MOVE)
     return module, qualname
 
@@ -155,7 +156,7 @@ def class_at(module: str, qualname: str, policy: Policy) -> type:
     """
     name = f"class {module}.{qualname}"
     if is_stdlib(module) and module != "__main__":
-        found = _walk(module, qualname) if module in sys.modules else None
+        found = standing_at(module, qualname) if module in sys.modules else None
         if (module, qualname) not in _STDLIB_CLASSES and found not in _BUILTIN_CLASSES:
             raise Refusal(f"{name} is none that an object is made of", "send another object")
     elif module not in sys.modules:
@@ -163,7 +164,7 @@ def class_at(module: str, qualname: str, policy: Policy) -> type:
         if top not in _IMPORTED and not policy.allows(module):
             raise Refusal(f"{name}: its module is not imported here", f"import it, or {_ALLOW}")
     _load(module, name)
-    found = _walk(module, qualname)
+    found = standing_at(module, qualname)
     if not isinstance(found, type):
         raise Refusal(f"{name} does not exist here", "use the same code on both ends")
     if found not in _BUILTIN_CLASSES and text_of(found, "__module__") != module:
@@ -190,7 +191,7 @@ def function_path(function: Any) -> tuple[str, str]:
         raise Refusal("found a lambda", "use a function of a module, or functools.partial")
     if type(module) is not str or "<locals>" in qualname:
         raise Refusal(f"found the function {name}, made inside of another", _MOVE)
-    if _walk(module, qualname) is not function:
+    if standing_at(module, qualname) is not function:
         raise Refusal(f"found function {name}, and that name leads to something else", _MOVE)
     return module, qualname
 
@@ -211,7 +212,7 @@ def function_at(module: str, qualname: str, policy: Policy) -> Any:
     if not listed and not policy.allows(module) and module != "__main__":
         raise Refusal(f"{name} is not of a module whose functions are accepted", _ALLOW)
     _load(module, name)
-    found = _walk(module, qualname)
+    found = standing_at(module, qualname)
     if type(found) is not types.FunctionType:
         raise Refusal(f"{name} does not exist here", "use the same code on both ends")
     if found.__module__ != module or found.__qualname__ != qualname:
@@ -230,7 +231,7 @@ def _load(module: str, name: str) -> None:
         raise Refusal(f"{name}: its module ends the process", "do not import it") from error
 
 
-def _walk(module: str, qualname: str) -> Any:
+def standing_at(module: str, qualname: str) -> Any:
     """Return what stands in the module, or in a class of it; None if there is nothing."""
     loaded = sys.modules.get(module)
     if not isinstance(loaded, types.ModuleType):

@@ -14,7 +14,7 @@ from shared_tensor._modules._builders import ACTIONS, BUILDERS
 from shared_tensor._modules._errors import Refusal, SerializationError
 from shared_tensor._modules._layout import Layout
 from shared_tensor._modules._origin import verify
-from shared_tensor._modules._paths import class_at, function_at
+from shared_tensor._modules._paths import NATIVE_FUNCTIONS, class_at, function_at, standing_at
 from shared_tensor._modules._policy import Policy
 from shared_tensor._modules._torch import TORCH
 from shared_tensor._native import Memory, Plan, manifest_origin
@@ -52,11 +52,17 @@ class Opener:
         policy = policy or Policy()
         try:
             origin = manifest_origin(manifest)
-            self._plan = Plan(manifest, Resolver(policy), TORCH)
+            self._resolver = Resolver(policy)
+            self._plan = Plan(manifest, self._resolver, TORCH)
             verify(origin, any_version=policy.any_version)
             _require(origin[2])
         except Exception as error:
             raise _told(error) from error
+
+    @property
+    def is_current(self) -> bool:
+        """Whether its names still lead where they did: a module may have been loaded again."""
+        return self._resolver.is_current
 
     @property
     def storage_bytes(self) -> list[int]:
@@ -115,7 +121,9 @@ _openers: OrderedDict[tuple[bytes, Policy], Opener] = OrderedDict()
 def opener(manifest: bytes, policy: Policy | None = None) -> Opener:
     """Return the opener of a manifest: the last few are kept."""
     key = (manifest, policy or Policy())
-    found = _openers.pop(key, None) or Opener(*key)
+    found = _openers.pop(key, None)
+    if found is None or not found.is_current:
+        found = Opener(*key)
     _openers[key] = found
     while len(_openers) > _KEPT_MAX:
         _openers.popitem(last=False)
@@ -127,6 +135,20 @@ class Resolver:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
+        self._found: dict[tuple[str, str], Any] = {}
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the classes and functions that were found are still found under their names."""
+        return all(
+            standing_at(module, qualname) is each
+            for (module, qualname), each in self._found.items()
+        )
+
+    def _class_at(self, module: str, qualname: str) -> type:
+        found = class_at(module, qualname, self._policy)
+        self._found[module, qualname] = found
+        return found
 
     def torch(self, kind: str, name: str) -> Any:
         """Return a named constant of torch."""
@@ -148,11 +170,14 @@ class Resolver:
 
     def class_(self, module: str, qualname: str) -> type:
         """Return a class as a value."""
-        return class_at(module, qualname, self._policy)
+        return self._class_at(module, qualname)
 
     def function(self, module: str, qualname: str) -> Any:
         """Return a function as a value."""
-        return function_at(module, qualname, self._policy)
+        found = function_at(module, qualname, self._policy)
+        if (module, qualname) not in NATIVE_FUNCTIONS:
+            self._found[module, qualname] = found
+        return found
 
     def builder(self, name: str) -> Callable[..., Any]:
         """Return what makes a value of arguments."""
@@ -174,14 +199,14 @@ class Resolver:
 
     def tensor_class(self, module: str, qualname: str) -> type:
         """Return a class of tensors that are views of storages."""
-        found = class_at(module, qualname, self._policy)
+        found = self._class_at(module, qualname)
         if not issubclass(found, torch.Tensor) or hasattr(found, "__tensor_flatten__"):
             raise Refusal(f"found {module}.{qualname} as the class of a tensor", "it is none")
         return found
 
     def instance(self, module: str, qualname: str) -> tuple[type, Any, Any]:
         """Return a class, what makes an empty instance, and what is done with a full one."""
-        found = class_at(module, qualname, self._policy)
+        found = self._class_at(module, qualname)
         layout = Layout(found)
         if layout.base is None and not layout.is_module:
             # Python's own test, once: that nothing else than `object.__new__` has to make it.
