@@ -195,6 +195,12 @@ pub enum ConnectError {
         /// How long was waited.
         waited: Duration,
     },
+    /// The closure given for it said so.
+    #[error("connecting to {} was interrupted", .path.display())]
+    Interrupted {
+        /// The path.
+        path: PathBuf,
+    },
     /// The process that listens belongs to a user that the client's policy does not admit.
     #[error(
         "the server at {} runs as user {server}, this client as user {client} and does not trust \

@@ -1,12 +1,51 @@
-//! A readable no for clients of the 0.2 protocol of shared-tensor.
+//! A readable no for clients of the 0.2 protocol of shared-tensor, and its servers known by their
+//! replies.
 //!
 //! That protocol is one message each way: a length, four bytes big-endian, and a pickle. Its client
 //! shows the error of any reply `{"ok": False, "error": {...}}`. The reply here is a fixed string of
 //! bytes, written opcode by opcode; no pickle is ever read.
 
+use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::peer::own_uid;
+use crate::sys::peer_credentials;
+
 /// What a 0.2 client is told.
 pub(crate) const MESSAGE: &str =
     "this server speaks rpc-uds, not the 0.2 protocol: upgrade the shared-tensor of this client";
+
+/// How long a server of that protocol may take to answer a ping.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whether a server of the 0.2 protocol of shared-tensor listens at `path`: it is asked whether it is
+/// there, in its own language. `false` if it does not say so within a second, and for servers of other
+/// users, which are not asked.
+pub fn is_legacy_server(path: impl AsRef<Path>) -> bool {
+    let Ok(mut socket) = UnixStream::connect(path) else { return false };
+    let is_own = peer_credentials(socket.as_fd()).is_ok_and(|server| server.uid == own_uid());
+    let set_up = socket
+        .set_read_timeout(Some(PATIENCE))
+        .and_then(|()| socket.set_write_timeout(Some(PATIENCE)));
+    if !is_own || set_up.is_err() || socket.write_all(&ping()).is_err() {
+        return false;
+    }
+    let mut reply = [0; 6];
+    socket.read_exact(&mut reply).is_ok() && matches!(recognise(&reply), Recognition::Legacy { .. })
+}
+
+fn ping() -> Vec<u8> {
+    let mut pickle = vec![0x80, 2];
+    pickle.extend(*b"}(");
+    text(&mut pickle, "method");
+    text(&mut pickle, "ping");
+    text(&mut pickle, "params");
+    pickle.extend(*b"}u.");
+    with_length(pickle)
+}
 
 /// Whether a stream begins like a message of that protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +93,13 @@ pub(crate) fn refusal() -> Vec<u8> {
     text(&mut pickle, "data");
     pickle.push(b'N');
     pickle.extend(*b"uu.");
-    let mut reply = u32::try_from(pickle.len()).unwrap_or(0).to_be_bytes().to_vec();
-    reply.extend(pickle);
-    reply
+    with_length(pickle)
+}
+
+fn with_length(pickle: Vec<u8>) -> Vec<u8> {
+    let mut message = u32::try_from(pickle.len()).unwrap_or(0).to_be_bytes().to_vec();
+    message.extend(pickle);
+    message
 }
 
 /// BINUNICODE: a length, four bytes little-endian, and UTF-8.

@@ -157,6 +157,8 @@ pub use frame::{
 };
 pub use handshake::{Agreement, Offer, VERSIONS, Versions};
 #[cfg(not(loom))]
+pub use legacy::is_legacy_server;
+#[cfg(not(loom))]
 pub use peer::{Credentials, PeerPolicy};
 #[cfg(not(loom))]
 pub use runtime_directory::RuntimeDirectory;

@@ -113,8 +113,22 @@ impl ClientOptions {
         path: impl AsRef<Path>,
         deadline: impl Into<Option<Instant>>,
     ) -> Result<Client, ConnectError> {
-        let attempt =
-            Attempt { path: path.as_ref(), deadline: deadline.into(), begun: Instant::now() };
+        self.connect_unless(path, deadline, || false)
+    }
+
+    /// As [`connect`](Self::connect), until `is_interrupted` says so: it is asked ten times a second.
+    pub fn connect_unless(
+        self,
+        path: impl AsRef<Path>,
+        deadline: impl Into<Option<Instant>>,
+        is_interrupted: impl Fn() -> bool,
+    ) -> Result<Client, ConnectError> {
+        let attempt = Attempt {
+            path: path.as_ref(),
+            deadline: deadline.into(),
+            begun: Instant::now(),
+            is_interrupted: &is_interrupted,
+        };
         let offer = Offer::new(self.features, self.limits);
         let mut pause = RETRY.0;
         let (socket, server, agreement, decoder) = loop {
@@ -162,6 +176,7 @@ struct Attempt<'a> {
     path: &'a Path,
     deadline: Option<Instant>,
     begun: Instant,
+    is_interrupted: &'a dyn Fn() -> bool,
 }
 
 impl Attempt<'_> {
@@ -179,6 +194,13 @@ impl Attempt<'_> {
 
     fn is_late(&self) -> bool {
         self.left().is_some_and(|left| left.is_zero())
+    }
+
+    fn go_on(&self) -> Result<(), ConnectError> {
+        if (self.is_interrupted)() {
+            return Err(ConnectError::Interrupted { path: self.path() });
+        }
+        Ok(())
     }
 
     fn pause(&self, pause: &mut Duration) {
@@ -199,6 +221,7 @@ impl Attempt<'_> {
                 Ok(socket) => return Ok(socket),
                 Err(errno) => errno,
             };
+            self.go_on()?;
             match errno {
                 Errno::INTR if !is_late => {}
                 // The send timeout passed while the backlog was full.
@@ -236,8 +259,8 @@ impl Attempt<'_> {
             .map_err(|errno| self.kernel("make a socket", errno.into()))?;
         let own = socket.get().map_err(|forked| self.kernel("connect", forked.into()))?;
         // The kernel waits for a place in the backlog as long as for room to send.
-        let patience = left.map(|left| left.max(Duration::from_millis(1)));
-        set_socket_timeout(own, Timeout::Send, patience)
+        let patience = left.map_or(SLICE, |left| left.clamp(Duration::from_millis(1), SLICE));
+        set_socket_timeout(own, Timeout::Send, Some(patience))
             .map_err(|errno| self.kernel("set the send timeout", errno.into()))?;
         let connected = fault::point("connect").and_then(|()| rustix::net::connect(own, &address));
         Ok(connected.map(|()| socket))
@@ -277,8 +300,11 @@ impl Attempt<'_> {
                     _ => Err(protocol(FrameError::OutOfTurn)),
                 };
             }
+            self.go_on()?;
+            let soon = Instant::now() + SLICE;
+            let soon = self.deadline.map_or(soon, |deadline| deadline.min(soon));
             // An error here is an error of the read as well.
-            let _ = transport::wait_for(socket, PollFlags::IN, self.deadline);
+            let _ = transport::wait_for(socket, PollFlags::IN, Some(soon));
             match transport::receive(socket, &mut decoder, false).map_err(lost)? {
                 Received::Nothing if self.is_late() => {
                     return Err(self.timed_out());

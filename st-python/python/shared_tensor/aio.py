@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import weakref
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -17,7 +18,11 @@ from shared_tensor import _native
 from shared_tensor._service import failures, paths, payload
 from shared_tensor.async_task import TaskInfo
 from shared_tensor.client import CONNECT_RETRY_TIMEOUT_SECONDS, handle_on
-from shared_tensor.errors import SharedTensorRemoteError
+from shared_tensor.errors import (
+    SharedTensorClientError,
+    SharedTensorError,
+    SharedTensorRemoteError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,11 +34,15 @@ __all__ = ["Client"]
 
 Report = Callable[[int, int, str], None]
 
+#: How soon and how rarely a server that is not there is looked for again, in seconds.
+_RETRY_SECONDS = (0.002, 0.1)
+
 
 class Client:
     """Calls the endpoints of a server, within one event loop.
 
-    A coroutine that is cancelled cancels its call.
+    A coroutine that is cancelled cancels its call: one that has not begun does not run, one that
+    runs is asked to stop (`shared_tensor.cancelled`), unless others wait for the same result.
 
     Parameters
     ----------
@@ -58,13 +67,21 @@ class Client:
         self._codec = payload.Codec(
             self._device, allow_pickle=allow_pickle, allow=allow, any_version=any_version
         )
+        self._path = socket_path or paths.socket_path_of(base_path, device_index, self._device)
         places = paths.places_of(base_path, device_index, self._device, socket_path)
         self._core = _native.ServiceClient(
-            self._codec, places, CONNECT_RETRY_TIMEOUT_SECONDS, is_driven=True
+            self._codec,
+            places,
+            CONNECT_RETRY_TIMEOUT_SECONDS,
+            is_driven=True,
+            elsewhere=paths.elsewhere_of(base_path, device_index, self._device, socket_path),
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
         self._under_way: set[_native.ServiceStarted] = set()
+        self._questions: set[_native.ServiceQuestion] = set()
+        #: How often it was closed.
+        self._closings = 0
 
     async def call(self, endpoint: str, *args: Any, **kwargs: Any) -> Any:
         """Call an endpoint. See `shared_tensor.SharedTensorClient.call`."""
@@ -74,9 +91,15 @@ class Client:
         self, report: Report | None, endpoint: str, *args: Any, **kwargs: Any
     ) -> Any:
         """Call an endpoint; `report` is called in the loop with ``(done, total, note)``."""
-        answer = await self._finished(
-            lambda done: self._core.start_call(endpoint, args, kwargs, self.timeout, done, report)
-        )
+        try:
+            answer = await self._finished(
+                lambda done: self._core.start_call(
+                    endpoint, args, kwargs, self.timeout, done, report
+                )
+            )
+        except SharedTensorError as error:
+            failures.at_endpoint(error, endpoint, self._path)
+            raise
         return self._opened(answer)
 
     async def submit(self, endpoint: str, *args: Any, **kwargs: Any) -> str:
@@ -151,15 +174,18 @@ class Client:
 
     async def ping(self) -> bool:
         """Ask whether the server answers, without waiting for one to come."""
-        is_there: bool = await self._briefly(self._core.ping, 5.0)
+        is_there: bool = await self._asked(self._core.ping, 5.0)
         return is_there
 
     def close(self) -> None:
         """Let go of the connection. Calls under way are cancelled."""
         if self._process != os.getpid():
             return
+        self._closings += 1
         for started in list(self._under_way):
             started.cancel()
+        for question in list(self._questions):
+            question.give_up()
         loop, self._loop = self._loop, None
         if loop is not None and not loop.is_closed():
             loop.remove_reader(self._core.fileno())
@@ -203,8 +229,7 @@ class Client:
         if self._loop is not loop:
             if self._loop is not None and not self._loop.is_closed():
                 raise RuntimeError("this client is in use by another event loop: make one for each")
-            # Only the first connection can take long.
-            await loop.run_in_executor(None, self._core.connect, self.timeout)
+            await self._there()
             own = weakref.ref(self)
 
             def drive() -> None:
@@ -216,9 +241,39 @@ class Client:
             self._loop = loop
         return loop
 
+    async def _there(self) -> None:
+        """Wait until the server is there: no thread does, as its coming cannot be noticed."""
+        closings, begun = self._closings, time.monotonic()
+        patience = CONNECT_RETRY_TIMEOUT_SECONDS
+        if self.timeout is not None:
+            patience = min(patience, self.timeout)
+        pause = _RETRY_SECONDS[0]
+        while not await self._asked(self._core.try_connect, self.timeout):
+            waited = time.monotonic() - begun
+            if waited >= patience:
+                await self._asked(self._core.try_connect, self.timeout, waited)
+                return
+            await asyncio.sleep(min(pause, patience - waited))
+            if self._closings != closings:
+                raise SharedTensorClientError("the client was closed while it waited for a server")
+            pause = min(2 * pause, _RETRY_SECONDS[1])
+
     async def _briefly(self, ask: Callable[..., Any], *args: Any) -> Any:
         """Ask what the server answers at once."""
-        return await asyncio.get_running_loop().run_in_executor(None, ask, *args)
+        await self._connected()
+        return await self._asked(ask, *args)
+
+    async def _asked(self, ask: Callable[..., Any], *args: Any) -> Any:
+        """Call on another thread what waits for the server, until this coroutine is cancelled."""
+        question = _native.ServiceQuestion()
+        self._questions.add(question)
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(None, question.ask, ask, *args)
+        finally:
+            # Without effect on what is over. The end of a loop waits for its threads.
+            question.give_up()
+            self._questions.discard(question)
 
     def _opened(self, answer: Any) -> Any:
         value, lease = answer

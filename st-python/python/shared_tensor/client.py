@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING, Any, Callable
 
 from shared_tensor import _native
-from shared_tensor._service import ending, paths, payload, reporting
+from shared_tensor._service import ending, failures, paths, payload, reporting
 from shared_tensor.errors import (
     SharedTensorClientError,
+    SharedTensorError,
     SharedTensorRemoteError,
     SharedTensorStaleHandleError,
 )
@@ -56,7 +58,7 @@ class SharedTensorClient:
 
     Parameters
     ----------
-    base_path : str
+    base_path : str or os.PathLike
         Where the server's socket is, less ``-<device>.sock``.
     device_index : int, optional
         The CUDA device; None takes the current one.
@@ -100,7 +102,7 @@ class SharedTensorClient:
         allow: Sequence[str] = (),
         any_version: bool = False,
     ) -> None:
-        self.base_path = base_path
+        self.base_path = os.fspath(base_path)
         self.device = paths.device_of(device)
         self.device_index = None if self.device == "cpu" else paths.device_index_of(device_index)
         self.socket_path = socket_path or paths.socket_path_of(base_path, device_index, self.device)
@@ -112,7 +114,12 @@ class SharedTensorClient:
         )
         self._places = paths.places_of(base_path, self.device_index, self.device, socket_path)
         # Connects when it is first used, and not for as long as nobody is there.
-        self._core = _native.ServiceClient(self._codec, self._places, CONNECT_RETRY_TIMEOUT_SECONDS)
+        self._core = _native.ServiceClient(
+            self._codec,
+            self._places,
+            CONNECT_RETRY_TIMEOUT_SECONDS,
+            elsewhere=paths.elsewhere_of(base_path, device_index, self.device, socket_path),
+        )
         ending.close_at_exit(self)
 
     # Calling
@@ -132,10 +139,16 @@ class SharedTensorClient:
         SharedTensorRemoteError
             For whatever was raised in the server.
         SharedTensorClientError
-            If there is no server, or it was lost, or `timeout` passed.
+            If there is no server, or it was lost.
+        SharedTensorTimeoutError
+            If `timeout` passed.
         """
-        with reporting.reporter(self._progress, endpoint) as report:
-            answer = self._core.call(endpoint, args, kwargs, self.timeout, report)
+        try:
+            with reporting.reporter(self._progress, endpoint) as report:
+                answer = self._core.call(endpoint, args, kwargs, self.timeout, report)
+        except SharedTensorError as error:
+            failures.at_endpoint(error, endpoint, self.socket_path)
+            raise
         return self._opened(answer)
 
     def submit(self, endpoint: str, *args: Any, **kwargs: Any) -> str:

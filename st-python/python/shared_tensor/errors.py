@@ -32,6 +32,7 @@ __all__ = [
     "SharedTensorServerError",
     "SharedTensorStaleHandleError",
     "SharedTensorTaskError",
+    "SharedTensorTimeoutError",
 ]
 
 
@@ -54,6 +55,9 @@ class SharedTensorSerializationError(SharedTensorError):
 class SharedTensorCapabilityError(SharedTensorError):
     """A value is of a kind that may not be passed, or lies on the wrong device."""
 
+    #: What it is about, until it is known where that lies.
+    _culprit: Any
+
 
 class SharedTensorRemoteError(SharedTensorError):
     """Something was raised in the server.
@@ -66,7 +70,12 @@ class SharedTensorRemoteError(SharedTensorError):
         The name of the class that was raised there.
     data : Any
         Anything else that the server told.
+    endpoint : str or None
+        The endpoint that was called, if one was. Where errors can have notes (Python 3.11), one
+        names it, the class, and the server.
     """
+
+    endpoint: str | None = None
 
     def __init__(
         self,
@@ -93,6 +102,10 @@ class SharedTensorTaskError(SharedTensorError):
 
 class SharedTensorClientError(SharedTensorError):
     """There is no server, or the connection to it was lost."""
+
+
+class SharedTensorTimeoutError(SharedTensorClientError, TimeoutError):
+    """A call was not answered in its time. What the server has begun for it may go on."""
 
 
 class SharedTensorServerError(SharedTensorError):

@@ -13,7 +13,7 @@ use shared_tensor::service::{
 use super::codec::Codec;
 use super::decode::Opening;
 use super::started::ServiceStarted;
-use super::{encode, failures, tasks};
+use super::{encode, failures, question, tasks};
 use crate::patience::is_main_thread;
 
 /// Where a server is: how it is found, the path, and the number of the device.
@@ -48,11 +48,12 @@ pub(super) fn waited<T: Send>(
     work: impl FnOnce(CallOptions<'_>) -> Result<T, Error> + Send,
 ) -> PyResult<T> {
     let deadline = deadline(seconds)?;
+    let is_given_up = question::is_given_up();
     let (outcome, raised) = py.detach(|| {
         let raised = Mutex::new(None);
         let interrupted = || {
             if !is_main_thread() {
-                return false;
+                return is_given_up();
             }
             let signalled = Python::try_attach(|py| py.check_signals().err()).flatten();
             let is_over = signalled.is_some();
@@ -80,12 +81,13 @@ pub(super) fn deadline(seconds: Option<f64>) -> PyResult<Option<Instant>> {
 #[pymethods]
 impl ServiceClient {
     #[new]
-    #[pyo3(signature = (codec, places, patience, *, is_driven = false))]
+    #[pyo3(signature = (codec, places, patience, *, is_driven = false, elsewhere = Vec::new()))]
     fn new(
         codec: Py<PyAny>,
         places: Vec<PlaceArgument>,
         patience: f64,
         is_driven: bool,
+        elsewhere: Vec<(PlaceArgument, String)>,
     ) -> PyResult<Self> {
         let mut addresses = places.into_iter().map(address);
         let first = addresses.next().ok_or_else(|| {
@@ -95,6 +97,9 @@ impl ServiceClient {
         let patience = patience.min(Duration::from_secs(1 << 30));
         let options = Client::options().patience(patience).driven(is_driven);
         let options = addresses.fold(options, ClientOptions::or_at);
+        let elsewhere = elsewhere.into_iter();
+        let options = elsewhere
+            .fold(options, |options, (place, advice)| options.not_at(address(place), advice));
         let codec = Arc::new(Codec::new(codec));
         Ok(Self { client: options.at(first), codec })
     }
@@ -186,11 +191,17 @@ impl ServiceClient {
         Ok(py.detach(|| self.client.ping(deadline)).is_ok())
     }
 
-    /// Connect, waiting for a server that was never there.
-    fn connect(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<()> {
-        let deadline = deadline(seconds)?;
-        let connected = py.detach(|| self.client.connect(deadline));
-        connected.map_err(|error| failures::of_client(py, &self.codec, &error))
+    /// Connect without waiting for a server: whether there is one. With `waited` it is an error if
+    /// there is none, which says that so many seconds were waited.
+    #[pyo3(signature = (seconds, waited = None))]
+    fn try_connect(
+        &self,
+        py: Python<'_>,
+        seconds: Option<f64>,
+        waited: Option<f64>,
+    ) -> PyResult<bool> {
+        let waited = waited.and_then(|it| Duration::try_from_secs_f64(it).ok());
+        self.wait(py, seconds, |options| self.client.try_connect(&options, waited))
     }
 
     fn invalidate_call<'py>(

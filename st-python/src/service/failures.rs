@@ -49,6 +49,7 @@ pub(super) fn of_client(py: Python<'_>, codec: &Codec, error: &Error) -> PyErr {
         Error::Arguments(_) => "serialization",
         Error::Answer(_) => "protocol",
         Error::Place(_) => "configuration",
+        Error::TimedOut { .. } => "timeout",
         _ => "client",
     };
     raised(py, codec, kind, &with_causes(error))

@@ -12,6 +12,7 @@ mod encode;
 mod failures;
 mod janitor;
 mod local;
+mod question;
 mod running;
 mod server;
 mod started;
@@ -29,6 +30,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<storage::ServiceValue>()?;
     module.add_class::<client::ServiceClient>()?;
     module.add_class::<client::ServiceLease>()?;
+    module.add_class::<question::ServiceQuestion>()?;
     module.add_class::<started::ServiceStarted>()?;
     module.add_class::<server::ServiceServer>()?;
     module.add_function(wrap_pyfunction!(service_directory, module)?)?;

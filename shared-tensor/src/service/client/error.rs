@@ -36,6 +36,25 @@ pub enum Error {
         /// How long.
         waited: Duration,
     },
+    /// No server is there, and one for another device is.
+    #[error("no server at {address}, and one at {found}: {advice}")]
+    Elsewhere {
+        /// Where it was looked for.
+        address: String,
+        /// Where the other one is.
+        found: String,
+        /// What to do.
+        advice: String,
+    },
+    /// What is there is a server of another age.
+    #[error(
+        "the server at {} is one of shared-tensor 0.2, which this release does not talk to: run \
+         both sides with one release", .path.display()
+    )]
+    Legacy {
+        /// Where it is.
+        path: PathBuf,
+    },
     /// There is no connection for another reason.
     #[error(transparent)]
     Connect(#[from] ConnectError),

@@ -14,7 +14,7 @@ use std::fmt;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rpc_uds::{CallError, Forked, Message};
 
@@ -32,7 +32,7 @@ use self::link::Parcel;
 use self::pulse::Pulse;
 use super::endpoint::enclosing;
 use super::monitor::lock;
-use super::place::Address;
+use super::place::{Address, FOREIGN, PlaceError};
 use super::reaper;
 use super::region::Id;
 use super::server::giving_place_away;
@@ -202,6 +202,29 @@ impl Client {
         let wait = CallOptions::new().deadline(deadline);
         let slot = if self.inner.options.is_driven { &self.inner.lane } else { &self.inner.main };
         self.link(slot, &wait).map(drop)
+    }
+
+    /// Connects, if it is not connected, without waiting for a server: whether there is one.
+    ///
+    /// # Errors
+    /// What else connecting can fail with. With `waited`, that there is none is an error as well, which
+    /// says that so long was waited.
+    pub fn try_connect(
+        &self,
+        options: &CallOptions<'_>,
+        waited: Option<Duration>,
+    ) -> Result<bool, Error> {
+        let slot = if self.inner.options.is_driven { &self.inner.lane } else { &self.inner.main };
+        match (self.link_now(slot, options), waited) {
+            (Ok(_), _) => Ok(true),
+            (Err(Error::Absent { address, .. }), Some(waited)) => {
+                Err(Error::Absent { address, waited })
+            }
+            (Err(Error::Absent { .. }), None) => Ok(false),
+            // Somebody else has the link; this user's own may come.
+            (Err(Error::Place(PlaceError::Untrusted { reason: FOREIGN, .. })), None) => Ok(false),
+            (Err(error), _) => Err(error),
+        }
     }
 
     /// Calls an endpoint and waits for its result.

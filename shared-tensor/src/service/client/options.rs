@@ -14,6 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
     pub(super) addresses: Vec<Address>,
+    pub(super) elsewhere: Vec<(Address, String)>,
     pub(super) policy: PeerPolicy,
     patience: Option<Duration>,
     pub(super) message_bytes_max: u32,
@@ -24,6 +25,7 @@ impl Default for ClientOptions {
     fn default() -> Self {
         Self {
             addresses: Vec::new(),
+            elsewhere: Vec::new(),
             policy: PeerPolicy::default(),
             patience: None,
             message_bytes_max: crate::service::MESSAGE_BYTES_MAX,
@@ -37,6 +39,14 @@ impl ClientOptions {
     #[must_use]
     pub fn or_at(mut self, address: Address) -> Self {
         self.addresses.push(address);
+        self
+    }
+
+    /// Where a server is that is the wrong one, and what to do then: as long as there is none at the
+    /// places named, one found there is told at once ([`Error::Elsewhere`](super::Error::Elsewhere)).
+    #[must_use]
+    pub fn not_at(mut self, address: Address, advice: impl Into<String>) -> Self {
+        self.elsewhere.push((address, advice.into()));
         self
     }
 

@@ -1,12 +1,14 @@
 //! From addresses to a connection.
 
+use std::fs;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rpc_uds::{ConnectError, FrameLimits, Lost};
+use rpc_uds::{ConnectError, FrameLimits, Lost, is_legacy_server};
 
 use super::lane::Lane;
 use super::link::Link;
@@ -18,6 +20,8 @@ use crate::service::wire::payload::REGIONS_MAX;
 
 /// How long a server that is there may take to say hello, if nothing else is said.
 pub(super) const BRIEF: Duration = Duration::from_secs(10);
+/// The same, before it is asked whether it is one of the 0.2 releases.
+const SOON: Duration = Duration::from_secs(2);
 /// How soon and how rarely a server that is not there is looked for again. Nothing tells when one
 /// comes.
 const RETRY: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
@@ -75,7 +79,7 @@ impl Client {
             // Another user's server may have the link; this user's own is waited for all the same.
             let mut foreign = None;
             for address in &self.inner.options.addresses {
-                match self.try_address(address, wait.deadline) {
+                match self.try_address(address, wait) {
                     Ok(Some(client)) => return Ok(client),
                     Ok(None) => {}
                     Err(Error::Place(error @ PlaceError::Untrusted { reason: FOREIGN, .. })) => {
@@ -88,14 +92,13 @@ impl Client {
                 let what = "nobody listens there any more".to_owned();
                 return Err(Error::ServerLost { path: self.path(), what });
             }
+            self.look_elsewhere(wait)?;
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 if let Some(error) = foreign {
                     return Err(error.into());
                 }
-                let address = self.inner.options.addresses.iter().map(ToString::to_string);
-                let address = address.collect::<Vec<_>>().join(", ");
-                return Err(Error::Absent { address, waited: begun.elapsed() });
+                return Err(Error::Absent { address: self.addresses(), waited: begun.elapsed() });
             }
             if wait.is_interrupted() {
                 return Err(Error::Interrupted);
@@ -105,27 +108,67 @@ impl Client {
         }
     }
 
+    /// Whether there is a server that is not the one that is looked for.
+    fn look_elsewhere(&self, wait: &CallOptions<'_>) -> Result<(), Error> {
+        for (address, advice) in &self.inner.options.elsewhere {
+            if let Ok(Some(_)) = self.try_address(address, wait) {
+                let (found, advice) = (address.to_string(), advice.clone());
+                return Err(Error::Elsewhere { address: self.addresses(), found, advice });
+            }
+        }
+        Ok(())
+    }
+
+    fn addresses(&self) -> String {
+        let addresses = self.inner.options.addresses.iter().map(ToString::to_string);
+        addresses.collect::<Vec<_>>().join(", ")
+    }
+
     /// `None`: no server is there.
     fn try_address(
         &self,
         address: &Address,
-        deadline: Option<Instant>,
+        wait: &CallOptions<'_>,
     ) -> Result<Option<rpc_uds::Client>, Error> {
         let socket = address.socket()?;
-        if let Some(client) = self.try_path(&socket, deadline)? {
+        let Some(link) = address.signpost() else { return self.try_named(&socket, wait) };
+        if let Some(client) = self.try_path(&socket, wait, wait.deadline)? {
             return Ok(Some(client));
         }
         // The server may have another runtime directory.
-        let Some(link) = address.signpost() else { return Ok(None) };
         match follow(&link)? {
-            Some(target) if target != socket => self.try_path(&target, deadline),
+            Some(target) if target != socket => self.try_path(&target, wait, wait.deadline),
+            None if is_socket(&link) && is_legacy_server(&link) => {
+                Err(Error::Legacy { path: link })
+            }
             _ => Ok(None),
         }
+    }
+
+    /// A socket at a path of its own. One of the 0.2 releases says nothing to what it is told here: it
+    /// waits for more.
+    fn try_named(
+        &self,
+        path: &Path,
+        wait: &CallOptions<'_>,
+    ) -> Result<Option<rpc_uds::Client>, Error> {
+        let soon = Instant::now() + SOON;
+        if wait.deadline.is_none_or(|deadline| deadline > soon) {
+            match self.try_path(path, wait, Some(soon)) {
+                Err(Error::TimedOut { .. }) => {}
+                tried => return tried,
+            }
+            if is_legacy_server(path) {
+                return Err(Error::Legacy { path: path.to_owned() });
+            }
+        }
+        self.try_path(path, wait, wait.deadline)
     }
 
     fn try_path(
         &self,
         path: &Path,
+        wait: &CallOptions<'_>,
         deadline: Option<Instant>,
     ) -> Result<Option<rpc_uds::Client>, Error> {
         let options = &self.inner.options;
@@ -138,15 +181,20 @@ impl Client {
             .limits(limits)
             .features(FEATURES);
         let deadline = deadline.unwrap_or_else(|| Instant::now() + BRIEF);
-        match connect.connect(path, deadline) {
+        match connect.connect_unless(path, deadline, || wait.is_interrupted()) {
             Ok(client) => Ok(Some(client)),
             // The second one ended with this client in its backlog.
             Err(
                 ConnectError::Absent { .. }
                 | ConnectError::Handshake { lost: Lost::Closed | Lost::Stopped, .. },
             ) => Ok(None),
+            Err(ConnectError::Interrupted { .. }) => Err(Error::Interrupted),
             Err(ConnectError::TimedOut { waited, .. }) => Err(Error::TimedOut { waited }),
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn is_socket(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
 }

@@ -42,6 +42,20 @@ def remote(code: int, name: str, text: str, trace: str | None, data: Any) -> Exc
     return error
 
 
+def at_endpoint(error: errors.SharedTensorError, endpoint: str, path: str) -> None:
+    """Let an error say which endpoint of which server it is about.
+
+    The text of what was raised in a server is part of the contract: there it is a note.
+    """
+    if isinstance(error, errors.SharedTensorRemoteError):
+        error.endpoint = endpoint
+        note = f"{error.error_type} in endpoint {endpoint!r} of the server at {path}"
+        if hasattr(error, "add_note"):
+            error.add_note(note)
+    elif isinstance(error, errors.SharedTensorTimeoutError):
+        error.args = (f"endpoint {endpoint!r} of the server at {path}: {error}",)
+
+
 def of_task(error: errors.SharedTensorRemoteError) -> errors.SharedTensorTaskError:
     """Turn the failure of a task into the error of those who wait for tasks."""
     failed = errors.SharedTensorTaskError(str(error))
@@ -60,5 +74,6 @@ def raised_by_core(kind: str, text: str) -> Exception:
         "capability": errors.SharedTensorCapabilityError,
         "task": errors.SharedTensorTaskError,
         "server": errors.SharedTensorServerError,
+        "timeout": errors.SharedTensorTimeoutError,
     }
     return kinds.get(kind, errors.SharedTensorClientError)(text)

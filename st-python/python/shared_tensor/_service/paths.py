@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 from shared_tensor.errors import SharedTensorConfigurationError
 
@@ -13,13 +14,15 @@ DEFAULT_BASE_PATH = "/tmp/shared-tensor"
 DEVICES = ("cuda", "cpu", "any")
 
 
-def base_path_of(default: str) -> str:
+def base_path_of(default: str | os.PathLike[str]) -> str:
     """Give the base path: the environment's if it says one, else `default`."""
-    return os.environ.get(BASE_PATH_ENV, "").strip() or default
+    return os.environ.get(BASE_PATH_ENV, "").strip() or os.fspath(default)
 
 
-def device_of(device: str | None) -> str:
+def device_of(device: Any) -> str:
     """Give the device that tensors have to lie on: ``cuda``, ``cpu`` or ``any``.
+
+    A `torch.device` without an index is as good as its name.
 
     Raises
     ------
@@ -30,10 +33,12 @@ def device_of(device: str | None) -> str:
     if device is None:
         device = os.environ.get(DEVICE_ENV, "").strip().lower() or "cuda"
         source = DEVICE_ENV
+    elif not isinstance(device, str) and getattr(device, "index", 0) is None:
+        device = str(device)
     if device not in DEVICES:
         known = ", ".join(repr(name) for name in DEVICES)
         raise SharedTensorConfigurationError(f"{source} must be one of {known}, got {device!r}")
-    return device
+    return str(device)
 
 
 def device_index_of(index: int | None) -> int:
@@ -65,12 +70,24 @@ def socket_path_of(base_path: str, index: int | None, device: str = "cuda") -> s
     return f"{base_path}-{device_index_of(index)}.sock"
 
 
+def elsewhere_of(
+    base_path: str, index: int | None, device: str, socket_path: str | None = None
+) -> list[tuple[tuple[str, str, int | None], str]]:
+    """Give where the servers for other devices are, and what to say to whoever finds one there."""
+    if socket_path is not None or device == "any":
+        return []
+    other = "cpu" if device == "cuda" else "cuda"
+    advice = f"pass device={other!r}, or say {DEVICE_ENV}={other}"
+    return [(place, advice) for place in places_of(base_path, index, other)]
+
+
 def places_of(
     base_path: str, index: int | None, device: str, socket_path: str | None = None
 ) -> list[tuple[str, str, int | None]]:
     """Give where to look for a server, as the compiled half wants it: how, path, number."""
     if socket_path is not None:
-        return [("socket", socket_path, None)]
+        return [("socket", os.fspath(socket_path), None)]
+    base_path = os.fspath(base_path)
     places: list[tuple[str, str, int | None]] = []
     if device != "cpu":
         places.append(("gpu", base_path, device_index_of(index)))
