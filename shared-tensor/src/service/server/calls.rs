@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
 
 use rpc_uds::Responder;
-use tensor_cache::{Built, FlightError, GetError, Lookup, Request, Retention};
+use tensor_cache::{Built, FlightError, GetError, Lease, Lookup, Request, Retention};
 
 use super::core::{Core, Noted, count};
 use super::kept::Kept;
@@ -224,6 +224,7 @@ impl Receiver {
                     let waiter = Waiter { session, responder, wants: Wants::Result };
                     task.wait(&self.core, waiter);
                 }
+                task.depend_on_waiters();
                 self.to = Some(To::Task(task));
                 Some(self)
             }
@@ -234,11 +235,25 @@ impl Receiver {
         }
     }
 
-    /// Whose leases they are.
-    fn cache(&self) -> &CacheSession {
+    /// Whose leases they are. Of what tasks make, the server's: a task may outlive its caller.
+    fn cache(&self, endpoint: &Endpoint) -> &CacheSession {
         match &self.to {
-            Some(To::Caller { session, .. }) => &session.cache,
+            Some(To::Caller { session, .. }) if endpoint.execution == Execution::Direct => {
+                &session.cache
+            }
             _ => &self.core.own,
+        }
+    }
+
+    /// Its own share in what was found under a lease of [`cache`](Self::cache).
+    fn share(&self, endpoint: &Endpoint, lease: Lease<Kept>) -> Result<Made, Failure> {
+        match &self.to {
+            Some(To::Caller { session, .. }) if endpoint.execution == Execution::Task => {
+                let own = session.cache.lease(lease.object());
+                own.map(Made::Leased)
+                    .ok_or_else(|| Failure::other("Abandoned", "the client is gone"))
+            }
+            _ => Ok(Made::Leased(lease)),
         }
     }
 
@@ -446,14 +461,15 @@ fn look_up(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: CacheKey) {
     if let Some(time) = asked.endpoint.time_to_idle {
         request = request.time_to_idle(time);
     }
-    match receiver.cache().lookup(&request) {
+    match receiver.cache(&asked.endpoint).lookup(&request) {
         Ok(Lookup::Hit(lease)) => {
             count(&core.counters.cache_hits);
             core.note_object(&lease);
             if let Some(To::Task(task)) = &receiver.to {
                 task.start();
             }
-            receiver.end(Ok(Made::Leased(lease)));
+            let made = receiver.share(&asked.endpoint, lease);
+            receiver.end(made);
         }
         Ok(Lookup::Join(pending)) if asked.endpoint.is_singleflight => {
             count(&core.counters.cache_hits);
@@ -575,8 +591,10 @@ fn build_alone(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: Option<C
         }
         // Of calls that take turns, the first one's result answers the next.
         let is_in_turn = asked.endpoint.concurrency == Concurrency::Serialized;
-        if let Some(lease) =
-            key.as_ref().filter(|_| is_in_turn).and_then(|key| receiver.cache().find(key))
+        if let Some(lease) = key
+            .as_ref()
+            .filter(|_| is_in_turn)
+            .and_then(|key| receiver.cache(&asked.endpoint).find(key))
         {
             count(&own.counters.cache_hits);
             own.note_object(&lease);
@@ -592,7 +610,8 @@ fn build_alone(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: Option<C
             let key =
                 key.unwrap_or_else(|| asked.key(Entry::Text(Arc::clone(&asked.endpoint.name))));
             let charges = kept.charges();
-            let lease = receiver.cache().admit(key, Built::new(kept).charges(charges));
+            let lease =
+                receiver.cache(&asked.endpoint).admit(key, Built::new(kept).charges(charges));
             let lease = lease.map_err(|error| Failure::other("OverBudget", error.to_string()))?;
             own.note_object(&lease);
             Ok(Made::Leased(lease))

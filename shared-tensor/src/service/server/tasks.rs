@@ -116,6 +116,10 @@ impl Task {
         }
     }
 
+    fn was_cancelled(&self) -> Failure {
+        Failure::of_cancelling(format!("Task '{}' was cancelled", self.id.hyphenated()))
+    }
+
     pub(crate) fn ticker(&self) -> Arc<Ticker> {
         Arc::clone(&lock(&self.state).ticker)
     }
@@ -128,11 +132,27 @@ impl Task {
         own.hand_over(ticker);
     }
 
-    /// It begins to run; `false` if it was cancelled before.
+    /// From now on it is not wanted any more once nobody waits for it: whoever called got no id to
+    /// come back with.
+    pub(crate) fn depend_on_waiters(self: &Arc<Self>) {
+        let own = Arc::downgrade(self);
+        self.flag.watch(move || own.upgrade().is_some_and(|task| task.is_deserted()));
+    }
+
+    fn is_deserted(&self) -> bool {
+        let state = lock(&self.state);
+        !state.status.is_final() && state.waiters.iter().all(|it| it.responder.is_cancelled())
+    }
+
+    /// It begins to run; `false` if it was cancelled before, or nobody wants it any more.
     pub(crate) fn start(&self) -> bool {
+        let is_unwanted = self.flag.is_raised();
         let mut state = lock(&self.state);
         if state.status != TaskStatus::Pending {
             return state.status == TaskStatus::Running;
+        }
+        if is_unwanted {
+            return false;
         }
         state.status = TaskStatus::Running;
         state.started_at = Some(now());
@@ -358,6 +378,8 @@ impl Tasks {
 
     /// The task has ended. What it made is dropped if it was cancelled before.
     pub(crate) fn end(&self, core: &Arc<Core>, task: &Arc<Task>, outcome: Result<Made, Failure>) {
+        // Asked before the lock, which the answer may need.
+        let is_unwanted = task.flag.is_raised();
         let mut state = lock(&task.state);
         if state.status.is_final() {
             drop(state);
@@ -370,9 +392,11 @@ impl Tasks {
                 state.result = Holding::Made(made);
             }
             Err(failure) => {
-                let is_stopped = state.is_asked_to_stop;
+                let is_stopped = state.is_asked_to_stop || is_unwanted;
+                let is_begun = state.status == TaskStatus::Running;
                 state.status = if is_stopped { TaskStatus::Cancelled } else { TaskStatus::Failed };
-                state.failure = Some(failure);
+                state.failure =
+                    Some(if is_stopped && !is_begun { task.was_cancelled() } else { failure });
             }
         }
         self.conclude(core, task, state);
@@ -424,8 +448,7 @@ impl Tasks {
         match state.status {
             TaskStatus::Pending => {
                 state.status = TaskStatus::Cancelled;
-                let what = format!("Task '{}' was cancelled", task.id.hyphenated());
-                state.failure = Some(Failure::of_cancelling(what));
+                state.failure = Some(task.was_cancelled());
                 task.flag.raise();
                 self.conclude(core, task, state);
                 Cancelled::Yes
