@@ -14,6 +14,7 @@
 
 mod arena;
 mod chunk;
+mod descriptors;
 mod id;
 
 use std::fmt;
@@ -199,13 +200,13 @@ impl fmt::Debug for Region {
 #[non_exhaustive]
 pub enum RegionError {
     /// Making it, or taking one from a peer, failed.
-    #[error("{0}")]
+    #[error("{}", descriptors::unusable(.0))]
     Memory(#[from] shm_core::RegionError),
     /// Mapping it failed.
     #[error("a region of shared memory cannot be mapped: {0}")]
     Map(#[from] shm_core::MapError),
     /// The kernel refused a descriptor or a seal.
-    #[error("a region of shared memory cannot be handed out")]
+    #[error("a region of shared memory cannot be handed out: {}", descriptors::refused(.0))]
     Descriptor(#[source] io::Error),
     /// A peer announced another length than its descriptor has.
     #[error("a region said to have {said} bytes has {found}")]
