@@ -57,6 +57,13 @@ impl Provider {
         self.read().keys().cloned().collect()
     }
 
+    /// The name that is most like another one, if one is like it.
+    pub(crate) fn nearest(&self, name: &str) -> Option<Arc<str>> {
+        let names = self.names().into_iter().map(|known| (distance(name, &known), known));
+        let (steps, known) = names.min()?;
+        (steps <= known.chars().count() / 3).then_some(known)
+    }
+
     /// A dict of [`Endpoint::describe`] by name.
     pub fn describe(&self) -> Value {
         let endpoints = self.read();
@@ -68,8 +75,44 @@ impl Provider {
     }
 }
 
+/// How many characters are to be put in, taken out or replaced to get from one to the other.
+fn distance(from: &str, to: &str) -> usize {
+    let mut row: Vec<usize> = (0..=to.chars().count()).collect();
+    for (line, own) in from.chars().enumerate() {
+        let mut corner = row[0];
+        row[0] = line + 1;
+        for (at, other) in to.chars().enumerate() {
+            let replaced = corner + usize::from(own != other);
+            corner = row[at + 1];
+            row[at + 1] = replaced.min(corner + 1).min(row[at] + 1);
+        }
+    }
+    row[to.chars().count()]
+}
+
 impl fmt::Debug for Provider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Provider").field("endpoints", &self.names()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_counted() {
+        for (from, to, steps) in [("", "abc", 3), ("load", "load", 0), ("laod", "load", 2)] {
+            assert_eq!((distance(from, to), distance(to, from)), (steps, steps));
+        }
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+
+    #[test]
+    fn a_name_that_is_like_another_is_found() {
+        let endpoint = |name| Endpoint::new(name, |_| Ok(()));
+        let provider = Provider::new().with(endpoint("load_model")).with(endpoint("echo"));
+        assert_eq!(provider.nearest("load_modle").as_deref(), Some("load_model"));
+        assert_eq!(provider.nearest("nothing"), None);
     }
 }

@@ -27,6 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (_Wrong, OSError) as error:
         print(f"shared-tensor: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+#: So many descriptors a server may have open, if the system lets it.
+_DESCRIPTORS = 65536
 
 
 class _Wrong(Exception):
@@ -76,6 +82,7 @@ def _serve(options: argparse.Namespace) -> int:
     from shared_tensor.errors import SharedTensorError
     from shared_tensor.server import SharedTensorServer
 
+    _raise_limit()
     provider = _provider(options.provider)
     if options.base_path is not None:
         provider.base_path = options.base_path
@@ -98,6 +105,16 @@ def _serve(options: argparse.Namespace) -> int:
     except SharedTensorError as error:
         raise _Wrong(str(error)) from error
     return 0
+
+
+def _raise_limit() -> None:
+    """Let this process have more descriptors open: every result that is kept takes some."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _provider(name: str) -> SharedTensorProvider:
@@ -175,6 +192,30 @@ def _servers() -> list[dict[str, Any]]:
     return found
 
 
+def _dead_sockets() -> list[Path]:
+    """Give the sockets of this user at which nobody listens any more."""
+    from shared_tensor import _native
+
+    try:
+        directory = Path(_native.service_directory())
+    except OSError:
+        return []
+    return [path for path in sorted(directory.glob("*.sock")) if _is_dead(path)]
+
+
+def _is_dead(path: Path) -> bool:
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+    return False
+
+
 def _doctor(options: argparse.Namespace) -> int:
     del options
     import importlib.util
@@ -184,6 +225,7 @@ def _doctor(options: argparse.Namespace) -> int:
     from shared_tensor import _native
 
     checks: list[tuple[str, str, bool]] = []
+    remarks: list[tuple[str, str]] = []
 
     def check(name: str, found: str, *, is_good: bool = True) -> None:
         checks.append((name, found, is_good))
@@ -207,11 +249,30 @@ def _doctor(options: argparse.Namespace) -> int:
         check("shared memory", "1 MiB was made and mapped")
     except (OSError, MemoryError) as error:
         check("shared memory", str(error), is_good=False)
-    check("CUDA", "tensors on a GPU cannot be lent by this release", is_good=True)
+    from shared_tensor._service import paths
+
+    device = paths.device_of(None)
+    if device == "cuda":
+        remarks.append((
+            "device",
+            "cuda, if nothing else is said, whose tensors this release cannot lend yet: say "
+            f"device='cpu', or {paths.DEVICE_ENV}=cpu",
+        ))  # fmt: skip
+    else:
+        check("device", device)
     servers = _servers() if all(good for _, _, good in checks) else []
     check("servers", ", ".join(it["socket_path"] for it in servers) or "none run")
+    left = ", ".join(map(str, _dead_sockets()))
+    if left:
+        remarks.append((
+            "sockets",
+            f"{left}: left by servers that died; the next one of the same path replaces it, and "
+            "otherwise it can be removed",
+        ))  # fmt: skip
     for name, found, is_good in checks:
         print(f"{'ok ' if is_good else 'BAD'}  {name}: {found}")
+    for name, found in remarks:
+        print(f"!    {name}: {found}")
     return 0 if all(good for _, _, good in checks) else 1
 
 

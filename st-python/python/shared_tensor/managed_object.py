@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from shared_tensor._service import locks
-from shared_tensor.errors import SharedTensorClientError
+from shared_tensor.errors import SharedTensorClientError, SharedTensorTimeoutError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -91,9 +91,12 @@ class SharedObjectHandle(Generic[T]):
         return self._metadata_cache
 
     def is_stale(self) -> bool:
-        """Ask whether the server has the object no longer, or is gone itself."""
+        """Ask whether the server has the object no longer; it has nothing if it is gone itself."""
         try:
             return self.get_object_info(refresh=True) is None
+        except SharedTensorTimeoutError:
+            # It may be there, and busy.
+            raise
         except SharedTensorClientError:
             return True
 

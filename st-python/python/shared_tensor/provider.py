@@ -72,7 +72,7 @@ class _Endpoint(EndpointDefinition):
     def cache_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """Give what the result of a call is found by."""
         if self.key == "arguments":
-            return keys.build_cache_key(self.name, args, kwargs)
+            return keys.build_cache_key(self.name, args, kwargs, func=self.func)
         if self.key is not None:
             return keys.key_of_text(self.name, str(self.key(*args, **kwargs)))
         return keys.build_cache_key(
@@ -157,7 +157,7 @@ class SharedTensorProvider:
         self.allow_pickle = allow_pickle
         self.allow = allow
         self.any_version = any_version
-        if self.base_path != base_path and base_path != paths.DEFAULT_BASE_PATH:
+        if self.base_path != os.fspath(base_path) and base_path != paths.DEFAULT_BASE_PATH:
             _log.warning(
                 "%s=%s replaces base_path=%r", paths.BASE_PATH_ENV, self.base_path, base_path
             )
@@ -253,6 +253,8 @@ class SharedTensorProvider:
                     f"Endpoint {named!r} is already registered; choose another with name="
                 )
             self._endpoints[named] = endpoint
+        if cache and key is None:
+            options.tell_unknown_fields(named, func, cache_format_key, is_strict=self.strict)
         if is_one_for_all and keys.takes_arguments(func):
             options.tell_one_for_all(named, depth=_depth())
         server = self._server_of_this_process()
@@ -522,7 +524,9 @@ class SharedTensorProvider:
         with self._lock:
             known = self._endpoints.get(endpoint)
         if known is None:
-            raise SharedTensorProviderError(f"Endpoint {endpoint!r} is not registered")
+            raise SharedTensorProviderError(
+                f"Endpoint {endpoint!r} is not registered{options.near(endpoint, self._endpoints)}"
+            )
         return known
 
     def _wrapper(self, name: str, func: Callable[..., Any]) -> Callable[..., Any]:

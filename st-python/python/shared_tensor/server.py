@@ -306,6 +306,12 @@ class SharedTensorServer:
             self._process = os.getpid()
             self.started_at = time.time()
             self.listener = self._core
+            if self.provider.device == "cuda":
+                _log.warning(
+                    "device='cuda': this release lends no tensors of a GPU yet, and those of the "
+                    "CPU are refused; to lend them say device='cpu', or %s=cpu",
+                    paths.DEVICE_ENV,
+                )
             ending.close_at_exit(self)
         if self.verbose_debug:
             _log.debug("serving at %s", self.socket_path)

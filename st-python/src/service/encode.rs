@@ -40,20 +40,36 @@ pub(super) fn arguments(
     for (_, item) in kwargs.iter() {
         walk.find(&item, 1)?;
     }
-    walk.lend()?;
+    walk.lend().map_err(|error| {
+        let told = codec
+            .bind(py)
+            .call_method1(intern!(py, "refused_arguments"), (error.value(py), args, kwargs));
+        told.map_or_else(|error| error, PyErr::from_value)
+    })?;
     let positional = args.iter().map(|it| walk.take(&it)).collect::<PyResult<Vec<Value>>>()?;
     let named = kwargs.iter().map(|(name, it)| Ok((text(&name)?, walk.take(&it)?)));
     Ok(Arguments { positional, named: named.collect::<PyResult<_>>()? })
 }
 
 /// What an endpoint returned.
-pub(super) fn result(codec: &Codec, value: &Bound<'_, PyAny>, rules: Rules) -> PyResult<Value> {
+pub(super) fn result(
+    codec: &Codec,
+    endpoint: &str,
+    value: &Bound<'_, PyAny>,
+    rules: Rules,
+) -> PyResult<Value> {
     if value.is_none() {
         return Ok(Value::None);
     }
-    let mut walk = Walk::new(value.py(), codec, rules);
+    let py = value.py();
+    let mut walk = Walk::new(py, codec, rules);
     walk.find(value, 0)?;
-    walk.lend()?;
+    walk.lend().map_err(|error| {
+        let told = codec
+            .bind(py)
+            .call_method1(intern!(py, "refused_result"), (error.value(py), endpoint, value));
+        told.map_or_else(|error| error, PyErr::from_value)
+    })?;
     walk.take(value)
 }
 

@@ -66,11 +66,11 @@ impl ServiceServer {
         }
         let plain = Rules { is_result: false, is_plain: true, is_writable: false };
         for (name, value) in told.iter() {
-            let value = encode::result(&codec, &value, plain)?;
+            let value = encode::result(&codec, "", &value, plain)?;
             options = options.info(name.extract::<String>()?, value);
         }
         for (name, value) in capabilities.iter() {
-            let value = encode::result(&codec, &value, plain)?;
+            let value = encode::result(&codec, "", &value, plain)?;
             options = options.capability(name.extract::<String>()?, value);
         }
         Ok(Self {
@@ -257,12 +257,13 @@ impl Function {
             let function = self.code.bind(py);
             let returned = running::within(call, || function.call(args, Some(&kwargs)));
             let returned = returned.map_err(told)?;
-            let value = encode::result(&self.codec, &returned, self.rules).map_err(|error| {
-                if let Some(local) = local {
-                    local.keep_returned(returned.clone().unbind());
-                }
-                failures::of_python(py, &self.codec, &error)
-            })?;
+            let value = encode::result(&self.codec, call.endpoint(), &returned, self.rules)
+                .map_err(|error| {
+                    if let Some(local) = local {
+                        local.keep_returned(returned.clone().unbind());
+                    }
+                    failures::of_python(py, &self.codec, &error)
+                })?;
             let native = Returned(Some(returned.unbind()));
             Ok(Output::from(value).with_native(Arc::new(native)))
         })

@@ -275,7 +275,9 @@ impl Core {
         name: &str,
     ) -> Result<Arc<crate::service::endpoint::Endpoint>, Failure> {
         self.provider.get(name).ok_or_else(|| {
-            Failure::new(Code::Provider, format!("Endpoint '{name}' is not registered"))
+            let near = self.provider.nearest(name);
+            let hint = near.map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
+            Failure::new(Code::Provider, format!("Endpoint '{name}' is not registered{hint}"))
         })
     }
 }

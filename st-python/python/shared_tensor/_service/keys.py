@@ -30,12 +30,25 @@ def build_cache_key(
         If there is a template but no function, or the template does not fit the function.
     """
     if cache_format_key is None:
-        return _digest(endpoint_name, "arguments", _text((args, kwargs)))
+        return _digest(endpoint_name, "arguments", _text(_bound(func, args, kwargs)))
     if func is None:
         raise SharedTensorConfigurationError(
             "func is required when cache_format_key is configured: its parameters name the fields"
         )
     return key_of_text(endpoint_name, format_cache_key(func, args, kwargs, cache_format_key))
+
+
+def _bound(func: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Give arguments as the function gets them: by place or by name, left out or not, is one."""
+    if func is None:
+        return args, kwargs
+    try:
+        bound = inspect.signature(func).bind(*args, **kwargs)
+    except (TypeError, ValueError):
+        # It says itself what is wrong, or has no signature.
+        return args, kwargs
+    bound.apply_defaults()
+    return bound.args, bound.kwargs
 
 
 def key_of_text(endpoint_name: str, text: str) -> str:

@@ -131,7 +131,7 @@ def _check(tensor: Any) -> None:
     if tensor.grad_fn is not None and tensor.requires_grad:
         raise SharedTensorSerializationError(
             "a tensor that requires gradients and was computed from others has a history, which "
-            "cannot be shared: return its detach()"
+            "cannot be shared: return or pass its detach()"
         )
     if tensor.is_conj() or tensor.is_neg():
         raise SharedTensorSerializationError(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 from shared_tensor.errors import SharedTensorConfigurationError
+
+_log = logging.getLogger(__name__)
 
 ENABLED_ENV = "SHARED_TENSOR_ENABLED"
 ROLE_ENV = "SHARED_TENSOR_ROLE"
 
 _YES = ("1", "true", "yes", "on")
+_NO = ("0", "false", "no", "off")
+_ROLES = ("server", "client", "local")
 _MODES = ("auto", "client", "server", "local")
 
 
@@ -27,8 +32,19 @@ def mode_of(mode: str, *, enabled: bool | None) -> tuple[str, bool]:
     if mode != "auto":
         return mode, False
     if enabled is None:
-        enabled = os.environ.get(ENABLED_ENV, "").strip().lower() in _YES
+        said = _said(ENABLED_ENV, (*_YES, *_NO), "not enabled")
+        enabled = said in _YES
     if not enabled:
         return "local", True
-    role = os.environ.get(ROLE_ENV, "").strip().lower()
-    return (role if role in ("server", "client", "local") else "client"), True
+    return _said(ROLE_ENV, _ROLES, "client") or "client", True
+
+
+def _said(variable: str, known: tuple[str, ...], otherwise: str) -> str:
+    """Give what the environment says; a word that there is not is told, and counts as none."""
+    found = os.environ.get(variable, "").strip().lower()
+    if found in ("", *known):
+        return found
+    _log.warning(
+        "%s=%s is none of %s: it is taken as %s", variable, found, ", ".join(known), otherwise
+    )
+    return ""

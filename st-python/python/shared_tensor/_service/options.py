@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+import re
 import warnings
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Callable
 
 from shared_tensor.errors import SharedTensorConfigurationError
 
@@ -70,6 +73,43 @@ def tell_unknown(name: str, unknown: dict[str, Any], *, is_strict: bool, depth: 
         if is_strict:
             raise SharedTensorConfigurationError(message)
         warnings.warn(message, stacklevel=depth)
+
+
+def tell_unknown_fields(
+    name: str, func: Callable[..., Any], template: str, *, is_strict: bool
+) -> None:
+    """Warn of a template that no call can fill in.
+
+    Raises
+    ------
+    SharedTensorConfigurationError
+        Instead, if `is_strict`.
+    """
+    import string
+
+    try:
+        parsed = list(string.Formatter().parse(template))
+        known = list(inspect.signature(func).parameters)
+    except (TypeError, ValueError):
+        return
+    fields = [re.split(r"[.\[]", field, maxsplit=1)[0] for _, field, _, _ in parsed if field]
+    for field in fields:
+        if field in known:
+            continue
+        hint = near(field, known) or f"; there are {', '.join(known) or 'none'}"
+        message = (
+            f"endpoint {name!r}: cache_format_key={template!r} has the field {field!r}, which is "
+            f"no parameter of the function, so that every call fails{hint}"
+        )
+        if is_strict:
+            raise SharedTensorConfigurationError(message)
+        warnings.warn(message, stacklevel=4)
+
+
+def near(found: str, known: Iterable[str]) -> str:
+    """Ask about the name that was probably meant, if there is one."""
+    close = difflib.get_close_matches(found, list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def tell_one_for_all(name: str, *, depth: int) -> None:

@@ -7,7 +7,6 @@ loaded before a tensor comes.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from shared_tensor._service import failures, rules
@@ -78,19 +77,31 @@ class Codec:
         SharedTensorSerializationError
             For what cannot be described.
         """
-        torch = sys.modules.get("torch")
         for leaf in leaves:
-            if torch is None or not isinstance(leaf, (torch.Tensor, torch.nn.Module)):
-                raise rules.refuse(
-                    f"Unsupported payload type: {type(leaf).__name__}",
-                    "pass tensors, modules"
-                    + (", in tuples, lists or a dict" if is_result else ", plain values")
-                    + "; an object that has tensors as attributes can be a torch.nn.Module",
-                )
-            rules._check_torch(leaf, self.device)
+            try:
+                rules.check_leaf(leaf, self.device, is_result=is_result)
+            except SharedTensorCapabilityError as error:
+                # For whoever knows in what it lies.
+                error._culprit = leaf
+                raise
         from shared_tensor._service.lending import lend
 
         return lend(leaves, writable=writable, policy=self._policy())
+
+    @staticmethod
+    def refused_result(error: BaseException, endpoint: str, value: Any) -> BaseException:
+        """Say of what endpoint, and where in its result, something may not be passed."""
+        rules.locate(error, f"endpoint {endpoint!r} returned what it may not, ", "result", value)
+        return error
+
+    @staticmethod
+    def refused_arguments(
+        error: BaseException, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> BaseException:
+        """Say in which argument something may not be passed."""
+        rules.locate(error, "", "args", args)
+        rules.locate(error, "", "kwargs", kwargs)
+        return error
 
     def tensor(
         self,

@@ -16,6 +16,59 @@ def refuse(found: str, what_to_do: str) -> SharedTensorCapabilityError:
     return SharedTensorCapabilityError(f"{found}: {what_to_do}")
 
 
+def check_leaf(leaf: Any, device: str, *, is_result: bool) -> None:
+    """Accept a tensor or a module on this device.
+
+    Raises
+    ------
+    SharedTensorCapabilityError
+        For anything else.
+    """
+    if _is_torch(leaf):
+        _check_torch(leaf, device)
+        return
+    raise refuse(f"Unsupported payload type: {type(leaf).__name__}", _advice(leaf, is_result))
+
+
+def _advice(leaf: Any, is_result: bool) -> str:  # noqa: FBT001
+    if is_result and (leaf is None or isinstance(leaf, SCALARS)):
+        return "share the endpoint with plain=True to return plain values, also beside tensors"
+    verb = "return" if is_result else "pass"
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(leaf, numpy.ndarray):
+        return f"{verb} torch.from_numpy(...) of it, which copies nothing"
+    if numpy is not None and isinstance(leaf, numpy.generic):
+        return f"{verb} its item(){', and share the endpoint with plain=True' * is_result}"
+    return (
+        f"{verb} tensors, modules"
+        + (", in tuples, lists or a dict" if is_result else ", plain values")
+        + "; an object that has tensors as attributes can be a torch.nn.Module"
+    )
+
+
+def locate(error: BaseException, prefix: str, name: str, value: Any) -> None:
+    """Let an error say where in a value the thing is that caused it, if it is there."""
+    missing = object()
+    culprit = getattr(error, "_culprit", missing)
+    place = None if culprit is missing else _place(value, culprit, name)
+    if place is not None:
+        error.args = (f"{prefix}{place}: {error}",)
+        del error._culprit  # type: ignore[attr-defined]
+
+
+def _place(value: Any, wanted: Any, name: str) -> str | None:
+    if value is wanted:
+        return name
+    if isinstance(value, dict):
+        items = [(repr(key), item) for key, item in value.items()]
+    elif isinstance(value, (tuple, list)):
+        items = [(str(at), item) for at, item in enumerate(value)]
+    else:
+        return None
+    found = (_place(item, wanted, f"{name}[{at}]") for at, item in items)
+    return next((place for place in found if place is not None), None)
+
+
 def check_result(value: Any, *, device: str = "cuda", allow_dict_keys: bool = False) -> None:
     """Accept tensors, modules, and containers of nothing else.
 
@@ -37,8 +90,7 @@ def check_result(value: Any, *, device: str = "cuda", allow_dict_keys: bool = Fa
     else:
         raise refuse(
             f"Unsupported payload type: {type(value).__name__}",
-            "return tensors and modules, in tuples, lists or a dict, "
-            "or share the endpoint with plain=True",
+            _advice(value, is_result=True),
         )
 
 
