@@ -35,13 +35,14 @@ def main() -> None:
         handle: SharedObjectHandle[torch.nn.Module] = client.call("load_linear_model", input_dim=8)
         with handle as held, torch.no_grad():
             out = held.value(torch.ones(1, 8))
-            info = held.get_object_info()
+            # As long as anybody holds it, every call gets this one; later it is built anew.
+            with client.call("load_linear_model", input_dim=8) as again:
+                info = held.get_object_info()
+                is_same = again.object_id == held.object_id
         assert info is not None
         print("output:", [round(number, 4) for number in out[0].tolist()])
         print("references while it was held:", info["refcount"])
-        again = client.call("load_linear_model", input_dim=8)
-        print("the same object:", again.object_id == handle.object_id or "built anew")
-        again.release()
+        print("the same object for both calls:", is_same)
 
 
 if __name__ == "__main__":

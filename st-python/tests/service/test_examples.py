@@ -71,6 +71,7 @@ def test_model_service(base: str) -> None:
     first, second = (output(client).splitlines() for client in clients)
     assert first[0] == second[0]
     assert first[0].startswith("output: [")
+    assert first[2] == second[2] == "the same object for both calls: True"
     end(server)
 
 
