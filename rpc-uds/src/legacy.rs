@@ -111,8 +111,9 @@ fn text(pickle: &mut Vec<u8>, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::os::unix::net::UnixListener;
     use std::process::{Command, Stdio};
+    use std::thread;
 
     use super::*;
 
@@ -131,6 +132,33 @@ mod tests {
         let reply = refusal();
         let length = u32::from_be_bytes([reply[0], reply[1], reply[2], reply[3]]);
         assert_eq!(length as usize + 4, reply.len());
+    }
+
+    #[test]
+    fn its_servers_are_recognised_by_their_replies() {
+        let directory = std::env::temp_dir();
+        let path = directory.join(format!("rpc-uds-legacy-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).expect("a path of its own");
+        let replies = [refusal(), b"HTTP/1.1 400".to_vec()];
+        let server = thread::spawn(move || {
+            for reply in replies {
+                let (mut client, _) = listener.accept().expect("a client");
+                let mut length = [0; 4];
+                client.read_exact(&mut length).expect("a length");
+                let mut message = vec![0; u32::from_be_bytes(length) as usize];
+                client.read_exact(&mut message).expect("a message");
+                assert_eq!(
+                    recognise(&[&length[..], &message].concat()),
+                    Recognition::Legacy { message_bytes: u32::from_be_bytes(length) }
+                );
+                client.write_all(&reply).expect("the client reads");
+            }
+        });
+        assert!(is_legacy_server(&path));
+        assert!(!is_legacy_server(&path));
+        server.join().expect("two messages of the old protocol");
+        assert!(!is_legacy_server(&path), "nobody listens");
+        std::fs::remove_file(&path).expect("the path is there");
     }
 
     #[test]

@@ -315,3 +315,27 @@ impl Attempt<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_says_nothing_is_not_waited_for_longer_than_is_wanted() {
+        let directory = std::env::temp_dir();
+        let path = directory.join(format!("rpc-uds-silent-{}", std::process::id()));
+        let silent = UnixListener::bind(&path).expect("a path of its own");
+        let asked = Cell::new(0);
+        let connected = Client::options().connect_unless(&path, None, || {
+            asked.set(asked.get() + 1);
+            asked.get() > 2
+        });
+        assert!(matches!(connected, Err(ConnectError::Interrupted { .. })), "{connected:?}");
+        assert_eq!(asked.get(), 3);
+        drop(silent);
+        std::fs::remove_file(&path).expect("the path is there");
+    }
+}

@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_name_that_is_like_another_is_found() {
-        let endpoint = |name| Endpoint::new(name, |_| Ok(()));
+        let endpoint = |name| Endpoint::new(name, |_: &_| Ok(1_i64));
         let provider = Provider::new().with(endpoint("load_model")).with(endpoint("echo"));
         assert_eq!(provider.nearest("load_modle").as_deref(), Some("load_model"));
         assert_eq!(provider.nearest("nothing"), None);

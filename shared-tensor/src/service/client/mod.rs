@@ -220,9 +220,14 @@ impl Client {
             (Err(Error::Absent { address, .. }), Some(waited)) => {
                 Err(Error::Absent { address, waited })
             }
-            (Err(Error::Absent { .. }), None) => Ok(false),
-            // Somebody else has the link; this user's own may come.
-            (Err(Error::Place(PlaceError::Untrusted { reason: FOREIGN, .. })), None) => Ok(false),
+            // If somebody else has the link, this user's own may come.
+            (
+                Err(
+                    Error::Absent { .. }
+                    | Error::Place(PlaceError::Untrusted { reason: FOREIGN, .. }),
+                ),
+                None,
+            ) => Ok(false),
             (Err(error), _) => Err(error),
         }
     }
