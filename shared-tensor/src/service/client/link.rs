@@ -10,7 +10,7 @@ use rpc_uds::{CallError, Message, PendingCall, Request};
 
 use super::answer::{Answer, Handle, Lease};
 use super::error::Error;
-use super::lane::Lane;
+use super::lane::{Lane, guarded};
 use crate::service::custody::{Table, Unused};
 use crate::service::monitor::lock;
 use crate::service::reaper::{self, Errand};
@@ -43,7 +43,10 @@ impl Ticket {
         let Some(mut listener) = listening.listener.take() else { return };
         while let Some(progress) = listening.untold.pop_front() {
             drop(listening);
-            listener(&progress);
+            if !guarded(|| listener(&progress)) {
+                // It is not called again.
+                listener = Box::new(|_| ());
+            }
             listening = lock(&self.0);
         }
         listening.listener = Some(listener);
