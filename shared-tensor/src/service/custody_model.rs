@@ -97,7 +97,9 @@ impl World {
             Step::Serve { is_refused } => match self.to_server.pop_front() {
                 Some(ToServer::Confirm(_)) if is_refused => {}
                 Some(ToServer::Confirm(confirmed)) => {
-                    confirmed.into_iter().for_each(|at| self.ledger.confirm(at));
+                    for at in confirmed {
+                        self.ledger.confirm(at);
+                    }
                 }
                 Some(ToServer::Forget(at)) => {
                     let is_forgotten = self.ledger.forget(at);
@@ -147,7 +149,9 @@ impl World {
                 self.step(Step::Receive { is_wanted: false });
                 self.step(Step::Serve { is_refused: false });
             }
-            (0..REGIONS).for_each(|region| self.step(Step::Forget(region)));
+            for region in 0..REGIONS {
+                self.step(Step::Forget(region));
+            }
         }
     }
 }

@@ -485,7 +485,8 @@ impl Client {
     pub fn close(&self) {
         if self.check().is_ok() {
             let links = [lock(&self.inner.main).take(), lock(&self.inner.lane).take()];
-            self.inner.end_driven(links.into_iter().flatten().collect());
+            let links: Vec<_> = links.into_iter().flatten().collect();
+            self.inner.end_driven(&links);
         }
     }
 
@@ -623,7 +624,7 @@ impl fmt::Debug for Client {
 
 impl Inner {
     /// Ends what is under way on connections that nobody drives any more.
-    fn end_driven(&self, links: Vec<Arc<Link>>) {
+    fn end_driven(&self, links: &[Arc<Link>]) {
         let lost = mem::take(&mut *lock(&self.ending));
         for link in links.iter().chain(&lost) {
             let Some(lane) = link.lane.as_ref().filter(|lane| lane.is_driven()) else { continue };
@@ -645,6 +646,6 @@ impl Drop for Inner {
             return;
         }
         let lane = lock(&self.lane).take();
-        self.end_driven(lane.into_iter().collect());
+        self.end_driven(lane.as_slice());
     }
 }
