@@ -4,8 +4,8 @@
 //! each with its users. A region without users is kept until the server has agreed that it will not
 //! name it without a descriptor again.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
@@ -42,6 +42,32 @@ pub(crate) struct Table {
 struct State {
     entries: HashMap<Custody, Entry>,
     to_confirm: Vec<Custody>,
+    seen: Seen,
+}
+
+/// Which deliveries were taken in. Threads take in their own, in any order.
+#[derive(Debug, Default)]
+struct Seen {
+    /// This one, and all before it.
+    all_until: u64,
+    beyond: BTreeSet<u64>,
+}
+
+/// How many deliveries may overtake one: more only if a server numbers them wrongly.
+const OVERTAKING_MAX: usize = 65_536;
+
+impl Seen {
+    fn note(&mut self, serial: u64) {
+        self.beyond.insert(serial);
+        if self.beyond.len() > OVERTAKING_MAX {
+            self.all_until = self.beyond.last().copied().unwrap_or(0);
+        }
+        let Self { all_until, beyond } = self;
+        while let Some(first) = beyond.first().filter(|first| **first <= *all_until + 1) {
+            *all_until = (*first).max(*all_until);
+            beyond.pop_first();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -50,7 +76,7 @@ struct Entry {
     users: Weak<Hold>,
     /// The last delivery that named it, of those seen.
     serial: u64,
-    /// Whether the server was told that it is here.
+    /// Whether the server was ever told that it is here: it may know, and has to be asked.
     is_confirmed: bool,
 }
 
@@ -62,6 +88,9 @@ pub(crate) enum Unused {
     Dropped(Region),
     /// The server has to be asked.
     Ask(CustodyAt),
+    /// The server has to be asked when another thread has taken in what came before: that may name
+    /// the region, too.
+    Later,
 }
 
 impl Table {
@@ -84,6 +113,9 @@ impl Table {
         let mut known_before = Vec::new();
         let mut descriptors = descriptors.into_iter();
         let mut state = lock(&self.state);
+        if !entries.is_empty() {
+            state.seen.note(serial);
+        }
         for (number, entry) in entries.iter().enumerate() {
             entry.check()?;
             let custody = entry.custody();
@@ -142,6 +174,9 @@ impl Table {
             return Unused::No;
         }
         let (is_confirmed, serial) = (entry.is_confirmed, entry.serial);
+        if is_confirmed && serial > state.seen.all_until {
+            return Unused::Later;
+        }
         // A confirmation that came after the question would make the server believe in it again.
         state.to_confirm.retain(|known| *known != custody);
         if is_confirmed {
@@ -161,5 +196,43 @@ impl Table {
 
     pub(crate) fn len(&self) -> usize {
         lock(&self.state).entries.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::region::Rights;
+
+    #[test]
+    fn what_was_overtaken_is_waited_for() {
+        let (table, region) = (Table::default(), Region::allocate(1).unwrap());
+        let entry = |is_attached| RegionEntry::new(&region, Rights::Read, is_attached);
+        let take = |serial, is_attached: bool| {
+            let own = region.lend(Rights::Read).unwrap();
+            let descriptors = is_attached.then(|| own.try_clone().unwrap());
+            let descriptors = descriptors.into_iter().collect();
+            table.receive(&Weak::new(), serial, &[entry(is_attached)], descriptors).unwrap()
+        };
+        let custody = entry(true).custody();
+        drop(take(1, true));
+        table.to_confirm();
+        // The thread that the second is for has not got to it.
+        drop(take(3, false));
+        assert!(matches!(table.unused(custody), Unused::Later));
+        drop(take(2, false));
+        assert!(matches!(table.unused(custody), Unused::Ask(at) if at.serial == 3));
+    }
+
+    #[test]
+    fn deliveries_are_counted_in_any_order() {
+        let mut seen = Seen::default();
+        for (serial, all_until) in [(2, 0), (4, 0), (1, 2), (1, 2), (3, 4), (5, 5)] {
+            seen.note(serial);
+            assert_eq!(seen.all_until, all_until, "{serial}");
+        }
+        assert!(seen.beyond.is_empty());
+        (0..2 * OVERTAKING_MAX as u64).for_each(|number| seen.note(10 + 2 * number));
+        assert!(seen.beyond.len() <= OVERTAKING_MAX && seen.all_until > 5);
     }
 }

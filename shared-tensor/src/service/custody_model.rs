@@ -1,4 +1,5 @@
-//! The two ends of "a descriptor travels once", over two streams that deliver in order and at any time.
+//! The two ends of "a descriptor travels once", over two streams that deliver in order and at any time, to
+//! a client whose threads take in what came in any order.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,8 +18,9 @@ const REGIONS: usize = 3;
 enum Step {
     /// The server delivers a result that lies in some of the regions.
     Deliver([bool; REGIONS]),
-    /// The client takes in what came first; of a call that was given up it keeps nothing.
-    Receive { is_wanted: bool },
+    /// A thread of the client takes in what came for it, perhaps before another one does that was to
+    /// be quicker; of a call that was given up it keeps nothing.
+    Receive { which: usize, is_wanted: bool },
     /// The client lets go of a result.
     LetGo(usize),
     /// The client makes a call, which confirms what it has.
@@ -32,7 +34,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => any::<[bool; REGIONS]>().prop_map(Step::Deliver),
-        4 => any::<bool>().prop_map(|is_wanted| Step::Receive { is_wanted }),
+        4 => (prop_oneof![Just(0_usize), 0_usize..4], any::<bool>())
+            .prop_map(|(which, is_wanted)| Step::Receive { which, is_wanted }),
         3 => (0_usize..8).prop_map(Step::LetGo),
         2 => Just(Step::Call),
         3 => (0..REGIONS).prop_map(Step::Forget),
@@ -80,7 +83,7 @@ impl World {
     fn step(&mut self, step: Step) {
         match step {
             Step::Deliver(named) => self.deliver(named),
-            Step::Receive { is_wanted } => self.receive(is_wanted),
+            Step::Receive { which, is_wanted } => self.receive(which, is_wanted),
             Step::LetGo(at) if !self.used.is_empty() => {
                 drop(self.used.swap_remove(at % self.used.len()));
             }
@@ -122,12 +125,15 @@ impl World {
             entries.push(RegionEntry::new(region, Rights::Write, is_attached));
         }
         let serial = self.ledger.next_serial();
-        self.ledger.sent(entries.iter().map(RegionEntry::custody));
+        if !entries.is_empty() {
+            self.ledger.sent(entries.iter().map(RegionEntry::custody));
+        }
         self.to_client.push_back(ToClient::Delivery { serial, entries, descriptors });
     }
 
-    fn receive(&mut self, is_wanted: bool) {
-        match self.to_client.pop_front() {
+    fn receive(&mut self, which: usize, is_wanted: bool) {
+        let which = which % self.to_client.len().max(1);
+        match self.to_client.remove(which) {
             Some(ToClient::Delivery { serial, entries, descriptors }) => {
                 let held = self.table.receive(&Weak::new(), serial, &entries, descriptors);
                 let held = held.expect("the client has what the server names");
@@ -146,7 +152,7 @@ impl World {
         // Each round takes in what came; an answer may be no as long as something was on its way.
         for _ in 0..4 {
             while !self.to_client.is_empty() || !self.to_server.is_empty() {
-                self.step(Step::Receive { is_wanted: false });
+                self.step(Step::Receive { which: 0, is_wanted: false });
                 self.step(Step::Serve { is_refused: false });
             }
             for region in 0..REGIONS {

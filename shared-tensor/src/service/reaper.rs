@@ -17,15 +17,15 @@ use rpc_uds::{CallError, Message, PendingCall};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use shm_lock::PerProcess;
 
-use super::client::Link;
+use super::client::{Forgetting, Link};
 use super::monitor::lock;
 use super::region::Map;
 use super::wire::messages::{Custody, CustodyAt, LeaseEntry};
 
 /// Something to do.
 pub(crate) enum Errand {
-    /// A lease is not needed any more.
-    Lease(Arc<Link>, LeaseEntry),
+    /// There are leases that are not needed any more.
+    Leases(Arc<Link>),
     /// A region has no users any more.
     Unused(Weak<Link>, Custody),
     /// A mapping that may have its last user here.
@@ -130,7 +130,7 @@ struct Reaper {
 /// What one connection is to be told.
 struct Owed {
     link: Weak<Link>,
-    leases: Vec<LeaseEntry>,
+    has_leases: bool,
     unused: Vec<Custody>,
     /// What was sent and is not answered.
     asked: Option<(PendingCall, Asked)>,
@@ -147,8 +147,8 @@ impl Reaper {
         let mut links = Vec::new();
         for errand in batch {
             match errand {
-                Errand::Lease(link, lease) => {
-                    self.of(&Arc::downgrade(&link)).leases.push(lease);
+                Errand::Leases(link) => {
+                    self.of(&Arc::downgrade(&link)).has_leases = true;
                     links.push(link);
                 }
                 Errand::Unused(link, custody) => self.of(&link).unused.push(custody),
@@ -190,7 +190,7 @@ impl Reaper {
 
 impl Owed {
     fn new(link: Weak<Link>) -> Self {
-        Self { link, leases: Vec::new(), unused: Vec::new(), asked: None }
+        Self { link, has_leases: false, unused: Vec::new(), asked: None }
     }
 
     /// Whether there is only an answer to come, which an event loop reads that the one who waits may
@@ -216,7 +216,8 @@ impl Owed {
                         again.extend(link.forgotten(&message, asked));
                     }
                     (Err(CallError::Refused(_)), Asked::Leases(leases)) => {
-                        self.leases.extend(leases);
+                        link.give_back_again(leases);
+                        self.has_leases = true;
                         break;
                     }
                     (Err(CallError::Refused(_)), Asked::Forget(asked)) => {
@@ -228,21 +229,20 @@ impl Owed {
                 }
             }
             patience = BRIEF;
-            if !self.leases.is_empty() {
-                let leases = self.leases.split_off(self.leases.len().saturating_sub(BATCH));
-                match link.start_giving_back(&leases) {
-                    Ok(call) => self.asked = Some((call, Asked::Leases(leases))),
-                    Err(CallError::TimedOut { .. }) => {
-                        self.leases.extend(leases);
-                        break;
-                    }
+            if self.has_leases {
+                match link.start_giving_back() {
+                    Ok(Some((call, leases))) => self.asked = Some((call, Asked::Leases(leases))),
+                    Ok(None) => self.has_leases = false,
+                    Err(CallError::TimedOut { .. }) => break,
                     Err(_) => return true,
                 }
             } else if !self.unused.is_empty() {
                 let unused = self.unused.split_off(self.unused.len().saturating_sub(BATCH));
                 match link.start_forgetting(&unused) {
-                    Ok(Some((call, asked))) => self.asked = Some((call, Asked::Forget(asked))),
-                    Ok(None) => {}
+                    Ok(Forgetting { asked, later }) => {
+                        self.asked = asked.map(|(call, asked)| (call, Asked::Forget(asked)));
+                        again.extend(later);
+                    }
                     Err(CallError::TimedOut { .. }) => {
                         self.unused.extend(unused);
                         break;
@@ -254,7 +254,7 @@ impl Owed {
             }
         }
         self.unused.extend(again);
-        self.asked.is_none() && self.leases.is_empty() && self.unused.is_empty()
+        self.asked.is_none() && !self.has_leases && self.unused.is_empty()
     }
 }
 

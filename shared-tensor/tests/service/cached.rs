@@ -20,6 +20,7 @@ tests![
     a_build_that_needs_itself_is_refused,
     hits_are_answered_while_every_worker_is_busy,
     budgets_refuse_what_has_no_room_and_evict_what_nobody_holds,
+    who_holds_one_result_at_a_time_stays_within_the_budget,
     what_cannot_be_delivered_is_not_kept,
 ];
 
@@ -236,6 +237,24 @@ fn budgets_refuse_what_has_no_room_and_evict_what_nobody_holds() {
     client.settle(soon());
     client.call("zeros", [50_000], options()).unwrap();
     assert_eq!(stat(&client, "evictions"), 1);
+}
+
+fn who_holds_one_result_at_a_time_stays_within_the_budget() {
+    let service = Service::with("budget=1000000");
+    let client = service.client();
+    for round in 0..2000_i64 {
+        // Two of them have no room.
+        let answer = client.call("zeros", [600_000 + round], options());
+        assert!(answer.is_ok(), "round {round}: {answer:?}");
+    }
+    // The next ones come over another connection.
+    client.settle(soon());
+    for round in 0..500_i64 {
+        let told = options().on_progress(|_| ());
+        let answer = client.call("zeros", [700_000 + round], told);
+        assert!(answer.is_ok(), "round {round}: {answer:?}");
+    }
+    client.settle(soon());
 }
 
 fn what_cannot_be_delivered_is_not_kept() {

@@ -35,6 +35,17 @@ def views(): return {"row": W[1], "turned": W.t(), "all": (W, [W[:, ::2]])}
 @share(key="arguments")
 def kept(size): return torch.full((size,), 7.0)
 
+first, second = torch.ones(4), torch.ones(4)
+
+@share
+def pair(): return {"first": first, "second": second}
+
+@share
+def second_again(): return second
+
+@share(cache=False, plain=True)
+def change_second(): second.fill_(5.0)
+
 @share(key="arguments", writable=True)
 def kept_writable(size): return torch.full((size,), 7.0)
 
@@ -139,6 +150,21 @@ def test_cached_results_are_private_to_who_writes(serve_apart: Serve) -> None:
     shared = served.client().call("kept_writable", 1000)
     shared += 1
     assert served.run("provider.call('kept_writable', 1000).sum().item()") == 8000
+
+
+def test_a_store_hides_nothing_that_comes_later(serve_apart: Serve) -> None:
+    """What was made later, or changed later, is not in a page that this process has copied."""
+    client = serve_apart(ENDPOINTS).client()
+    results = []
+    for size in range(1, 30):
+        results.append(client.call("kept", size))
+        assert results[-1].tolist() == [7.0] * size
+        results[-1].fill_(9.0)
+    both = client.call("pair")
+    both["first"].fill_(9.0)
+    client.call("change_second")
+    assert client.call("second_again").tolist() == [5.0] * 4
+    assert both["first"].tolist() == [9.0] * 4
 
 
 def test_one_tensor_of_two_endpoints(serve_apart: Serve) -> None:

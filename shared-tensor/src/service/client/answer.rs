@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::link::Link;
-use crate::service::reaper::{self, Errand};
 use crate::service::region::Id;
 use crate::service::value::Value;
 use crate::service::wire::messages::LeaseEntry;
@@ -89,7 +88,7 @@ impl Drop for Inner {
             return;
         }
         if !self.is_over.load(Ordering::Acquire) && !link.is_lost() {
-            reaper::send(Errand::Lease(link, self.entry));
+            link.ended(self.entry);
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ const SLICE: Duration = Duration::from_millis(50);
 pub(crate) struct Lane {
     queue: Arc<Queue>,
     /// Whether somebody else reads.
-    is_driven: bool,
+    is_driven: AtomicBool,
 }
 
 #[derive(Default)]
@@ -54,7 +55,7 @@ struct Waiting {
 
 impl Lane {
     pub(crate) fn new(is_driven: bool) -> Self {
-        Self { queue: Arc::default(), is_driven }
+        Self { queue: Arc::default(), is_driven: AtomicBool::new(is_driven) }
     }
 
     /// Sends a request; `on_done` is called once with what comes of it, on whichever thread reads.
@@ -71,13 +72,13 @@ impl Lane {
         let lane = link.lane.as_ref().expect("the connection was made for callbacks");
         // Its reply is looked for only when it is in the list. Who drives is called when something
         // comes, and not again; a thread looks now and then, and need not wait for what is sent.
-        let held = lane.is_driven.then(|| lock(&lane.queue.state));
+        let held = lane.is_driven().then(|| lock(&lane.queue.state));
         let call = link.rpc.start(request, deadline)?;
         let mut state = held.unwrap_or_else(|| lock(&lane.queue.state));
         state.next += 1;
         let number = state.next;
         state.calls.push(Waiting { number, call, deadline, begun: Instant::now(), on_done });
-        if lane.is_driven {
+        if lane.is_driven() {
             return Ok(number);
         }
         state.link = Some(Arc::clone(link));
@@ -99,6 +100,17 @@ impl Lane {
         Err(CallError::Interrupted)
     }
 
+    /// Gives leases back ahead of a call that is started next; the answer is read with the others.
+    pub(crate) fn give_back_ahead(link: &Link) {
+        let Some(lane) = &link.lane else { return };
+        let Some(call) = link.give_back_ahead() else { return };
+        let (begun, on_done) = (Instant::now(), Box::new(drop));
+        let mut state = lock(&lane.queue.state);
+        state.next += 1;
+        let number = state.next;
+        state.calls.push(Waiting { number, call, deadline: None, begun, on_done });
+    }
+
     /// Gives a call up; `on_done` is called with [`CallError::Cancelled`]. `false` if it was over.
     pub(crate) fn cancel(&self, number: u64) -> bool {
         let mut state = lock(&self.queue.state);
@@ -114,8 +126,9 @@ impl Lane {
         true
     }
 
-    /// Ends what is under way: nobody reads for it any more.
+    /// Ends what is under way: whoever drove it does so no more.
     pub(crate) fn end(&self, error: &CallError) {
+        self.is_driven.store(false, Ordering::Release);
         self.queue.end(error);
     }
 
@@ -125,7 +138,7 @@ impl Lane {
     }
 
     pub(crate) fn is_driven(&self) -> bool {
-        self.is_driven
+        self.is_driven.load(Ordering::Acquire)
     }
 
     /// Reads what has come, and hands it out.

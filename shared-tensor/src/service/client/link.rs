@@ -23,6 +23,9 @@ use crate::service::wire::messages::{
 };
 use crate::service::wire::payload::{Packed, Unpacker};
 
+/// How many leases are given back by one message.
+const GIVEN_BACK_MAX: usize = 256;
+
 pub(crate) type OnProgress = Box<dyn FnMut(&Progress) + Send>;
 
 /// Somebody who is told of progress.
@@ -63,6 +66,10 @@ pub(crate) struct Link {
     tickets: Mutex<HashMap<u64, Arc<Ticket>>>,
     next_ticket: AtomicU64,
     result_bytes_max: usize,
+    /// Leases that ended here, of which the server has not been told.
+    ended: Mutex<Vec<LeaseEntry>>,
+    /// Held by who takes them until they are sent: to find none is to come after them.
+    giving_back: Mutex<()>,
 }
 
 impl Link {
@@ -76,6 +83,8 @@ impl Link {
             tickets: Mutex::default(),
             next_ticket: AtomicU64::new(1),
             result_bytes_max: bytes as usize,
+            ended: Mutex::default(),
+            giving_back: Mutex::default(),
         }
     }
 
@@ -217,36 +226,67 @@ impl Link {
         self.lane.as_ref().is_some_and(Lane::is_driven)
     }
 
-    /// Gives leases back, without waiting. By the reaper.
-    pub(crate) fn start_giving_back(
-        &self,
-        leases: &[LeaseEntry],
-    ) -> Result<PendingCall, CallError> {
-        self.rpc.start(Request::new(ask::RELEASE_LEASES, &encode(&leases)), Instant::now())
+    /// Notes a lease that has ended. It is given back ahead of the next request, or by the reaper.
+    pub(super) fn ended(self: Arc<Self>, lease: LeaseEntry) {
+        lock(&self.ended).push(lease);
+        reaper::send(Errand::Leases(self));
     }
 
-    /// Asks to be forgotten as a holder of regions without users, without waiting; `None` if there is
-    /// nothing to be asked. By the reaper.
-    pub(crate) fn start_forgetting(
+    /// Takes back the word that leases were given back: the server has not heard it, or may not have.
+    /// To hear it twice does no harm.
+    pub(crate) fn give_back_again(&self, leases: Vec<LeaseEntry>) {
+        lock(&self.ended).extend(leases);
+    }
+
+    /// Gives leases back that have ended, without waiting; `None` if there are none.
+    pub(crate) fn start_giving_back(
         &self,
-        unused: &[Custody],
-    ) -> Result<Option<(PendingCall, Vec<CustodyAt>)>, CallError> {
+    ) -> Result<Option<(PendingCall, Vec<LeaseEntry>)>, CallError> {
+        let _giving_back = lock(&self.giving_back);
+        let leases = {
+            let mut ended = lock(&self.ended);
+            let rest = ended.len().saturating_sub(GIVEN_BACK_MAX);
+            ended.split_off(rest)
+        };
+        if leases.is_empty() {
+            return Ok(None);
+        }
+        let body = encode(&leases);
+        match self.rpc.start(Request::new(ask::RELEASE_LEASES, &body), Instant::now()) {
+            Ok(call) => Ok(Some((call, leases))),
+            Err(error) => {
+                self.give_back_again(leases);
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives back what has ended ahead of a request that is sent next: a server that is short of room
+    /// is to know of it then. What is returned is kept until that is answered, which is later.
+    pub(super) fn give_back_ahead(&self) -> Option<PendingCall> {
+        // A socket that takes nothing now is the reaper's concern.
+        Some(self.start_giving_back().ok()??.0)
+    }
+
+    /// Asks to be forgotten as a holder of regions without users, without waiting. By the reaper.
+    pub(crate) fn start_forgetting(&self, unused: &[Custody]) -> Result<Forgetting, CallError> {
         // Before the lock: what goes is unmapped after it.
-        let (mut asked, mut dropped) = (Vec::new(), Vec::new());
+        let (mut asked, mut dropped, mut later) = (Vec::new(), Vec::new(), Vec::new());
         let order = self.table.order();
         for custody in unused {
             match self.table.unused(*custody) {
                 Unused::Ask(at) => asked.push(at),
                 Unused::Dropped(region) => dropped.push(region),
+                Unused::Later => later.push(*custody),
                 Unused::No => {}
             }
         }
         if asked.is_empty() {
-            return Ok(None);
+            return Ok(Forgetting { asked: None, later });
         }
         let started = self.rpc.start(Request::new(ask::FORGET, &encode(&asked)), Instant::now());
         drop(order);
-        Ok(Some((started?, asked)))
+        Ok(Forgetting { asked: Some((started?, asked)), later })
     }
 
     /// The server's answer to that; those that it is to be asked for again.
@@ -272,6 +312,14 @@ impl Link {
     pub(crate) fn regions(&self) -> usize {
         self.table.len()
     }
+}
+
+/// What came of asking to be forgotten.
+pub(crate) struct Forgetting {
+    /// What was sent, if there was anything to ask.
+    pub(crate) asked: Option<(PendingCall, Vec<CustodyAt>)>,
+    /// What is to be asked for another time.
+    pub(crate) later: Vec<Custody>,
 }
 
 /// Writable, if this side may give that away; memory that came read-only goes on so.

@@ -23,7 +23,7 @@ pub use error::Error;
 pub use options::ClientOptions;
 pub use start::Started;
 
-pub(crate) use link::Link;
+pub(crate) use link::{Forgetting, Link};
 
 use self::lane::Lane;
 use self::letter::Letter;
@@ -233,6 +233,10 @@ impl Client {
     }
 
     /// Calls an endpoint and waits for its result.
+    ///
+    /// Results that were let go of before are given back before the server sees the call. Those of
+    /// [started](Self::start_call) calls, and of calls that told of their progress, come over another
+    /// connection: where a server's memory is scarce, [`settle`](Self::settle) in between.
     ///
     /// # Errors
     /// [`Error::Failed`] with the endpoint's failure, and what else can go wrong on the way.
@@ -466,7 +470,7 @@ impl Client {
         }
     }
 
-    /// Waits until what is not used any more is given back.
+    /// Waits until what is not used any more is given back, over whichever connection it came.
     pub fn settle(&self, deadline: impl Into<Option<Instant>>) {
         if self.check().is_ok() {
             self.settled(deadline.into());
@@ -485,8 +489,7 @@ impl Client {
     pub fn close(&self) {
         if self.check().is_ok() {
             let links = [lock(&self.inner.main).take(), lock(&self.inner.lane).take()];
-            let links: Vec<_> = links.into_iter().flatten().collect();
-            self.inner.end_driven(&links);
+            self.inner.end_driven(links);
         }
     }
 
@@ -544,6 +547,8 @@ impl Client {
         let mut is_second_try = false;
         loop {
             let link = self.link(&self.inner.main, options)?;
+            // Answered before what follows.
+            let _given_back = link.give_back_ahead();
             let parcel = letter.parcel(&link, 0)?;
             let started = parcel.with(tag, |request| link.rpc.start(request, options.deadline));
             let pending = match started {
@@ -624,14 +629,15 @@ impl fmt::Debug for Client {
 
 impl Inner {
     /// Ends what is under way on connections that nobody drives any more.
-    fn end_driven(&self, links: &[Arc<Link>]) {
+    fn end_driven(&self, links: [Option<Arc<Link>>; 2]) {
         let lost = mem::take(&mut *lock(&self.ending));
-        for link in links.iter().chain(&lost) {
+        for link in links.into_iter().flatten().chain(lost) {
             let Some(lane) = link.lane.as_ref().filter(|lane| lane.is_driven()) else { continue };
             if let (Some(pulse), Ok(socket)) = (self.pulse.get(), link.rpc.descriptor()) {
                 pulse.unwatch(socket);
             }
             lane.end(&CallError::Cancelled);
+            link.gave_up();
         }
     }
 }
@@ -646,6 +652,6 @@ impl Drop for Inner {
             return;
         }
         let lane = lock(&self.lane).take();
-        self.end_driven(lane.as_slice());
+        self.end_driven([lane, None]);
     }
 }

@@ -213,6 +213,7 @@ impl Client {
         let mut is_second_try = false;
         loop {
             let link = self.link_within(&self.inner.lane, options, patience)?;
+            Lane::give_back_ahead(&link);
             let ticket = on_progress.take().map_or(0, |listener| link.open_ticket(listener));
             let parcel = letter.parcel(&link, ticket).inspect_err(|_| link.close_ticket(ticket))?;
             let path = self.path();

@@ -102,7 +102,11 @@ impl ServerOptions {
     }
 
     /// How many bytes results may take in a place. What nobody holds goes to make room; what is held
-    /// by clients stays, and new results are refused.
+    /// by clients stays, and new results are refused with a failure of the type `OverBudget`.
+    ///
+    /// A client lets go when the last tensor of a result is dropped there, and says so before its next
+    /// call on the same connection, or soon; [`Client::settle`](crate::service::Client::settle) waits
+    /// for that.
     #[must_use]
     pub fn budget(mut self, place: Place, bytes: u64) -> Self {
         self.budgets.push((place, bytes));
