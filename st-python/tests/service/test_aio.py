@@ -235,10 +235,12 @@ def test_cancelling_what_runs_as_a_task(serve: Serve, options: str) -> None:
                 await call
 
     asyncio.run(main())
-    # Whoever waits for it before it has noticed wants it to go on.
+    # Whoever waits for it before it has ended wants it to go on.
     served.run("assert stopped.wait(60)")
     client = served.client()
     (task,) = (it for it in client.list_tasks().values() if it["endpoint"] == "patient")
+    while client.get_task_status(task["task_id"])["status"] == "running":
+        pass
     with pytest.raises(errors.SharedTensorRemoteError) as caught:
         client.wait_task(task["task_id"])
     assert caught.value.error_type != "Abandoned"
