@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Callable
 
 import pytest
@@ -22,6 +23,18 @@ OTHER_VERSION = "0.2.16"
 Ours = Callable[[tuple[str, ...]], Side]
 Record = Callable[[Fault, str, Verdict], None]
 _found: dict[str, dict[str, Verdict]] = {}
+
+
+def _semaphores() -> set[str]:
+    return {file.name for file in Path("/dev/shm").glob("sem.mp-*")}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_semaphore_stays() -> Iterator[None]:
+    """Fail where a killed scenario leaves a semaphore, which nothing would ever sweep up."""
+    before = _semaphores()
+    yield
+    assert _semaphores() - before == set()
 
 
 @pytest.fixture(scope="session")

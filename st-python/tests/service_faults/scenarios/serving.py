@@ -175,19 +175,20 @@ def mark():
     with open(sys.argv[1] + ".mark", "w") as file:
         file.write(str(os.getpid()))
 
-def child(begun, go):
-    begun.set()
-    go.wait(60)
+def child(own):
+    own.send("begun")
+    own.recv()
 
 if __name__ == "__main__":
     context = multiprocessing.get_context("spawn")
-    begun, go = context.Event(), context.Event()
-    process = context.Process(target=child, args=(begun, go))
+    # No event: its semaphores would stay when the script is killed together with what sweeps them up.
+    own, other = context.Pipe()
+    process = context.Process(target=child, args=(other,))
     process.start()
-    begun.wait(60)
+    own.recv()
     print("ready", flush=True)
     sys.stdin.readline()
-    go.set()
+    own.send("go")
     process.join()
     print("joined", flush=True)
     sys.stdin.readline()
