@@ -24,6 +24,9 @@ CASES = {
     "products": ("rates", "products"),
     "service": ("service", "run"),
     "service-server": ("service", "serve"),
+    "models": ("models", "run"),
+    "models-server": ("models", "serve"),
+    "models-first": ("models", "first"),
     "libraries": ("sides", "print_installed"),
 }
 

@@ -74,7 +74,9 @@ def load(name: str) -> Side:
 def print_installed() -> None:
     """Print the name and version of every side that this interpreter has."""
     print("numpy", np.__version__)
-    for name, (_, distribution) in _SIDES.items():
+    sides = {name: distribution for name, (_, distribution) in _SIDES.items()}
+    # Not one of the sides: what models to measure are made with.
+    for name, distribution in {**sides, "transformers": "transformers"}.items():
         if distribution:
             try:
                 print(name, version(distribution))

@@ -11,8 +11,50 @@ impl Planner<'_> {
     pub fn service(&self) -> Vec<Group> {
         let mut groups = vec![self.requests()];
         groups.extend(self.python.map(|python| self.calls(python)));
+        groups.extend(
+            self.python.filter(|it| it.has("transformers")).map(|python| self.openings(python)),
+        );
         groups.extend([self.load(), self.deaths()]);
         groups
+    }
+
+    /// Models that are opened again, the call included, and pickle over the same memory.
+    fn openings(&self, python: &Python) -> Group {
+        const MS: f64 = 1e6;
+        const PICKLE: &str = "pickle, tensors apart";
+        let samples = self.samples(1_500).to_string();
+        let mut group = Group::new("Python: models opened again, transformers loaded");
+        for (model, title, p50, p99) in [
+            ("minilm", "MiniLM", 0.8, 3.0),
+            ("bert", "Bert, 676 M parameters", 1.0, 3.0),
+            ("synthetic", "300 tensors in 450 modules", 1.5, 5.0),
+        ] {
+            let (name, theirs) = (format!("reopen_{model}"), format!("pickle_{model}"));
+            let case = |what| python.case(&["models", what, model, &samples]);
+            group.probes.push((name.clone(), case("reopen")));
+            group.probes.push((theirs.clone(), case("pickle")));
+            for (which, limit) in [("p50", p50), ("p99", p99), ("worst", 20.0)] {
+                let peer = Peer { name: PICKLE, figure: format!("{theirs}.{which}") };
+                group.rows.push(Row {
+                    peers: vec![peer],
+                    gate: Gate::AtMost(limit * MS),
+                    ..shown(&format!("{title}, {which}"), format!("{name}.{which}"))
+                });
+            }
+        }
+        let times = self.samples(10).to_string();
+        group
+            .probes
+            .push(("first_minilm".to_owned(), python.case(&["models", "first", "minilm", &times])));
+        group.rows.push(Row {
+            gate: Gate::AtMost(5.0 * MS),
+            ..shown(
+                "MiniLM, the first time in a process, imports apart, p50",
+                "first_minilm.p50".into(),
+            )
+        });
+        group.rows.push(shown("the same, worst", "first_minilm.worst".into()));
+        group
     }
 
     /// Many clients of one server.
