@@ -9,6 +9,7 @@
 #![expect(clippy::doc_markdown, reason = "docstrings of Python, in the form of numpydoc")]
 
 mod arrays;
+mod collector;
 mod errors;
 mod handle;
 mod lending;

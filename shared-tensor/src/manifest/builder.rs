@@ -25,6 +25,8 @@ pub struct ManifestBuilder {
     strings: Interned<String>,
     paths: Interned<Path>,
     values: Interned<Value>,
+    /// Of each value, whether it is immutable through and through.
+    constants: Vec<bool>,
     storages: Vec<Storage>,
     tensors: Vec<Option<Tensor>>,
     objects: Vec<Option<Draft>>,
@@ -81,7 +83,29 @@ impl ManifestBuilder {
 
     /// A value; equal ones have one id.
     pub fn value(&mut self, value: Value) -> ValueId {
-        ValueId(self.values.id(value))
+        let is_constant = self.would_be_constant(&value);
+        let id = ValueId(self.values.id(value));
+        if id.index() == self.constants.len() {
+            self.constants.push(is_constant);
+        }
+        id
+    }
+
+    /// Whether a value is immutable through and through, so that nobody can tell two of it apart but by
+    /// their addresses. Not so for an id of another builder.
+    pub fn is_constant(&self, id: ValueId) -> bool {
+        self.constants.get(id.index()).copied().unwrap_or_default()
+    }
+
+    fn would_be_constant(&self, value: &Value) -> bool {
+        match value {
+            Value::Tensor(_)
+            | Value::Object(_)
+            | Value::Mapping(..)
+            | Value::Sequence(SequenceKind::List | SequenceKind::Set, _) => false,
+            Value::Built(builder, _) if !builder.is_constant() => false,
+            _ => value.children().all(|child| self.is_constant(child)),
+        }
     }
 
     /// A value that was added.
@@ -420,6 +444,8 @@ impl Emission {
         }
         let mut depths: Vec<u32> = vec![0; self.from.values.entries.len()];
         let mut object_depths: Vec<u32> = vec![0; self.from.objects.len()];
+        let mut leading: Vec<Option<bool>> = vec![None; self.from.values.entries.len()];
+        let mut objects_leading: Vec<bool> = vec![false; self.from.objects.len()];
         let filled = std::mem::take(&mut self.from.filled);
         for &id in &filled {
             let index = id.index();
@@ -433,10 +459,22 @@ impl Emission {
                 .map(|value| self.depth(value, &mut depths, &object_depths))
                 .max()
                 .unwrap_or(0);
-            let may_move = !matches!(draft, Draft::Instance { .. });
+            let leads = draft
+                .values()
+                .into_iter()
+                .fold(false, |leads, id| leads | self.leads(id, &mut leading, &objects_leading));
+            // In the place of a container could be what is built before what the container holds: a
+            // tuple in a list of its own.
+            let may_move = match draft {
+                Draft::Built(_) => true,
+                Draft::Sequence(..) | Draft::Mapping(..) => !leads,
+                Draft::Instance { .. } => false,
+            };
             if may_move && once[index] && deepest < INLINE_DEPTH_MAX {
                 object_depths[index] = deepest + 1;
+                objects_leading[index] = leads;
             } else {
+                objects_leading[index] = matches!(draft, Draft::Built(_));
                 self.order.push(id);
                 self.objects[index] = Some(ObjectId(last(self.order.len())));
             }
@@ -459,6 +497,20 @@ impl Emission {
         };
         depths[id.index()] = depth;
         depth
+    }
+
+    /// Whether a value refers to an object that is built, through no other object that stays one.
+    fn leads(&self, id: ValueId, known: &mut [Option<bool>], objects: &[bool]) -> bool {
+        if let Some(leads) = known[id.index()] {
+            return leads;
+        }
+        let value = &self.from.values.entries[id.index()];
+        let leads = match value {
+            Value::Object(object) => objects[object.index()],
+            _ => value.children().fold(false, |any, child| any | self.leads(child, known, objects)),
+        };
+        known[id.index()] = Some(leads);
+        leads
     }
 
     fn finish(mut self, root: ValueId, limits: &Limits) -> Result<Finished, ManifestError> {

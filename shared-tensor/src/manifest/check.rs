@@ -206,7 +206,11 @@ impl Check<'_> {
                     }
                 }
                 Object::Built(value) => {
-                    if !matches!(self.tables.values[value.index()], Value::Built(..)) {
+                    let is_made = matches!(
+                        self.tables.values[value.index()],
+                        Value::Built(..) | Value::Sequence(SequenceKind::Tuple, _)
+                    );
+                    if !is_made {
                         return Err(entry("is built of something that is there already"));
                     }
                     if latest[value.index()].is_some_and(|latest| latest.index() >= index) {

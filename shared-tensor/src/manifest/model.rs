@@ -296,6 +296,8 @@ builders! {
     Pickle = "pickle", false;
     /// A parameter over a tensor that takes itself apart: tensor, requires gradients.
     WrappedParameter = "wrappedparameter", false;
+    /// A number of a type of NumPy's: the type's code, the number's bytes.
+    NumpyScalar = "numpyscalar", true;
 }
 
 /// What objects of one class have in common: the keys of their `__dict__`, in order, and the values
@@ -331,7 +333,7 @@ pub enum Object {
         /// What the container holds: a sequence or a mapping.
         contents: Option<ValueId>,
     },
-    /// A built value that is met more than once. Refers to built objects before it only.
+    /// A built value or a tuple that is met more than once. Refers to such objects before it only.
     Built(ValueId),
 }
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from shared_tensor import _native
 from shared_tensor._service import failures, paths, payload
 from shared_tensor.async_task import TaskInfo
-from shared_tensor.client import CONNECT_RETRY_TIMEOUT_SECONDS, handle_on
+from shared_tensor.client import CONNECT_RETRY_TIMEOUT_SECONDS
 from shared_tensor.errors import (
     SharedTensorClientError,
     SharedTensorError,
@@ -92,7 +92,7 @@ class Client:
     ) -> Any:
         """Call an endpoint; `report` is called in the loop with ``(done, total, note)``."""
         try:
-            answer = await self._finished(
+            return await self._finished(
                 lambda done: self._core.start_call(
                     endpoint, args, kwargs, self.timeout, done, report
                 )
@@ -100,7 +100,6 @@ class Client:
         except SharedTensorError as error:
             failures.at_endpoint(error, endpoint, self._path)
             raise
-        return self._opened(answer)
 
     async def submit(self, endpoint: str, *args: Any, **kwargs: Any) -> str:
         """Begin a call as a task; its id."""
@@ -135,7 +134,7 @@ class Client:
         )
         try:
             await asyncio.wait_for(waiting, timeout)
-            answer = await self._finished(
+            return await self._finished(
                 lambda done: self._core.start_task_result(task_id, self.timeout, done)
             )
         except asyncio.TimeoutError:
@@ -146,7 +145,6 @@ class Client:
             if error.code != failures.TASK:
                 raise
             raise failures.of_task(error) from error.__cause__
-        return self._opened(answer)
 
     async def status(self, task_id: str) -> TaskInfo:
         """Tell how a task is."""
@@ -274,9 +272,3 @@ class Client:
             # Without effect on what is over. The end of a loop waits for its threads.
             question.give_up()
             self._questions.discard(question)
-
-    def _opened(self, answer: Any) -> Any:
-        value, lease = answer
-        if lease is None:
-            return value
-        return handle_on(self._core, value, lease)

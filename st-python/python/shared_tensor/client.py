@@ -14,7 +14,7 @@ from shared_tensor.errors import (
     SharedTensorRemoteError,
     SharedTensorStaleHandleError,
 )
-from shared_tensor.managed_object import ReleaseHandle, SharedObjectHandle
+from shared_tensor.managed_object import SharedObjectHandle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,25 +29,6 @@ _log = logging.getLogger(__name__)
 CONNECT_RETRY_TIMEOUT_SECONDS = 60.0
 #: Without effect: a server that comes is noticed sooner.
 CONNECT_RETRY_INTERVAL_SECONDS = 0.5
-
-
-class _Releaser(ReleaseHandle):
-    """Gives one handle's share in its object back, and no other."""
-
-    def __init__(self, core: _native.ServiceClient, lease: _native.ServiceLease) -> None:
-        self._core = core
-        self._lease = lease
-
-    def release(self) -> bool:
-        # Of a server that is gone there is nothing to give back, and a `with` statement that ends
-        # by an exception keeps that one.
-        try:
-            return bool(self._lease.release())
-        except SharedTensorClientError:
-            return False
-
-    def get_object_info(self) -> dict[str, Any] | None:
-        return self._core.object_info(self._lease.object_id, _INFO_SECONDS)
 
 
 class SharedTensorClient:
@@ -144,12 +125,14 @@ class SharedTensorClient:
             If `timeout` passed.
         """
         try:
+            if self._progress is not True:
+                # Nothing is made after the answer: the collector runs in its own time.
+                return self._core.call(endpoint, args, kwargs, self.timeout, self._progress or None)
             with reporting.reporter(self._progress, endpoint) as report:
-                answer = self._core.call(endpoint, args, kwargs, self.timeout, report)
+                return self._core.call(endpoint, args, kwargs, self.timeout, report)
         except SharedTensorError as error:
             failures.at_endpoint(error, endpoint, self.socket_path)
             raise
-        return self._opened(answer)
 
     def submit(self, endpoint: str, *args: Any, **kwargs: Any) -> str:
         """Begin a call as a task; its id."""
@@ -243,7 +226,7 @@ class SharedTensorClient:
 
     def get_task_result(self, task_id: str) -> Any:
         """Give the result of a task that is over."""
-        return self._opened(self._core.task_result(task_id, self.timeout))
+        return self._core.task_result(task_id, self.timeout)
 
     def wait_task(self, task_id: str, timeout: float | None = None) -> dict[str, Any]:
         """Wait until a task is over, `timeout` seconds at most; how it is then.
@@ -293,22 +276,6 @@ class SharedTensorClient:
     ) -> dict[str, Any]:
         return self._core.wait_task(task_id, timeout, self.timeout, report)
 
-    def _opened(self, answer: Any) -> Any:
-        value, lease = answer
-        if lease is None:
-            return value
-        return handle_on(self._core, value, lease)
-
-
-def handle_on(
-    core: _native.ServiceClient, value: Any, lease: _native.ServiceLease
-) -> SharedObjectHandle[Any]:
-    """Make the handle on a managed object."""
-    releaser = _Releaser(core, lease)
-    return SharedObjectHandle(lease.object_id, value, releaser, server_id=lease.server_id)
-
 
 #: Seconds after which a server that does not answer a ping is taken for gone.
 _PING_SECONDS = 5.0
-#: The same for what a handle asks.
-_INFO_SECONDS = 30.0

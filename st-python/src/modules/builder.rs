@@ -3,8 +3,12 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyComplex, PyEllipsis, PyFloat, PyInt, PyString};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{
+    PyBool, PyBytes, PyComplex, PyDict, PyEllipsis, PyFloat, PyInt, PyString, PyType,
+};
 use shared_tensor::manifest::{
     Action, Builder, Limits, MappingKind, ObjectId, Package, Requirement, Scalar, SequenceKind,
     Sharing, Source, Storage, StorageId, StringId, Tensor, TensorClass, TensorId, TorchKind, Value,
@@ -20,6 +24,9 @@ use shared_tensor::manifest::{
 pub(crate) struct ManifestBuilder {
     inner: Mutex<shared_tensor::manifest::ManifestBuilder>,
 }
+
+/// Names, values as far as they are known, positions of the others.
+type Attributes<'py> = (Vec<Bound<'py, PyAny>>, Vec<Option<u32>>, Vec<usize>);
 
 impl ManifestBuilder {
     fn inner(&self) -> MutexGuard<'_, shared_tensor::manifest::ManifestBuilder> {
@@ -188,6 +195,58 @@ impl ManifestBuilder {
         (object.0, inner.value(Value::Object(object)).0)
     }
 
+    /// Add a tuple: its value, and whether it is immutable through and through.
+    fn tuple_of(&self, items: Vec<u32>) -> (u32, bool) {
+        let mut inner = self.inner();
+        let value = inner.value(Value::Sequence(SequenceKind::Tuple, ids(items)));
+        (value.0, inner.is_constant(value))
+    }
+
+    /// Give a built value or a tuple identity: the value that refers to it.
+    fn once(&self, value: u32) -> u32 {
+        let mut inner = self.inner();
+        let object = inner.reserve_object();
+        inner.fill_built(object, ValueId(value));
+        inner.value(Value::Object(object)).0
+    }
+
+    /// Add those attributes of a module that need no rule: constants, and empty ordered dictionaries,
+    /// which are entered in `memo`. Of each attribute its name and its value, None for others; and the
+    /// positions of these.
+    fn attributes<'py>(
+        &self,
+        attributes: &Bound<'py, PyDict>,
+        memo: &Bound<'py, PyDict>,
+    ) -> PyResult<Attributes<'py>> {
+        static ORDERED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        let py = attributes.py();
+        let ordered = ORDERED.import(py, "collections", "OrderedDict")?;
+        let compiled = intern!(py, "_compiled_call_impl");
+        let captured = intern!(py, "_output_capturing_hooks_installed");
+        let (mut names, mut values, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        // Nobody changes a copy meanwhile.
+        for (name, item) in attributes.copy()? {
+            // They only mean something where they were made.
+            if name.eq(compiled)? || name.eq(captured)? {
+                continue;
+            }
+            let value = if item.get_type().is(ordered) {
+                let is_empty = item.len()? == 0;
+                is_empty.then(|| self.empty_ordered(&item, memo)).transpose()?
+            } else if is_scalar(&item) {
+                Some(self.atom(&item)?)
+            } else {
+                None
+            };
+            if value.is_none() {
+                others.push(names.len());
+            }
+            names.push(name);
+            values.push(value);
+        }
+        Ok((names, values, others))
+    }
+
     /// Add an empty list, set, dict or ordered dictionary that has identity: the value that refers to it.
     fn empty(&self, kind: &str) -> PyResult<u32> {
         let mut inner = self.inner();
@@ -290,12 +349,33 @@ impl ManifestBuilder {
     }
 }
 
+impl ManifestBuilder {
+    /// The value of an empty ordered dictionary that is in `memo` from then on.
+    fn empty_ordered(&self, item: &Bound<'_, PyAny>, memo: &Bound<'_, PyDict>) -> PyResult<u32> {
+        let id = item.as_ptr().addr();
+        if let Some(known) = memo.get_item(id)? {
+            return known.extract();
+        }
+        let value = self.empty("ordered")?;
+        memo.set_item(id, value)?;
+        Ok(value)
+    }
+}
+
+fn is_scalar(item: &Bound<'_, PyAny>) -> bool {
+    item.is_none()
+        || item.is_exact_instance_of::<PyBool>()
+        || item.is_exact_instance_of::<PyInt>()
+        || item.is_exact_instance_of::<PyString>()
+        || item.is_exact_instance_of::<PyFloat>()
+}
+
 fn integer(number: &Bound<'_, PyInt>) -> PyResult<Value> {
     if let Ok(number) = number.extract::<i64>() {
         return Ok(Value::Int(number));
     }
     let bits: usize = number.call_method0("bit_length")?.extract()?;
-    let keywords = pyo3::types::PyDict::new(number.py());
+    let keywords = PyDict::new(number.py());
     keywords.set_item("signed", true)?;
     let bytes = number.call_method("to_bytes", (bits / 8 + 1, "little"), Some(&keywords))?;
     Ok(Value::BigInt(bytes.extract()?))

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
 use pyo3::exceptions::{PyIndexError, PyOSError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use shared_tensor::manifest::Scalar;
 use shared_tensor::shm::{Access, Region, RegionOptions};
@@ -19,7 +20,23 @@ use crate::sys::place::Place;
 #[pyclass(frozen, module = "shared_tensor._native")]
 #[derive(Debug)]
 pub(crate) struct Memory {
-    pub(crate) place: Place,
+    place: Place,
+    /// What tensors over it keep as well. Not in the place, so that the collector sees it.
+    owner: Option<Py<PyAny>>,
+}
+
+impl Memory {
+    pub(crate) fn over(place: Place) -> Self {
+        Self { place, owner: None }
+    }
+
+    /// The bytes, and what keeps them for tensors.
+    pub(crate) fn place(&self, py: Python<'_>) -> Place {
+        match &self.owner {
+            Some(owner) => self.place.also_keeping(Keep::object(owner.clone_ref(py))),
+            None => self.place.clone(),
+        }
+    }
 }
 
 #[pymethods]
@@ -60,8 +77,7 @@ impl Memory {
                 "this region is read-only: map it privately, or ask its owner for writable=True",
             ));
         }
-        let place = Place::map(region.as_fd(), offset, length, private)?;
-        Ok(Self { place })
+        Ok(Self::over(Place::map(region.as_fd(), offset, length, private)?))
     }
 
     /// A part of these bytes, which keeps the whole.
@@ -70,19 +86,26 @@ impl Memory {
     /// ------
     /// IndexError
     ///     If it does not lie inside.
-    fn part(&self, offset: usize, length: usize) -> PyResult<Self> {
+    fn part(&self, py: Python<'_>, offset: usize, length: usize) -> PyResult<Self> {
         let place = self.place.part(offset, length).ok_or_else(|| {
             PyIndexError::new_err(format!(
                 "{length} bytes from {offset} on do not lie in {} bytes",
                 self.place.bytes()
             ))
         })?;
-        Ok(Self { place })
+        Ok(Self { place, owner: self.owner.as_ref().map(|owner| owner.clone_ref(py)) })
     }
 
     /// The same bytes; tensors made over the result also keep `owner` alive, a lease for example.
-    fn keeping(&self, owner: Py<PyAny>) -> Self {
-        Self { place: self.place.also_keeping(Keep::object(owner)) }
+    ///
+    /// An owner that refers to such a tensor is never collected: nobody can look into storages of
+    /// torch. One that refers to this object only is.
+    fn keeping(&self, py: Python<'_>, owner: Py<PyAny>) -> Self {
+        Self { place: self.place(py), owner: Some(owner) }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.owner)
     }
 
     /// A tensor over these bytes.
@@ -121,7 +144,7 @@ impl Memory {
         let offset = offset
             .checked_mul(item)
             .ok_or_else(|| PyValueError::new_err("an offset beyond all memory"))?;
-        torch.get().tensor(torch.py(), &self.place, scalar, &numbers, offset)
+        torch.get().tensor(torch.py(), &self.place(torch.py()), scalar, &numbers, offset)
     }
 
     /// Where the bytes lie in this process.

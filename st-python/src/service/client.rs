@@ -3,17 +3,19 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use shared_tensor::service::{
     Address, Answer, CallOptions, Client, ClientOptions, Code, Device, Error, Failure, Id, Lease,
-    Progress, TaskInfo, TaskStatus,
+    Progress, TaskInfo, TaskStatus, Value,
 };
 
 use super::codec::Codec;
 use super::decode::Opening;
 use super::started::ServiceStarted;
 use super::{encode, failures, question, tasks};
+use crate::collector;
 use crate::patience::is_main_thread;
 
 /// Where a server is: how it is found, the path, and the number of the device.
@@ -114,7 +116,7 @@ impl ServiceClient {
         kwargs: &Bound<'py, PyDict>,
         seconds: Option<f64>,
         report: Option<Py<PyAny>>,
-    ) -> PyResult<Opened<'py>> {
+    ) -> PyResult<Bound<'py, PyAny>> {
         let arguments = encode::arguments(&self.codec, args, kwargs)?;
         let answer = self.wait(py, seconds, |options| {
             self.client.call_with(endpoint, &arguments, reporting(options, report))
@@ -246,7 +248,7 @@ impl ServiceClient {
         py: Python<'py>,
         task: &str,
         seconds: Option<f64>,
-    ) -> PyResult<Opened<'py>> {
+    ) -> PyResult<Bound<'py, PyAny>> {
         let id = self.task(py, task)?;
         let answer = self.wait(py, seconds, |options| self.client.task_result(id, &options))?;
         self.opened(py, answer)
@@ -339,7 +341,7 @@ impl ServiceClient {
         report: Option<Py<PyAny>>,
     ) -> PyResult<ServiceStarted> {
         let arguments = encode::arguments(&self.codec, args, kwargs)?;
-        let on_done = self.telling(done, Self::open_answer);
+        let on_done = self.telling(done, opened);
         self.start(py, seconds, |options| {
             self.client.start_call(endpoint, &arguments, reporting(options, report), on_done)
         })
@@ -390,12 +392,10 @@ impl ServiceClient {
         done: Py<PyAny>,
     ) -> PyResult<ServiceStarted> {
         let id = self.task(py, task)?;
-        let on_done = self.telling(done, Self::open_answer);
+        let on_done = self.telling(done, opened);
         self.start(py, seconds, |options| self.client.start_task_result(id, &options, on_done))
     }
 }
-
-type Opened<'py> = (Bound<'py, PyAny>, Option<ServiceLease>);
 
 impl ServiceClient {
     fn wait<T: Send>(
@@ -426,18 +426,8 @@ impl ServiceClient {
         })
     }
 
-    fn opened<'py>(&self, py: Python<'py>, answer: Answer) -> PyResult<Opened<'py>> {
+    fn opened<'py>(&self, py: Python<'py>, answer: Answer) -> PyResult<Bound<'py, PyAny>> {
         opened(&self.client, &self.codec, py, answer)
-    }
-
-    fn open_answer<'py>(
-        client: &Client,
-        codec: &Arc<Codec>,
-        py: Python<'py>,
-        answer: Answer,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let (value, lease) = opened(client, codec, py, answer)?;
-        Ok((value, lease).into_pyobject(py)?.into_any())
     }
 
     /// A closure for the end of a started call, which tells Python.
@@ -471,21 +461,39 @@ impl ServiceClient {
     }
 }
 
+/// The value of an answer; for a managed one, the handle on it.
 fn opened<'py>(
     client: &Client,
     codec: &Arc<Codec>,
     py: Python<'py>,
     answer: Answer,
-) -> PyResult<Opened<'py>> {
-    let value = Opening::new(py, codec).open(&answer.value)?;
-    let lease = answer.handle.zip(answer.lease).map(|(handle, lease)| ServiceLease {
-        client: client.clone(),
-        codec: Arc::clone(codec),
-        lease: Some(lease),
-        object_id: handle.object.to_string(),
-        server_id: handle.server.to_string(),
-    });
-    Ok((value, lease))
+) -> PyResult<Bound<'py, PyAny>> {
+    let is_one_object = matches!(
+        answer.value,
+        Value::None
+            | Value::Bool(_)
+            | Value::Int(_)
+            | Value::Float(_)
+            | Value::Str(_)
+            | Value::Bytes(_)
+    );
+    if is_one_object && answer.handle.is_none() {
+        return Opening::new(py, codec).open(&answer.value);
+    }
+    // All that is made for the answer, the handle too: else the first object after the many of a model
+    // would set off the collection.
+    collector::paused(py, || {
+        let value = Opening::new(py, codec).open(&answer.value)?;
+        let (Some(handle), Some(lease)) = (answer.handle, answer.lease) else { return Ok(value) };
+        let lease = ServiceLease {
+            client: client.clone(),
+            codec: Arc::clone(codec),
+            lease: Some(lease),
+            object: handle.object,
+            server_id: handle.server.to_string(),
+        };
+        codec.bind(py).call_method1(intern!(py, "handle"), (value, lease))
+    })
 }
 
 /// With a Python function that is told of progress, on a thread of the client.
@@ -509,8 +517,7 @@ pub(crate) struct ServiceLease {
     client: Client,
     codec: Arc<Codec>,
     lease: Option<Lease>,
-    #[pyo3(get)]
-    object_id: String,
+    object: Id,
     #[pyo3(get)]
     server_id: String,
 }
@@ -524,6 +531,23 @@ impl ServiceLease {
         let released =
             py.detach(|| self.client.release_lease(lease, &CallOptions::new().deadline(by)));
         released.map_err(|error| failures::of_client(py, &self.codec, &error))
+    }
+
+    /// What the server knows of the object; None if nothing.
+    fn object_info<'py>(
+        &self,
+        py: Python<'py>,
+        seconds: Option<f64>,
+    ) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let info = waited(py, &self.codec, seconds, |options| {
+            self.client.object_info(self.object, &options)
+        })?;
+        info.map(|info| tasks::object(py, &info)).transpose()
+    }
+
+    #[getter]
+    fn object_id(&self) -> String {
+        self.object.to_string()
     }
 
     #[getter]

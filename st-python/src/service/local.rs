@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use shared_tensor::service::{Arguments, Call, Failure, Id, Local, Server};
+use shared_tensor::service::{Arguments, Call, Failure, Local, Server};
 
 use super::codec::Codec;
 use super::{failures, janitor};
@@ -41,11 +41,12 @@ impl Drop for Returned {
     }
 }
 
-/// Objects that were called for from within: each counts as one reference, until it is invalidated
-/// from within or another one has taken its place.
+/// Objects that were called for from within: of each key the last counts as one reference, until it is
+/// invalidated from within. What has no key cannot be met by anybody else, and lives as long as its
+/// caller wants.
 #[derive(Default)]
 pub(super) struct Pins {
-    by_endpoint: Mutex<HashMap<String, HashMap<Id, Local>>>,
+    by_endpoint: Mutex<HashMap<String, HashMap<String, Local>>>,
 }
 
 impl LocalCall {
@@ -119,7 +120,7 @@ pub(super) fn call<'py>(
         Ok(made) => {
             let native = made.native().and_then(|it| it.downcast_ref::<Returned>());
             let value = native.and_then(|it| it.0.as_ref()).map(|it| it.bind(py).clone());
-            py.detach(|| pins.keep(endpoint, made));
+            py.detach(|| pins.keep(endpoint, local.key(), made));
             Ok((value.unwrap_or_else(|| py.None().into_bound(py)), true))
         }
         Err(failure) => {
@@ -139,11 +140,11 @@ fn told(py: Python<'_>, codec: &Codec, failure: &Failure) -> PyErr {
 }
 
 impl Pins {
-    fn keep(&self, endpoint: &str, local: Local) {
-        let Some(object) = local.object() else { return };
+    fn keep(&self, endpoint: &str, key: Option<&str>, local: Local) {
+        let (Some(key), Some(_)) = (key, local.object()) else { return };
         let mut by_endpoint = self.all();
         let pins = by_endpoint.entry(endpoint.to_owned()).or_default();
-        let before = pins.insert(object, local);
+        let before = pins.insert(key.to_owned(), local);
         drop(by_endpoint);
         drop(before);
     }
@@ -160,7 +161,7 @@ impl Pins {
         drop(gone);
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<String, HashMap<Id, Local>>> {
+    fn all(&self) -> MutexGuard<'_, HashMap<String, HashMap<String, Local>>> {
         self.by_endpoint.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

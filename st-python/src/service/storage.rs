@@ -57,13 +57,13 @@ impl ServiceStorage {
     fn memory(&self) -> PyResult<Memory> {
         let view = self.storage.view().map_err(|error| no_room(&error))?;
         let known = addresses::note(&view);
-        Ok(Memory { place: Place::of_view(view, known) })
+        Ok(Memory::over(Place::of_view(view, known)))
     }
 
     /// Its bytes in a mapping that nobody else of this process has.
     fn memory_apart(&self) -> PyResult<Memory> {
         let view = self.storage.view_apart().map_err(|error| no_room(&error))?;
-        Ok(Memory { place: Place::of_view(view, ()) })
+        Ok(Memory::over(Place::of_view(view, ())))
     }
 
     /// Equal for what are the same bytes.

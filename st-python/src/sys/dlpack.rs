@@ -115,15 +115,20 @@ impl Numbers {
         &self.both[self.dimensions()..]
     }
 
-    /// Bytes up to the end of the last element of `item` bytes; `None` for numbers out of range.
+    /// Bytes up to the end of the last element of `item` bytes; `None` for numbers out of range, that of
+    /// all elements among them, and their bytes.
     pub(crate) fn needed_bytes(&self, item: usize) -> Option<usize> {
         let mut last = 0_usize;
+        let mut elements = 1_usize;
         let mut is_empty = false;
         for (&size, &stride) in self.shape().iter().zip(self.strides()) {
             let (size, stride) = (usize::try_from(size).ok()?, usize::try_from(stride).ok()?);
             is_empty |= size == 0;
+            // Torch multiplies sizes in any order, also those beside a zero.
+            elements = elements.checked_mul(size.max(1))?;
             last = last.checked_add(size.saturating_sub(1).checked_mul(stride)?)?;
         }
+        isize::try_from(elements.checked_mul(item)?).ok()?;
         if is_empty { Some(0) } else { last.checked_add(1)?.checked_mul(item) }
     }
 }

@@ -23,7 +23,7 @@ import torch
 from shared_tensor._modules._errors import Refusal
 from shared_tensor._modules._layout import Layout
 
-__all__ = ["ACTIONS", "BUILDERS"]
+__all__ = ["ACTIONS", "BUILDERS", "NUMPY_CODES"]
 
 _DAMAGED = "the sender or the way here is broken"
 
@@ -246,6 +246,24 @@ def _uninitialized(
     return made
 
 
+#: Codes of NumPy's types whose values are numbers.
+NUMPY_CODES = frozenset(
+    ("|b1", "|i1", "|u1", "<i2", "<u2", "<f2", "<i4", "<u4", "<f4", "<i8", "<u8", "<f8", "<c8")
+) | {"<c16"}
+
+
+def _numpy_scalar(code: Any, content: Any) -> Any:
+    _exact(str, code)
+    _exact(bytes, content)
+    size = int(code[2:]) if code in NUMPY_CODES else -1
+    _expect(len(content) == size, "a NumPy scalar that is none")
+    try:
+        import numpy as np
+    except ImportError as error:
+        raise Refusal("found a NumPy scalar", f"install NumPy here too: {error}") from error
+    return np.frombuffer(content, code)[0]
+
+
 def _class_attribute(kind: Any, name: Any) -> Any:
     raise Refusal("found a method of C", "use a function of a module")
 
@@ -279,6 +297,7 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "sparsecompressed": _sparse_compressed,
     "quantised": _quantised,
     "uninitialized": _uninitialized,
+    "numpyscalar": _numpy_scalar,
 }
 
 

@@ -102,7 +102,7 @@ class Encoder:
         self.memo: dict[int, int] = {}
         self.held: list[Any] = []
         #: Objects that are made at once, while what they are made of is walked.
-        self._making: set[int] = set()
+        self._making: dict[int, int] = {}
         #: The rules of types that were met.
         self.handlers: dict[type, Handler] = {}
         #: How many modules the walk is inside of.
@@ -181,21 +181,30 @@ class Encoder:
 
     @contextmanager
     def making(self, each: Any) -> Iterator[None]:
-        """Refuse what is met again while its parts are walked: it cannot exist before them."""
-        if id(each) in self._making:
+        """Refuse what holds itself: it cannot exist before its parts.
+
+        It may be met once more while its parts are walked. If the way there leads through an object
+        that is made empty first, a module for example, that second meeting comes to an end, and is
+        the one that counts.
+        """
+        depth = self._making.get(id(each), 0)
+        if depth > 1:
             name = f"{type(each).__module__}.{type(each).__qualname__}"
             raise Refusal(f"found a {name} that holds itself", "do without the cycle")
-        self._making.add(id(each))
+        self._making[id(each)] = depth + 1
         try:
             yield
         finally:
-            self._making.discard(id(each))
+            self._making[id(each)] = depth
 
     def built_once(self, each: Any, builder: str, arguments: list[int]) -> int:
         """Return a built value that keeps its identity."""
-        number, value = self.builder.reserve_object()
-        self.builder.fill_built(number, self.builder.built(builder, arguments))
-        return self.hold(each, value)
+        return self.once(each, self.builder.built(builder, arguments))
+
+    def once(self, each: Any, value: int) -> int:
+        """Give what is made of parts identity, unless it got it while they were walked."""
+        known = self.memo.get(id(each))
+        return self.hold(each, self.builder.once(value)) if known is None else known
 
     def class_path(self, kind: type) -> tuple[str, str]:
         """Where a class is imported from, noting its package."""

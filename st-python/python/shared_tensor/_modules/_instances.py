@@ -18,9 +18,6 @@ __all__ = ["compiled", "instance"]
 
 _PARAMETRIZE = "torch.nn.utils.parametrize"
 
-#: Attributes that only mean something where they were made.
-_DROPPED = frozenset({"_compiled_call_impl", "_output_capturing_hooks_installed"})
-
 #: Closures that put themselves in again when they are missed: module and qualified name.
 _CLOSURES = frozenset(
     {
@@ -108,32 +105,25 @@ def _name(name: Any) -> str:
 
 def _module_attributes(encoder: Encoder, attributes: dict[str, Any]) -> tuple[list[str], list[int]]:
     """Describe what a module has: some thirty attributes, most of them empty hook dictionaries."""
-    names: list[str] = []
-    values: list[int] = []
-    handlers, memo, empty = encoder.handlers, encoder.memo, encoder.builder.empty
+    # The module is held, and holds these.
+    names, values, others = encoder.builder.attributes(attributes, encoder.memo)
+    handlers = encoder.handlers
     recomputed: frozenset[str] | None = None
     name = ""
     try:
-        for name, item in attributes.items():
+        for index in others:
+            name = names[index]
+            item = attributes[name]
             kind = type(item)
             if kind is OrderedDict:
-                if item:
-                    value = _hooks(encoder, name, item)
-                else:
-                    known = memo.get(id(item))
-                    # The module is held, and holds it.
-                    value = memo[id(item)] = empty("ordered") if known is None else known
-            elif name in _DROPPED:
+                values[index] = _hooks(encoder, name, item)
                 continue
-            else:
-                if kind is torch.Tensor and item.grad_fn is not None:
-                    if recomputed is None:
-                        recomputed = _recomputed(attributes)
-                    item = item.detach() if name in recomputed else item
-                handler = handlers.get(kind)
-                value = encoder.value(item) if handler is None else handler(encoder, item)
-            names.append(name)
-            values.append(value)
+            if kind is torch.Tensor and item.grad_fn is not None:
+                if recomputed is None:
+                    recomputed = _recomputed(attributes)
+                item = item.detach() if name in recomputed else item
+            handler = handlers.get(kind)
+            values[index] = encoder.value(item) if handler is None else handler(encoder, item)
     except Refusal as refusal:
         raise refusal.under(f".{name}") from None
     return names, values

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Callable
 import torch
 
 from shared_tensor._modules import _instances
+from shared_tensor._modules._builders import NUMPY_CODES
 from shared_tensor._modules._errors import Refusal
 from shared_tensor._modules._skeleton import Skeleton
 
@@ -42,7 +43,11 @@ def _integer(encoder: Encoder, each: int) -> int:
 
 
 def _tuple(encoder: Encoder, each: tuple[Any, ...]) -> int:
-    return encoder.builder.sequence("tuple", encoder.values(each))
+    known = encoder.memo.get(id(each))
+    if known is not None:
+        return known
+    value, is_constant = encoder.builder.tuple_of(encoder.values(each))
+    return value if is_constant else encoder.once(each, value)
 
 
 def _size(encoder: Encoder, each: Any) -> int:
@@ -217,7 +222,7 @@ def _partial(encoder: Encoder, each: Any) -> list[int]:
     ]
 
 
-def _method(encoder: Encoder, each: types.MethodType) -> int:
+def _method(encoder: Encoder, each: types.MethodType) -> list[int]:
     """Return a bound method: by name if it is the class's own, else function and object."""
     target, function = each.__self__, each.__func__
     owner = encoder.value(target)
@@ -226,12 +231,12 @@ def _method(encoder: Encoder, each: types.MethodType) -> int:
             space = type.__getattribute__(base, "__dict__")
             name = function.__name__
             if space.get(name) is function:
-                return encoder.builder.built("method", [encoder.text(name), owner])
+                return [encoder.text(name), owner]
     try:
         found = encoder.value(function)
     except Refusal as refusal:
         raise refusal.under(".__func__") from None
-    return encoder.builder.built("method", [found, owner])
+    return [found, owner]
 
 
 def _builtin(encoder: Encoder, each: Any) -> int:
@@ -301,9 +306,9 @@ def _has_dict(kind: type) -> bool:
     return any("__dict__" in type.__getattribute__(each, "__dict__") for each in kind.__mro__)
 
 
-def _named_tuple(encoder: Encoder, each: Any) -> int:
+def _named_tuple(encoder: Encoder, each: Any) -> list[int]:
     items = encoder.builder.sequence("tuple", encoder.values(tuple.__iter__(each)))
-    return encoder.builder.built("namedtuple", [encoder.class_(type(each)), items])
+    return [encoder.class_(type(each)), items]
 
 
 def _generator(encoder: Encoder, each: Any) -> list[int]:
@@ -328,6 +333,13 @@ def _skeleton(encoder: Encoder, each: Skeleton) -> int:
     tensors = encoder.builder.sequence("tuple", encoder.values(each.tensors))
     encoder.inside -= 1
     return encoder.builder.built("pickle", [encoder.builder.atom(each.data), tensors])
+
+
+def _numpy_scalar(encoder: Encoder, each: Any) -> list[int]:
+    code = each.dtype.newbyteorder("<").str
+    if code not in NUMPY_CODES:
+        raise Refusal(f"found a NumPy scalar of type {each.dtype}", "make it a number of Python's")
+    return [encoder.text(code), encoder.builder.atom(each.tobytes())]
 
 
 def _nothing(encoder: Encoder, each: Any) -> list[int]:
@@ -377,7 +389,7 @@ _EXACT: dict[type, Handler] = {
     functools.partial: _once(_partial, "partial"),
     types.FunctionType: lambda encoder, each: encoder.function(each),
     types.BuiltinFunctionType: _builtin,
-    types.MethodType: _method,
+    types.MethodType: _once(_method, "method"),
     weakref.ReferenceType: _weakref,
     type: _class,
     torch.dtype: _torch("dtype"),
@@ -450,9 +462,11 @@ def handler_for(kind: type) -> Handler:
         return _enum
     if logging.Logger in ancestry:
         return _EXACT[logging.Logger]
+    if ("numpy", "generic") in names:
+        return _constant(_numpy_scalar, "numpyscalar")
     for base in (str, int, float):
         if base in ancestry:
             return _subclassed(base)
     if tuple in ancestry:
-        return _named_tuple
+        return _once(_named_tuple, "namedtuple")
     return _instances.instance

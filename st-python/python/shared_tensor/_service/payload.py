@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shared_tensor._service import failures, rules
+from shared_tensor._service import failures, handles, rules
 from shared_tensor.errors import SharedTensorCapabilityError, SharedTensorSerializationError
 
 if TYPE_CHECKING:
@@ -102,6 +102,11 @@ class Codec:
         rules.locate(error, "", "args", args)
         rules.locate(error, "", "kwargs", kwargs)
         return error
+
+    @staticmethod
+    def handle(value: Any, lease: _native.ServiceLease) -> Any:
+        """Make the handle on a managed object."""
+        return handles.handle_on(value, lease)
 
     def tensor(
         self,

@@ -11,14 +11,13 @@ use shared_tensor::manifest::{
 
 use super::recipe::{Pair, Recipe, RecipeId};
 use super::tensors::{TensorPlan, Torch};
-use super::{Collector, ObjectPlan, Plan, StepPlan, TemplatePlan};
+use super::{ObjectPlan, Plan, StepPlan, TemplatePlan};
 use crate::sys::instances::Maker;
 
 pub(super) fn compile(
     manifest: Manifest,
     resolver: &Bound<'_, PyAny>,
     torch: Py<Torch>,
-    collector: Collector,
 ) -> PyResult<Plan> {
     let py = resolver.py();
     let mut compiler = Compiler { py, manifest: &manifest, resolver, recipes: Vec::new() };
@@ -41,7 +40,6 @@ pub(super) fn compile(
         steps,
         maker: Maker::new(py)?,
         ordered: py.import("collections")?.getattr("OrderedDict")?.unbind(),
-        collector,
         manifest,
     })
 }

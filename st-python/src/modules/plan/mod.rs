@@ -11,6 +11,7 @@ use pyo3::types::{PyDict, PyString, PyType};
 use shared_tensor::manifest::{Limits, Manifest};
 
 use super::memory::Memory;
+use crate::collector;
 use crate::sys::instances::Maker;
 use opening::Opening;
 use recipe::{Recipe, RecipeId};
@@ -47,7 +48,6 @@ pub(crate) struct Plan {
     maker: Maker,
     /// The class `collections.OrderedDict`.
     ordered: Py<PyAny>,
-    collector: Collector,
 }
 
 /// What objects of one class have in common.
@@ -94,37 +94,6 @@ struct StepPlan {
     argument: RecipeId,
 }
 
-/// The garbage collector's switches. Opening makes thousands of objects, which would set off full
-/// collections over everything that the process holds.
-#[derive(Debug)]
-struct Collector {
-    is_enabled: Py<PyAny>,
-    disable: Py<PyAny>,
-    enable: Py<PyAny>,
-}
-
-impl Collector {
-    fn new(py: Python<'_>) -> PyResult<Self> {
-        let gc = py.import("gc")?;
-        Ok(Self {
-            is_enabled: gc.getattr("isenabled")?.unbind(),
-            disable: gc.getattr("disable")?.unbind(),
-            enable: gc.getattr("enable")?.unbind(),
-        })
-    }
-
-    /// Runs `work` without collections, which are then as they were.
-    fn paused<T>(&self, py: Python<'_>, work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
-        if !self.is_enabled.bind(py).call0()?.is_truthy()? {
-            return work();
-        }
-        self.disable.bind(py).call0()?;
-        let outcome = work();
-        self.enable.bind(py).call0()?;
-        outcome
-    }
-}
-
 #[pymethods]
 impl Plan {
     #[new]
@@ -132,8 +101,7 @@ impl Plan {
     fn new(manifest: &[u8], resolver: &Bound<'_, PyAny>, torch: Py<Torch>) -> PyResult<Self> {
         let py = resolver.py();
         let manifest = decode(manifest)?;
-        let collector = Collector::new(py)?;
-        collector.paused(py, || compile::compile(manifest, resolver, torch, Collector::new(py)?))
+        collector::paused(py, || compile::compile(manifest, resolver, torch))
     }
 
     /// Build the object.
@@ -164,7 +132,7 @@ impl Plan {
         isolate: bool,
         copy_max: Option<usize>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.collector.paused(py, || {
+        collector::paused(py, || {
             let copy_max = copy_max.unwrap_or(COPY_BYTES_MAX);
             let wanted = opening::Wanted { private, isolate, copy_max };
             let places = opening::places(&self.manifest, &memory, &wanted)?;

@@ -25,23 +25,23 @@ pub(super) fn places(
     memory: &[Bound<'_, Memory>],
     wanted: &Wanted<'_, '_>,
 ) -> PyResult<Vec<Place>> {
-    verify(manifest, memory.iter().map(|memory| &memory.get().place))?;
+    let given: Vec<Place> = memory.iter().map(|memory| memory.get().place(memory.py())).collect();
+    verify(manifest, given.iter())?;
     let mut places = Vec::with_capacity(memory.len());
     let mut has_changed = false;
-    for (index, (storage, memory)) in manifest.storages().iter().zip(memory).enumerate() {
-        let place = &memory.get().place;
+    for (index, (storage, place)) in manifest.storages().iter().zip(given).enumerate() {
         let is_private = storage.sharing == Sharing::Private
             || wanted.isolate && storage.sharing == Sharing::Shared;
         let bytes = usize::try_from(storage.bytes).unwrap_or(usize::MAX);
         if !is_private || bytes == 0 {
-            places.push(place.clone());
+            places.push(place);
             continue;
         }
         match wanted.private {
             Some(private) if bytes > wanted.copy_max => {
                 let mapped = private.call1((index,))?.cast_into::<Memory>()?;
                 has_changed = true;
-                places.push(mapped.get().place.clone());
+                places.push(mapped.get().place(mapped.py()));
             }
             _ => places.push(place.copy(bytes)),
         }
