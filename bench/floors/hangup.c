@@ -1,13 +1,14 @@
 // From the SIGKILL of a process to the end of file on its socket: the kernel takes the memory of a
 // dead process apart before it closes its files.
 //
-// hangup RESIDENT_BYTES SAMPLES
+// hangup RESIDENT_BYTES MAPPED_BYTES SAMPLES
 #include "floor.h"
 
 #include <poll.h>
 #include <sys/socket.h>
 
-static double one(size_t resident) {
+// The process has memory of its own and reads a mapped file.
+static double one(size_t resident, int file, size_t mapped) {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) fail("socketpair");
     pid_t child = start();
@@ -17,6 +18,9 @@ static double one(size_t resident) {
                             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (memory == MAP_FAILED) fail("mmap");
         memset(memory, 1, resident + 1);
+        volatile char *lent = mmap(NULL, mapped, PROT_READ, MAP_PRIVATE, file, 0);
+        if (lent == MAP_FAILED) fail("mmap");
+        for (size_t at = 0; at < mapped; at += 4096) (void)lent[at];
         if (send(pair[1], "r", 1, 0) != 1) fail("send");
         for (;;) pause();
     }
@@ -34,9 +38,14 @@ static double one(size_t resident) {
 }
 
 int main(int argc, char **argv) {
-    size_t resident = argument(argc, argv, 1), samples = argument(argc, argv, 2);
+    size_t resident = argument(argc, argv, 1), mapped = argument(argc, argv, 2);
+    size_t samples = argument(argc, argv, 3);
+    int file = memfd_create("hangup", MFD_CLOEXEC);
+    if (file < 0 || ftruncate(file, (off_t)mapped) != 0) fail("memfd_create");
+    char *filled = map_shared(file, mapped);
+    memset(filled, 1, mapped);
     double *times = samples_for(samples);
-    for (size_t i = 0; i < samples; i++) times[i] = one(resident);
+    for (size_t i = 0; i < samples; i++) times[i] = one(resident, file, mapped);
     print_quantiles(times, samples);
     return 0;
 }

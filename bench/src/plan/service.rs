@@ -76,14 +76,15 @@ impl Planner<'_> {
     /// Clients that are killed, beside the time that the kernel takes for its part.
     fn deaths(&self) -> Group {
         let mut group = Group::new("From the SIGKILL of a client to the end of its leases");
-        for (title, bytes, samples, gate) in [
-            ("10 MB resident", "10000000", 110, None),
-            ("400 MB resident", "400000000", 10, Some(1.2)),
-            ("2 GB resident", "2000000000", 4, Some(1.2)),
+        for (name, title, resident, lent, samples, gate) in [
+            ("small", "10 MB resident", "10000000", "4096", 112, None),
+            ("large", "400 MB resident", "400000000", "4096", 10, Some(1.2)),
+            ("huge", "2 GB resident", "2000000000", "4096", 4, Some(1.2)),
+            ("model", "91 MB of a model mapped", "10000000", "91000000", 30, Some(1.2)),
         ] {
             let samples = self.samples(samples).to_string();
-            let arguments = [bytes.to_owned(), samples];
-            let (floor, ours) = (format!("hangup{bytes}"), format!("death{bytes}"));
+            let arguments = [resident.to_owned(), lent.to_owned(), samples];
+            let (floor, ours) = (format!("hangup_{name}"), format!("death_{name}"));
             group.probes.push(self.floor(&floor, "hangup", &arguments));
             group.probes.push(self.ours(&ours, "service-death", &arguments));
             for (quantile, gate) in [
@@ -120,7 +121,9 @@ impl Planner<'_> {
                 peers.push(theirs);
             }
             let last = if what == "held" { "worst" } else { "p99" };
-            for (quantile, gate) in [("p50", gate), (last, Gate::Shown)] {
+            // The thread holds it for a second.
+            let last_gate = if what == "held" { Gate::AtMost(50e6) } else { Gate::Shown };
+            for (quantile, gate) in [("p50", gate), (last, last_gate)] {
                 let figure = |of: &str| format!("{of}.{quantile}");
                 let row = shown(&format!("{title}, {quantile}"), figure(&name));
                 let floor = (quantile != "worst").then(|| figure("call_echo"));
@@ -134,6 +137,19 @@ impl Planner<'_> {
                     ..shown(
                         "of a function that does nothing: share of theirs",
                         format!("{name}.p50"),
+                    )
+                });
+            }
+        }
+        if python.has("transformers") {
+            let few = self.samples(200).to_string();
+            group.probes.push(("call_large".into(), python.case(&["service", "large", &few])));
+            for (quantile, gate) in [("p50", Gate::AtMost(200e3)), ("p99", Gate::Shown)] {
+                group.rows.push(Row {
+                    gate,
+                    ..shown(
+                        &format!("1 GiB, from the second call on, {quantile}"),
+                        format!("call_large.{quantile}"),
                     )
                 });
             }

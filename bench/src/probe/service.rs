@@ -1,5 +1,6 @@
 //! The service in Rust: many clients at once, and clients that die.
 
+use std::fmt::Display;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use shared_tensor::DType;
 use shared_tensor::service::{
-    Address, Arguments as With, CallOptions, Client, Code, Device, Endpoint, Failure, Layout,
+    Address, Arguments as With, Call, CallOptions, Client, Code, Device, Endpoint, Failure, Layout,
     Provider, Server, Tensor, Value,
 };
 
@@ -17,7 +18,6 @@ use super::space;
 use crate::Outcome;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-const PAGE: usize = 4096;
 
 fn address() -> Address {
     Address::new(space::file_prefix(), Device::Cpu)
@@ -26,15 +26,17 @@ fn address() -> Address {
 fn serve() -> Outcome<Server> {
     let provider = Provider::new()
         .with(Endpoint::new("nothing", |_| Ok(Value::None)).cache(false))
-        .with(Endpoint::new("page", |call| page(call.arena())).cache(false).managed(true));
+        .with(Endpoint::new("memory", memory).cache(false).managed(true));
     Ok(Server::options().serve(&address(), &provider)?)
 }
 
-fn page(arena: &shared_tensor::service::Arena) -> Result<Tensor, Failure> {
-    let layout = Layout::contiguous(DType::U8, [PAGE as u64]);
-    let storage = arena.allocate(PAGE as u64);
-    let storage = storage.map_err(|error| Failure::new(Code::Other, error.to_string()))?;
-    Tensor::new(storage, layout).map_err(|error| Failure::new(Code::Other, error.to_string()))
+/// As many bytes as the caller asks for.
+fn memory(call: &Call) -> Result<Tensor, Failure> {
+    let refusal = |said: &dyn Display| Failure::new(Code::Other, said.to_string());
+    let bytes = call.argument(0, "bytes").and_then(Value::as_int).map(u64::try_from);
+    let bytes = bytes.and_then(Result::ok).ok_or_else(|| refusal(&"how many bytes?"))?;
+    let storage = call.arena().allocate(bytes).map_err(|error| refusal(&error))?;
+    Tensor::new(storage, Layout::contiguous(DType::U8, [bytes])).map_err(|error| refusal(&error))
 }
 
 fn patient() -> CallOptions<'static> {
@@ -87,14 +89,16 @@ pub(super) fn server(_: &mut Arguments) -> Outcome<()> {
     if server.stop(PATIENCE)?.is_drained { Ok(()) } else { Err("calls were left".into()) }
 }
 
-/// `service-death RESIDENT_BYTES SAMPLES`: from the SIGKILL of a client to the end of its lease.
+/// `service-death RESIDENT_BYTES LENT_BYTES SAMPLES`: from the SIGKILL of a client, which has read what
+/// it was lent, to the end of its lease.
 pub(super) fn death(given: &mut Arguments) -> Outcome<()> {
-    let resident = given.next::<usize>()?;
+    let (resident, lent) = (given.next::<usize>()?, given.next::<usize>()?);
     let samples = given.next::<usize>()?;
     let server = serve()?;
     let mut times = Vec::with_capacity(samples);
     for _ in 0..samples {
-        let client = Companion::start("service-lessee", &[resident.to_string()])?;
+        let client =
+            Companion::start("service-lessee", &[resident, lent].map(|it| it.to_string()))?;
         if leased(&server) != Some(1) {
             return Err("the client has no lease".into());
         }
@@ -118,10 +122,18 @@ fn leased(server: &Server) -> Option<i64> {
 
 pub(super) fn lessee(given: &mut Arguments) -> Outcome<()> {
     let memory = vec![1_u8; given.next()?];
+    let lent = given.next::<i64>()?;
     let client = Client::at(address());
-    let answer = client.call("page", With::none(), patient())?;
+    let answer = client.call("memory", With::none().and(lent), patient())?;
+    let Value::Tensor(tensor) = &answer.value else { return Err("no tensor came".into()) };
+    let view = tensor.storage().view()?;
+    let bytes = view.bytes().ok_or("it has no memory")?;
+    let mut page = [0; 4096];
+    for at in (0..bytes.len()).step_by(page.len()) {
+        bytes.read_into(at, &mut page)?;
+    }
     ready()?;
     await_cue()?;
-    drop((answer, memory));
+    drop((view, answer, memory));
     Ok(())
 }
