@@ -130,7 +130,8 @@ pub(super) fn lessee(given: &mut Arguments) -> Outcome<()> {
     let bytes = view.bytes().ok_or("it has no memory")?;
     let mut page = [0; 4096];
     for at in (0..bytes.len()).step_by(page.len()) {
-        bytes.read_into(at, &mut page)?;
+        let left = (bytes.len() - at).min(page.len());
+        bytes.read_into(at, &mut page[..left])?;
     }
     ready()?;
     await_cue()?;
