@@ -181,7 +181,7 @@ def child(own):
 
 if __name__ == "__main__":
     context = multiprocessing.get_context("spawn")
-    # No event: its semaphores would stay when the script is killed together with what sweeps them up.
+    # No event: its semaphores would stay when this is killed together with what sweeps them up.
     own, other = context.Pipe()
     process = context.Process(target=child, args=(other,))
     process.start()
