@@ -7,8 +7,13 @@
 #include <poll.h>
 #include <sys/socket.h>
 
-// The process has memory of its own and reads a mapped file.
-static double one(size_t resident, int file, size_t mapped) {
+// The process has memory of its own, and reads what the other has written to a file and keeps mapped.
+static double one(size_t resident, size_t mapped) {
+    int file = memfd_create("hangup", MFD_CLOEXEC);
+    if (file < 0 || ftruncate(file, (off_t)mapped) != 0) fail("memfd_create");
+    char *filled = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (filled == MAP_FAILED) fail("mmap");
+    memset(filled, 1, mapped);
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) fail("socketpair");
     pid_t child = start();
@@ -34,18 +39,16 @@ static double one(size_t resident, int file, size_t mapped) {
     double took = (double)(now_ns() - begun);
     waitpid(child, NULL, 0);
     close(pair[0]);
+    munmap(filled, mapped);
+    close(file);
     return took;
 }
 
 int main(int argc, char **argv) {
     size_t resident = argument(argc, argv, 1), mapped = argument(argc, argv, 2);
     size_t samples = argument(argc, argv, 3);
-    int file = memfd_create("hangup", MFD_CLOEXEC);
-    if (file < 0 || ftruncate(file, (off_t)mapped) != 0) fail("memfd_create");
-    char *filled = map_shared(file, mapped);
-    memset(filled, 1, mapped);
     double *times = samples_for(samples);
-    for (size_t i = 0; i < samples; i++) times[i] = one(resident, file, mapped);
+    for (size_t i = 0; i < samples; i++) times[i] = one(resident, mapped);
     print_quantiles(times, samples);
     return 0;
 }

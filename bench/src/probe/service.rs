@@ -30,12 +30,16 @@ fn serve() -> Outcome<Server> {
     Ok(Server::options().serve(&address(), &provider)?)
 }
 
-/// As many bytes as the caller asks for.
+/// As many bytes as the caller asks for, all of them written.
 fn memory(call: &Call) -> Result<Tensor, Failure> {
     let refusal = |said: &dyn Display| Failure::new(Code::Other, said.to_string());
     let bytes = call.argument(0, "bytes").and_then(Value::as_int).map(u64::try_from);
     let bytes = bytes.and_then(Result::ok).ok_or_else(|| refusal(&"how many bytes?"))?;
     let storage = call.arena().allocate(bytes).map_err(|error| refusal(&error))?;
+    let view = storage.view().map_err(|error| refusal(&error))?;
+    if let Some(there) = view.bytes() {
+        there.fill(0..there.len(), 1).map_err(|error| refusal(&error))?;
+    }
     Tensor::new(storage, Layout::contiguous(DType::U8, [bytes])).map_err(|error| refusal(&error))
 }
 
@@ -130,8 +134,8 @@ pub(super) fn lessee(given: &mut Arguments) -> Outcome<()> {
     let bytes = view.bytes().ok_or("it has no memory")?;
     let mut page = [0; 4096];
     for at in (0..bytes.len()).step_by(page.len()) {
-        let left = (bytes.len() - at).min(page.len());
-        bytes.read_into(at, &mut page[..left])?;
+        let wanted = (bytes.len() - at).min(page.len());
+        bytes.read_into(at, &mut page[..wanted])?;
     }
     ready()?;
     await_cue()?;
