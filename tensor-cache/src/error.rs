@@ -109,11 +109,7 @@ pub enum AdmitError {
 /// A budget that has no room, although everything evictable were evicted. Nothing was.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
-#[error(
-    "no room for {needed} bytes on {device}: its budget is {limit} bytes, {leased} are leased and \
-     {building} reserved by builds; the largest: {}; release some, or raise the budget",
-    Holders(holders)
-)]
+#[error("{}", self.told_of(device))]
 pub struct OverBudget {
     /// Where room was wanted.
     pub device: Device,
@@ -132,6 +128,17 @@ pub struct OverBudget {
 impl OverBudget {
     /// How many holders are listed.
     pub const HOLDERS_MAX: usize = 5;
+
+    /// Its text with the place called as the program calls it, instead of by the number of the
+    /// [`device`](Self::device).
+    pub fn told_of(&self, place: impl fmt::Display) -> String {
+        let Self { needed, limit, leased, building, holders, .. } = self;
+        format!(
+            "no room for {needed} bytes on {place}: its budget is {limit} bytes, {leased} are leased \
+             and {building} reserved by builds; the largest: {}; release some, or raise the budget",
+            Holders(holders)
+        )
+    }
 }
 
 /// Something that cannot be evicted.

@@ -58,8 +58,10 @@
 //!
 //! A value counts from the end of its build, or from its beginning if it was reserved, until the
 //! cache lets go of it. Its `Drop` runs right after that, on whichever thread made the cache let go:
-//! the one that released, invalidated or made room, or the cache's own. A thread that makes room by
-//! reserving has dropped what went when its lookup returns.
+//! the one that released, invalidated or made room, or, of what has lived its time, one of the cache's
+//! own that does nothing else: however long it takes, other values end in time, but wait for their own
+//! `Drop`. A thread that makes room by reserving has dropped what went when its lookup returns, but for
+//! what had ended by its time before.
 //!
 //! # What this crate does not do
 //!
@@ -90,6 +92,8 @@ mod actor;
 mod build;
 mod cache;
 mod charges;
+#[cfg(not(loom))]
+mod dropper;
 mod error;
 mod ids;
 mod key;
@@ -115,7 +119,7 @@ pub use cache::Cache;
 pub use charges::Charges;
 pub use error::{AdmitError, BoxError, FlightError, GetError, Holder, HolderKind, OverBudget};
 pub use ids::{Device, FlightId, LeaseId, ObjectId, SessionId};
-pub use key::Key;
+pub use key::{Key, Plain};
 pub use lease::Lease;
 pub use options::Options;
 pub use pending::{News, Pending};

@@ -25,7 +25,6 @@ where
 }
 
 /// What a lookup came to, decided in one step.
-#[derive(Debug)]
 pub enum Lookup<K, V, E>
 where
     K: Key,
@@ -38,6 +37,23 @@ where
     Join(Pending<K, V, E>),
     /// Build it, and take it from the second one, or drop that if the value is for others.
     Build(Build<K, V, E>, Pending<K, V, E>),
+}
+
+impl<K, V, E> fmt::Debug for Lookup<K, V, E>
+where
+    K: Key,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hit(lease) => out.debug_tuple("Hit").field(lease).finish(),
+            Self::Join(pending) => out.debug_tuple("Join").field(pending).finish(),
+            Self::Build(build, pending) => {
+                out.debug_tuple("Build").field(build).field(pending).finish()
+            }
+        }
+    }
 }
 
 impl<K, V, E> Session<K, V, E>

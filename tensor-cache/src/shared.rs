@@ -51,6 +51,16 @@ impl<K: Key, V, E> Shared<K, V, E> {
 
     /// One step: what is over ends, then `act`, both with the lock held; everything else after it.
     pub(crate) fn with<R>(&self, act: impl FnOnce(&mut State<K, V, E>, Nanos) -> R) -> R {
+        let (result, debris) = self.step(act);
+        debris.drop_alone();
+        result
+    }
+
+    /// As [`with`](Self::with), but for what is to be dropped.
+    pub(crate) fn step<R>(
+        &self,
+        act: impl FnOnce(&mut State<K, V, E>, Nanos) -> R,
+    ) -> (R, Debris<V, E>) {
         let mut state = self.lock();
         // Under the lock, so that no step is earlier than the one before it.
         let now = self.clock.now();
@@ -58,12 +68,11 @@ impl<K: Key, V, E> Shared<K, V, E> {
         let result = act(&mut state, now);
         let aftermath = state.conclude();
         if cfg!(st_mutant = "dropped_under_the_lock") {
-            self.run(aftermath);
-            return result;
+            self.wake(aftermath).drop_alone();
+            return (result, Debris::default());
         }
         drop(state);
-        self.run(aftermath);
-        result
+        (result, self.wake(aftermath))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State<K, V, E>> {
@@ -75,7 +84,8 @@ impl<K: Key, V, E> Shared<K, V, E> {
         self.clock.now()
     }
 
-    fn run(&self, aftermath: Aftermath<V, E>) {
+    /// Before any dropping, because that may take long.
+    fn wake(&self, aftermath: Aftermath<V, E>) -> Debris<V, E> {
         if aftermath.wakes_timer {
             self.timer.notify_all();
         }
@@ -86,8 +96,19 @@ impl<K: Key, V, E> Shared<K, V, E> {
                 Signal::Task(waker) => unwinding_no_further(|| waker.wake()),
             }
         }
-        // After all waking, because it may take long.
-        let Debris { values, errors, outcomes } = aftermath.debris;
+        aftermath.debris
+    }
+}
+
+impl<V, E> Debris<V, E> {
+    #[cfg(not(loom))]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.values.is_empty() && self.errors.is_empty() && self.outcomes.is_empty()
+    }
+
+    /// Drops each thing so that the panic of one keeps no other from being dropped.
+    pub(crate) fn drop_alone(self) {
+        let Self { values, errors, outcomes } = self;
         values.into_iter().for_each(drop_alone);
         errors.into_iter().for_each(drop_alone);
         outcomes.into_iter().for_each(drop_alone);

@@ -7,10 +7,14 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::Key;
+use crate::dropper::{Dropper, Place};
 use crate::shared::Shared;
 use crate::sync;
 
-pub(crate) struct Timer(Option<JoinHandle<()>>);
+pub(crate) struct Timer {
+    thread: Option<JoinHandle<()>>,
+    dropper: Place,
+}
 
 impl Timer {
     pub(crate) fn start<K, V, E>(shared: Arc<Shared<K, V, E>>) -> io::Result<Self>
@@ -20,24 +24,34 @@ impl Timer {
         E: Send + Sync + 'static,
     {
         let builder = thread::Builder::new().name("tensor-cache".to_owned());
-        Ok(Self(Some(builder.spawn(move || run(&shared))?)))
+        let dropper = Place::default();
+        let place = dropper.clone();
+        let thread = builder.spawn(move || run(&shared, Dropper::new(place)))?;
+        Ok(Self { thread: Some(thread), dropper })
     }
 
-    /// Waits for the end of the thread, which was asked for.
+    /// Waits for the end of the thread, which was asked for, and of what it has left to another.
     pub(crate) fn join(&mut self) {
-        let Some(thread) = self.0.take() else { return };
-        // A value that the timer drops may own the last handle of its cache.
+        let Some(thread) = self.thread.take() else { return };
+        // A value that the timer had to drop itself may own the last handle of its cache.
         if thread.thread().id() != thread::current().id() {
             // It runs no code that can panic past it.
             let _ = thread.join();
+            self.dropper.join();
         }
     }
 }
 
-fn run<K: Key, V, E>(shared: &Shared<K, V, E>) {
+fn run<K, V, E>(shared: &Shared<K, V, E>, mut dropper: Dropper<V, E>)
+where
+    K: Key,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
     loop {
-        // Any step ends what is over; what it lets go of is dropped here, without the lock.
-        shared.with(|_, _| ());
+        // Any step ends what is over.
+        let ((), debris) = shared.step(|_, _| ());
+        dropper.leave(debris);
         let mut state = shared.lock();
         if state.is_stopping {
             return;

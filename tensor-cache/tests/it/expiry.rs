@@ -140,9 +140,73 @@ fn a_value_may_own_the_last_handle_of_its_cache() {
     let (sender, ended) = channel();
     let session = cache.open_session();
     let keeper = Keeper(Some(cache), sender);
-    // Its time begins when its lease ends: nobody but the timer drops it.
+    // Its time begins when its lease ends: nobody but the cache's own threads drops it.
     let request = Request::new(1).time_to_idle(SHORT);
     drop(session.get_or_build(&request, |_| Ok(Built::new(keeper))).expect("built"));
-    // Dropped by the timer, which then must not wait for itself.
-    assert_eq!(hear(&ended).as_deref(), Some("tensor-cache"));
+    // Dropped by the thread for that, which then must not wait for itself.
+    assert_eq!(hear(&ended).as_deref(), Some("tensor-cache-drop"));
+}
+
+/// Waits when it is dropped.
+struct Slow(Sender<&'static str>, std::sync::Mutex<Receiver<()>>);
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        let _ = self.0.send("begun");
+        let _ = self.1.lock().expect("nobody else").recv();
+        let _ = self.0.send("dropped");
+    }
+}
+
+#[test]
+fn a_slow_drop_keeps_nothing_else_from_ending_in_time() {
+    // Keys go in the step that ends their value, so they tell of it without a call.
+    type Key = tensor_cache::Plain<std::sync::Arc<&'static str>>;
+    let cache = Cache::<Key, Slow>::new(&Options::new()).expect("a thread");
+    let session = cache.open_session();
+    let (sender, said) = channel();
+    let mut doors = Vec::new();
+    let mut keep = |name: &'static str| {
+        let (door, closed) = channel();
+        doors.push(door);
+        let slow = Slow(sender.clone(), closed.into());
+        let key = Key::from(std::sync::Arc::new(name));
+        let known = std::sync::Arc::downgrade(&key.0);
+        // Counted from the end of the lease, so that it cannot be over before.
+        let request = Request::new(key).time_to_idle(SHORT);
+        drop(session.get_or_build(&request, |_| Ok(Built::new(slow))).expect("built"));
+        known
+    };
+    let first = keep("first");
+    assert_eq!(hear(&said), "begun");
+    crate::harness::until(|| first.strong_count() == 0);
+    let second = keep("second");
+    crate::harness::until(|| second.strong_count() == 0);
+    assert!(said.try_recv().is_err(), "the first one is still being dropped");
+    drop(doors);
+    assert_eq!([hear(&said), hear(&said), hear(&said)], ["dropped", "begun", "dropped"]);
+    drop((session, cache));
+}
+
+#[test]
+fn who_drops_a_cache_finds_its_values_dropped() {
+    let (cache, sender, dropped) = rooms();
+    let session = cache.open_session();
+    drop(get(&session, &Request::new("short").time_to_live(SHORT), &sender));
+    let lease = get(&session, &Request::new("held").time_to_live(SHORT), &sender);
+    crate::harness::until(|| cache.entry(lease.object()).is_some_and(|entry| !entry.is_listed));
+    drop((session, cache));
+    assert_eq!(dropped.try_recv(), Ok("short"));
+    drop(lease);
+    assert_eq!(dropped.try_recv(), Ok("held"));
+}
+
+#[test]
+fn lookups_are_shown_whatever_the_values_are() {
+    let (cache, sender, _dropped) = rooms();
+    let session = cache.open_session();
+    let request = Request::new("loud");
+    assert!(format!("{:?}", session.lookup(&request)).starts_with("Ok(Build(Build {"));
+    let _lease = get(&session, &request, &sender);
+    assert!(format!("{:?}", session.lookup(&request)).starts_with("Ok(Hit(Lease {"));
 }
