@@ -72,11 +72,29 @@ impl Place {
         SocketAddrUnix::new(short).map_err(PlaceError::Directory)
     }
 
+    /// What is there instead of a socket, links followed; `None` for a socket, or nothing.
+    pub(crate) fn found(&self) -> Option<&'static str> {
+        let status = rustix::fs::statat(&self.directory, &self.name, AtFlags::empty());
+        kind(status.ok()?.st_mode)
+    }
+
     fn inode(&self, name: &OsStr) -> Result<(u64, u64), Errno> {
         fault::point("fstatat")?;
         let status = rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
         Ok((status.st_dev, status.st_ino))
     }
+}
+
+/// What stands at a path instead of a socket, with its article; `None` for a socket.
+fn kind(mode: rustix::fs::RawMode) -> Option<&'static str> {
+    Some(match FileType::from_raw_mode(mode) {
+        FileType::Socket => return None,
+        FileType::RegularFile => "a regular file",
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a symbolic link",
+        FileType::Fifo => "a pipe",
+        _ => "a device",
+    })
 }
 
 pub(crate) fn socket(flags: SocketFlags) -> Result<OwnedFd, Errno> {
@@ -178,9 +196,13 @@ fn remove_dead(place: &Place, address: &SocketAddrUnix) -> Result<(), BindError>
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(kernel("look at what is there", errno)),
     };
-    let is_socket = FileType::from_raw_mode(status.st_mode) == FileType::Socket;
-    if !is_socket || status.st_uid != own_uid() {
-        return Err(BindError::NotASocket { path: path() });
+    let found = match kind(status.st_mode) {
+        None if status.st_uid == own_uid() => None,
+        None => Some("a socket of another user"),
+        found => found,
+    };
+    if let Some(found) = found {
+        return Err(BindError::NotASocket { path: path(), found });
     }
     // A server that knows nothing of the lock may live there. No child shall keep it busy.
     let _still = still();

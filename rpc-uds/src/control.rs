@@ -122,10 +122,12 @@ pub enum Refusal {
     #[error("the request was cancelled")]
     Cancelled,
     /// The handler let go of the request without answering.
-    #[error("the server's handler dropped the request without an answer")]
+    #[error(
+        "the server's handler dropped the request without an answer: whether it was done is not known"
+    )]
     Dropped,
     /// The handler panicked.
-    #[error("the server's handler panicked")]
+    #[error("the server's handler panicked: the server's standard error says where")]
     Panicked,
     /// The reply is more than the client takes.
     #[error("the reply is more than was agreed: {what}")]

@@ -36,7 +36,7 @@ pub enum FrameError {
         found: u16,
     },
     /// A kind of frame that does not exist, or not in this direction.
-    #[error("a frame of kind {found}, which has no place here")]
+    #[error("a frame of kind {found}, which has no place here: use releases that fit together")]
     Kind {
         /// The number found.
         found: u16,
@@ -58,7 +58,9 @@ pub enum FrameError {
         limit: u32,
     },
     /// More descriptors than the limit.
-    #[error("{count} descriptors with one frame, the limit is {limit}")]
+    #[error(
+        "{count} descriptors with one frame, the limit is {limit}: send fewer, or raise it on both sides"
+    )]
     TooManyDescriptors {
         /// The number announced.
         count: u8,
@@ -187,6 +189,16 @@ pub enum ConnectError {
         #[source]
         source: io::Error,
     },
+    /// Something else than a socket is at the path: no server will come there.
+    #[error(
+        "{} is {found}, not a socket: give the path of a server's socket", .path.display()
+    )]
+    NotASocket {
+        /// The path.
+        path: PathBuf,
+        /// What is there, with its article.
+        found: &'static str,
+    },
     /// The deadline passed although somebody listens.
     #[error("the server at {} did not answer within {waited:.1?}", .path.display())]
     TimedOut {
@@ -265,10 +277,15 @@ pub enum BindError {
         pid: Option<u32>,
     },
     /// Something else is there.
-    #[error("{} is there and is not a socket of this user: move it away", .path.display())]
+    #[error(
+        "{} is {found}, and a server replaces nothing but dead sockets of its own user: move it away, \
+         or use another path", .path.display()
+    )]
     NotASocket {
         /// The path.
         path: PathBuf,
+        /// What is there, with its article.
+        found: &'static str,
     },
     /// The path cannot be a socket's.
     #[error("{} cannot be the path of a socket: {reason}", .path.display())]

@@ -36,7 +36,8 @@
 //! let reply = client.call(Request::new(1, b"hello"), deadline)?;
 //! assert_eq!(reply.body, b"HELLO");
 //!
-//! server.stop(Duration::from_secs(1))?;
+//! let stopped = server.stop(Duration::from_secs(1))?;
+//! assert!(stopped.is_drained);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

@@ -248,7 +248,7 @@ impl Attempt<'_> {
             let address = place.address()?;
             Ok((place, address))
         });
-        let (_place, address) = match place {
+        let (place, address) = match place {
             Ok(place) => place,
             Err(PlaceError::Directory(errno)) => return Ok(Err(errno)),
             Err(PlaceError::Form(reason)) => {
@@ -263,6 +263,12 @@ impl Attempt<'_> {
         set_socket_timeout(own, Timeout::Send, Some(patience))
             .map_err(|errno| self.kernel("set the send timeout", errno.into()))?;
         let connected = fault::point("connect").and_then(|()| rustix::net::connect(own, &address));
+        // What is no socket refuses as one without a listener does.
+        if connected == Err(Errno::CONNREFUSED)
+            && let Some(found) = place.found()
+        {
+            return Err(ConnectError::NotASocket { path: self.path(), found });
+        }
         Ok(connected.map(|()| socket))
     }
 

@@ -21,6 +21,7 @@ tests![
     long_paths_work,
     impossible_paths_are_named,
     a_server_that_is_not_there,
+    what_is_no_socket_is_not_waited_for,
     a_server_that_is_waited_for,
     a_listener_that_never_answers,
     a_full_backlog_is_waited_for,
@@ -184,6 +185,25 @@ fn a_server_that_is_not_there() {
     let error = Client::options().wait_for_server(true).connect(place.socket(), deadline);
     assert!(matches!(error, Err(ConnectError::Absent { .. })), "{error:?}");
     assert!(begun.elapsed() >= Duration::from_millis(40));
+}
+
+fn what_is_no_socket_is_not_waited_for() {
+    let place = Place::new();
+    let said = || {
+        let error = Client::options().wait_for_server(true).connect(place.socket(), soon());
+        assert!(matches!(error, Err(ConnectError::NotASocket { .. })), "{error:?}");
+        error.expect_err("no socket").to_string()
+    };
+    std::fs::write(place.socket(), "precious").expect("a file");
+    let file = said();
+    assert!(file.contains("is a regular file, not a socket"), "{file}");
+    std::fs::remove_file(place.socket()).expect("a file");
+    std::fs::create_dir(place.socket()).expect("a directory");
+    assert!(said().contains("is a directory"));
+    let refused = patient().serve(place.socket(), Echo(<_>::default())).map(drop);
+    let refused = refused.expect_err("a directory").to_string();
+    assert!(refused.contains("is a directory, and a server replaces nothing"), "{refused}");
+    std::fs::remove_dir(place.socket()).expect("a directory");
 }
 
 fn a_server_that_is_waited_for() {
