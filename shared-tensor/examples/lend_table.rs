@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use shared_tensor::service::{
-    Address, Call, CallOptions, Client, Device, Endpoint, Id, Provider, Server, Tensor, Value,
+    Address, Call, Client, Device, Endpoint, Id, Provider, Server, Tensor, Value,
 };
 
 const ROWS: u64 = 4 << 20;
@@ -23,16 +23,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-fn soon() -> CallOptions<'static> {
-    CallOptions::new().deadline(Instant::now() + Duration::from_secs(60))
-}
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn server() -> Result<(), Box<dyn Error>> {
     let table = |call: &Call| {
         println!("server: building {} MiB, once", ROWS >> 17);
         let table = Tensor::zeros(call.arena(), shared_tensor::DType::F64, [ROWS])?;
-        let ones = Tensor::new(table.storage().clone(), table.layout().clone())?;
-        ones.write(&vec![1.0_f64; ones.elements() as usize])?;
+        table.view::<f64>()?.fill(1.0)?;
         Ok(table)
     };
     let provider = Provider::new().with(Endpoint::new("table", table).managed(true));
@@ -62,7 +59,7 @@ fn server() -> Result<(), Box<dyn Error>> {
     let object = object.ok_or("an object")?;
     let own = Client::at(address);
     let leases = || -> Result<u64, shared_tensor::service::Error> {
-        Ok(own.object_info(object, &soon())?.map_or(0, |info| info.refcount))
+        Ok(own.object_info(object, PATIENCE)?.map_or(0, |info| info.refcount))
     };
     println!("server: {} leases", leases()?);
 
@@ -91,10 +88,10 @@ fn server() -> Result<(), Box<dyn Error>> {
 fn client(address: &Address) -> Result<(), Box<dyn Error>> {
     let client = Client::at(address.clone());
     let begun = Instant::now();
-    let answer = client.call("table", (), soon())?;
+    let answer = client.call("table", (), PATIENCE)?;
     let took = begun.elapsed();
-    let table = answer.value.as_tensor().ok_or("a tensor")?;
-    let sum: f64 = table.to_vec::<f64>()?.iter().sum();
+    let table: &Tensor = (&answer.value).try_into()?;
+    let sum: f64 = table.view::<f64>()?.iter().sum();
     let object = answer.handle.ok_or("a handle")?.object;
     println!("got {} MiB in {took:.1?}, their sum is {sum}, object {object}", ROWS >> 17);
     // Held until whoever started this lets go of it.

@@ -53,7 +53,8 @@
 //! # Safety
 //!
 //! All `unsafe` is in one module, `sys`, behind numbered invariants: no reference but to atomics ever
-//! covers bytes that another process may write, and copies of such bytes go through `shm-core`'s
+//! covers bytes that another process may write, unless the caller of an `unsafe` function promises
+//! that none does ([`service::TensorView::as_slice`]), and copies of such bytes go through `shm-core`'s
 //! bounded views. Layouts are asserted byte by byte; `docs/LAYOUT.md` shows them.
 //!
 //! # Further reading

@@ -9,8 +9,12 @@
 //!   that is not writable: [`ObservedControl`] hands out loads, never references.
 //! - S4: a lent job is kept alive and untouched by its lender until it has run: a [`Desk`] has one
 //!   job at a time, and [`Desk::lend`] does not return before that job is back, nor unwind.
+//! - S5: a plain reference to elements is made by `unsafe` functions only, whose callers promise that
+//!   nobody writes to them meanwhile. Where the elements lie was checked, for bounds and alignment,
+//!   when their tensor was made, against a storage that lies in its region; mappings begin at pages.
 
 mod desk;
+mod elements;
 
 use std::ptr::NonNull;
 use std::time::Duration;

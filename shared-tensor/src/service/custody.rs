@@ -7,6 +7,7 @@
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use super::client::Link;
@@ -21,12 +22,14 @@ pub(crate) struct Hold {
     link: Weak<Link>,
     custody: Custody,
     process: u32,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         // In a forked child there is nobody to tell.
         if self.process == std::process::id() && self.link.strong_count() > 0 {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
             reaper::send(Errand::Unused(Weak::clone(&self.link), self.custody));
         }
     }
@@ -36,6 +39,8 @@ impl Drop for Hold {
 pub(crate) struct Table {
     state: Mutex<State>,
     order: Mutex<()>,
+    /// How many ends of uses the reaper has not seen to yet.
+    waiting: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -144,8 +149,8 @@ impl Table {
             }
             known.serial = known.serial.max(serial);
             let users = known.users.upgrade().unwrap_or_else(|| {
-                let link = Weak::clone(link);
-                Arc::new(Hold { link, custody, process: std::process::id() })
+                let (link, waiting) = (Weak::clone(link), Arc::clone(&self.waiting));
+                Arc::new(Hold { link, custody, process: std::process::id(), waiting })
             });
             known.users = Arc::downgrade(&users);
             held.push(known.region.held(users));
@@ -168,6 +173,14 @@ impl Table {
 
     /// What to do about a region whose users are said to be gone.
     pub(crate) fn unused(&self, custody: Custody) -> Unused {
+        let what = self.what_of(custody);
+        if matches!(what, Unused::No | Unused::Dropped(_)) {
+            self.seen_to();
+        }
+        what
+    }
+
+    fn what_of(&self, custody: Custody) -> Unused {
         let mut state = lock(&self.state);
         let Some(entry) = state.entries.get(&custody) else { return Unused::No };
         if entry.users.strong_count() > 0 {
@@ -188,10 +201,22 @@ impl Table {
 
     /// The server has agreed to [`Unused::Ask`]; the region, if it goes now.
     pub(crate) fn forgotten(&self, at: CustodyAt) -> Option<Region> {
+        self.seen_to();
         let mut state = lock(&self.state);
         // Named again since: it came with a descriptor, and may be confirmed again by now.
         state.entries.get(&at.custody).filter(|entry| entry.serial == at.serial)?;
         state.entries.remove(&at.custody).map(|entry| entry.region)
+    }
+
+    fn seen_to(&self) {
+        let less = |count: usize| count.checked_sub(1);
+        let _ = self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// How many uses have ended that the reaper has not seen to yet: at most so many regions are kept
+    /// without a user.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -1,6 +1,9 @@
 //! What an endpoint fails with.
 
+use std::error::Error as StdError;
 use std::fmt;
+
+use super::client::Error;
 
 /// What kind of failure it is, as the service's contract numbers them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -71,6 +74,24 @@ impl Code {
 }
 
 /// Why a call has no value: raised by an endpoint, or by the server on its way there and back.
+///
+/// Within an endpoint `?` makes one of any error. Elsewhere `?` makes an error of it, an
+/// [`Error::Failed`], for functions that return that or a box:
+///
+/// ```
+/// use shared_tensor::service::{Arguments, Call, Client, Error, Failure};
+///
+/// fn lines(call: &Call) -> Result<i64, Failure> {
+///     let path: &str = call.get(0, "path")?;
+///     let text = std::fs::read_to_string(path)?; // an io::Error, by its name and text
+///     Ok(i64::try_from(text.lines().count())?)
+/// }
+///
+/// fn ask(client: &Client) -> Result<i64, Error> {
+///     let answer = client.call("lines", ["/etc/hosts"], ())?;
+///     Ok(i64::try_from(&answer.value).map_err(Failure::from)?)
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// What kind.
@@ -101,6 +122,27 @@ impl Failure {
         Self { code, type_name, message, traceback: None, data: None }
     }
 
+    /// Any error, with what caused it, for who has it without its type.
+    pub fn of(error: &(dyn StdError + 'static)) -> Self {
+        Self::caused(Code::Other.type_name(), error)
+    }
+
+    fn caused(type_name: &str, error: &(dyn StdError + 'static)) -> Self {
+        if let Some(Error::Failed(failure)) = error.downcast_ref() {
+            return Self { code: Code::Other, ..failure.clone() };
+        }
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let more = error.to_string();
+            if !message.contains(&more) {
+                message = format!("{message}: {more}");
+            }
+            cause = error.source();
+        }
+        Self::other(type_name, message)
+    }
+
     /// Says where it was raised.
     #[must_use]
     pub fn with_traceback(self, traceback: impl Into<String>) -> Self {
@@ -119,7 +161,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Remote error [{}]: {}", self.code.number(), self.message)?;
+        f.write_str(&self.message)?;
         match &self.data {
             Some(data) => write!(f, " ({data})"),
             None => Ok(()),
@@ -127,18 +169,81 @@ impl fmt::Display for Failure {
     }
 }
 
-impl<T: std::error::Error> From<T> for Failure {
-    /// Any error of an endpoint, with what caused it. A failure is itself no error, so that this can
-    /// be: a client's error that brings one is.
+impl<T: StdError + 'static> From<T> for Failure {
+    /// Any error of an endpoint, with what caused it. The failure that a client's [`Error`] brings,
+    /// where one endpoint calls another, goes on as it is, as an error of this endpoint.
+    ///
+    /// A failure is itself no error, so that this can be: as one it is an [`Error::Failed`].
     fn from(error: T) -> Self {
         let name = std::any::type_name::<T>();
-        let name = name.rsplit("::").next().unwrap_or(name).to_owned();
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            message = format!("{message}: {error}");
-            cause = error.source();
+        Self::caused(name.rsplit("::").next().unwrap_or(name), &error)
+    }
+}
+
+impl From<Failure> for Box<dyn StdError + Send + Sync> {
+    /// An [`Error::Failed`].
+    fn from(failure: Failure) -> Self {
+        Box::new(Error::Failed(failure))
+    }
+}
+
+impl From<Failure> for Box<dyn StdError> {
+    /// An [`Error::Failed`].
+    fn from(failure: Failure) -> Self {
+        Box::new(Error::Failed(failure))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("row {0} is bad")]
+    struct BadRow(u32, #[source] io::Error);
+
+    #[test]
+    fn errors_of_endpoints_keep_their_names_and_causes() {
+        let endpoint = || -> Result<(), Failure> {
+            Err(BadRow(3, io::Error::other("cut short")))?;
+            Ok(())
+        };
+        let failure = endpoint().unwrap_err();
+        assert_eq!((failure.code, &*failure.type_name), (Code::Other, "BadRow"));
+        assert_eq!(failure.to_string(), "row 3 is bad: cut short");
+        let boxed: Box<dyn StdError> = Box::new(BadRow(4, io::Error::other("cut short")));
+        assert_eq!(Failure::of(&*boxed).to_string(), "row 4 is bad: cut short");
+    }
+
+    #[test]
+    fn a_failure_of_another_endpoint_goes_on_as_it_is() {
+        let mut inner = Failure::new(Code::StaleHandle, "it is gone").with_traceback("line 1");
+        inner.data = Some("7".to_owned());
+        let outer = Failure::from(Error::Failed(inner.clone()));
+        assert_eq!(outer, Failure { code: Code::Other, ..inner });
+        let shown = Error::Failed(outer).to_string();
+        assert_eq!(shown, "Remote error [7]: it is gone (7)");
+    }
+
+    #[test]
+    fn a_failure_is_an_error_where_one_is_wanted() {
+        fn fails() -> Result<(), Failure> {
+            Err(Failure::new(Code::Task, "no such task"))
         }
-        Self::other(name, message)
+        fn boxed() -> Result<(), Box<dyn StdError + Send + Sync>> {
+            Ok(fails()?)
+        }
+        fn plain() -> Result<(), Box<dyn StdError>> {
+            Ok(fails()?)
+        }
+        fn typed() -> Result<(), Error> {
+            Ok(fails()?)
+        }
+        let error = boxed().unwrap_err();
+        assert_eq!(error.downcast_ref::<Error>().and_then(Error::code), Some(Code::Task));
+        assert_eq!(plain().unwrap_err().to_string(), "Remote error [5]: no such task");
+        assert_eq!(typed().unwrap_err().failure().map(|it| it.code), Some(Code::Task));
     }
 }

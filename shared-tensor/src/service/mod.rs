@@ -5,24 +5,40 @@
 //! lets go of everything. Start from [`Provider`] and [`Server::options`], and from [`Client::at`].
 //!
 //! ```
-//! use std::time::{Duration, Instant};
-//! use shared_tensor::service::{Address, Call, Client, Endpoint, Provider, Server, Tensor};
+//! use std::time::Duration;
+//! use shared_tensor::service::{Address, Call, Client, Endpoint, KeyRule, Provider, Server, Tensor};
 //!
-//! let provider = Provider::new().with(Endpoint::new("squares", |call: &Call| {
-//!     let squares: Vec<i64> = (0..1000).map(|number| number * number).collect();
-//!     Ok(Tensor::from_slice(call.arena(), [1000], &squares)?)
-//! }));
+//! let squares = |call: &Call| {
+//!     let count: u32 = call.get(0, "count")?;
+//!     let squares: Vec<u64> = (0..u64::from(count)).map(|number| number * number).collect();
+//!     Ok(Tensor::from_slice(call.arena(), [squares.len() as u64], &squares)?)
+//! };
+//! let provider = Provider::new();
+//! provider.register(Endpoint::new("squares", squares).parameters(["count"]).key(KeyRule::Arguments))?;
 //! # let socket = std::env::temp_dir().join(format!("st-service-doc-{}", std::process::id()));
 //! let server = Server::options().serve(&Address::at(&socket), &provider)?;
 //!
 //! // In other processes, any number of them: the first builds, all read the same memory.
 //! let client = Client::at(Address::at(&socket));
-//! let answer = client.call("squares", (), Instant::now() + Duration::from_secs(60))?;
-//! assert_eq!(answer.value.as_tensor().unwrap().to_vec::<i64>()?[12], 144);
+//! let answer = client.call("squares", [1000], Duration::from_secs(60))?;
+//! let squares: &Tensor = (&answer.value).try_into()?;
+//! assert_eq!(squares.view::<u64>()?.get(&[12])?, 144); // in place: nothing was copied
 //!
-//! server.stop(Duration::from_secs(1))?;
+//! let stopped = server.stop(Duration::from_secs(1))?;
+//! assert!(stopped.is_drained, "still at work: {:?}", stopped.unfinished);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! | to | use |
+//! |---|---|
+//! | read and write elements by their type, in place | [`Tensor::view`], [`TensorView`]; [`Tensor::row`], [`narrow`](Tensor::narrow), [`transposed`](Tensor::transposed) for parts |
+//! | get at arguments by their type | [`Call::get`], [`Call::get_or`]; `TryFrom` of a [`Value`] |
+//! | have surplus arguments refused instead of ignored | [`Endpoint::parameters`] |
+//! | fail | `?` on any error makes a [`Failure`]; [`Failure::other`] names its type |
+//! | know what failed | [`Error::failure`], [`Error::code`], [`Error::is_timeout`], [`Error::is_server_lost`] |
+//! | call from the server's own process | [`Server::call`] |
+//! | know when what was dropped is given back | [`Client::settle`]: it waits for the thread that gives back |
+//! | bound the memory of results | [`ServerOptions::budget`], and [`Endpoint::reserve`] before they are built |
 //!
 //! # Who may write to a result
 //!
@@ -96,12 +112,12 @@ pub use failure::{Code, Failure};
 pub use place::{
     Address, DEFAULT_BASE_PATH, Device, PlaceError, RUNTIME_DIRECTORY_VARIABLE, runtime_directory,
 };
-pub use provider::Provider;
+pub use provider::{Provider, RegisterError};
 pub use region::{Access, Arena, Id, Place, Region, RegionError, Rights};
 pub use server::{Local, ServeError, Server, ServerOptions, Stopped, Unfinished};
 pub use value::{
-    BigInt, Layout, Object, OutsideRegion, RANK_MAX, Storage, StorageView, Tensor, TensorError,
-    Value,
+    BigInt, Elements, Layout, Object, OutsideRegion, RANK_MAX, Storage, StorageView, Tensor,
+    TensorError, TensorView, Value, ValueError,
 };
 pub use wire::messages::{Invalidated, ObjectInfo, Progress, Released, TaskInfo, TaskStatus};
 pub use wire::payload::{DEPTH_MAX, PackError, REGIONS_MAX, STORAGES_MAX, VALUES_MAX};

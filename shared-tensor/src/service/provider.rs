@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use thiserror::Error;
+
 use super::endpoint::Endpoint;
-use super::failure::{Code, Failure};
+use super::failure::Code;
 use super::value::Value;
 
 /// A set of endpoints. Clones are the same set; servers see what is registered later.
@@ -23,13 +25,16 @@ impl Provider {
     /// Adds an endpoint.
     ///
     /// # Errors
-    /// A [`Failure`] of [`Code::Provider`] if there is one of that name.
-    pub fn register(&self, endpoint: Endpoint) -> Result<(), Failure> {
-        let mut endpoints = self.endpoints.write().unwrap_or_else(PoisonError::into_inner);
+    /// [`RegisterError::Taken`] if there is one of that name, and [`RegisterError::KeyIgnores`] if it
+    /// would keep one result for all values of the [parameters](Endpoint::parameters) that it has.
+    pub fn register(&self, endpoint: Endpoint) -> Result<(), RegisterError> {
         let name = Arc::clone(&endpoint.name);
+        if let Some(parameters) = endpoint.ignored_by_key() {
+            return Err(RegisterError::KeyIgnores { name, parameters: parameters.to_vec() });
+        }
+        let mut endpoints = self.endpoints.write().unwrap_or_else(PoisonError::into_inner);
         if endpoints.contains_key(&name) {
-            let what = format!("Endpoint '{name}' is already registered");
-            return Err(Failure::new(Code::Provider, what));
+            return Err(RegisterError::Taken { name });
         }
         endpoints.insert(name, Arc::new(endpoint));
         Ok(())
@@ -38,11 +43,11 @@ impl Provider {
     /// Adds an endpoint; for setting up several in a row.
     ///
     /// # Panics
-    /// If there is one of that name.
+    /// If there is one of that name, and wherever else [`register`](Self::register) fails.
     #[must_use]
     pub fn with(self, endpoint: Endpoint) -> Self {
-        if let Err(failure) = self.register(endpoint) {
-            panic!("{failure}");
+        if let Err(error) = self.register(endpoint) {
+            panic!("{error}");
         }
         self
     }
@@ -75,6 +80,39 @@ impl Provider {
     }
 }
 
+/// Why an endpoint was not registered.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// There is one of that name.
+    #[error("Endpoint '{name}' is already registered")]
+    Taken {
+        /// The name.
+        name: Arc<str>,
+    },
+    /// It has parameters, and one result is kept that answers every call.
+    #[error(
+        "Endpoint '{name}' has the parameters {parameters:?}, and its one cached result would answer \
+         every call, whatever they are: give it a key (KeyRule::Arguments), or cache(false)"
+    )]
+    KeyIgnores {
+        /// The name.
+        name: Arc<str>,
+        /// What it is called with.
+        parameters: Vec<String>,
+    },
+}
+
+impl RegisterError {
+    /// What kind of failure it is for the service's contract.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Taken { .. } => Code::Provider,
+            Self::KeyIgnores { .. } => Code::Configuration,
+        }
+    }
+}
+
 /// How many characters are to be put in, taken out or replaced to get from one to the other.
 fn distance(from: &str, to: &str) -> usize {
     let mut row: Vec<usize> = (0..=to.chars().count()).collect();
@@ -99,6 +137,7 @@ impl fmt::Debug for Provider {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::KeyRule;
 
     #[test]
     fn steps_are_counted() {
@@ -106,6 +145,29 @@ mod tests {
             assert_eq!((distance(from, to), distance(to, from)), (steps, steps));
         }
         assert_eq!(distance("kitten", "sitting"), 3);
+    }
+
+    #[test]
+    fn what_cannot_be_registered_is_told_by_type() {
+        let endpoint = || Endpoint::new("sum", |_: &_| Ok(1_i64));
+        let provider = Provider::new().with(endpoint());
+        let taken = provider.register(endpoint()).unwrap_err();
+        assert_eq!(
+            (taken.code(), taken),
+            (Code::Provider, RegisterError::Taken { name: "sum".into() })
+        );
+        let keyless = Endpoint::new("row", |_: &_| Ok(1_i64)).parameters(["table", "number"]);
+        let ignores = provider.register(keyless).unwrap_err();
+        assert_eq!(ignores.code(), Code::Configuration);
+        let said = ignores.to_string();
+        assert!(said.contains("'row'") && said.contains(r#"["table", "number"]"#), "{said}");
+        for kept in [
+            Endpoint::new("a", |_: &_| Ok(1_i64)).parameters(["n"]).cache(false),
+            Endpoint::new("b", |_: &_| Ok(1_i64)).parameters(["n"]).key(KeyRule::Arguments),
+            Endpoint::new("c", |_: &_| Ok(1_i64)).parameters([""; 0]),
+        ] {
+            provider.register(kept).unwrap();
+        }
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Actor {
             }
             "object" => {
                 let object = self.saved[&with].handle.expect("a handle").object;
-                let info = self.client.object_info(object, &options())?;
+                let info = self.client.object_info(object, options())?;
                 info.map_or(Json::Null, |info| {
                     serde_json::json!({"refcount": info.refcount, "endpoint": info.endpoint})
                 })
@@ -116,20 +116,20 @@ impl Actor {
             }
             "release" => {
                 let lease = self.saved[&with].lease.clone().expect("a lease");
-                self.client.release_lease(&lease, &options())?.into()
+                self.client.release_lease(&lease, options())?.into()
             }
             "release_unknown" => {
-                self.client.release(&[Id::random()], &options())?[0].is_some().into()
+                self.client.release(&[Id::random()], options())?[0].is_some().into()
             }
             "invalidate_call" => {
-                let hit = self.client.invalidate_call(endpoint, &arguments, &options())?;
+                let hit = self.client.invalidate_call(endpoint, &arguments, options())?;
                 (hit.entries > 0).into()
             }
             "invalidate_endpoint" => {
-                self.client.invalidate_endpoint(endpoint, &options())?.entries.into()
+                self.client.invalidate_endpoint(endpoint, options())?.entries.into()
             }
             "submit" => {
-                let task = self.client.submit(endpoint, &arguments, &options())?;
+                let task = self.client.submit(endpoint, &arguments, options())?;
                 self.tasks.insert(save, task);
                 Json::Null
             }
@@ -137,8 +137,8 @@ impl Actor {
                 let info = self.client.wait_task(self.tasks[&with], options())?;
                 info.status.name().into()
             }
-            "result" => json(&self.client.task_result(self.tasks[&with], &options())?.value),
-            "cancel" => self.client.cancel_task(self.tasks[&with], false, &options())?.into(),
+            "result" => json(&self.client.task_result(self.tasks[&with], options())?.value),
+            "cancel" => self.client.cancel_task(self.tasks[&with], false, options())?.into(),
             other => panic!("`{other}` cannot be done"),
         })
     }

@@ -67,7 +67,7 @@ fn keys_by_arguments_hold_for_long_texts() {
         assert_eq!(length.as_int(), i64::try_from(text.len()).ok());
     }
     assert_eq!(builds(&client, "length"), 5);
-    let hit = client.invalidate_call("length", &[long.as_str()].into(), &options()).unwrap();
+    let hit = client.invalidate_call("length", [long.as_str()], options()).unwrap();
     assert_eq!(hit.entries, 1);
     let tensor = client.call("make_table", (), options()).unwrap().value;
     let refused = client.call("length", [tensor], options()).unwrap_err();
@@ -148,16 +148,16 @@ fn nothing_is_a_value_too() {
     }
     assert_eq!(builds(&client, "nothing"), 1);
     let none = Arguments::none();
-    assert_eq!(client.invalidate_call("nothing", &none, &options()).unwrap().entries, 1);
-    assert_eq!(client.invalidate_call("nothing", &none, &options()).unwrap().entries, 0);
+    assert_eq!(client.invalidate_call("nothing", &none, options()).unwrap().entries, 1);
+    assert_eq!(client.invalidate_call("nothing", &none, options()).unwrap().entries, 0);
     for rows in [1_i64, 2, 3] {
         client.call("table_by_rows", [rows], options()).unwrap();
     }
     let one = Arguments::from([2]);
-    assert_eq!(client.invalidate_call("table_by_rows", &one, &options()).unwrap().entries, 1);
-    assert_eq!(client.invalidate_endpoint("table_by_rows", &options()).unwrap().entries, 2);
+    assert_eq!(client.invalidate_call("table_by_rows", &one, options()).unwrap().entries, 1);
+    assert_eq!(client.invalidate_endpoint("table_by_rows", options()).unwrap().entries, 2);
     assert_eq!(stat(&client, "cache_invalidations"), 4);
-    let unknown = client.invalidate_endpoint("no_such", &options()).unwrap_err();
+    let unknown = client.invalidate_endpoint("no_such", options()).unwrap_err();
     assert_eq!(unknown.failure().unwrap().code.number(), 2);
 }
 
@@ -170,7 +170,7 @@ fn invalidation_beats_a_build_in_progress() {
     };
     until("it builds", || builds(&client, "waiting at door") == 1);
     let arguments = Arguments::from(["door"]);
-    let hit = client.invalidate_call("slow_cached", &arguments, &options()).unwrap();
+    let hit = client.invalidate_call("slow_cached", &arguments, options()).unwrap();
     assert_eq!((hit.entries, hit.builds), (0, 1));
     client.call("open", ["door"], options()).unwrap();
     waiting.join().unwrap();
@@ -214,8 +214,8 @@ fn hits_are_answered_while_every_worker_is_busy() {
     let hit = client.call("managed_table", (), options()).unwrap();
     assert_eq!(hit.handle, managed.handle);
     client.ping(soon()).unwrap();
-    client.endpoints(&options()).unwrap();
-    client.invalidate_endpoint("make_table", &options()).unwrap();
+    client.endpoints(options()).unwrap();
+    client.invalidate_endpoint("make_table", options()).unwrap();
     assert_eq!(stat(&client, "calls_waiting"), 2);
     let late = client.call("add", [1, 2], CallOptions::new().deadline(std::time::Instant::now()));
     assert!(late.unwrap_err().is_timeout());

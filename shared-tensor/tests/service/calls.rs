@@ -126,7 +126,8 @@ fn failures_carry_code_type_and_traceback() {
     let own = failure("fail", vec!["KeyError".into(), "no such row".into()]);
     assert_eq!((own.code, &*own.type_name), (Code::Other, "KeyError"));
     assert_eq!(own.traceback.as_deref(), Some("line 1 of the endpoint"));
-    assert_eq!(own.to_string(), "Remote error [7]: no such row");
+    assert_eq!(own.to_string(), "no such row");
+    assert_eq!(Error::Failed(own).to_string(), "Remote error [7]: no such row");
     let unknown = failure("no_such", vec![]);
     assert_eq!(
         (unknown.code, &*unknown.message),

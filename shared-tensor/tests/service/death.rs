@@ -53,7 +53,7 @@ fn what_is_mapped_survives_the_server() {
         assert!(lost.to_string().contains("is gone"), "{lost}");
         assert!(client.ping(soon()).unwrap_err().is_server_lost());
         let lease = held.lease.as_ref().unwrap();
-        assert!(!client.release_lease(lease, &options()).unwrap(), "it went with the server");
+        assert!(!client.release_lease(lease, options()).unwrap(), "it went with the server");
     }
     for peer in &mut peers {
         peer.expect("sum", "66");
@@ -120,9 +120,9 @@ fn a_second_server_is_refused() {
 fn stopping_ends_every_wait() {
     let mut service = Service::with("workers=1");
     let client = service.client();
-    let running = client.submit("task_slow", &["door"].into(), &options()).unwrap();
-    let pending = client.submit("task_slow", &["door"].into(), &options()).unwrap();
-    until("the first runs", || client.task_status(running, &options()).unwrap().progress.is_some());
+    let running = client.submit("task_slow", ["door"], options()).unwrap();
+    let pending = client.submit("task_slow", ["door"], options()).unwrap();
+    until("the first runs", || client.task_status(running, options()).unwrap().progress.is_some());
     let waiting: Vec<_> = [running, pending]
         .map(|task| {
             let client = service.client();

@@ -74,14 +74,14 @@ impl Service {
 
 /// A number of the server's statistics.
 pub(crate) fn stat(client: &Client, name: &str) -> i64 {
-    let info = client.server_info(&options()).expect("a server");
+    let info = client.server_info(options()).expect("a server");
     let stats = info.get("stats").expect("statistics");
     stats.get(name).and_then(Value::as_int).unwrap_or_else(|| panic!("no statistic `{name}`"))
 }
 
 /// How many leases there are on an object.
 pub(crate) fn refcount(client: &Client, object: Id) -> Option<u64> {
-    client.object_info(object, &options()).expect("a server").map(|info| info.refcount)
+    client.object_info(object, options()).expect("a server").map(|info| info.refcount)
 }
 
 /// How many descriptors a server or a client in another process has open.

@@ -315,6 +315,16 @@ pub(crate) fn provider(stage: &Arc<Stage>) -> Provider {
             .key(KeyRule::Arguments),
         )
         .with(
+            Endpoint::new("zeros_alone", |call: &Call| {
+                let bytes = number(call, 0, "bytes")?.unsigned_abs();
+                let region = shared_tensor::service::Region::allocate(bytes)?;
+                let storage = shared_tensor::service::Storage::new(region, 0, bytes)?;
+                let layout = shared_tensor::service::Layout::contiguous(DType::U8, [bytes]);
+                Ok(Tensor::new(storage, layout)?)
+            })
+            .cache(false),
+        )
+        .with(
             Endpoint::new("undeliverable", {
                 let stage = with();
                 move |_: &Call| {

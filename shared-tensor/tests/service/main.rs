@@ -22,6 +22,7 @@ mod started;
 #[expect(unsafe_code, reason = "forks and variables, behind safe functions")]
 mod sys;
 mod tasks;
+mod types;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     }
     harness::run(&[
         ("calls", calls::TESTS),
+        ("types", types::TESTS),
         ("circles", circles::TESTS),
         ("sharing", sharing::TESTS),
         ("cached", cached::TESTS),

@@ -23,7 +23,7 @@ fn references_are_counted_as_the_contract_says() {
     let client = service.client();
     let first = client.call("managed_table", (), options()).unwrap();
     let handle = first.handle.unwrap();
-    let info = client.object_info(handle.object, &options()).unwrap().unwrap();
+    let info = client.object_info(handle.object, options()).unwrap().unwrap();
     assert_eq!((info.refcount, &*info.endpoint), (1, "managed_table"));
     assert_eq!((info.object, info.server), (handle.object, handle.server));
     assert!(info.cache_key.is_some() && info.created_at <= info.last_accessed_at);
@@ -32,10 +32,10 @@ fn references_are_counted_as_the_contract_says() {
     assert_eq!(refcount(&client, handle.object), Some(2));
     assert_eq!((stat(&client, "objects"), stat(&client, "cached_objects")), (1, 1));
     let lease = |answer: &shared_tensor::service::Answer| answer.lease.clone().unwrap();
-    assert!(client.release_lease(&lease(&first), &options()).unwrap());
-    assert!(!client.release_lease(&lease(&first), &options()).unwrap(), "once");
+    assert!(client.release_lease(&lease(&first), options()).unwrap());
+    assert!(!client.release_lease(&lease(&first), options()).unwrap(), "once");
     assert_eq!(refcount(&client, handle.object), Some(1));
-    assert!(client.release_lease(&lease(&second), &options()).unwrap());
+    assert!(client.release_lease(&lease(&second), options()).unwrap());
     assert_eq!(refcount(&client, handle.object), None, "gone with the last");
     // What is mapped stays.
     let elements = first.value.as_tensor().unwrap().to_vec::<f64>().unwrap();
@@ -69,10 +69,10 @@ fn one_releases_only_ones_own() {
     let held = one.call("managed_table", (), options()).unwrap();
     let object = held.handle.unwrap().object;
     for _ in 0..4 {
-        assert_eq!(other.release(&[object], &options()).unwrap(), [None]);
+        assert_eq!(other.release(&[object], options()).unwrap(), [None]);
     }
     assert_eq!(refcount(&one, object), Some(1));
-    let released = one.release(&[object], &options()).unwrap();
+    let released = one.release(&[object], options()).unwrap();
     assert_eq!(released, [Some(Released { refcount: 0, destroyed: true })]);
     drop(held);
     one.settle(soon());
@@ -86,11 +86,11 @@ fn releasing_twice_or_nonsense_is_told() {
     let again = client.call("managed_table", (), options()).unwrap();
     let object = held.handle.unwrap().object;
     let left = |refcount, destroyed| Some(Released { refcount, destroyed });
-    let released = client.release(&[object, Id::random(), object, object], &options()).unwrap();
+    let released = client.release(&[object, Id::random(), object, object], options()).unwrap();
     assert_eq!(released, [left(1, false), None, left(0, true), None]);
     drop((held, again));
     client.settle(soon());
-    assert_eq!(client.object_info(Id::random(), &options()).unwrap(), None);
+    assert_eq!(client.object_info(Id::random(), options()).unwrap(), None);
 }
 
 fn without_cache_each_call_makes_an_object() {
@@ -100,7 +100,7 @@ fn without_cache_each_call_makes_an_object() {
     let other = client.call("managed_fresh", (), options()).unwrap();
     assert_ne!(one.handle, other.handle);
     let object = one.handle.unwrap().object;
-    let info = client.object_info(object, &options()).unwrap().unwrap();
+    let info = client.object_info(object, options()).unwrap().unwrap();
     assert_eq!((info.refcount, info.cache_key), (1, None));
     assert_eq!((stat(&client, "objects"), stat(&client, "cached_objects")), (2, 0));
     drop(one);
@@ -111,12 +111,12 @@ fn invalidated_objects_live_on_by_their_handles() {
     let service = Service::start();
     let client = service.client();
     let old = client.call("managed_table", (), options()).unwrap();
-    assert_eq!(client.invalidate_endpoint("managed_table", &options()).unwrap().entries, 1);
+    assert_eq!(client.invalidate_endpoint("managed_table", options()).unwrap().entries, 1);
     let new = client.call("managed_table", (), options()).unwrap();
     assert_ne!(old.handle, new.handle);
     let object = old.handle.unwrap().object;
     assert_eq!(refcount(&client, object), Some(1));
-    let released = client.release(&[object], &options()).unwrap();
+    let released = client.release(&[object], options()).unwrap();
     assert_eq!(released, [Some(Released { refcount: 0, destroyed: true })]);
 }
 
@@ -157,7 +157,7 @@ fn a_reply_that_is_not_wanted_any_more_leaves_no_lease() {
     let object = held.handle.unwrap().object;
     let client = Client::options().driven(true).at(service.address());
     client.connect(soon()).unwrap();
-    let started = client.start_call("managed_table", &().into(), options(), |answer| {
+    let started = client.start_call("managed_table", (), options(), |answer| {
         assert!(answer.is_err());
     });
     let started = started.unwrap();

@@ -19,6 +19,7 @@ tests![
     servers_for_two_devices_with_one_number_both_work,
     links_into_others_hands_are_not_followed,
     a_link_of_another_user_keeps_nobody_from_waiting,
+    a_file_where_the_socket_should_be_is_told_at_once,
 ];
 
 /// Changes the runtime directory of this process for a while. Tests run one at a time.
@@ -54,6 +55,17 @@ fn serve(address: &Address, name: &'static str) -> Server {
 
 fn name(client: &Client) -> String {
     client.call("name", (), options()).unwrap().value.as_str().unwrap().to_owned()
+}
+
+fn a_file_where_the_socket_should_be_is_told_at_once() {
+    let scratch = Scratch::new();
+    fs::write(scratch.socket(), "precious").unwrap();
+    let client = Client::at(Address::at(scratch.socket()));
+    // Patience would last a minute, and these options a thousand seconds.
+    let refused = client.call("name", (), options()).unwrap_err();
+    assert!(matches!(refused, Error::Connect(_)), "{refused:?}");
+    assert!(refused.to_string().contains("is a regular file, not a socket"), "{refused}");
+    assert_eq!(fs::read(scratch.socket()).unwrap(), b"precious");
 }
 
 fn stop(server: &Server) {

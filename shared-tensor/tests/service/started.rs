@@ -69,12 +69,12 @@ fn a_callback_that_panics_ends_no_other_call() {
         let _tell = tell;
         panic!("on purpose");
     };
-    client.start_call("nothing", &().into(), options(), panics).unwrap();
+    client.start_call("nothing", (), options(), panics).unwrap();
     assert!(told.recv().is_err(), "it was called, and is gone");
     client.call("open", ["door"], options()).unwrap();
     assert!(waiting.recv().unwrap().is_ok());
     assert!(start(&client, "nothing", "", options()).recv().unwrap().is_ok(), "and the next one");
-    let cancelled = client.start_call("slow", &["never"].into(), options(), |_| {
+    let cancelled = client.start_call("slow", ["never"], options(), |_| {
         panic!("on purpose");
     });
     assert!(cancelled.unwrap().cancel());
@@ -136,7 +136,7 @@ fn the_descriptor_is_quiet_when_the_server_is_gone() {
     service.peer.kill();
     assert!(driven_until(&client, &told).unwrap_err().is_server_lost());
     assert!(!is_readable(&client, false), "though what it lent is still held");
-    let gone = client.start_call("nothing", &().into(), options(), |_| ()).unwrap_err();
+    let gone = client.start_call("nothing", (), options(), |_| ()).unwrap_err();
     assert!(gone.is_server_lost(), "{gone}");
     drop(held);
 }
@@ -146,7 +146,7 @@ fn calls_on_a_lost_connection_are_told_when_it_is_driven() {
     let client = driven(&service);
     let told = start(&client, "slow", "never", options());
     service.peer.kill();
-    let next = client.start_call("nothing", &().into(), options(), |_| ());
+    let next = client.start_call("nothing", (), options(), |_| ());
     assert!(next.unwrap_err().is_server_lost());
     assert!(told.try_recv().is_err(), "nobody has driven it");
     assert!(driven_until(&client, &told).unwrap_err().is_server_lost());
@@ -157,7 +157,7 @@ fn no_event_loop_waits_for_a_server() {
     let scratch = Scratch::new();
     let address = shared_tensor::service::Address::at(scratch.socket());
     let client = Client::options().driven(true).at(address.clone());
-    let absent = client.start_call("nothing", &().into(), options(), |_| ()).unwrap_err();
+    let absent = client.start_call("nothing", (), options(), |_| ()).unwrap_err();
     let Error::Absent { waited, .. } = absent else { panic!("{absent}") };
     // Which is its patience where somebody waits.
     assert!(waited < Duration::from_secs(60), "{waited:?}");

@@ -35,7 +35,7 @@ tests![
 ];
 
 fn submit(client: &Client, endpoint: &str, arguments: impl Into<Arguments>) -> Id {
-    client.submit(endpoint, &arguments.into(), &options()).unwrap()
+    client.submit(endpoint, arguments, options()).unwrap()
 }
 
 fn a_task_runs_to_its_end() {
@@ -50,20 +50,20 @@ fn a_task_runs_to_its_end() {
     assert!(info.created_at <= info.started_at.unwrap());
     assert!(info.started_at.unwrap() <= info.completed_at.unwrap());
     assert_eq!((info.error_type, info.object), (None, None));
-    let answer = client.task_result(task, &options()).unwrap();
+    let answer = client.task_result(task, options()).unwrap();
     assert_eq!(answer.value.as_tensor().unwrap().to_vec::<f64>().unwrap()[5], 5.0);
     // Direct endpoints can be submitted, too, cached ones as well.
     let task = submit(&client, "add", [2, 3]);
     client.wait_task(task, options()).unwrap();
-    assert_eq!(client.task_result(task, &options()).unwrap().value, Value::Int(5));
+    assert_eq!(client.task_result(task, options()).unwrap().value, Value::Int(5));
     for _ in 0..2 {
         let task = submit(&client, "make_table", ());
         let info = client.wait_task(task, options()).unwrap();
         assert_eq!(info.status, TaskStatus::Completed);
-        client.task_result(task, &options()).unwrap();
+        client.task_result(task, options()).unwrap();
     }
     assert_eq!((stat(&client, "task_submissions"), stat(&client, "task_count")), (4, 4));
-    let unknown = client.task_status(Id::random(), &options()).unwrap_err();
+    let unknown = client.task_status(Id::random(), options()).unwrap_err();
     assert_eq!(unknown.failure().unwrap().code.number(), 5);
 }
 
@@ -75,7 +75,7 @@ fn calls_of_task_endpoints_wait_for_them() {
     let managed = client.call("task_managed", (), options()).unwrap();
     let object = managed.handle.unwrap().object;
     assert_eq!(refcount(&client, object), Some(1));
-    let tasks = client.list_tasks(Some(TaskStatus::Completed), &options()).unwrap();
+    let tasks = client.list_tasks(Some(TaskStatus::Completed), options()).unwrap();
     assert_eq!(tasks.len(), 2);
     assert_eq!(tasks[1].object, Some(object));
     let hit = client.call("task_managed", (), options()).unwrap();
@@ -94,7 +94,7 @@ fn failures_of_tasks_keep_their_type() {
     assert_eq!(info.status, TaskStatus::Failed);
     assert_eq!(info.error_type.as_deref(), Some("ValueError"));
     assert_eq!(info.error_message.as_deref(), Some("on purpose"));
-    let failed = client.task_result(task, &options()).unwrap_err();
+    let failed = client.task_result(task, options()).unwrap_err();
     assert_eq!(failed.failure().unwrap().message, "on purpose");
 }
 
@@ -108,10 +108,8 @@ fn the_end_is_pushed_to_all_who_wait() {
             std::thread::spawn(move || client.wait_task(task, options()).unwrap().status)
         })
         .collect();
-    until("it runs", || {
-        client.task_status(task, &options()).unwrap().status == TaskStatus::Running
-    });
-    let early = client.task_result(task, &options()).unwrap_err();
+    until("it runs", || client.task_status(task, options()).unwrap().status == TaskStatus::Running);
+    let early = client.task_result(task, options()).unwrap_err();
     assert!(early.failure().unwrap().message.contains("is not complete"), "{early}");
     // Nobody's wait holds a worker.
     client.call("open", ["door"], options()).unwrap();
@@ -124,7 +122,7 @@ fn a_wait_that_is_too_short_tells_how_far_it_is() {
     let service = Service::start();
     let client = service.client();
     let task = submit(&client, "task_slow", ["door"]);
-    until("it runs", || client.task_status(task, &options()).unwrap().progress.is_some());
+    until("it runs", || client.task_status(task, options()).unwrap().progress.is_some());
     let short = CallOptions::new().deadline(Instant::now() + Duration::from_millis(20));
     let info = client.wait_task(task, short).unwrap();
     assert_eq!(info.status, TaskStatus::Running);
@@ -140,14 +138,14 @@ fn what_has_not_begun_can_be_cancelled() {
     let first = submit(&client, "task_slow", ["door"]);
     let second = submit(&client, "task_slow", ["door"]);
     until("the first runs", || {
-        client.task_status(first, &options()).unwrap().status == TaskStatus::Running
+        client.task_status(first, options()).unwrap().status == TaskStatus::Running
     });
-    assert!(!client.cancel_task(first, false, &options()).unwrap(), "it runs");
-    assert!(client.cancel_task(second, false, &options()).unwrap());
-    assert!(!client.cancel_task(second, false, &options()).unwrap(), "it is over");
+    assert!(!client.cancel_task(first, false, options()).unwrap(), "it runs");
+    assert!(client.cancel_task(second, false, options()).unwrap());
+    assert!(!client.cancel_task(second, false, options()).unwrap(), "it is over");
     let info = client.wait_task(second, options()).unwrap();
     assert_eq!((info.status, info.started_at), (TaskStatus::Cancelled, None));
-    let failed = client.task_result(second, &options()).unwrap_err();
+    let failed = client.task_result(second, options()).unwrap_err();
     assert_eq!(failed.failure().unwrap().code.number(), 5);
     client.call("open", ["door"], options()).unwrap();
     client.wait_task(first, options()).unwrap();
@@ -159,10 +157,8 @@ fn what_runs_is_asked_to_stop() {
     let service = Service::start();
     let client = service.client();
     let task = submit(&client, "task_slow", ["never"]);
-    until("it runs", || {
-        client.task_status(task, &options()).unwrap().status == TaskStatus::Running
-    });
-    assert!(client.cancel_task(task, true, &options()).unwrap());
+    until("it runs", || client.task_status(task, options()).unwrap().status == TaskStatus::Running);
+    assert!(client.cancel_task(task, true, options()).unwrap());
     assert_eq!(client.wait_task(task, options()).unwrap().status, TaskStatus::Cancelled);
 }
 
@@ -181,7 +177,7 @@ fn progress_reaches_every_waiter() {
         let done = done.clone();
         let told = options().on_progress(listen(who));
         client
-            .start_call("slow_cached", &["door"].into(), told, move |answer| {
+            .start_call("slow_cached", ["door"], told, move |answer| {
                 done.send(answer.is_ok()).unwrap();
             })
             .unwrap();
@@ -208,10 +204,10 @@ fn each_fetch_is_a_reference_of_its_own() {
     let task = submit(&client, "task_managed", ());
     let object = client.wait_task(task, options()).unwrap().object.unwrap();
     assert_eq!(refcount(&client, object), Some(1), "the task's own");
-    let first = client.task_result(task, &options()).unwrap();
+    let first = client.task_result(task, options()).unwrap();
     assert_eq!(refcount(&client, object), Some(1), "handed over");
     assert!(first.handle.is_some_and(|handle| handle.object == object));
-    let second = client.task_result(task, &options()).unwrap();
+    let second = client.task_result(task, options()).unwrap();
     assert_eq!(refcount(&client, object), Some(2));
     drop(first);
     assert_eq!(refcount(&client, object), Some(1));
@@ -223,13 +219,13 @@ fn results_go_with_those_who_fetched_them() {
     let client = service.client();
     let task = submit(&client, "task_table", ());
     client.wait_task(task, options()).unwrap();
-    let first = client.task_result(task, &options()).unwrap();
-    let second = client.task_result(task, &options()).unwrap();
+    let first = client.task_result(task, options()).unwrap();
+    let second = client.task_result(task, options()).unwrap();
     assert_eq!(first.value, second.value);
     drop((first, second));
     client.settle(soon());
     assert_eq!(stat(&client, "leases"), 0);
-    let gone = client.task_result(task, &options()).unwrap_err();
+    let gone = client.task_result(task, options()).unwrap_err();
     assert!(gone.failure().unwrap().message.contains("has been released since"), "{gone}");
 }
 
@@ -240,7 +236,7 @@ fn results_that_nobody_fetches_go_in_time() {
     // An idle server does it: what is looked at is no task.
     until("it is dropped", || stat(&client, "task_count") == 0);
     until("and what it held", || (stat(&client, "leases"), stat(&client, "objects")) == (0, 0));
-    assert!(client.task_status(task, &options()).is_err());
+    assert!(client.task_status(task, options()).is_err());
 }
 
 /// Something whose end waits until it may, and panics.
@@ -288,8 +284,8 @@ fn at_capacity_the_oldest_ended_task_goes() {
         client.wait_task(*task, options()).unwrap();
     }
     let slow: Vec<Id> = (0..3).map(|_| submit(&client, "task_slow", ["door"])).collect();
-    assert!(client.task_status(ended[2], &options()).is_err());
-    let refused = client.submit("add", &[1, 1].into(), &options()).unwrap_err();
+    assert!(client.task_status(ended[2], options()).is_err());
+    let refused = client.submit("add", [1, 1], options()).unwrap_err();
     assert!(refused.failure().unwrap().message.contains("capacity exceeded"), "{refused}");
     client.call("open", ["door"], options()).unwrap();
     for task in slow {
@@ -332,7 +328,7 @@ fn calls_that_are_started_tell_when_they_are_done() {
     assert_eq!(sums, (0..50).map(|it| it * 2).collect::<Vec<_>>());
     let (done, wait) = mpsc::channel();
     let started = client
-        .start_call("slow", &["never"].into(), options(), move |answer| {
+        .start_call("slow", ["never"], options(), move |answer| {
             done.send(answer.map(drop)).unwrap();
         })
         .unwrap();
@@ -342,7 +338,7 @@ fn calls_that_are_started_tell_when_they_are_done() {
     let late = CallOptions::new().deadline(Instant::now() + Duration::from_millis(10));
     let (done, wait) = mpsc::channel();
     client
-        .start_call("slow", &["never"].into(), late, move |answer| {
+        .start_call("slow", ["never"], late, move |answer| {
             done.send(answer.unwrap_err().is_timeout()).unwrap();
         })
         .unwrap();
@@ -350,13 +346,13 @@ fn calls_that_are_started_tell_when_they_are_done() {
     // Leases of started calls are this client's own.
     let (done, wait) = mpsc::channel();
     client
-        .start_call("managed_table", &().into(), options(), move |answer| {
+        .start_call("managed_table", (), options(), move |answer| {
             done.send(answer.unwrap()).unwrap();
         })
         .unwrap();
     let answer = wait.recv().unwrap();
     let object = answer.handle.unwrap().object;
-    assert!(client.release(&[object], &options()).unwrap()[0].is_some());
+    assert!(client.release(&[object], options()).unwrap()[0].is_some());
     drop(answer);
 }
 
@@ -393,26 +389,26 @@ fn who_stops_a_shared_build_stops_it_for_nobody_else() {
     let client = service.client();
     let running = |task| {
         until("it runs", || {
-            client.task_status(task, &options()).unwrap().status == TaskStatus::Running
+            client.task_status(task, options()).unwrap().status == TaskStatus::Running
         });
     };
     let first = submit(&client, "task_slow_cached", ["door"]);
     running(first);
     let second = submit(&client, "task_slow_cached", ["door"]);
     running(second);
-    assert!(client.cancel_task(first, true, &options()).unwrap());
+    assert!(client.cancel_task(first, true, options()).unwrap());
     // The function looks whether it is to stop between one count and the next.
     let looks = || client.call("builds", ["looking at door"], options()).unwrap().value;
     let before = looks().as_int().unwrap();
     until("it has looked and goes on", || looks().as_int().unwrap() > before + 1);
-    assert_eq!(client.task_status(second, &options()).unwrap().status, TaskStatus::Running);
+    assert_eq!(client.task_status(second, options()).unwrap().status, TaskStatus::Running);
     client.call("open", ["door"], options()).unwrap();
     assert_eq!(client.wait_task(second, options()).unwrap().status, TaskStatus::Completed);
     // Of all who wait each has to ask.
     let both = [0, 1].map(|_| submit(&client, "task_slow_cached", ["never"]));
     for task in both {
         running(task);
-        assert!(client.cancel_task(task, true, &options()).unwrap());
+        assert!(client.cancel_task(task, true, options()).unwrap());
     }
     for task in both {
         assert_eq!(client.wait_task(task, options()).unwrap().status, TaskStatus::Cancelled);
@@ -423,8 +419,8 @@ fn who_comes_to_a_build_that_was_given_up_gets_another_one() {
     let service = Service::start();
     let (one, other) = (service.client(), service.client());
     let task = submit(&one, "task_stubborn", ());
-    until("it runs", || one.task_status(task, &options()).unwrap().status == TaskStatus::Running);
-    assert!(one.cancel_task(task, true, &options()).unwrap());
+    until("it runs", || one.task_status(task, options()).unwrap().status == TaskStatus::Running);
+    assert!(one.cancel_task(task, true, options()).unwrap());
     one.call("slow", ["it was told"], options()).unwrap();
     let joined = stat(&one, "cache_hits");
     let second = std::thread::spawn(move || other.call("task_stubborn", (), options()));
@@ -438,7 +434,7 @@ fn who_fills_the_table_keeps_no_other_client_out() {
     let service = Service::with("workers=1,tasks=4");
     let (greedy, modest) = (service.client(), service.client());
     let waiting: Vec<Id> = (0..4).map(|_| submit(&greedy, "task_slow", ["door"])).collect();
-    let full = |client: &Client| client.submit("task_slow", &["door"].into(), &options());
+    let full = |client: &Client| client.submit("task_slow", ["door"], options());
     assert!(full(&greedy).unwrap_err().failure().unwrap().message.contains("capacity"));
     let own = [submit(&modest, "task_slow", ["door"]), submit(&modest, "task_slow", ["door"])];
     for client in [&modest, &greedy] {

@@ -134,7 +134,7 @@ impl ServiceClient {
     ) -> PyResult<String> {
         let arguments = encode::arguments(&self.codec, args, kwargs)?;
         let task =
-            self.wait(py, seconds, |options| self.client.submit(endpoint, &arguments, &options))?;
+            self.wait(py, seconds, |options| self.client.submit(endpoint, arguments, options))?;
         Ok(task.hyphenated())
     }
 
@@ -155,7 +155,7 @@ impl ServiceClient {
             return Ok(told);
         }
         let ids: Vec<Id> = known.iter().map(|(_, id)| *id).collect();
-        let released = self.wait(py, seconds, |options| self.client.release(&ids, &options))?;
+        let released = self.wait(py, seconds, |options| self.client.release(&ids, options))?;
         for ((object, _), released) in known.iter().zip(released) {
             told.set_item(object, released.is_some())?;
         }
@@ -169,7 +169,7 @@ impl ServiceClient {
         seconds: Option<f64>,
     ) -> PyResult<Option<Bound<'py, PyDict>>> {
         let Some(object) = Id::parse(object) else { return Ok(None) };
-        let info = self.wait(py, seconds, |options| self.client.object_info(object, &options))?;
+        let info = self.wait(py, seconds, |options| self.client.object_info(object, options))?;
         info.map(|info| tasks::object(py, &info)).transpose()
     }
 
@@ -178,12 +178,12 @@ impl ServiceClient {
         py: Python<'py>,
         seconds: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let told = self.wait(py, seconds, |options| self.client.server_info(&options))?;
+        let told = self.wait(py, seconds, |options| self.client.server_info(options))?;
         Opening::plain(py).open(&told)
     }
 
     fn endpoints<'py>(&self, py: Python<'py>, seconds: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
-        let told = self.wait(py, seconds, |options| self.client.endpoints(&options))?;
+        let told = self.wait(py, seconds, |options| self.client.endpoints(options))?;
         Opening::plain(py).open(&told)
     }
 
@@ -203,7 +203,7 @@ impl ServiceClient {
         waited: Option<f64>,
     ) -> PyResult<bool> {
         let waited = waited.and_then(|it| Duration::try_from_secs_f64(it).ok());
-        self.wait(py, seconds, |options| self.client.try_connect(&options, waited))
+        self.wait(py, seconds, |options| self.client.try_connect(options, waited))
     }
 
     fn invalidate_call<'py>(
@@ -216,7 +216,7 @@ impl ServiceClient {
     ) -> PyResult<bool> {
         let arguments = encode::arguments(&self.codec, args, kwargs)?;
         let hit = self.wait(py, seconds, |options| {
-            self.client.invalidate_call(endpoint, &arguments, &options)
+            self.client.invalidate_call(endpoint, arguments, options)
         })?;
         Ok(hit.entries > 0)
     }
@@ -228,7 +228,7 @@ impl ServiceClient {
         seconds: Option<f64>,
     ) -> PyResult<u64> {
         let hit =
-            self.wait(py, seconds, |options| self.client.invalidate_endpoint(endpoint, &options))?;
+            self.wait(py, seconds, |options| self.client.invalidate_endpoint(endpoint, options))?;
         Ok(hit.entries)
     }
 
@@ -239,7 +239,7 @@ impl ServiceClient {
         seconds: Option<f64>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let id = self.task(py, task)?;
-        let info = self.wait(py, seconds, |options| self.client.task_status(id, &options))?;
+        let info = self.wait(py, seconds, |options| self.client.task_status(id, options))?;
         tasks::task(py, &info)
     }
 
@@ -250,7 +250,7 @@ impl ServiceClient {
         seconds: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let id = self.task(py, task)?;
-        let answer = self.wait(py, seconds, |options| self.client.task_result(id, &options))?;
+        let answer = self.wait(py, seconds, |options| self.client.task_result(id, options))?;
         self.opened(py, answer)
     }
 
@@ -269,7 +269,7 @@ impl ServiceClient {
             .wait(py, timeout, |options| self.client.wait_task(id, reporting(options, report)))?;
         if matches!(info.status, TaskStatus::Failed | TaskStatus::Cancelled) {
             // Its result is the failure, as it was told.
-            self.wait(py, seconds, |options| self.client.task_result(id, &options))?;
+            self.wait(py, seconds, |options| self.client.task_result(id, options))?;
         }
         tasks::task(py, &info)
     }
@@ -282,7 +282,7 @@ impl ServiceClient {
         seconds: Option<f64>,
     ) -> PyResult<bool> {
         let id = self.task(py, task)?;
-        self.wait(py, seconds, |options| self.client.cancel_task(id, is_cooperative, &options))
+        self.wait(py, seconds, |options| self.client.cancel_task(id, is_cooperative, options))
     }
 
     fn list_tasks<'py>(
@@ -298,7 +298,7 @@ impl ServiceClient {
                 failures::remote(py, &self.codec, &Failure::other("ValueError", text))
             })?),
         };
-        let infos = self.wait(py, seconds, |options| self.client.list_tasks(wanted, &options))?;
+        let infos = self.wait(py, seconds, |options| self.client.list_tasks(wanted, options))?;
         let told = PyDict::new(py);
         for info in infos {
             told.set_item(info.id.hyphenated(), tasks::task(py, &info)?)?;
@@ -343,7 +343,7 @@ impl ServiceClient {
         let arguments = encode::arguments(&self.codec, args, kwargs)?;
         let on_done = self.telling(done, opened);
         self.start(py, seconds, |options| {
-            self.client.start_call(endpoint, &arguments, reporting(options, report), on_done)
+            self.client.start_call(endpoint, arguments, reporting(options, report), on_done)
         })
     }
 
@@ -361,7 +361,7 @@ impl ServiceClient {
         let on_done = self
             .telling(done, |_, _, py, id: Id| Ok(id.hyphenated().into_pyobject(py)?.into_any()));
         self.start(py, seconds, |options| {
-            self.client.start_submit(endpoint, &arguments, &options, on_done)
+            self.client.start_submit(endpoint, arguments, options, on_done)
         })
     }
 
@@ -393,7 +393,7 @@ impl ServiceClient {
     ) -> PyResult<ServiceStarted> {
         let id = self.task(py, task)?;
         let on_done = self.telling(done, opened);
-        self.start(py, seconds, |options| self.client.start_task_result(id, &options, on_done))
+        self.start(py, seconds, |options| self.client.start_task_result(id, options, on_done))
     }
 }
 
@@ -528,8 +528,7 @@ impl ServiceLease {
     fn release(&self, py: Python<'_>) -> PyResult<bool> {
         let Some(lease) = &self.lease else { return Ok(false) };
         let by = Instant::now() + RELEASE_PATIENCE;
-        let released =
-            py.detach(|| self.client.release_lease(lease, &CallOptions::new().deadline(by)));
+        let released = py.detach(|| self.client.release_lease(lease, by));
         released.map_err(|error| failures::of_client(py, &self.codec, &error))
     }
 
@@ -540,7 +539,7 @@ impl ServiceLease {
         seconds: Option<f64>,
     ) -> PyResult<Option<Bound<'py, PyDict>>> {
         let info = waited(py, &self.codec, seconds, |options| {
-            self.client.object_info(self.object, &options)
+            self.client.object_info(self.object, options)
         })?;
         info.map(|info| tasks::object(py, &info)).transpose()
     }

@@ -124,7 +124,10 @@ impl ServiceServer {
             None => made,
         };
         let registered = py.detach(|| self.provider.register(made));
-        registered.map_err(|failure| failures::remote(py, &self.codec, &failure))
+        registered.map_err(|error| {
+            let failure = Failure::new(error.code(), error.to_string());
+            failures::remote(py, &self.codec, &failure)
+        })
     }
 
     /// Begin to answer.

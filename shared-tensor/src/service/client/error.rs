@@ -6,7 +6,7 @@ use std::time::Duration;
 use rpc_uds::{CallError, ConnectError, Forked, Lost, Refusal};
 use thiserror::Error;
 
-use crate::service::failure::Failure;
+use crate::service::failure::{Code, Failure};
 use crate::service::place::PlaceError;
 use crate::service::region::RegionError;
 use crate::service::wire::DecodeError;
@@ -17,7 +17,7 @@ use crate::service::wire::payload::PackError;
 #[non_exhaustive]
 pub enum Error {
     /// The endpoint failed, or the server could not do what was asked.
-    #[error("{0}")]
+    #[error("Remote error [{}]: {}", .0.code.number(), .0)]
     Failed(Failure),
     /// The server that this client was connected to is gone. Whether it has done what was asked is not
     /// known if it went meanwhile.
@@ -96,6 +96,12 @@ impl Error {
         if let Self::Failed(failure) = self { Some(failure) } else { None }
     }
 
+    /// What kind of failure it is, if it is the endpoint's or the server's: what travels as
+    /// [`Code::number`].
+    pub fn code(&self) -> Option<Code> {
+        self.failure().map(|failure| failure.code)
+    }
+
     /// Whether a server that was there is gone.
     pub fn is_server_lost(&self) -> bool {
         matches!(self, Self::ServerLost { .. })
@@ -120,6 +126,12 @@ impl Error {
 
     pub(super) fn lost(lost: &Lost, path: &std::path::Path) -> Self {
         Self::ServerLost { path: path.to_owned(), what: lost.to_string() }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rpc_uds::{CallError, Message, PendingCall, Request};
 
@@ -25,6 +25,11 @@ use crate::service::wire::payload::{Packed, Unpacker};
 
 /// How many leases are given back by one message.
 const GIVEN_BACK_MAX: usize = 256;
+
+/// How many regions may be without a user, and not given back, before the next call waits for that, and
+/// how long it does: a server that does not answer at once holds calls up, but does not stop them.
+const UNUSED_MAX: usize = 128;
+const UNUSED_PATIENCE: Duration = Duration::from_millis(20);
 
 pub(crate) type OnProgress = Box<dyn FnMut(&Progress) + Send>;
 
@@ -167,6 +172,16 @@ impl Link {
         }
         self.take_late();
         self.rpc.awaits_late().unwrap_or(false)
+    }
+
+    /// Waits for the reaper if it is far behind those who drop: each region that is not given back
+    /// takes a descriptor here. Not for who may not wait.
+    pub(super) fn let_reaper_catch_up(self: &Arc<Self>, deadline: Option<Instant>) {
+        if self.table.waiting() > UNUSED_MAX {
+            let until = Instant::now() + UNUSED_PATIENCE;
+            let until = deadline.map_or(until, |deadline| deadline.min(until));
+            reaper::settle(vec![Arc::downgrade(self)], Some(until));
+        }
     }
 
     /// Says that a call was given up. What it brings, if it was under way already, is let go of.

@@ -1,6 +1,7 @@
 //! The side that asks and borrows.
 
 mod answer;
+mod asking;
 mod error;
 mod lane;
 mod letter;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use rpc_uds::{CallError, Forked, Message};
 
 pub use answer::{Answer, Handle, Lease};
+pub use asking::{Arguments, CallOptions};
 pub use error::Error;
 pub use options::ClientOptions;
 pub use start::Started;
@@ -27,7 +29,6 @@ pub(crate) use link::{Forgetting, Link};
 
 use self::lane::Lane;
 use self::letter::Letter;
-use self::link::OnProgress;
 use self::link::Parcel;
 use self::pulse::Pulse;
 use super::endpoint::enclosing;
@@ -40,107 +41,6 @@ use super::value::Value;
 use super::wire::messages::{
     Invalidated, ObjectInfo, Released, TaskAsk, TaskInfo, TaskStatus, ask, encode,
 };
-
-/// The arguments of a call.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Arguments {
-    /// By place.
-    pub positional: Vec<Value>,
-    /// By name, in the order in which they are given.
-    pub named: Vec<(String, Value)>,
-}
-
-impl Arguments {
-    /// None.
-    pub fn none() -> Self {
-        Self::default()
-    }
-
-    /// And one more by place.
-    #[must_use]
-    pub fn and(mut self, value: impl Into<Value>) -> Self {
-        self.positional.push(value.into());
-        self
-    }
-
-    /// And one by name.
-    #[must_use]
-    pub fn and_named(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.named.push((name.into(), value.into()));
-        self
-    }
-}
-
-impl<T: Into<Value>> From<Vec<T>> for Arguments {
-    fn from(positional: Vec<T>) -> Self {
-        let positional = positional.into_iter().map(Into::into).collect();
-        Self { positional, named: Vec::new() }
-    }
-}
-
-impl<T: Into<Value>, const N: usize> From<[T; N]> for Arguments {
-    fn from(positional: [T; N]) -> Self {
-        Vec::from(positional).into()
-    }
-}
-
-impl From<()> for Arguments {
-    fn from((): ()) -> Self {
-        Self::none()
-    }
-}
-
-/// How long, and in which company, a call is waited for.
-#[derive(Default)]
-pub struct CallOptions<'a> {
-    deadline: Option<Instant>,
-    is_interrupted: Option<&'a (dyn Fn() -> bool + Sync)>,
-    on_progress: Option<OnProgress>,
-    /// Whether somebody waits for a call that is started.
-    is_waited_for: bool,
-}
-
-impl<'a> CallOptions<'a> {
-    /// For ever, in silence.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Until then: the whole call, connecting included.
-    #[must_use]
-    pub fn deadline(self, deadline: impl Into<Option<Instant>>) -> Self {
-        Self { deadline: deadline.into(), ..self }
-    }
-
-    /// Until `is_interrupted` says so; it is asked ten times a second.
-    #[must_use]
-    pub fn interrupted(self, is_interrupted: &'a (dyn Fn() -> bool + Sync)) -> Self {
-        Self { is_interrupted: Some(is_interrupted), ..self }
-    }
-
-    /// Calls `on_progress` with what the endpoint tells, on the thread that reads for the client: see
-    /// [`Client::start_call`] for what it may do.
-    #[must_use]
-    pub fn on_progress(self, on_progress: impl FnMut(&super::Progress) + Send + 'static) -> Self {
-        Self { on_progress: Some(Box::new(on_progress)), ..self }
-    }
-
-    fn is_interrupted(&self) -> bool {
-        self.is_interrupted.is_some_and(|is_interrupted| is_interrupted())
-    }
-}
-
-impl From<Instant> for CallOptions<'_> {
-    fn from(deadline: Instant) -> Self {
-        Self::new().deadline(deadline)
-    }
-}
-
-impl fmt::Debug for CallOptions<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CallOptions").field("deadline", &self.deadline).finish_non_exhaustive()
-    }
-}
 
 /// A client of a server, for any number of threads at once. Clones are the same client.
 ///
@@ -198,10 +98,10 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Absent`], [`Error::ServerLost`] and what else connecting can fail with.
-    pub fn connect(&self, deadline: impl Into<Option<Instant>>) -> Result<(), Error> {
-        let wait = CallOptions::new().deadline(deadline);
+    pub fn connect<'a>(&self, options: impl Into<CallOptions<'a>>) -> Result<(), Error> {
+        let wait = &options.into();
         let slot = if self.inner.options.is_driven { &self.inner.lane } else { &self.inner.main };
-        self.link(slot, &wait).map(drop)
+        self.link(slot, wait).map(drop)
     }
 
     /// Connects, if it is not connected, without waiting for a server: whether there is one.
@@ -209,11 +109,12 @@ impl Client {
     /// # Errors
     /// What else connecting can fail with. With `waited`, that there is none is an error as well, which
     /// says that so long was waited.
-    pub fn try_connect(
+    pub fn try_connect<'a>(
         &self,
-        options: &CallOptions<'_>,
+        options: impl Into<CallOptions<'a>>,
         waited: Option<Duration>,
     ) -> Result<bool, Error> {
+        let options = &options.into();
         let slot = if self.inner.options.is_driven { &self.inner.lane } else { &self.inner.main };
         match (self.link_now(slot, options), waited) {
             (Ok(_), _) => Ok(true),
@@ -240,16 +141,16 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Failed`] with the endpoint's failure, and what else can go wrong on the way.
-    pub fn call(
+    pub fn call<'a>(
         &self,
         endpoint: &str,
         arguments: impl Into<Arguments>,
-        options: impl Into<CallOptions<'static>>,
+        options: impl Into<CallOptions<'a>>,
     ) -> Result<Answer, Error> {
         self.call_with(endpoint, &arguments.into(), options.into())
     }
 
-    /// As [`call`](Self::call), with options that borrow.
+    /// As [`call`](Self::call), with arguments that are kept for another time.
     ///
     /// # Errors
     /// As there.
@@ -270,12 +171,13 @@ impl Client {
     ///
     /// # Errors
     /// As [`call`](Self::call); the task's own failure is told by it.
-    pub fn submit(
+    pub fn submit<'a>(
         &self,
         endpoint: &str,
-        arguments: &Arguments,
-        options: &CallOptions<'_>,
+        arguments: impl Into<Arguments>,
+        options: impl Into<CallOptions<'a>>,
     ) -> Result<Id, Error> {
+        let (arguments, options) = (&arguments.into(), &options.into());
         let (link, message) = self.ask_call(ask::SUBMIT, endpoint, arguments, options)?;
         link.read(&message)
     }
@@ -284,7 +186,12 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Failed`] if there is no such task, or no more.
-    pub fn task_status(&self, task: Id, options: &CallOptions<'_>) -> Result<TaskInfo, Error> {
+    pub fn task_status<'a>(
+        &self,
+        task: Id,
+        options: impl Into<CallOptions<'a>>,
+    ) -> Result<TaskInfo, Error> {
+        let options = &options.into();
         self.ask_for(ask::TASK_STATUS, &task_ask(task), options)
     }
 
@@ -292,7 +199,12 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Failed`] if there is no such task, or no more. How the task ended is no error here.
-    pub fn wait_task(&self, task: Id, mut options: CallOptions<'_>) -> Result<TaskInfo, Error> {
+    pub fn wait_task<'a>(
+        &self,
+        task: Id,
+        options: impl Into<CallOptions<'a>>,
+    ) -> Result<TaskInfo, Error> {
+        let mut options = options.into();
         let on_progress = options.on_progress.take();
         let ended = match on_progress {
             None => self.ask_for(ask::TASK_WAIT, &task_ask(task), &options),
@@ -301,7 +213,7 @@ impl Client {
         match ended {
             Err(Error::TimedOut { .. }) => {
                 let soon = Instant::now() + reach::BRIEF;
-                self.task_status(task, &CallOptions::new().deadline(soon))
+                self.task_status(task, soon)
             }
             ended => ended,
         }
@@ -311,7 +223,12 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Failed`] with the task's failure, or if it has not ended.
-    pub fn task_result(&self, task: Id, options: &CallOptions<'_>) -> Result<Answer, Error> {
+    pub fn task_result<'a>(
+        &self,
+        task: Id,
+        options: impl Into<CallOptions<'a>>,
+    ) -> Result<Answer, Error> {
+        let options = &options.into();
         let body = encode(&task_ask(task));
         let (link, message) = self.ask(ask::TASK_RESULT, Letter::Plain(&body), options)?;
         link.receive(message)
@@ -322,12 +239,13 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Failed`] if there is no such task, or no more.
-    pub fn cancel_task(
+    pub fn cancel_task<'a>(
         &self,
         task: Id,
         is_cooperative: bool,
-        options: &CallOptions<'_>,
+        options: impl Into<CallOptions<'a>>,
     ) -> Result<bool, Error> {
+        let options = &options.into();
         let ask = TaskAsk { is_cooperative, ..task_ask(task) };
         self.ask_for(ask::TASK_CANCEL, &ask, options)
     }
@@ -336,11 +254,12 @@ impl Client {
     ///
     /// # Errors
     /// What can go wrong on the way.
-    pub fn list_tasks(
+    pub fn list_tasks<'a>(
         &self,
         status: Option<TaskStatus>,
-        options: &CallOptions<'_>,
+        options: impl Into<CallOptions<'a>>,
     ) -> Result<Vec<TaskInfo>, Error> {
+        let options = &options.into();
         self.ask_for(ask::TASK_LIST, &status, options)
     }
 
@@ -348,11 +267,12 @@ impl Client {
     ///
     /// # Errors
     /// What can go wrong on the way.
-    pub fn release(
+    pub fn release<'a>(
         &self,
         objects: &[Id],
-        options: &CallOptions<'_>,
+        options: impl Into<CallOptions<'a>>,
     ) -> Result<Vec<Option<Released>>, Error> {
+        let options = &options.into();
         self.check()?;
         self.settled(options.deadline);
         let mut released: Vec<Option<Released>> = self.ask_for(ask::RELEASE, &objects, options)?;
@@ -374,7 +294,12 @@ impl Client {
     ///
     /// # Errors
     /// What can go wrong on the way.
-    pub fn release_lease(&self, lease: &Lease, options: &CallOptions<'_>) -> Result<bool, Error> {
+    pub fn release_lease<'a>(
+        &self,
+        lease: &Lease,
+        options: impl Into<CallOptions<'a>>,
+    ) -> Result<bool, Error> {
+        let options = &options.into();
         self.check()?;
         if !lease.end() {
             return Ok(false);
@@ -393,11 +318,12 @@ impl Client {
     ///
     /// # Errors
     /// What can go wrong on the way.
-    pub fn object_info(
+    pub fn object_info<'a>(
         &self,
         object: Id,
-        options: &CallOptions<'_>,
+        options: impl Into<CallOptions<'a>>,
     ) -> Result<Option<ObjectInfo>, Error> {
+        let options = &options.into();
         self.check()?;
         self.settled(options.deadline);
         self.ask_for(ask::OBJECT, &object, options)
@@ -407,7 +333,8 @@ impl Client {
     ///
     /// # Errors
     /// What can go wrong on the way.
-    pub fn server_info(&self, options: &CallOptions<'_>) -> Result<Value, Error> {
+    pub fn server_info<'a>(&self, options: impl Into<CallOptions<'a>>) -> Result<Value, Error> {
+        let options = &options.into();
         self.check()?;
         self.settled(options.deadline);
         let (link, message) = self.ask(ask::INFO, Letter::Plain(&[]), options)?;
@@ -418,7 +345,8 @@ impl Client {
     ///
     /// # Errors
     /// What can go wrong on the way.
-    pub fn endpoints(&self, options: &CallOptions<'_>) -> Result<Value, Error> {
+    pub fn endpoints<'a>(&self, options: impl Into<CallOptions<'a>>) -> Result<Value, Error> {
+        let options = &options.into();
         let (link, message) = self.ask(ask::ENDPOINTS, Letter::Plain(&[]), options)?;
         link.read_value(&message)
     }
@@ -427,12 +355,13 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Failed`] if there is no such endpoint, or no key for such arguments.
-    pub fn invalidate_call(
+    pub fn invalidate_call<'a>(
         &self,
         endpoint: &str,
-        arguments: &Arguments,
-        options: &CallOptions<'_>,
+        arguments: impl Into<Arguments>,
+        options: impl Into<CallOptions<'a>>,
     ) -> Result<Invalidated, Error> {
+        let (arguments, options) = (&arguments.into(), &options.into());
         let (link, message) = self.ask_call(ask::INVALIDATE_CALL, endpoint, arguments, options)?;
         link.read(&message)
     }
@@ -441,11 +370,12 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Failed`] if there is no such endpoint.
-    pub fn invalidate_endpoint(
+    pub fn invalidate_endpoint<'a>(
         &self,
         endpoint: &str,
-        options: &CallOptions<'_>,
+        options: impl Into<CallOptions<'a>>,
     ) -> Result<Invalidated, Error> {
+        let options = &options.into();
         self.ask_for(ask::INVALIDATE_ENDPOINT, &endpoint, options)
     }
 
@@ -453,27 +383,30 @@ impl Client {
     ///
     /// # Errors
     /// Why it does not answer.
-    pub fn ping(&self, deadline: impl Into<Option<Instant>>) -> Result<(), Error> {
+    pub fn ping<'a>(&self, options: impl Into<CallOptions<'a>>) -> Result<(), Error> {
         self.check()?;
-        let deadline = deadline.into();
-        let link = self.link_now(&self.inner.main, &CallOptions::new().deadline(deadline))?;
-        match link.rpc.ping(deadline) {
+        let wait = &options.into();
+        let link = self.link_now(&self.inner.main, wait)?;
+        match link.rpc.ping(wait.deadline) {
             // It may have been replaced since it was last asked.
             Err(CallError::Lost(_)) => {
                 self.discard(&link);
-                let again = CallOptions::new().deadline(deadline);
-                let link = self.link_now(&self.inner.main, &again)?;
-                let pinged = link.rpc.ping(deadline);
+                let link = self.link_now(&self.inner.main, wait)?;
+                let pinged = link.rpc.ping(wait.deadline);
                 pinged.map_err(|error| Error::of_call(error, &self.path()))
             }
             pinged => pinged.map_err(|error| Error::of_call(error, &self.path())),
         }
     }
 
-    /// Waits until what is not used any more is given back, over whichever connection it came.
-    pub fn settle(&self, deadline: impl Into<Option<Instant>>) {
+    /// Waits until what is not used any more is given back, over whichever connection it came; at
+    /// most until the deadline, or ten seconds without one.
+    ///
+    /// A result that is dropped here is given back by a thread of its own soon after: this is for who
+    /// wants to see it gone on the server, because memory is scarce there or a test counts it.
+    pub fn settle<'a>(&self, options: impl Into<CallOptions<'a>>) {
         if self.check().is_ok() {
-            self.settled(deadline.into());
+            self.settled(options.into().deadline);
         }
     }
 
@@ -547,6 +480,9 @@ impl Client {
         let mut is_second_try = false;
         loop {
             let link = self.link(&self.inner.main, options)?;
+            if matches!(tag, ask::CALL | ask::TASK_RESULT) {
+                link.let_reaper_catch_up(options.deadline);
+            }
             // Answered before what follows.
             let _given_back = link.give_back_ahead();
             let parcel = letter.parcel(&link, 0)?;

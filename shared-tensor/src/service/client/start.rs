@@ -65,13 +65,15 @@ impl Client {
     ///
     /// # Errors
     /// What goes wrong before the call is sent; `on_done` is not called then.
-    pub fn start_call(
+    pub fn start_call<'a>(
         &self,
         endpoint: &str,
-        arguments: &Arguments,
-        mut options: CallOptions<'_>,
+        arguments: impl Into<Arguments>,
+        options: impl Into<CallOptions<'a>>,
         on_done: impl FnOnce(Result<Answer, Error>) + Send + 'static,
     ) -> Result<Started, Error> {
+        let arguments = &arguments.into();
+        let mut options = options.into();
         let parent = enclosing().map_or(0, |call| call.number);
         let on_progress = options.on_progress.take();
         let letter = Letter::Call { endpoint, arguments, parent };
@@ -83,13 +85,15 @@ impl Client {
     ///
     /// # Errors
     /// As [`start_call`](Self::start_call).
-    pub fn start_submit(
+    pub fn start_submit<'a>(
         &self,
         endpoint: &str,
-        arguments: &Arguments,
-        options: &CallOptions<'_>,
+        arguments: impl Into<Arguments>,
+        options: impl Into<CallOptions<'a>>,
         on_done: impl FnOnce(Result<Id, Error>) + Send + 'static,
     ) -> Result<Started, Error> {
+        let arguments = &arguments.into();
+        let options = &options.into();
         let letter = Letter::Call { endpoint, arguments, parent: 0 };
         let read = |link: &Arc<Link>, message: Message| link.read(&message);
         self.start(ask::SUBMIT, letter, options, None, read, Box::new(on_done))
@@ -99,12 +103,13 @@ impl Client {
     ///
     /// # Errors
     /// As [`start_call`](Self::start_call).
-    pub fn start_wait_task(
+    pub fn start_wait_task<'a>(
         &self,
         task: Id,
-        mut options: CallOptions<'_>,
+        options: impl Into<CallOptions<'a>>,
         on_done: impl FnOnce(Result<TaskInfo, Error>) + Send + 'static,
     ) -> Result<Started, Error> {
+        let mut options = options.into();
         let on_progress = options.on_progress.take();
         let letter = Letter::Task(task);
         let read = |link: &Arc<Link>, message: Message| link.read(&message);
@@ -115,12 +120,13 @@ impl Client {
     ///
     /// # Errors
     /// As [`start_call`](Self::start_call).
-    pub fn start_task_result(
+    pub fn start_task_result<'a>(
         &self,
         task: Id,
-        options: &CallOptions<'_>,
+        options: impl Into<CallOptions<'a>>,
         on_done: impl FnOnce(Result<Answer, Error>) + Send + 'static,
     ) -> Result<Started, Error> {
+        let options = &options.into();
         let letter = Letter::Task(task);
         let read = |link: &Arc<Link>, message| link.receive(message);
         self.start(ask::TASK_RESULT, letter, options, None, read, Box::new(on_done))

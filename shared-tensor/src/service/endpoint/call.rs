@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex};
 use shm_lock::PerProcess;
 
 use super::Native;
+use crate::service::failure::Failure;
 use crate::service::monitor::lock;
 use crate::service::region::{Arena, Id};
-use crate::service::value::Value;
+use crate::service::value::{Value, ValueError};
 use crate::service::wire::messages::Progress;
 
 /// Who makes a call.
@@ -68,6 +69,46 @@ impl Call {
     pub fn argument(&self, place: usize, name: &str) -> Option<&Value> {
         let by_name = || self.named().iter().find(|(known, _)| known == name);
         self.positional().get(place).or_else(|| by_name().map(|(_, value)| value))
+    }
+
+    /// The argument at `place`, or called `name`, as what is wanted: see [`Value`] for what it can be.
+    ///
+    /// ```
+    /// # use shared_tensor::service::{Call, Failure, Tensor};
+    /// fn scaled(call: &Call) -> Result<Tensor, Failure> {
+    ///     let (table, factor): (&Tensor, f64) = (call.get(0, "table")?, call.get(1, "factor")?);
+    ///     let elements: Vec<f64> = table.view::<f64>()?.iter().map(|it| it * factor).collect();
+    ///     Ok(Tensor::from_slice(call.arena(), table.shape(), &elements)?)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// A failure of type `TypeError`, if it is missing or something else.
+    pub fn get<'a, T>(&'a self, place: usize, name: &str) -> Result<T, Failure>
+    where
+        T: TryFrom<&'a Value, Error = ValueError>,
+    {
+        let refused = |found: &dyn fmt::Display| {
+            let endpoint = self.endpoint();
+            let what = format!("Endpoint '{endpoint}', argument {place} (`{name}`): {found}");
+            Failure::other("TypeError", what)
+        };
+        let value = self.argument(place, name).ok_or_else(|| refused(&"it is missing"))?;
+        T::try_from(value).map_err(|error| refused(&error))
+    }
+
+    /// As [`get`](Self::get), for one that may be left out.
+    ///
+    /// # Errors
+    /// As there, if it is something else.
+    pub fn get_or<'a, T>(&'a self, place: usize, name: &str, default: T) -> Result<T, Failure>
+    where
+        T: TryFrom<&'a Value, Error = ValueError>,
+    {
+        match self.argument(place, name) {
+            None => Ok(default),
+            Some(_) => self.get(place, name),
+        }
     }
 
     /// Who asks: of several who wait for one result, the first.

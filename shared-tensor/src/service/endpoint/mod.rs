@@ -14,8 +14,9 @@ pub use key::KeyRule;
 pub(crate) use call::{CallParts, Enclosing, Flag, Ticker, enclosing, next_number, within};
 pub(crate) use key::{CacheKey, Entry, Memo, digest};
 
+use super::client::Arguments;
 use super::failure::Failure;
-use super::region::Rights;
+use super::region::{Place, Rights};
 use super::value::Value;
 
 /// Where calls of an endpoint run.
@@ -112,6 +113,8 @@ pub struct Endpoint {
     pub(crate) is_writable: bool,
     pub(crate) time_to_live: Option<Duration>,
     pub(crate) time_to_idle: Option<Duration>,
+    pub(crate) parameters: Option<Vec<String>>,
+    pub(crate) reserved: Option<u64>,
 }
 
 impl Endpoint {
@@ -135,6 +138,8 @@ impl Endpoint {
             is_writable: false,
             time_to_live: None,
             time_to_idle: None,
+            parameters: None,
+            reserved: None,
         }
     }
 
@@ -204,6 +209,62 @@ impl Endpoint {
     #[must_use]
     pub fn time_to_idle(self, time: Duration) -> Self {
         Self { time_to_idle: Some(time), ..self }
+    }
+
+    /// How many bytes a cached result is expected to take in `place`: taken from its
+    /// [budget](super::ServerOptions::budget) before the function runs. What has no room is refused
+    /// before it allocates anything, and two builds do not count on the same room. When the result is
+    /// there, its true size counts instead. Default: nothing is taken before.
+    #[must_use]
+    pub fn reserve(self, place: Place, bytes: u64) -> Self {
+        match place {
+            Place::Cpu => Self { reserved: Some(bytes), ..self },
+        }
+    }
+
+    /// What it is called with, by place and by name. Calls that bring more, or something of another
+    /// name, are refused with a failure of type `TypeError`; by default what an endpoint does not look
+    /// at is ignored.
+    ///
+    /// With parameters, one result for every call is [refused](super::Provider::register): a cached
+    /// endpoint needs a [key](Self::key).
+    #[must_use]
+    pub fn parameters<N: Into<String>>(self, names: impl IntoIterator<Item = N>) -> Self {
+        Self { parameters: Some(names.into_iter().map(Into::into).collect()), ..self }
+    }
+
+    /// The parameters that the one key of all calls leaves out.
+    pub(crate) fn ignored_by_key(&self) -> Option<&[String]> {
+        let is_one_for_all = matches!(self.key, KeyRule::Endpoint | KeyRule::Constant(_));
+        let parameters = self.parameters.as_deref().filter(|names| !names.is_empty())?;
+        (self.is_cached && is_one_for_all).then_some(parameters)
+    }
+
+    /// Whether it can be called with these.
+    pub(crate) fn check(&self, arguments: &Arguments) -> Result<(), Failure> {
+        let Some(parameters) = &self.parameters else { return Ok(()) };
+        let refused = |found: String| {
+            let takes = match parameters.join(", ") {
+                takes if takes.is_empty() => "no arguments".to_owned(),
+                takes => takes,
+            };
+            let what = format!("Endpoint '{}' takes {takes}: {found}", self.name);
+            Err(Failure::other("TypeError", what))
+        };
+        let by_place = arguments.positional.len();
+        if by_place > parameters.len() {
+            return refused(format!("{by_place} arguments by place were given"));
+        }
+        for (name, _) in &arguments.named {
+            match parameters.iter().position(|known| known == name) {
+                None => return refused(format!("an argument `{name}` was given")),
+                Some(place) if place < by_place => {
+                    return refused(format!("`{name}` was given twice, by place and by name"));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Its name.

@@ -8,10 +8,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
 
 use rpc_uds::Responder;
-use tensor_cache::{Built, FlightError, GetError, Lease, Lookup, Request, Retention};
+use tensor_cache::{
+    AdmitError, Built, Charges, FlightError, GetError, Lease, Lookup, OverBudget, Request,
+    Retention,
+};
 
 use super::core::{Core, Noted, count};
-use super::kept::Kept;
+use super::kept::{HOST, Kept};
 use super::pool::Pool;
 use super::serial::{self, Begin};
 use super::session::{CacheSession, Session, fail};
@@ -24,7 +27,7 @@ use crate::service::endpoint::{
 };
 use crate::service::failure::{Code, Failure};
 use crate::service::monitor::lock;
-use crate::service::region::{Id, Region};
+use crate::service::region::{Id, Place, Region};
 use crate::service::wire::DecodeError;
 use crate::service::wire::messages::{CallHead, Told, answer, decode, encode, push};
 use crate::service::wire::payload::{PackError, Packed, Packer, Unpacker};
@@ -50,6 +53,7 @@ impl Asked {
         native: Option<Native>,
     ) -> Result<Self, Failure> {
         let endpoint = core.endpoint(endpoint)?;
+        endpoint.check(arguments)?;
         let refused = |error: PackError| Failure::new(Code::Serialization, error.to_string());
         let mut packer = Packer::default();
         packer.values(&arguments.positional).map_err(refused)?;
@@ -89,7 +93,20 @@ impl Asked {
         }
         let payload_at = body.len() - payload.len();
         let (asker, native) = (session.asker(), None);
-        Ok(Self { asker, endpoint, body, payload_at, regions, ticket, parent, native })
+        let read = Self { asker, endpoint, body, payload_at, regions, ticket, parent, native };
+        if read.endpoint.parameters.is_some() {
+            read.endpoint.check(&read.arguments()?)?;
+        }
+        Ok(read)
+    }
+
+    fn arguments(&self) -> Result<Arguments, Failure> {
+        let mut unpacker =
+            Unpacker::open(self.payload(), &self.regions, None).map_err(not_understood)?;
+        let positional = unpacker.values().map_err(not_understood)?;
+        let named = unpacker.named().map_err(not_understood)?;
+        unpacker.finish().map_err(not_understood)?;
+        Ok(Arguments { positional, named })
     }
 
     fn payload(&self) -> &[u8] {
@@ -98,11 +115,7 @@ impl Asked {
 
     /// The call as its function sees it.
     fn call(&self, core: &Core, terms: Terms) -> Result<Call, Failure> {
-        let mut unpacker =
-            Unpacker::open(self.payload(), &self.regions, None).map_err(not_understood)?;
-        let positional = unpacker.values().map_err(not_understood)?;
-        let named = unpacker.named().map_err(not_understood)?;
-        unpacker.finish().map_err(not_understood)?;
+        let Arguments { positional, named } = self.arguments()?;
         Ok(Call::new(CallParts {
             endpoint: Arc::clone(&self.endpoint.name),
             positional,
@@ -455,6 +468,9 @@ fn look_up(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: CacheKey) {
     if asked.endpoint.is_managed {
         request = request.retention(Retention::WhileLeased);
     }
+    if let Some(bytes) = asked.endpoint.reserved {
+        request = request.reserve(Charges::on(HOST, bytes));
+    }
     if let Some(time) = asked.endpoint.time_to_live {
         request = request.time_to_live(time);
     }
@@ -612,7 +628,10 @@ fn build_alone(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: Option<C
             let charges = kept.charges();
             let lease =
                 receiver.cache(&asked.endpoint).admit(key, Built::new(kept).charges(charges));
-            let lease = lease.map_err(|error| Failure::other("OverBudget", error.to_string()))?;
+            let lease = lease.map_err(|error| match error {
+                AdmitError::OverBudget(error) => over_budget(&error),
+                error => Failure::other("Abandoned", error.to_string()),
+            })?;
             own.note_object(&lease);
             Ok(Made::Leased(lease))
         });
@@ -677,6 +696,11 @@ pub(crate) fn not_understood(error: DecodeError) -> Failure {
     Failure::new(code, error.to_string())
 }
 
+/// There is one place so far.
+fn over_budget(error: &OverBudget) -> Failure {
+    Failure::other("OverBudget", error.told_of(Place::Cpu))
+}
+
 fn told(error: GetError<Failure>) -> Failure {
     match error {
         GetError::Flight(FlightError::Failed(failure)) => (*failure).clone(),
@@ -684,8 +708,8 @@ fn told(error: GetError<Failure>) -> Failure {
             Failure::other("Panic", message.to_string())
         }
         GetError::WouldDeadlock { .. } => Failure::other("WouldDeadlock", error.to_string()),
-        GetError::OverBudget(_) | GetError::Flight(FlightError::OverBudget(_)) => {
-            Failure::other("OverBudget", error.to_string())
+        GetError::OverBudget(error) | GetError::Flight(FlightError::OverBudget(error)) => {
+            over_budget(&error)
         }
         error => Failure::other("Abandoned", error.to_string()),
     }

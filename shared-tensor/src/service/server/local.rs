@@ -9,7 +9,7 @@ use super::calls::{Asked, invoke};
 use super::kept::Kept;
 use super::tasks::Made;
 use super::{Server, giving_place_away};
-use crate::service::client::Arguments;
+use crate::service::client::{Arguments, CallOptions};
 use crate::service::endpoint::Native;
 use crate::service::failure::{Code, Failure};
 use crate::service::region::Id;
@@ -49,6 +49,21 @@ impl fmt::Debug for Local {
 }
 
 impl Server {
+    /// Calls an endpoint from this process, as [`invoke`](Self::invoke) does. Progress is not told.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn call<'a>(
+        &self,
+        endpoint: &str,
+        arguments: impl Into<Arguments>,
+        options: impl Into<CallOptions<'a>>,
+    ) -> Result<Local, Failure> {
+        let options = options.into();
+        let is_interrupted = || options.is_interrupted();
+        self.invoke(endpoint, &arguments.into(), None, options.deadline, &is_interrupted)
+    }
+
     /// Calls an endpoint from this process: with the cache, the workers and the rules of all other
     /// calls, and without a copy. `native` is for the endpoint's function to see.
     ///

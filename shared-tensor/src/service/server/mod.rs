@@ -96,7 +96,7 @@ pub struct Unfinished {
 
 /// How a server came to its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[must_use]
+#[must_use = "it tells whether everything had ended, and what had not"]
 pub struct Stopped {
     /// Whether every call and task had ended within the grace.
     pub is_drained: bool,

@@ -104,6 +104,14 @@ impl ServerOptions {
     /// How many bytes results may take in a place. What nobody holds goes to make room; what is held
     /// by clients stays, and new results are refused with a failure of the type `OverBudget`.
     ///
+    /// What counts is the length of the storages that a result lies in, each once per result, whatever
+    /// part of them its tensors show; two results over one storage count it twice. It is counted from
+    /// when the result is there, or, if the endpoint [reserves](crate::service::Endpoint::reserve), from
+    /// before its function runs, until the server lets go of it. Not counted: the number of regions and
+    /// of the descriptors that they take, what lies in a region beside the storages (up to a page for
+    /// each, and the unused end of an [arena](crate::service::Arena)'s last region), results that are
+    /// neither cached nor managed, and what an endpoint allocates and does not return.
+    ///
     /// A client lets go when the last tensor of a result is dropped there, and says so before its next
     /// call on the same connection, or soon; [`Client::settle`](crate::service::Client::settle) waits
     /// for that.

@@ -1,12 +1,18 @@
 //! What endpoints take and return.
 
+mod convert;
+mod elements;
+mod layout;
 mod storage;
 mod tensor;
 
 use std::sync::Arc;
 
+pub use convert::ValueError;
+pub use elements::{Elements, TensorView};
+pub use layout::{Layout, RANK_MAX};
 pub use storage::{OutsideRegion, Storage, StorageView};
-pub use tensor::{Layout, RANK_MAX, Tensor, TensorError};
+pub use tensor::{Tensor, TensorError};
 
 pub(crate) use storage::Keeper;
 
@@ -15,6 +21,34 @@ use super::region::{Arena, RegionError};
 /// A value that can be passed to an endpoint or returned by one.
 ///
 /// All of it but the bytes of tensors and objects travels in the message; those stay where they are.
+///
+/// | Rust | value |
+/// |---|---|
+/// | `()`, `Option` | [`None`](Self::None), or what is in it |
+/// | `bool` | [`Bool`](Self::Bool) |
+/// | `i8` to `i128`, `u16` to `u128`, `isize`, `usize` | [`Int`](Self::Int), or [`BigInt`](Self::BigInt) if 64 bits do not hold it |
+/// | `f32`, `f64` | [`Float`](Self::Float) |
+/// | `&str`, `String` | [`Str`](Self::Str) |
+/// | `Vec<u8>`, `&[u8]` | [`Bytes`](Self::Bytes) |
+/// | `Vec` of anything else here | [`List`](Self::List) |
+/// | `HashMap`, `BTreeMap` | [`Dict`](Self::Dict) |
+/// | [`Tensor`], [`Object`], [`BigInt`] | themselves |
+///
+/// `From` leads there, `TryFrom`, of a value or a reference to one, leads back; a [`ValueError`] says
+/// what was there instead. Numbers come back as every type that holds them, a float from a whole
+/// number as well, and a list from a tuple. A `u8` alone has no `From`, so that many of them are bytes:
+/// use a wider type.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use shared_tensor::service::Value;
+///
+/// let value = Value::from(BTreeMap::from([("rows", vec![1_u32, 2, 3])]));
+/// assert_eq!(value.get("rows").map(Vec::<u8>::try_from).transpose()?, Some(vec![1, 2, 3]));
+/// let wrong = f64::try_from(&value).unwrap_err();
+/// assert_eq!(wrong.to_string(), "a float is wanted, and a dict is there");
+/// # Ok::<(), shared_tensor::service::ValueError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Value {
@@ -61,9 +95,62 @@ impl Value {
         if let Self::Int(number) = self { Some(*number) } else { None }
     }
 
+    /// The truth value, if it is one.
+    pub fn as_bool(&self) -> Option<bool> {
+        if let Self::Bool(truth) = self { Some(*truth) } else { None }
+    }
+
+    /// The float, if it is one.
+    pub fn as_float(&self) -> Option<f64> {
+        if let Self::Float(number) = self { Some(*number) } else { None }
+    }
+
+    /// The bytes, if it is bytes.
+    pub fn as_bytes(&self) -> Option<&[u8]> {
+        if let Self::Bytes(bytes) = self { Some(bytes) } else { None }
+    }
+
+    /// The items, if it is a list or a tuple.
+    pub fn as_items(&self) -> Option<&[Value]> {
+        if let Self::List(items) | Self::Tuple(items) = self { Some(items) } else { None }
+    }
+
+    /// The pairs, if it is a dict.
+    pub fn as_pairs(&self) -> Option<&[(Value, Value)]> {
+        if let Self::Dict(pairs) = self { Some(pairs) } else { None }
+    }
+
+    /// Whether it is nothing.
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    /// The word for what it is, as messages have it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Bool(_) => "bool",
+            Self::Int(_) => "int",
+            Self::BigInt(_) => "int of more than 64 bits",
+            Self::Float(_) => "float",
+            Self::Str(_) => "str",
+            Self::Bytes(_) => "bytes",
+            Self::List(_) => "list",
+            Self::Tuple(_) => "tuple",
+            Self::Dict(_) => "dict",
+            Self::Tensor(_) => "tensor",
+            Self::Object(_) => "object",
+        }
+    }
+
     /// The tensor, if it is one.
     pub fn as_tensor(&self) -> Option<&Tensor> {
         if let Self::Tensor(tensor) = self { Some(tensor) } else { None }
+    }
+
+    /// The object, if it is one.
+    pub fn as_object(&self) -> Option<&Object> {
+        if let Self::Object(object) = self { Some(object) } else { None }
     }
 
     /// Whether it may stand before the colon of a dict.
@@ -85,27 +172,6 @@ impl Value {
     pub fn dict<K: Into<String>>(pairs: impl IntoIterator<Item = (K, Value)>) -> Self {
         let pairs = pairs.into_iter().map(|(key, value)| (Self::Str(key.into()), value));
         Self::Dict(pairs.collect())
-    }
-}
-
-macro_rules! from {
-    ($($from:ty => $variant:ident),* $(,)?) => {$(
-        impl From<$from> for Value {
-            fn from(it: $from) -> Self {
-                Self::$variant(it.into())
-            }
-        }
-    )*};
-}
-
-from! {
-    bool => Bool, i64 => Int, i32 => Int, u32 => Int, f64 => Float, &str => Str, String => Str,
-    Tensor => Tensor, Object => Object, BigInt => BigInt,
-}
-
-impl<T: Into<Value>> From<Option<T>> for Value {
-    fn from(it: Option<T>) -> Self {
-        it.map_or(Self::None, Into::into)
     }
 }
 

@@ -1,12 +1,12 @@
-//! How elements lie in a storage.
+//! Elements in a storage.
+
+use std::ops::Range;
 
 use thiserror::Error;
 
-use super::{Arena, RegionError, Storage};
+use super::{Arena, Layout, RegionError, Storage, TensorView};
+use crate::service::region::Access;
 use crate::tensor::{DType, Element};
-
-/// Most dimensions that a tensor of the service can have.
-pub const RANK_MAX: usize = 64;
 
 /// A view of a storage: element type, sizes, strides and where it begins.
 ///
@@ -16,98 +16,6 @@ pub struct Tensor {
     storage: Storage,
     layout: Layout,
     requires_grad: bool,
-}
-
-/// Which elements of a storage a tensor has, in elements.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layout {
-    /// The type of the elements.
-    pub dtype: DType,
-    /// The sizes, 0 to 64 of them; none for a scalar.
-    pub shape: Vec<u64>,
-    /// How many elements lie between neighbours along each dimension.
-    pub strides: Vec<i64>,
-    /// Which element of the storage is the first.
-    pub offset: u64,
-}
-
-impl Layout {
-    /// Row-major, from the first element of the storage on.
-    pub fn contiguous(dtype: DType, shape: impl Into<Vec<u64>>) -> Self {
-        let shape = shape.into();
-        let mut strides = vec![0; shape.len()];
-        let mut step = 1_i64;
-        for (stride, size) in strides.iter_mut().zip(&shape).rev() {
-            *stride = step;
-            // What overflows here fails the check.
-            step = step.saturating_mul(i64::try_from(*size).unwrap_or(i64::MAX).max(1));
-        }
-        Self { dtype, shape, strides, offset: 0 }
-    }
-
-    /// Number of elements; `None` if 64 bits cannot count them.
-    pub fn elements(&self) -> Option<u64> {
-        if self.shape.contains(&0) {
-            return Some(0);
-        }
-        self.shape.iter().try_fold(1_u64, |product, &size| product.checked_mul(size))
-    }
-
-    /// Whether the elements lie row by row without gaps.
-    pub fn is_contiguous(&self) -> bool {
-        let wanted = Self::contiguous(self.dtype, self.shape.as_slice()).strides;
-        let pairs = self.strides.iter().zip(&wanted).zip(&self.shape);
-        self.elements() == Some(0) || pairs.into_iter().all(|((a, b), &size)| a == b || size <= 1)
-    }
-
-    /// Checks that every element lies in a storage of `bytes` bytes that begins at byte `start` of
-    /// its region.
-    ///
-    /// # Errors
-    /// [`TensorError`], by what is wrong first.
-    pub fn check(&self, start: u64, bytes: u64) -> Result<(), TensorError> {
-        let rank = self.shape.len();
-        if rank > RANK_MAX || self.strides.len() != rank {
-            return Err(TensorError::Rank { sizes: rank, strides: self.strides.len() });
-        }
-        let outside = || TensorError::Outside { layout: Box::new(self.clone()), bytes };
-        let item = self.dtype.bytes() as u64;
-        let elements = self.elements().ok_or_else(outside)?;
-        // A total that a signed length can say, whatever the strides make of it.
-        if elements.checked_mul(item).is_none_or(|total| i64::try_from(total).is_err()) {
-            return Err(outside());
-        }
-        if !start.is_multiple_of(item) {
-            return Err(TensorError::Misaligned { start, dtype: self.dtype });
-        }
-        let (mut low, mut high) = (i128::from(self.offset), i128::from(self.offset));
-        if elements > 0 {
-            for (&size, &stride) in self.shape.iter().zip(&self.strides) {
-                // Fits: 64 bits times 64 bits, at most 64 times, checked all the same.
-                let span = i128::from(size - 1).checked_mul(i128::from(stride));
-                let span = span.ok_or_else(outside)?;
-                let end = if span < 0 { &mut low } else { &mut high };
-                *end = end.checked_add(span).ok_or_else(outside)?;
-            }
-            high += 1;
-        }
-        let limit = i128::from(bytes / item);
-        if low < 0 || high > limit { Err(outside()) } else { Ok(()) }
-    }
-
-    /// The element numbers in row-major order.
-    fn positions(&self) -> impl Iterator<Item = u64> + '_ {
-        let count = self.elements().unwrap_or(0);
-        (0..count).map(|index| {
-            let mut left = index;
-            let mut at = i128::from(self.offset);
-            for (&size, &stride) in self.shape.iter().zip(&self.strides).rev() {
-                at += i128::from(left % size) * i128::from(stride);
-                left /= size;
-            }
-            u64::try_from(at).expect("a checked layout stays in its storage")
-        })
-    }
 }
 
 impl Tensor {
@@ -195,32 +103,103 @@ impl Tensor {
         self.layout.elements().expect("a checked layout")
     }
 
-    /// Its elements in row-major order, copied.
+    /// How many elements lie between neighbours along each dimension.
+    pub fn strides(&self) -> &[i64] {
+        &self.layout.strides
+    }
+
+    /// Bytes of one element.
+    pub fn element_bytes(&self) -> usize {
+        self.layout.element_bytes()
+    }
+
+    /// Whether the elements lie row by row without gaps.
+    pub fn is_contiguous(&self) -> bool {
+        self.layout.is_contiguous()
+    }
+
+    /// Its part number `index` along the first dimension, of the same memory: a row of a matrix, an
+    /// item of a batch.
+    ///
+    /// # Errors
+    /// [`TensorError::Axis`], if there is none.
+    pub fn row(&self, index: u64) -> Result<Self, TensorError> {
+        self.select(0, index)
+    }
+
+    /// Its part number `index` along `axis`, of the same memory and without that dimension.
+    ///
+    /// # Errors
+    /// [`TensorError::Axis`], if there is none.
+    pub fn select(&self, axis: usize, index: u64) -> Result<Self, TensorError> {
+        self.laid(self.layout.select(axis, index)?)
+    }
+
+    /// Its parts in `range` along `axis`, of the same memory.
+    ///
+    /// # Errors
+    /// [`TensorError::Axis`], if there are not as many.
+    pub fn narrow(&self, axis: usize, range: Range<u64>) -> Result<Self, TensorError> {
+        self.laid(self.layout.narrow(axis, range)?)
+    }
+
+    /// The same memory with two dimensions in each other's place.
+    ///
+    /// # Errors
+    /// [`TensorError::Axis`], if there is no such dimension.
+    pub fn transposed(&self, one: usize, other: usize) -> Result<Self, TensorError> {
+        self.laid(self.layout.transposed(one, other)?)
+    }
+
+    /// The same memory as elements of another type of as many bytes: the way to the bits of types that
+    /// Rust has no name for, such as `float16` as `uint16`, or `bool` as `uint8`.
+    ///
+    /// # Errors
+    /// [`TensorError::DType`], if one takes more bytes than the other.
+    pub fn reinterpreted(&self, dtype: DType) -> Result<Self, TensorError> {
+        if dtype.bytes() != self.element_bytes() {
+            return Err(self.is_not(dtype));
+        }
+        self.laid(Layout { dtype, ..self.layout.clone() })
+    }
+
+    fn laid(&self, layout: Layout) -> Result<Self, TensorError> {
+        Ok(Self::new(self.storage.clone(), layout)?.with_requires_grad(self.requires_grad))
+    }
+
+    fn is_not(&self, wanted: DType) -> TensorError {
+        TensorError::DType { found: self.dtype(), wanted, shape: self.layout.shape.clone() }
+    }
+
+    /// Its elements where they lie, to read and to write, in the [usual](super::Storage::view) way.
     ///
     /// # Errors
     /// [`TensorError::DType`] if its elements are not `T`, and [`TensorError::Region`] if the region
     /// cannot be mapped.
+    pub fn view<T: Element>(&self) -> Result<TensorView<T>, TensorError> {
+        self.check_dtype::<T>()?;
+        Ok(TensorView::new(self.storage.view()?, self.layout.clone()))
+    }
+
+    /// Its elements where they lie, as `access` says.
+    ///
+    /// # Errors
+    /// As [`view`](Self::view).
+    pub fn view_as<T: Element>(&self, access: Access) -> Result<TensorView<T>, TensorError> {
+        self.check_dtype::<T>()?;
+        Ok(TensorView::new(self.storage.view_as(access)?, self.layout.clone()))
+    }
+
+    fn check_dtype<T: Element>(&self) -> Result<(), TensorError> {
+        if self.dtype() == T::DTYPE { Ok(()) } else { Err(self.is_not(T::DTYPE)) }
+    }
+
+    /// Its elements in row-major order, copied.
+    ///
+    /// # Errors
+    /// As [`view`](Self::view).
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>, TensorError> {
-        if self.dtype() != T::DTYPE {
-            return Err(TensorError::DType { found: self.dtype(), wanted: T::DTYPE });
-        }
-        let view = self.storage.view()?;
-        let mut elements = vec![T::new_zeroed(); self.elements() as usize];
-        let Some(bytes) = view.bytes() else { return Ok(elements) };
-        let item = size_of::<T>();
-        let inside = "a checked layout stays in its storage";
-        if self.layout.is_contiguous() {
-            let target = zerocopy::IntoBytes::as_mut_bytes(elements.as_mut_slice());
-            if !target.is_empty() {
-                bytes.read_into(self.layout.offset as usize * item, target).expect(inside);
-            }
-        } else {
-            for (element, at) in elements.iter_mut().zip(self.layout.positions()) {
-                let target = zerocopy::IntoBytes::as_mut_bytes(std::slice::from_mut(element));
-                bytes.read_into(at as usize * item, target).expect(inside);
-            }
-        }
-        Ok(elements)
+        Ok(self.view::<T>()?.to_vec())
     }
 
     /// Overwrites its elements, row-major: for everybody if its region may be written, else for this
@@ -229,21 +208,7 @@ impl Tensor {
     /// # Errors
     /// [`TensorError::Length`], [`TensorError::DType`] and [`TensorError::Region`].
     pub fn write<T: Element>(&self, elements: &[T]) -> Result<(), TensorError> {
-        if self.dtype() != T::DTYPE {
-            return Err(TensorError::DType { found: self.dtype(), wanted: T::DTYPE });
-        }
-        if self.elements() != elements.len() as u64 {
-            let shape = self.layout.shape.clone();
-            return Err(TensorError::Length { shape, found: elements.len() });
-        }
-        let view = self.storage.view()?;
-        let Some(bytes) = view.bytes() else { return Ok(()) };
-        for (element, at) in elements.iter().zip(self.layout.positions()) {
-            let source = zerocopy::IntoBytes::as_bytes(std::slice::from_ref(element));
-            let inside = "a checked layout stays in its storage";
-            bytes.write_from(at as usize * size_of::<T>(), source).expect(inside);
-        }
-        Ok(())
+        self.view::<T>()?.copy_from(elements)
     }
 }
 
@@ -284,12 +249,65 @@ pub enum TensorError {
         found: usize,
     },
     /// Other elements than asked for.
-    #[error("a tensor of {found}, not of {wanted}")]
+    #[error(
+        "a tensor of {found} with the shape {shape:?} has no elements of {wanted}: ask for what it \
+         has, or reinterpret elements of as many bytes"
+    )]
     DType {
         /// What it has.
         found: DType,
         /// What was asked for.
         wanted: DType,
+        /// Its shape.
+        shape: Vec<u64>,
+    },
+    /// There is no such element.
+    #[error(
+        "no element at {index:?} in a tensor of {dtype} with the shape {shape:?}: give an index \
+         below its size for each dimension"
+    )]
+    Index {
+        /// What was asked for.
+        index: Vec<u64>,
+        /// The type of the elements.
+        dtype: DType,
+        /// The shape.
+        shape: Vec<u64>,
+    },
+    /// There is no such dimension, or it is not that long.
+    #[error(
+        "no indices {range:?} along dimension {axis} in a tensor of {dtype} with the shape {shape:?}"
+    )]
+    Axis {
+        /// The dimension asked for, from 0.
+        axis: usize,
+        /// The indices asked for along it.
+        range: Range<u64>,
+        /// The type of the elements.
+        dtype: DType,
+        /// The shape.
+        shape: Vec<u64>,
+    },
+    /// A slice is wanted of elements that do not lie one after the other.
+    #[error(
+        "a tensor of {dtype} with the shape {shape:?} and the strides {strides:?} is no slice: its \
+         elements have gaps, or another order; copy it, or take its rows"
+    )]
+    NotContiguous {
+        /// The type of the elements.
+        dtype: DType,
+        /// The shape.
+        shape: Vec<u64>,
+        /// How many elements lie between neighbours along each dimension.
+        strides: Vec<i64>,
+    },
+    /// A store to what was mapped for reading.
+    #[error("a tensor of {dtype} with the shape {shape:?} is mapped read-only: view it otherwise")]
+    ReadOnly {
+        /// The type of the elements.
+        dtype: DType,
+        /// The shape.
+        shape: Vec<u64>,
     },
     /// There is no memory, or no way to it.
     #[error(transparent)]
@@ -298,70 +316,7 @@ pub enum TensorError {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    /// Every element, one by one, with numbers that cannot overflow.
-    fn lies_inside(layout: &Layout, bytes: u64) -> bool {
-        let item = layout.dtype.bytes() as i128;
-        let mut positions = vec![i128::from(layout.offset)];
-        for (&size, &stride) in layout.shape.iter().zip(&layout.strides) {
-            positions = (0..i128::from(size))
-                .flat_map(|index| positions.iter().map(move |at| at + index * i128::from(stride)))
-                .collect();
-        }
-        let inside = |at: &i128| {
-            *at >= 0 && (at + 1).checked_mul(item).is_some_and(|end| end <= bytes.into())
-        };
-        // Of no elements only the place matters.
-        let first = i128::from(layout.offset) * item <= bytes.into();
-        if positions.is_empty() { first } else { positions.iter().all(inside) }
-    }
-
-    fn hostile() -> impl Strategy<Value = i64> {
-        prop_oneof![
-            -9_i64..10,
-            prop_oneof![
-                Just(i64::MAX),
-                Just(i64::MIN),
-                Just(1 << 62),
-                Just(-(1 << 62)),
-                Just(1 << 32)
-            ],
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn a_layout_passes_if_every_element_lies_inside(
-            dims in proptest::collection::vec((0_u64..5, hostile()), 0..4),
-            offset in prop_oneof![0_u64..40, Just(u64::MAX), Just(1 << 63)],
-            bytes in 0_u64..200,
-            dtype in proptest::sample::select(DType::ALL),
-        ) {
-            let (shape, strides) = dims.into_iter().unzip();
-            let layout = Layout { dtype, shape, strides, offset };
-            prop_assert_eq!(layout.check(0, bytes).is_ok(), lies_inside(&layout, bytes));
-        }
-
-        #[test]
-        fn hostile_sizes_never_overflow(
-            shape in proptest::collection::vec(
-                prop_oneof![0_u64..3, Just(u64::MAX), Just(1 << 32), Just(1 << 63)], 0..70),
-            stride in hostile(),
-            bytes in any::<u64>(),
-        ) {
-            let strides = vec![stride; shape.len()];
-            let layout = Layout { dtype: DType::F64, shape, strides, offset: 1 };
-            if layout.check(0, bytes).is_ok() {
-                let total = layout.elements().unwrap();
-                // Strides of zero repeat elements; otherwise each has bytes of its own.
-                prop_assert!(stride == 0 || total <= 1 || layout.shape.len() > 1
-                    || total * 8 <= bytes);
-            }
-        }
-    }
 
     #[test]
     fn strides_ties_and_scalars_read_as_they_lie() {
