@@ -34,6 +34,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    collector::register(module)?;
     errors::register(module)?;
     modules::register(module)?;
     names::register(module)?;

@@ -1,6 +1,6 @@
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Literal, final
+from typing import Any, Literal, TypeVar, final
 
 from numpy.typing import NDArray
 from typing_extensions import Self, disjoint_base
@@ -44,9 +44,12 @@ __all__ = [
     "stat",
     "unlink",
     "wait_any",
+    "without_collections",
 ]
 
 __version__: str
+
+_T = TypeVar("_T")
 
 _Known = tuple[int, int, bool, float, int, int, int | None, bytes, int, str]
 
@@ -659,6 +662,7 @@ def manifest_origin(
 def create_region(label: str, length: int) -> int: ...
 def seal_region(fd: int) -> int: ...
 def give_back_free_memory() -> None: ...
+def without_collections(work: Callable[[], _T]) -> _T: ...
 
 # The service
 

@@ -6,7 +6,6 @@ so that properties, ``__getattr__`` and the like do not run. What has no rule is
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from shared_tensor._modules._paths import class_path, function_path, text_of
 from shared_tensor._modules._policy import Policy
 from shared_tensor._modules._rules import Handler, handler_for
 from shared_tensor._modules._tensor_table import StorageRange, TensorTable
-from shared_tensor._native import ManifestBuilder
+from shared_tensor._native import ManifestBuilder, without_collections
 
 __all__ = ["Encoded", "Encoder", "encode"]
 
@@ -64,18 +63,8 @@ def encode(root: Any, policy: Policy | None = None) -> Encoded:
     SerializationError
         If something in it has no rule, naming the attribute.
     """
-    policy = policy or Policy()
-    was_enabled = gc.isenabled()
-    gc.disable()
     try:
-        with torch._C.DisableTorchFunctionSubclass():
-            try:
-                return Encoder(policy).run(root)
-            except Refusal as refusal:
-                if not policy.allow_pickle:
-                    raise refusal.as_error() from None
-                reason = str(refusal.as_error())
-                return Encoder(policy).run(_skeleton.pickled(root, reason))
+        return without_collections(lambda: _walked(root, policy or Policy()))
     except RecursionError as error:
         raise SerializationError(
             "root: found something that nests too deep, or holds itself; make it flatter"
@@ -83,9 +72,17 @@ def encode(root: Any, policy: Policy | None = None) -> Encoded:
     except ValueError as error:
         # From the compiled half: texts that are no UTF-8, and what goes beyond the limits.
         raise SerializationError(f"root: {error}") from error
-    finally:
-        if was_enabled:
-            gc.enable()
+
+
+def _walked(root: Any, policy: Policy) -> Encoded:
+    with torch._C.DisableTorchFunctionSubclass():
+        try:
+            return Encoder(policy).run(root)
+        except Refusal as refusal:
+            if not policy.allow_pickle:
+                raise refusal.as_error() from None
+            reason = str(refusal.as_error())
+            return Encoder(policy).run(_skeleton.pickled(root, reason))
 
 
 class Encoder:
@@ -101,6 +98,8 @@ class Encoder:
         #: other gets the identity of one.
         self.memo: dict[int, int] = {}
         self.held: list[Any] = []
+        #: Whose each ``__dict__`` of an object is: they are no dictionaries of their own.
+        self.spaces: dict[int, int] = {}
         #: Objects that are made at once, while what they are made of is walked.
         self._making: dict[int, int] = {}
         #: The rules of types that were met.
