@@ -247,3 +247,27 @@ def make_local() -> Any:
 def ordered() -> Any:
     """Return an ordered dictionary."""
     return OrderedDict(b=1, a=2)
+
+
+class Ordered(OrderedDict):  # type: ignore[type-arg]
+    """An ordered dictionary with attributes."""
+
+
+class NotedPair(Pair):
+    """A named tuple with attributes."""
+
+
+class Tables(dict):  # type: ignore[type-arg]
+    """A dictionary with attributes."""
+
+
+class Overriding(Parent):
+    """A module that keeps the method of its base that it overrides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inherited = super().helper
+
+    def helper(self, x: Any) -> Any:
+        """Something else than the base."""
+        return x * 3

@@ -161,3 +161,12 @@ def test_more_elements_than_can_be_counted(shape: list[int]) -> None:
         os.close(packed.fd)
         with pytest.raises(ValueError, match="does not lie in its memory"):
             region.memory[0].tensor(TORCH, "float32", shape, [0] * len(shape), 0)
+
+
+def test_a_method_of_a_base_stays_that() -> None:
+    """Not the one that overrides it."""
+    module = kinds.Overriding()
+    assert (module.inherited(1), module.helper(1)) == (2, 3)
+    opened = there_and_back(module)
+    assert (opened.inherited(1), opened.helper(1)) == (2, 3)
+    assert opened.inherited.__self__ is opened

@@ -227,11 +227,14 @@ def _method(encoder: Encoder, each: types.MethodType) -> list[int]:
     target, function = each.__self__, each.__func__
     owner = encoder.value(target)
     if type(function) is types.FunctionType and not isinstance(target, type):
-        for base in type.__getattribute__(type(target), "__mro__"):
-            space = type.__getattribute__(base, "__dict__")
-            name = function.__name__
-            if space.get(name) is function:
-                return [encoder.text(name), owner]
+        name = function.__name__
+        spaces = [
+            type.__getattribute__(base, "__dict__")
+            for base in type.__getattribute__(type(target), "__mro__")
+        ]
+        # Of several classes with that name the first is meant, and not what `super()` gave.
+        if next((space[name] for space in spaces if name in space), None) is function:
+            return [encoder.text(name), owner]
     try:
         found = encoder.value(function)
     except Refusal as refusal:
