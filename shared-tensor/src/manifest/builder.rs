@@ -8,8 +8,8 @@ use super::error::ManifestError;
 use super::ids::{ObjectId, PathId, StorageId, StringId, TemplateId, TensorId, ValueId};
 use super::limits::Limits;
 use super::model::{
-    Action, MappingKind, Object, Package, Path, Requirement, SequenceKind, Source, Step, Storage,
-    Tables, Template, Tensor, TensorClass, Value,
+    Action, Builder, MappingKind, Object, Package, Path, Requirement, SequenceKind, Source, Step,
+    Storage, Tables, Template, Tensor, TensorClass, Value,
 };
 
 /// Containers are not moved into the one place that refers to them beyond this depth.
@@ -234,6 +234,7 @@ impl ManifestBuilder {
         sort(&mut self.sources);
         sort(&mut self.requirements);
         let reached = Reached::from(&self, root, limits)?;
+        reached.check_weak(&self, root)?;
         let uses = uses(&self, &reached, root);
         Emission::new(self, &reached, uses).finish(root, limits)
     }
@@ -279,12 +280,6 @@ impl Reached {
         limits: &Limits,
     ) -> Result<Self, ManifestError> {
         let values = &builder.values.entries;
-        let mut reached = Self {
-            values: vec![false; values.len()],
-            tensors: vec![false; builder.tensors.len()],
-            objects: vec![false; builder.objects.len()],
-            steps: vec![false; builder.steps.len()],
-        };
         let mut depths = Vec::with_capacity(values.len());
         for (index, value) in values.iter().enumerate() {
             let mut deepest = value.children().map(|child| depths.get(child.index()).copied());
@@ -298,7 +293,22 @@ impl Reached {
             }
             depths.push(deepest + 1);
         }
-        reached.follow(builder, vec![root])?;
+        Self::new(builder, root, true)
+    }
+
+    /// Follows everything, or all but weak references.
+    fn new(
+        builder: &ManifestBuilder,
+        root: ValueId,
+        is_weak_too: bool,
+    ) -> Result<Self, ManifestError> {
+        let mut reached = Self {
+            values: vec![false; builder.values.entries.len()],
+            tensors: vec![false; builder.tensors.len()],
+            objects: vec![false; builder.objects.len()],
+            steps: vec![false; builder.steps.len()],
+        };
+        reached.follow(builder, vec![root], is_weak_too)?;
         loop {
             let news: Vec<ValueId> = builder
                 .steps
@@ -313,7 +323,7 @@ impl Reached {
             if news.is_empty() {
                 return Ok(reached);
             }
-            reached.follow(builder, news)?;
+            reached.follow(builder, news, is_weak_too)?;
         }
     }
 
@@ -321,6 +331,7 @@ impl Reached {
         &mut self,
         builder: &ManifestBuilder,
         mut todo: Vec<ValueId>,
+        is_weak_too: bool,
     ) -> Result<(), ManifestError> {
         let len = builder.values.entries.len();
         while let Some(id) = todo.pop() {
@@ -336,7 +347,9 @@ impl Reached {
                 continue;
             }
             let value = &builder.values.entries[id.index()];
-            todo.extend(value.children());
+            if is_weak_too || !matches!(value, Value::Built(Builder::WeakReference, _)) {
+                todo.extend(value.children());
+            }
             let unfilled = |what, index| {
                 let fault = "was reserved and never filled";
                 ManifestError::Entry { what, index, fault }
@@ -358,6 +371,39 @@ impl Reached {
                     }
                 }
                 _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Reached {
+    /// That a weak reference leads to something that lives: what nothing else holds would be gone as soon
+    /// as it was made. Dictionaries may: those of hooks outlive what the hooks were put in.
+    fn check_weak(&self, builder: &ManifestBuilder, root: ValueId) -> Result<(), ManifestError> {
+        let values = &builder.values.entries;
+        let targets = || {
+            let reached = values.iter().zip(&self.values).filter(|(_, reached)| **reached);
+            reached.filter_map(|(value, _)| match value {
+                Value::Built(Builder::WeakReference, target) => target.first(),
+                _ => None,
+            })
+        };
+        if targets().next().is_none() {
+            return Ok(());
+        }
+        let held = Self::new(builder, root, false)?;
+        for target in targets() {
+            let is_held = match values[target.index()] {
+                Value::Tensor(id) => held.tensors[id.index()],
+                Value::Object(id) => {
+                    let draft = &builder.objects[id.index()];
+                    held.objects[id.index()] || matches!(draft, Some(Draft::Mapping(..)))
+                }
+                _ => true,
+            };
+            if !is_held {
+                return Err(ManifestError::Weak);
             }
         }
         Ok(())

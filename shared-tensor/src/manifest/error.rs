@@ -79,6 +79,11 @@ pub enum ManifestError {
         /// What is wrong with it.
         fault: TensorFault,
     },
+    /// A weak reference to what would be gone as soon as it was made.
+    #[error(
+        "found a weak reference to what nothing else in the object holds; hold it too, or do without"
+    )]
+    Weak,
     /// Memory that does not fit the storages.
     #[error("{what}: the manifest and the memory that came with it do not belong together")]
     Memory {

@@ -210,8 +210,8 @@ impl ManifestBuilder {
         inner.value(Value::Object(object)).0
     }
 
-    /// Add those attributes of a module that need no rule: constants, and empty ordered dictionaries,
-    /// which are entered in `memo`. Of each attribute its name and its value, None for others; and the
+    /// Add those attributes of a module that need no rule: constants, and empty ordered dictionaries
+    /// without attributes, which are entered in `memo`. Of each attribute its name and its value, None for others; and the
     /// positions of these.
     fn attributes<'py>(
         &self,
@@ -226,13 +226,18 @@ impl ManifestBuilder {
         let (mut names, mut values, mut others) = (Vec::new(), Vec::new(), Vec::new());
         // Nobody changes a copy meanwhile.
         for (name, item) in attributes.copy()? {
+            let Ok(text) = name.cast_exact::<PyString>() else {
+                let found =
+                    format!("found an attribute named {}; use texts as names", name.repr()?);
+                return Err(PyValueError::new_err(found));
+            };
             // They only mean something where they were made.
             if name.eq(compiled)? || name.eq(captured)? {
                 continue;
             }
             let value = if item.get_type().is(ordered) {
-                let is_empty = item.len()? == 0;
-                is_empty.then(|| self.empty_ordered(&item, memo)).transpose()?
+                let is_bare = item.len()? == 0 && is_bare(text, &item)?;
+                is_bare.then(|| self.empty_ordered(&item, memo)).transpose()?
             } else if is_scalar(&item) {
                 Some(self.atom(&item)?)
             } else {
@@ -360,6 +365,15 @@ impl ManifestBuilder {
         memo.set_item(id, value)?;
         Ok(value)
     }
+}
+
+/// Whether an ordered dictionary has no attributes. Those of hooks are not asked: asking each would make
+/// a dictionary for it, and a module has about ten.
+fn is_bare(name: &Bound<'_, PyString>, item: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let name = name.to_cow()?;
+    let is_torchs =
+        name.contains("_hooks") || ["_modules", "_parameters", "_buffers"].contains(&&*name);
+    Ok(is_torchs || item.getattr(intern!(item.py(), "__dict__"))?.is_empty()?)
 }
 
 fn is_scalar(item: &Bound<'_, PyAny>) -> bool {

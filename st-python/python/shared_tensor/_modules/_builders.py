@@ -101,10 +101,14 @@ def _subclassed(kind: Any, plain: Any, attributes: dict[str, Any]) -> Any:
     return made
 
 
-def _named_tuple(kind: Any, items: tuple[Any, ...]) -> Any:
+def _named_tuple(kind: Any, items: tuple[Any, ...], *attributes: dict[str, Any]) -> Any:
     _exact(tuple, items)
+    _exact(dict, *attributes)
     _expect(_is_class(kind, tuple), "a tuple that is none")
-    return tuple.__new__(kind, items)
+    made: Any = tuple.__new__(kind, items)
+    for own in attributes:
+        object.__getattribute__(made, "__dict__").update(own)
+    return made
 
 
 def _pattern(pattern: Any, flags: Any) -> Any:
@@ -193,44 +197,45 @@ def _flattened(
     return made
 
 
-def _parameter(tensor: Any, is_parameter: Any, requires_grad: Any) -> Any:
+def _outer(tensor: Any, is_parameter: Any, requires_grad: Any, *attributes: Any) -> Any:
+    _exact(dict, *attributes)
     if is_parameter:
-        return torch.nn.Parameter(tensor, requires_grad=requires_grad)
-    return tensor.requires_grad_(requires_grad)
+        tensor = torch.nn.Parameter(tensor, requires_grad=requires_grad)
+    else:
+        tensor.requires_grad_(requires_grad)
+    for own in attributes:
+        object.__getattribute__(tensor, "__dict__").update(own)
+    return tensor
 
 
-def _sparse_coo(
-    indices: Any, values: Any, shape: Any, is_coalesced: Any, is_parameter: Any, requires_grad: Any
-) -> Any:
+def _sparse_coo(indices: Any, values: Any, shape: Any, is_coalesced: Any, *outer: Any) -> Any:
     # The indices are untrusted: out of range they would read outside of memory.
     # Whether they are in order is untrusted too.
     made = torch.sparse_coo_tensor(
         indices, values, shape, check_invariants=True, is_coalesced=is_coalesced
     )
-    return _parameter(made, is_parameter, requires_grad)
+    return _outer(made, *outer)
 
 
 def _sparse_compressed(
-    layout: Any,
-    compressed: Any,
-    plain: Any,
-    values: Any,
-    shape: Any,
-    is_parameter: Any,
-    requires_grad: Any,
+    layout: Any, compressed: Any, plain: Any, values: Any, shape: Any, *outer: Any
 ) -> Any:
     made = torch.sparse_compressed_tensor(
         compressed, plain, values, shape, layout=layout, check_invariants=True
     )
-    return _parameter(made, is_parameter, requires_grad)
+    return _outer(made, *outer)
 
 
-def _quantised(integers: Any, dtype: Any, scales: Any, zero_points: Any, axis: Any) -> Any:
+def _quantised(
+    integers: Any, dtype: Any, scales: Any, zero_points: Any, axis: Any, *outer: Any
+) -> Any:
     expected = {torch.qint8: torch.int8, torch.quint8: torch.uint8, torch.qint32: torch.int32}
     _expect(expected.get(dtype) is integers.dtype, "a quantised tensor that is none")
     if axis is None:
-        return torch._make_per_tensor_quantized_tensor(integers, scales, zero_points)
-    return torch._make_per_channel_quantized_tensor(integers, scales, zero_points, axis)
+        made = torch._make_per_tensor_quantized_tensor(integers, scales, zero_points)
+    else:
+        made = torch._make_per_channel_quantized_tensor(integers, scales, zero_points, axis)
+    return _outer(made, *outer)
 
 
 def _uninitialized(
@@ -312,8 +317,15 @@ def _parametrize(module: Any, names: tuple[str, ...]) -> None:
 
 
 def _set_state(target: Any, state: Any) -> None:
-    """Call the class's own method: an attribute of that name would be the sender's choice."""
+    """Give attributes to an ordered dictionary, or call the class's own method.
+
+    An attribute of that name would be the sender's choice.
+    """
     kind = type(target)
+    if kind is collections.OrderedDict:
+        _exact(dict, state)
+        object.__getattribute__(target, "__dict__").update(state)
+        return
     _expect(Layout(kind).needs_state, f"a state for a {kind.__qualname__}")
     for base in type.__getattribute__(kind, "__mro__"):
         found = type.__getattribute__(base, "__dict__").get("__setstate__")

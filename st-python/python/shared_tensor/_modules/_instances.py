@@ -81,6 +81,7 @@ def _fill(encoder: Encoder, each: Any, number: int, layout: Layout, path: tuple[
     values: list[int] = []
     if layout.has_dict:
         attributes = layout.dict_of(each)
+        _claim(encoder, each, attributes)
         if layout.is_module:
             names, values = _module_attributes(encoder, attributes)
         else:
@@ -95,6 +96,14 @@ def _fill(encoder: Encoder, each: Any, number: int, layout: Layout, path: tuple[
         encoder.builder.fill_instance(number, *path, names, values, slots, slot_values, contents)
     if not layout.is_module:
         _requirements(encoder, each, layout)
+
+
+def _claim(encoder: Encoder, each: Any, attributes: dict[str, Any]) -> None:
+    """Make sure that nobody else has this ``__dict__``: each opened one gets its own."""
+    if type(attributes) is not dict or id(attributes) in encoder.memo:
+        raise Refusal("found a __dict__ that is a part of its own", "keep attributes apart from it")
+    if encoder.spaces.setdefault(id(attributes), id(each)) != id(each):
+        raise Refusal("found two objects with one __dict__", "give each its own")
 
 
 def _name(name: Any) -> str:

@@ -50,7 +50,8 @@ class Layout:
         #: The container that instances are too.
         self.base: type | None = next((each for each in _CONTAINERS if each in ancestry), None)
         self.slots: list[tuple[str, Any]] = []
-        self.has_dict = False
+        #: An `OrderedDict` has attributes of its own accord.
+        self.has_dict = self.base is OrderedDict
         name = f"{kind.__module__}.{kind.__qualname__}"
         spaces = [
             (each, type.__getattribute__(each, "__dict__"))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import datetime
 import enum
 import functools
+import gc
 import logging
 import re
+import sys
 import threading
 import types
 import weakref
@@ -23,7 +26,7 @@ from shared_tensor._modules._skeleton import Skeleton
 if TYPE_CHECKING:
     from shared_tensor._modules._encoder import Encoder
 
-__all__ = ["Handler", "handler_for", "items_of", "mapping", "members_of"]
+__all__ = ["Handler", "attributes_of", "handler_for", "items_of", "mapping", "members_of"]
 
 Handler = Callable[["Encoder", Any], int]
 
@@ -158,6 +161,8 @@ def _dict(encoder: Encoder, each: dict[Any, Any]) -> int:
     known = encoder.memo.get(id(each))
     if known is not None:
         return known
+    if id(each) in encoder.spaces:
+        raise Refusal("found the __dict__ of another part", "keep a reference to that part")
     if not each:
         return encoder.hold(each, encoder.builder.empty("dict"))
     return mapping(encoder, each, "dict", each.items())
@@ -167,9 +172,36 @@ def _ordered(encoder: Encoder, each: Any) -> int:
     known = encoder.memo.get(id(each))
     if known is not None:
         return known
+    own = object.__getattribute__(each, "__dict__")
+    if own:
+        return _with_attributes(encoder, each, own)
     if not each:
         return encoder.hold(each, encoder.builder.empty("ordered"))
     return mapping(encoder, each, "ordered", each.items())
+
+
+def _with_attributes(encoder: Encoder, each: Any, own: dict[str, Any]) -> int:
+    """Return an ordered dictionary that has attributes too, as what `state_dict` gives."""
+    number, value = encoder.reserve(each)
+    try:
+        items = items_of(encoder, each.items())
+        attributes = attributes_of(encoder, own)
+    except Refusal:
+        encoder.forget(each)
+        raise
+    encoder.builder.fill_mapping(number, "ordered", items)
+    encoder.builder.step("setstate", number, attributes)
+    return value
+
+
+def attributes_of(encoder: Encoder, own: dict[str, Any]) -> int:
+    """Return the attributes of what is no instance of a Python class alone."""
+    found: list[int] = []
+    for name, each in own.items():
+        if type(name) is not str:
+            raise Refusal(f"found an attribute named {name!r}", "use texts as names")
+        found += [encoder.text(name), encoder.named(name, each)]
+    return encoder.builder.mapping("dict", found)
 
 
 def _once(arguments: Callable[[Encoder, Any], list[int]], builder: str) -> Handler:
@@ -210,6 +242,15 @@ def _deque(encoder: Encoder, each: Any) -> list[int]:
 
 def _range(encoder: Encoder, each: Any) -> list[int]:
     return encoder.values((each.start, each.stop, each.step))
+
+
+def _mapping_proxy(encoder: Encoder, each: Any) -> list[int]:
+    # It is a view, of something that it does not give out otherwise.
+    (viewed,) = gc.get_referents(each)
+    if type(viewed) is not dict:
+        found = f"found a view of a {type(viewed).__qualname__}"
+        raise Refusal(found, "keep what it is a view of")
+    return [encoder.value(viewed)]
 
 
 def _partial(encoder: Encoder, each: Any) -> list[int]:
@@ -293,25 +334,42 @@ _PLAIN: dict[type, Callable[[Any], Any]] = {
 
 
 def _subclassed(base: type) -> Handler:
-    def handler(encoder: Encoder, each: Any) -> int:
+    def parts(encoder: Encoder, each: Any) -> list[int]:
+        kind = type(each)
+        for name in _full_slots(each):
+            found = f"found a {kind.__qualname__}, a {base.__name__} with a slot {name}"
+            raise Refusal(found, "use an attribute")
         # What it holds, not what its own conversions say.
-        plain = _PLAIN[base](each)
-        attributes = object.__getattribute__(each, "__dict__") if _has_dict(type(each)) else {}
-        parts = [encoder.class_(type(each)), encoder.value(plain)]
-        return encoder.builder.built(
-            "subclassed", [*parts, _inline_dict(encoder, attributes.items())]
-        )
+        plain = encoder.value(_PLAIN[base](each))
+        return [encoder.class_(kind), plain, attributes_of(encoder, _own(each))]
 
-    return handler
+    return _once(parts, "subclassed")
+
+
+def _full_slots(each: Any) -> list[str]:
+    found = []
+    for ancestor in type(each).__mro__:
+        for name, member in type.__getattribute__(ancestor, "__dict__").items():
+            if type(member) is types.MemberDescriptorType:
+                with contextlib.suppress(AttributeError):
+                    member.__get__(each)
+                    found.append(name)
+    return found
 
 
 def _has_dict(kind: type) -> bool:
     return any("__dict__" in type.__getattribute__(each, "__dict__") for each in kind.__mro__)
 
 
+def _own(each: Any) -> dict[str, Any]:
+    return object.__getattribute__(each, "__dict__") if _has_dict(type(each)) else {}
+
+
 def _named_tuple(encoder: Encoder, each: Any) -> list[int]:
     items = encoder.builder.sequence("tuple", encoder.values(tuple.__iter__(each)))
-    return [encoder.class_(type(each)), items]
+    own = _own(each)
+    attributes = [attributes_of(encoder, own)] if own else []
+    return [encoder.class_(type(each)), items, *attributes]
 
 
 def _generator(encoder: Encoder, each: Any) -> list[int]:
@@ -340,9 +398,15 @@ def _skeleton(encoder: Encoder, each: Skeleton) -> int:
 
 def _numpy_scalar(encoder: Encoder, each: Any) -> list[int]:
     code = each.dtype.newbyteorder("<").str
-    if code not in NUMPY_CODES:
+    # Some types have the code of another: where long is 64 bits, that of long long.
+    if code not in NUMPY_CODES or type(each) is not _numpy_type(code):
         raise Refusal(f"found a NumPy scalar of type {each.dtype}", "make it a number of Python's")
     return [encoder.text(code), encoder.builder.atom(each.tobytes())]
+
+
+def _numpy_type(code: str) -> Any:
+    # There is one, or there were no number of it.
+    return sys.modules["numpy"].dtype(code).type
 
 
 def _nothing(encoder: Encoder, each: Any) -> list[int]:
@@ -376,9 +440,7 @@ _EXACT: dict[type, Handler] = {
     types.SimpleNamespace: _once(
         lambda encoder, each: [_inline_dict(encoder, each.__dict__.items())], "namespace"
     ),
-    types.MappingProxyType: _once(
-        lambda encoder, each: [_inline_dict(encoder, each.items())], "mappingproxy"
-    ),
+    types.MappingProxyType: _once(_mapping_proxy, "mappingproxy"),
     range: _constant(_range, "range"),
     slice: _constant(_range, "slice"),
     datetime.timedelta: _constant(

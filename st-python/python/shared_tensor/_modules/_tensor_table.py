@@ -18,6 +18,8 @@ __all__ = ["DTYPES", "StorageRange", "TensorTable"]
 #: What storages are cut to: every element type keeps its alignment.
 _ALIGNMENT = 64
 _PARAMETER = torch.nn.Parameter
+#: Not every torch has names of dimensions.
+_HAS_NAMES = hasattr(torch.Tensor, "has_names")
 _LAZY = torch.nn.parameter.UninitializedTensorMixin
 _CARRIED = ("_is_param", "_is_buffer", "persistent", "_is_hf_initialized")
 
@@ -77,6 +79,8 @@ class TensorTable:
         self._encoder = encoder
         self._entries: list[tuple[int, _Storage, Any, int | None]] = []
         self._storages: dict[int, _Storage] = {}
+        #: They travel as integers, each by itself.
+        self._quantised_storages: set[int] = set()
 
     def value(self, tensor: Any) -> int:
         """Return the number of the value that refers to a tensor."""
@@ -85,6 +89,7 @@ class TensorTable:
         if known is not None:
             return known
         kind = type(tensor)
+        self._check_leaf(tensor)
         if hasattr(kind, "__tensor_flatten__"):
             return self._flattened(tensor)
         special = self._special(tensor)
@@ -165,12 +170,19 @@ class TensorTable:
             return None
         return self._encoder.builder.mapping("dict", _rules.items_of(self._encoder, pairs))
 
-    def _check(self, tensor: Any) -> None:
-        kind = type(tensor)
+    @staticmethod
+    def _check_leaf(tensor: Any) -> None:
         if tensor.grad_fn is not None:
             raise Refusal("found a tensor with a history", "send its detach()")
         if tensor._backward_hooks:
             raise Refusal("found a tensor with hooks on its gradient", "remove them first")
+
+    def _check(self, tensor: Any) -> None:
+        kind = type(tensor)
+        if tensor._is_zerotensor():
+            raise Refusal("found a tensor of zeroes without memory", "send its clone()")
+        if _HAS_NAMES and tensor.has_names():
+            raise Refusal("found a tensor with names", "send its rename(None)")
         if tensor.is_conj() or tensor.is_neg():
             raise Refusal("found a lazily conjugated or negated tensor", "send its resolve_conj()")
         if tensor.layout is not torch.strided or tensor.is_nested:
@@ -255,7 +267,8 @@ class TensorTable:
             arguments = [value(tensor.layout), *self._parts(parts), *self._outer(tensor)]
             return encoder.built_once(tensor, "sparsecompressed", arguments)
         if tensor.is_quantized:
-            return encoder.built_once(tensor, "quantised", self._quantised(plain))
+            arguments = self._quantised(plain)
+            return encoder.built_once(tensor, "quantised", [*arguments, *self._outer(tensor)])
         return None
 
     def _parts(self, parts: tuple[Any, ...]) -> list[int]:
@@ -265,10 +278,19 @@ class TensorTable:
 
     def _outer(self, tensor: Any) -> list[int]:
         is_parameter = isinstance(tensor, torch.nn.Parameter)
-        return self._encoder.values((is_parameter, tensor.requires_grad))
+        outer = self._encoder.values((is_parameter, tensor.requires_grad))
+        attributes = self._attributes(tensor)
+        return outer if attributes is None else [*outer, attributes]
 
     def _quantised(self, tensor: Any) -> list[int]:
         scheme = tensor.qscheme()
+        integers = tensor.int_repr()
+        if integers.stride() != tensor.stride():
+            raise Refusal("found a quantised tensor that is a view", "send its contiguous()")
+        storage = tensor.untyped_storage()._cdata
+        if storage in self._quantised_storages:
+            raise Refusal("found two quantised tensors in one storage", "send a clone() of one")
+        self._quantised_storages.add(storage)
         parts: tuple[Any, ...]
         if scheme is torch.per_tensor_affine:
             parts = (tensor.q_scale(), tensor.q_zero_point(), None)
@@ -280,7 +302,7 @@ class TensorTable:
             )
         else:
             raise Refusal(f"found a tensor quantised by {scheme}", "dequantise it first")
-        return self._parts((tensor.int_repr(), tensor.dtype, *parts))
+        return self._parts((integers, tensor.dtype, *parts))
 
 
 DTYPES = frozenset(

@@ -133,6 +133,10 @@ def _check(tensor: Any) -> None:
             "a tensor that requires gradients and was computed from others has a history, which "
             "cannot be shared: return or pass its detach()"
         )
+    if tensor._is_zerotensor():
+        raise SharedTensorSerializationError(
+            "a tensor of zeroes has no memory: return or pass its clone()"
+        )
     if tensor.is_conj() or tensor.is_neg():
         raise SharedTensorSerializationError(
             "a tensor is conjugated or negated when it is read: return its resolve_conj() or "
