@@ -6,7 +6,10 @@
 
 use super::error::{ManifestError, TensorFault};
 use super::ids::{ObjectId, PathId, StorageId, StringId, TemplateId, TensorId, ValueId};
-use super::limits::{DIMENSIONS_MAX, Limits, OBJECTS_FREE, OBJECTS_PER_REFERENCE};
+use super::limits::{
+    DIMENSIONS_MAX, Limits, OBJECTS_FREE, OBJECTS_PER_REFERENCE, PATTERN_BYTES_MAX,
+    PATTERN_CLASSES_MAX,
+};
 use super::model::{
     Builder, MappingKind, Object, SequenceKind, Sharing, Tables, Tensor, TensorClass, Value,
 };
@@ -18,6 +21,7 @@ pub(crate) fn check(tables: &Tables, limits: &Limits) -> Result<(), ManifestErro
     check.storages(limits)?;
     check.names()?;
     let costs = check.values(limits)?;
+    check.patterns()?;
     check.tensors()?;
     check.templates()?;
     check.objects()?;
@@ -138,6 +142,23 @@ impl Check<'_> {
             objects.push(cost);
         }
         Ok(Costs { objects })
+    }
+
+    /// What compiling regular expressions takes grows with them, classes of characters before all.
+    fn patterns(&self) -> Result<(), ManifestError> {
+        let (mut classes, mut bytes) = (0_u64, 0_u64);
+        for value in &self.tables.values {
+            let Value::Built(Builder::Pattern, items) = value else { continue };
+            let text = match items.first().map(|item| &self.tables.values[item.index()]) {
+                Some(Value::Text(id)) => self.tables.strings[id.index()].as_bytes(),
+                Some(Value::Bytes(bytes)) => bytes,
+                _ => continue,
+            };
+            bytes += text.len() as u64;
+            classes += text.iter().filter(|byte| **byte == b'[').count() as u64;
+        }
+        limit("bytes of patterns", bytes, PATTERN_BYTES_MAX)?;
+        limit("classes of characters in patterns", classes, PATTERN_CLASSES_MAX)
     }
 
     fn references(&self, value: &Value) -> Result<(), ManifestError> {

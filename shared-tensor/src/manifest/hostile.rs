@@ -243,6 +243,27 @@ fn a_short_manifest_describes_no_millions_of_objects() {
 }
 
 #[test]
+fn patterns_take_no_minutes_to_compile() {
+    let of = |times: usize, pattern: &str| {
+        let mut builder = ManifestBuilder::new();
+        let flags = builder.value(Value::Int(0.into()));
+        let patterns = (0..times).map(|number| {
+            let text = builder.string(&format!("{pattern}{number}"));
+            let text = builder.value(Value::Text(text));
+            builder.value(Value::Built(Builder::Pattern, vec![text, flags]))
+        });
+        let patterns = patterns.collect();
+        let root = builder.value(Value::Sequence(SequenceKind::Tuple, patterns));
+        builder.finish(root, &Limits::default()).map(drop)
+    };
+    of(256, "[\0-\u{ffff}]").unwrap();
+    let message = of(257, "[\0-\u{ffff}]").unwrap_err().to_string();
+    assert!(message.contains("classes of characters in patterns, at most 256"), "{message}");
+    let message = of(2, &"a".repeat(128 << 10)).unwrap_err().to_string();
+    assert!(message.contains("bytes of patterns, at most"), "{message}");
+}
+
+#[test]
 fn memory_is_compared_with_the_storages() {
     let manifest = sample();
     manifest.validate_against(&[(96, 4096), (8, 64)]).unwrap();

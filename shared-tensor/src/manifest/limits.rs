@@ -10,6 +10,13 @@ pub(crate) const OBJECTS_FREE: u64 = 4 << 20;
 /// have, some forty attributes each.
 pub(crate) const OBJECTS_PER_REFERENCE: u64 = 64;
 
+/// Classes of characters in all regular expressions together: compiling `[\0-\uffff]` takes Python some
+/// ten milliseconds.
+pub(crate) const PATTERN_CLASSES_MAX: u64 = 256;
+
+/// Bytes of all regular expressions together; each takes some microseconds to compile.
+pub(crate) const PATTERN_BYTES_MAX: u64 = 256 << 10;
+
 /// What a manifest may cost at most.
 ///
 /// The defaults let a model of a hundred thousand modules pass, and keep what a hostile peer can make

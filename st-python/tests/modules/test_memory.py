@@ -237,3 +237,19 @@ def test_without_torchs_table_of_functions(monkeypatch: pytest.MonkeyPatch) -> N
         other = found.state_dict()[name]
         assert other.dtype is each.dtype
         assert torch.equal(each.view(torch.uint8), other.view(torch.uint8))
+
+
+def test_small_private_storages_are_copied_up_to_64_mib_together() -> None:
+    module = nn.Module()
+    for index in range(70):
+        module.register_buffer(f"buffer{index}", torch.full((1 << 18,), float(index)))
+    served = Served(module)
+    mapped: list[int] = []
+
+    def private(index: int) -> Any:
+        mapped.append(index)
+        return served.region.private(index)
+
+    opened = served.opener.open(served.region.memory, private=private)
+    assert len(mapped) == 70 - 64
+    assert all(bool((opened.get_buffer(f"buffer{n}") == n).all()) for n in range(70))

@@ -19,6 +19,10 @@ pub(super) struct Wanted<'a, 'py> {
     pub(super) copy_max: usize,
 }
 
+/// Bytes that one opening copies at most: more is mapped, however small its parts. A manifest may name
+/// the same memory any number of times.
+const COPIED_MAX: usize = 64 << 20;
+
 /// Where each storage lies for this opening.
 pub(super) fn places(
     manifest: &Manifest,
@@ -28,7 +32,7 @@ pub(super) fn places(
     let given: Vec<Place> = memory.iter().map(|memory| memory.get().place(memory.py())).collect();
     verify(manifest, given.iter())?;
     let mut places = Vec::with_capacity(memory.len());
-    let mut has_changed = false;
+    let (mut has_changed, mut copied) = (false, 0_usize);
     for (index, (storage, place)) in manifest.storages().iter().zip(given).enumerate() {
         let is_private = storage.sharing == Sharing::Private
             || wanted.isolate && storage.sharing == Sharing::Shared;
@@ -38,12 +42,17 @@ pub(super) fn places(
             continue;
         }
         match wanted.private {
-            Some(private) if bytes > wanted.copy_max => {
+            Some(private)
+                if bytes > wanted.copy_max || copied.saturating_add(bytes) > COPIED_MAX =>
+            {
                 let mapped = private.call1((index,))?.cast_into::<Memory>()?;
                 has_changed = true;
                 places.push(mapped.get().place(mapped.py()));
             }
-            _ => places.push(place.copy(bytes)),
+            _ => {
+                copied = copied.saturating_add(bytes);
+                places.push(place.copy(bytes));
+            }
         }
     }
     if has_changed {
