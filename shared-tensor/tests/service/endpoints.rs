@@ -243,6 +243,22 @@ pub(crate) fn provider(stage: &Arc<Stage>) -> Provider {
             table(call, rows.unsigned_abs())
         }
     };
+    let told = || {
+        let stage = with();
+        // Goes on for a while after it was told to stop, and ends as it is to.
+        move |call: &Call| {
+            while !call.cancelled() {
+                std::thread::yield_now();
+            }
+            stage.open("it was told");
+            stage.insist("it may go");
+            let is_still_told = call.cancelled();
+            if text(call, 0, "end")? == "returns" {
+                return Ok(Value::Bool(is_still_told));
+            }
+            Err(Failure::other(if is_still_told { "Told" } else { "Untold" }, "on purpose"))
+        }
+    };
     provider
         .with(Endpoint::new("slow", slow()).cache(false))
         .with(Endpoint::new("slow_cached", slow()).key(KeyRule::Arguments))
@@ -277,6 +293,23 @@ pub(crate) fn provider(stage: &Arc<Stage>) -> Provider {
             })
             .execution(Execution::Task)
             .key(KeyRule::Arguments),
+        )
+        .with(
+            Endpoint::new("task_fail_at", {
+                let stage = with();
+                move |call: &Call| -> Result<Value, Failure> {
+                    stage.insist(&text(call, 0, "door")?);
+                    Err(Failure::other("ValueError", "on purpose"))
+                }
+            })
+            .execution(Execution::Task)
+            .cache(false),
+        )
+        .with(Endpoint::new("task_told", told()).execution(Execution::Task).cache(false))
+        .with(
+            Endpoint::new("task_told_cached", told())
+                .execution(Execution::Task)
+                .key(KeyRule::Arguments),
         )
         .with(
             Endpoint::new("insists", {

@@ -22,6 +22,8 @@ tests![
     who_comes_to_a_build_that_was_given_up_gets_another_one,
     who_has_waited_and_gone_is_let_go_of,
     what_runs_is_asked_to_stop,
+    what_was_told_to_stop_has_been_whoever_comes_then,
+    who_never_looks_whether_to_stop_fails_by_itself,
     progress_reaches_every_waiter,
     each_fetch_is_a_reference_of_its_own,
     results_go_with_those_who_fetched_them,
@@ -160,6 +162,47 @@ fn what_runs_is_asked_to_stop() {
     until("it runs", || client.task_status(task, options()).unwrap().status == TaskStatus::Running);
     assert!(client.cancel_task(task, true, options()).unwrap());
     assert_eq!(client.wait_task(task, options()).unwrap().status, TaskStatus::Cancelled);
+}
+
+fn what_was_told_to_stop_has_been_whoever_comes_then() {
+    for endpoint in ["task_told", "task_told_cached"] {
+        for end in ["fails", "returns"] {
+            let service = Service::start();
+            let (one, other) = (service.client(), service.client());
+            let call = one.start_call(endpoint, [end], options(), drop).unwrap();
+            let listed = || other.list_tasks(Some(TaskStatus::Running), options()).unwrap();
+            until("it runs", || !listed().is_empty());
+            let task = listed()[0].id;
+            assert!(call.cancel());
+            // Whoever passes this door comes after the function was told.
+            other.call("slow", ["it was told"], options()).unwrap();
+            let (done, ended) = mpsc::channel();
+            let on_done = move |info: Result<_, _>| done.send(info.unwrap()).unwrap();
+            other.start_wait_task(task, options(), on_done).unwrap();
+            // Comes after the wait, over the same connection.
+            other.start_call("open", ["it may go"], options(), drop).unwrap();
+            let info = ended.recv().unwrap();
+            if end == "fails" {
+                assert_eq!(info.status, TaskStatus::Cancelled, "{endpoint}");
+                assert_eq!(info.error_type.as_deref(), Some("Told"), "{endpoint}");
+            } else {
+                assert_eq!(info.status, TaskStatus::Completed, "{endpoint}");
+                let value = other.task_result(task, options()).unwrap().value;
+                assert_eq!(value, Value::Bool(true), "{endpoint}: it stays told");
+            }
+        }
+    }
+}
+
+fn who_never_looks_whether_to_stop_fails_by_itself() {
+    let service = Service::start();
+    let client = service.client();
+    let task = submit(&client, "task_fail_at", ["door"]);
+    until("it runs", || client.task_status(task, options()).unwrap().status == TaskStatus::Running);
+    assert!(client.cancel_task(task, true, options()).unwrap());
+    client.call("open", ["door"], options()).unwrap();
+    let info = client.wait_task(task, options()).unwrap();
+    assert_eq!((info.status, info.error_type.as_deref()), (TaskStatus::Failed, Some("ValueError")));
 }
 
 fn progress_reaches_every_waiter() {

@@ -243,6 +243,7 @@ class SharedTensorClient:
         """Give up a task that has not begun; whether that was possible.
 
         With `cooperative`, one that runs is asked to stop: `shared_tensor.cancelled` tells it so.
+        It ends as cancelled if it raises then, and as completed if it returns a value all the same.
         """
         return self._core.cancel_task(task_id, cooperative, self.timeout)
 

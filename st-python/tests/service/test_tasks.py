@@ -38,6 +38,19 @@ def patient():
     return "stopped"
 
 @share(execution="task", cache=False, plain=True)
+def obedient():
+    began.set()
+    release.wait(60)
+    while not shared_tensor.cancelled(): pass
+    raise InterruptedError("enough")
+
+@share(execution="task", cache=False, plain=True)
+def deaf():
+    began.set()
+    release.wait(60)
+    raise InterruptedError("enough")
+
+@share(execution="task", cache=False, plain=True)
 def telling(steps):
     for step in range(steps):
         shared_tensor.progress(step + 1, steps, f"step {step}")
@@ -169,7 +182,31 @@ def test_asking_a_task_to_stop(serve: Serve) -> None:
     served.run("began.wait(60)")
     assert client.cancel_task(task) is False
     assert client.cancel_task(task, cooperative=True) is True
-    assert client.wait_task(task)["status"] in ("completed", "cancelled")
+    assert client.wait_task(task)["status"] == "completed"
+    assert client.get_task_result(task) == "stopped"
+
+
+@pytest.mark.parametrize(("endpoint", "status"), [("obedient", "cancelled"), ("deaf", "failed")])
+def test_what_a_task_raises_when_told_to_stop(serve: Serve, endpoint: str, status: str) -> None:
+    """It is cancelled if it was told, whoever waits by then, and has failed if it never looked."""
+    served = serve(ENDPOINTS)
+    client, late = served.client(), served.waiting()
+    task = client.submit(endpoint)
+    served.run("began.wait(60)")
+    assert client.cancel_task(task, cooperative=True) is True
+    told: list[TaskInfo] = []
+
+    def wait() -> None:
+        with pytest.raises(errors.SharedTensorTaskError, match=r"enough|cancelled"):
+            late.wait_for_task(task, callback=told.append)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    served.run("release.set()")
+    waiting.join()
+    assert client.get_task_status(task)["status"] == status
+    assert client.get_task_status(task)["error_type"] == "InterruptedError"
+    assert told[-1].status is TaskStatus(status)
 
 
 def test_progress(serve: Serve) -> None:

@@ -123,8 +123,12 @@ impl Call {
 
     /// Whether the result is not wanted any more: the task was told to stop, the server is ending, or
     /// whoever made a call whose result is not kept has gone.
+    ///
+    /// Once it has said so, it stays so, whoever comes to wait for the result after that. A task whose
+    /// function then fails, with whatever failure, has been cancelled; one whose function returns a
+    /// value all the same has completed with it.
     pub fn cancelled(&self) -> bool {
-        self.parts.flag.is_raised()
+        self.parts.flag.hear()
     }
 
     /// Tells everybody who waits how far it is, in a unit of one's own; `total` 0 if not known.
@@ -148,12 +152,15 @@ impl fmt::Debug for Call {
     }
 }
 
-/// Whether somebody wants a call to stop.
+/// Whether somebody wants a call to stop, and whether that was acted upon.
 #[derive(Default)]
 pub(crate) struct Flag {
     is_raised: AtomicBool,
+    was_heard: AtomicBool,
     /// Whoever waits for a result that nobody else will want.
     is_deserted: Mutex<Option<Box<dyn Fn() -> bool + Send>>>,
+    /// Of those for whom the call is made together: raised when all of theirs are.
+    shares: Mutex<Vec<Arc<Self>>>,
 }
 
 impl Flag {
@@ -165,9 +172,44 @@ impl Flag {
         *lock(&self.is_deserted) = Some(Box::new(is_deserted));
     }
 
+    pub(crate) fn share(&self, of: Arc<Self>) {
+        lock(&self.shares).push(of);
+    }
+
+    /// Whether it is raised, of which nobody learns: it may be lowered by who comes.
     pub(crate) fn is_raised(&self) -> bool {
+        self.is_raised_among(&lock(&self.shares))
+    }
+
+    /// Whether it is raised, for those who act upon it: if so it stays raised, as do those of all
+    /// for whom the call is made.
+    pub(crate) fn hear(&self) -> bool {
+        // Held, so that nobody joins between the look and what follows from it.
+        let shares = lock(&self.shares);
+        if !self.is_raised_among(&shares) {
+            return false;
+        }
+        self.settle();
+        for share in &*shares {
+            share.settle();
+        }
+        true
+    }
+
+    /// Whether anybody acted upon its being raised.
+    pub(crate) fn was_heard(&self) -> bool {
+        self.was_heard.load(Ordering::Acquire)
+    }
+
+    fn is_raised_among(&self, shares: &[Arc<Self>]) -> bool {
         self.is_raised.load(Ordering::Acquire)
             || lock(&self.is_deserted).as_ref().is_some_and(|is_deserted| is_deserted())
+            || (!shares.is_empty() && shares.iter().all(|share| share.is_raised()))
+    }
+
+    fn settle(&self) {
+        self.raise();
+        self.was_heard.store(true, Ordering::Release);
     }
 }
 

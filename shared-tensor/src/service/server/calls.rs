@@ -507,7 +507,7 @@ fn look_up(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: CacheKey) {
                 own.end_flight(number);
                 drop(noted);
                 let is_moot = outcome.is_err() && flight.was_deserted();
-                if is_moot && !receiver.wish().is_raised() && !own.is_stopping() {
+                if is_moot && !receiver.wish().hear() && !own.is_stopping() {
                     // Those who gave it up are others.
                     return look_up(&own, asked, receiver, key);
                 }
@@ -532,7 +532,8 @@ fn look_up(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: CacheKey) {
                 Some(To::Task(task)) => Some(Arc::clone(task)),
                 _ => None,
             };
-            let terms = Terms { flag: shared.flag(), ticker: Arc::clone(&shared.ticker) };
+            let terms =
+                Terms { flag: Arc::clone(&shared.flag), ticker: Arc::clone(&shared.ticker) };
             let own = Arc::clone(core);
             let flying = Flying { core: Arc::clone(core), flight };
             let pool = Arc::clone(pool_of(core, &asked));

@@ -57,7 +57,6 @@ struct State {
     failure: Option<Failure>,
     result: Holding,
     object: Option<Id>,
-    is_asked_to_stop: bool,
     ticker: Arc<Ticker>,
     waiters: Vec<Waiter>,
 }
@@ -146,10 +145,16 @@ impl Task {
 
     /// It begins to run; `false` if it was cancelled before, or nobody wants it any more.
     pub(crate) fn start(&self) -> bool {
-        let is_unwanted = self.flag.is_raised();
+        let begun =
+            |status| (status != TaskStatus::Pending).then_some(status == TaskStatus::Running);
+        if let Some(is_running) = begun(lock(&self.state).status) {
+            return is_running;
+        }
+        // Asked without the lock, which the answer may need.
+        let is_unwanted = self.flag.hear();
         let mut state = lock(&self.state);
-        if state.status != TaskStatus::Pending {
-            return state.status == TaskStatus::Running;
+        if let Some(is_running) = begun(state.status) {
+            return is_running;
         }
         if is_unwanted {
             return false;
@@ -335,7 +340,6 @@ impl Tasks {
             failure: None,
             result: Holding::Nothing,
             object: None,
-            is_asked_to_stop: false,
             ticker: Arc::default(),
             waiters: Vec::new(),
         };
@@ -378,8 +382,8 @@ impl Tasks {
 
     /// The task has ended. What it made is dropped if it was cancelled before.
     pub(crate) fn end(&self, core: &Arc<Core>, task: &Arc<Task>, outcome: Result<Made, Failure>) {
-        // Asked before the lock, which the answer may need.
-        let is_unwanted = task.flag.is_raised();
+        // Whoever never looked whether to stop has failed by itself, wanted or not.
+        let is_stopped = task.flag.was_heard();
         let mut state = lock(&task.state);
         if state.status.is_final() {
             drop(state);
@@ -392,7 +396,6 @@ impl Tasks {
                 state.result = Holding::Made(made);
             }
             Err(failure) => {
-                let is_stopped = state.is_asked_to_stop || is_unwanted;
                 let is_begun = state.status == TaskStatus::Running;
                 state.status = if is_stopped { TaskStatus::Cancelled } else { TaskStatus::Failed };
                 state.failure =
@@ -454,7 +457,6 @@ impl Tasks {
                 Cancelled::Yes
             }
             TaskStatus::Running if is_cooperative => {
-                state.is_asked_to_stop = true;
                 drop(state);
                 task.flag.raise();
                 Cancelled::Asked

@@ -25,6 +25,8 @@ def progress(done: int, total: int = 0, note: str = "") -> None:
 def cancelled() -> bool:
     """Whether nobody wants the result of this endpoint any more: it may raise, or return early.
 
+    Once True, it stays so for this call, whoever comes to wait for it after that. A task whose
+    function raises after it was told so is cancelled; one that returns a value is completed.
     False on a thread that runs no endpoint.
     """
     return _native.service_cancelled()
