@@ -14,10 +14,11 @@ pub enum ManifestError {
     /// It does not begin as one.
     #[error("these bytes are no manifest: they do not begin with its mark")]
     Mark,
-    /// Another version of the format.
+    /// A version of the format that this release does not know.
     #[error(
-        "the manifest has format {found}, this release reads {FORMAT}: \
-         use one release of shared-tensor on both ends"
+        "the manifest has format {found}, and shared-tensor {version} reads formats up to {FORMAT}: \
+         use one release of shared-tensor on both ends",
+        version = env!("CARGO_PKG_VERSION")
     )]
     Format {
         /// The version that was found.

@@ -228,6 +228,33 @@ fn foreign_bytes_are_told_from_other_releases() {
 }
 
 #[test]
+fn what_is_too_new_for_a_reader_says_so() {
+    let of = |made: &[Value]| {
+        let mut builder = ManifestBuilder::new();
+        let values = made.iter().map(|it| builder.value(it.clone())).collect();
+        let root = builder.value(Value::Sequence(SequenceKind::Tuple, values));
+        builder.finish(root, &Limits::default()).unwrap().manifest.encode()
+    };
+    let old = of(&[Value::Int(1), Value::Built(Builder::Lock, Vec::new())]);
+    assert_eq!(old[4..6], [1, 0], "the first readers can read it, and are to");
+    let mut new = of(&[Value::Built(Builder::NumpyScalar, Vec::new())]);
+    assert_eq!(new[4..6], [2, 0], "the first readers refuse it for its format");
+    assert_eq!((decode(&old).unwrap().format(), decode(&new).unwrap().format()), (1, 2));
+    new[4] = 1;
+    assert!(decode(&new).unwrap_err().to_string().contains("another format"));
+    new[4] = 3;
+    let message = decode(&new).unwrap_err().to_string();
+    let version = env!("CARGO_PKG_VERSION");
+    let expected = format!("has format 3, and shared-tensor {version} reads formats up to 2");
+    assert!(message.contains(&expected), "{message}");
+    new[4] = 0;
+    assert_eq!(decode(&new).unwrap_err(), ManifestError::Format { found: 0 });
+    // What is added to these lists is of a format of its own.
+    let first = Builder::ALL.iter().filter(|it| it.since() == 1).count();
+    assert_eq!((first, Builder::ALL.len(), Action::ALL.len()), (29, 30, 2));
+}
+
+#[test]
 fn a_short_manifest_describes_no_millions_of_objects() {
     let doubled = |times: u32| {
         let mut builder = ManifestBuilder::new();

@@ -69,14 +69,27 @@ impl Manifest {
             .split_first_chunk()
             .ok_or(ManifestError::Damaged { reason: "it ends in its first bytes" })?;
         let found = u16::from_le_bytes(*format);
-        if found != FORMAT {
+        if !(1..=FORMAT).contains(&found) {
             return Err(ManifestError::Format { found });
         }
-        match postcard::take_from_bytes(rest) {
-            Ok((tables, [])) => Self::new(tables, limits),
-            Ok(_) => Err(ManifestError::Damaged { reason: "something follows its end" }),
-            Err(_) => Err(ManifestError::Damaged { reason: "its tables do not decode" }),
+        let manifest = match postcard::take_from_bytes(rest) {
+            Ok((tables, [])) => Self::new(tables, limits)?,
+            Ok(_) => return Err(ManifestError::Damaged { reason: "something follows its end" }),
+            Err(_) => return Err(ManifestError::Damaged { reason: "its tables do not decode" }),
+        };
+        if manifest.format() != found {
+            return Err(ManifestError::Damaged { reason: "what is in it is of another format" });
         }
+        Ok(manifest)
+    }
+
+    /// The oldest format that has everything in it: whoever reads that can read this.
+    pub fn format(&self) -> u16 {
+        let since = |value: &Value| match value {
+            Value::Built(builder, _) => builder.since(),
+            _ => 1,
+        };
+        self.tables.values.iter().map(since).max().unwrap_or(1)
     }
 
     fn new(tables: Tables, limits: &Limits) -> Result<Self, ManifestError> {
@@ -87,7 +100,7 @@ impl Manifest {
     /// The bytes that [`decode`](Self::decode) reads. Equal manifests give equal bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = MARK.to_vec();
-        bytes.extend(FORMAT.to_le_bytes());
+        bytes.extend(self.format().to_le_bytes());
         // Encoding into memory fails only for types that refuse to be encoded.
         postcard::to_extend(&self.tables, bytes).unwrap_or_default()
     }

@@ -1,15 +1,18 @@
 //! What a manifest says: tables that refer to each other by position.
 //!
 //! The encoding is postcard's, which has no field names: variants are only ever added at the end of
-//! an enum, structures change with [`FORMAT`] only, and nothing nests, so that decoding needs no stack.
+//! an enum and with a new [`FORMAT`], and nothing nests, so that decoding needs no stack.
 
 use serde::{Deserialize, Serialize};
 
 use super::ids::{ObjectId, PathId, StorageId, StringId, TemplateId, TensorId, ValueId};
 use super::scalar::Scalar;
 
-/// The version of the format. Both ends have the same, or open nothing of each other.
-pub const FORMAT: u16 = 1;
+/// The newest version of the format that this release reads. It reads all before it, and each
+/// manifest says the oldest that has all that is in it.
+///
+/// 2: [`Builder::NumpyScalar`].
+pub const FORMAT: u16 = 2;
 
 /// All tables.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,7 +206,9 @@ pub enum MappingKind {
 }
 
 macro_rules! builders {
-    ($($(#[$doc:meta])* $name:ident = $text:literal, $constant:literal;)*) => {
+    ($(
+        $(#[$doc:meta])* $name:ident = $text:literal, $constant:literal $(, since $since:literal)?;
+    )*) => {
         /// Everything else that can be made of values: a closed list.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[non_exhaustive]
@@ -226,6 +231,14 @@ macro_rules! builders {
             pub const fn is_constant(self) -> bool {
                 match self {
                     $(Self::$name => $constant,)*
+                }
+            }
+
+            /// The first format that has it.
+            pub const fn since(self) -> u16 {
+                match self {
+                    $($(Self::$name => $since,)?)*
+                    _ => 1,
                 }
             }
 
@@ -297,7 +310,7 @@ builders! {
     /// A parameter over a tensor that takes itself apart: tensor, requires gradients.
     WrappedParameter = "wrappedparameter", false;
     /// A number of a type of NumPy's: the type's code, the number's bytes.
-    NumpyScalar = "numpyscalar", true;
+    NumpyScalar = "numpyscalar", true, since 2;
 }
 
 /// What objects of one class have in common: the keys of their `__dict__`, in order, and the values
