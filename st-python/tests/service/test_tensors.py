@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import sys
 import time
@@ -213,6 +214,101 @@ def test_modules_alias_too(serve: Serve) -> None:
     model, weight, [w] = client.call("both")
     assert model.weight.data_ptr() == weight.data_ptr()
     assert w.shape == (3, 4)
+
+
+TIES = """
+import torch
+from torch import nn
+
+def module(**tensors):
+    made = nn.Module()
+    for name, each in tensors.items():
+        if isinstance(each, nn.Parameter): made.register_parameter(name, each)
+        else: made.register_buffer(name, each)
+    return made
+
+def numbers(): return torch.arange(SIZE, dtype=torch.float32)
+
+def over_one_array():
+    import numpy as np
+    array = np.arange(SIZE, dtype=np.float32)
+    return torch.from_numpy(array), torch.from_numpy(array[2:9])
+
+def tie(kind):
+    it, weight = numbers(), nn.Parameter(numbers())
+    if kind == "a module and its buffer": return module(x=it), it
+    if kind == "a tensor and what is viewed in a module": return it[4:], module(x=it[2:8][1:])
+    if kind == "views of views": return module(x=it[2:9][1:][::2]), it.view(-1, 2)[1:3]
+    if kind == "two modules and one buffer": return module(x=it), module(x=it)
+    if kind == "two modules and one storage": return module(x=it[:6]), module(x=it[3:9])
+    if kind == "buffers of one module": return module(x=it[:6], y=it[3:9]), None
+    if kind == "a parameter and a buffer over it":
+        return module(x=weight), module(x=weight.data[1:3])
+    if kind == "a buffer over a parameter of the same": return module(x=weight, y=weight.data), None
+    if kind == "gradients of one": return module(x=it), it.detach().requires_grad_()
+    if kind == "one module twice":
+        twice = module(x=it)
+        return twice, twice
+    if kind == "arrays": return over_one_array()
+    if kind == "buffers over an array":
+        one, other = over_one_array()
+        return module(x=one, y=other), None
+    if kind == "modules over an array":
+        one, other = over_one_array()
+        return module(x=other), module(x=one)
+
+made = {}
+
+def result(kind):
+    one, other = made[kind] = tie(kind)
+    return {"one": one} if other is None else {"one": one, "other": other}
+
+@share(cache=False)
+def tied(kind): return result(kind)
+
+@share(cache_format_key="{kind}")
+def kept(kind): return result(kind)
+"""
+KINDS = (
+    "a module and its buffer", "a tensor and what is viewed in a module", "views of views",
+    "two modules and one buffer", "two modules and one storage", "buffers of one module",
+    "a parameter and a buffer over it", "a buffer over a parameter of the same",
+    "gradients of one", "one module twice", "arrays", "buffers over an array",
+    "modules over an array",
+)  # fmt: skip
+
+
+def tied_parts(one: Any, other: Any) -> tuple[Any, Any]:
+    """Give the two tensors that share elements."""
+    if other is None:
+        return one.x, one.y
+    return getattr(one, "x", one), getattr(other, "x", other)
+
+
+@pytest.mark.parametrize("endpoint", ["tied", "kept"])
+@pytest.mark.parametrize("size", [10, 1 << 19], ids=["small", "large"])
+def test_ties(serve: Serve, size: int, endpoint: str) -> None:
+    """What shares elements goes on to, in what is opened, and where it was lent."""
+    pytest.importorskip("numpy", reason="no NumPy here")
+    served = serve(f"SIZE = {size}\n" + TIES)
+    client = served.client()
+    served.run("from __future__ import annotations\n" + inspect.getsource(tied_parts))
+    lost = []
+    for kind in KINDS:
+        answer = client.call(endpoint, kind)
+        for first, second in ((0, 1), (1, 0)):
+            parts = tied_parts(answer["one"], answer.get("other"))
+            with torch.no_grad():
+                parts[first].fill_(-1.0 - first)
+            if not (parts[second] == -1.0 - first).any():
+                lost.append(kind)
+        served.run("parts = tied_parts(*made[kind])", kind=kind)
+        served.run("with torch.no_grad(): parts[0].fill_(-9.0)")
+        if not served.run("bool((parts[1] == -9.0).any())"):
+            lost.append(f"{kind}, where it was lent")
+        gradients = [it.requires_grad for it in parts]
+        assert served.run("[it.requires_grad for it in parts]") == gradients
+    assert lost == []
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ so that properties, ``__getattr__`` and the like do not run. What has no rule is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,7 +48,7 @@ class Encoded:
     tensors: list[Any] = field(default_factory=list)
 
 
-def encode(root: Any, policy: Policy | None = None) -> Encoded:
+def encode(root: Any, policy: Policy | None = None, *, shared: Container[int] = ()) -> Encoded:
     """Describe an object: a module, tensors, or containers of them.
 
     Parameters
@@ -57,6 +57,9 @@ def encode(root: Any, policy: Policy | None = None) -> Encoded:
         It is read and not changed. Other threads must not change it meanwhile.
     policy : Policy, optional
         Only `allow_pickle` and `meta` matter here.
+    shared : container of int
+        Storages, by their `_cdata`, in which something else lies that is opened together with it:
+        none of these is private to the object.
 
     Raises
     ------
@@ -64,7 +67,7 @@ def encode(root: Any, policy: Policy | None = None) -> Encoded:
         If something in it has no rule, naming the attribute.
     """
     try:
-        return without_collections(lambda: _walked(root, policy or Policy()))
+        return without_collections(lambda: _walked(root, policy or Policy(), shared))
     except RecursionError as error:
         raise SerializationError(
             "root: found something that nests too deep, or holds itself; make it flatter"
@@ -74,22 +77,23 @@ def encode(root: Any, policy: Policy | None = None) -> Encoded:
         raise SerializationError(f"root: {error}") from error
 
 
-def _walked(root: Any, policy: Policy) -> Encoded:
+def _walked(root: Any, policy: Policy, shared: Container[int]) -> Encoded:
     with torch._C.DisableTorchFunctionSubclass():
         try:
-            return Encoder(policy).run(root)
+            return Encoder(policy, shared).run(root)
         except Refusal as refusal:
             if not policy.allow_pickle:
                 raise refusal.as_error() from None
             reason = str(refusal.as_error())
-            return Encoder(policy).run(_skeleton.pickled(root, reason))
+            return Encoder(policy, shared).run(_skeleton.pickled(root, reason))
 
 
 class Encoder:
     """One walk."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, shared: Container[int]) -> None:
         self.policy = policy
+        self.shared = shared
         self.builder = ManifestBuilder()
         self.origin = Origin(self.builder)
         self.tensors = TensorTable(self)

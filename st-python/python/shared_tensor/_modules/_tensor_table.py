@@ -152,6 +152,7 @@ class TensorTable:
         known = self._storages.get(storage._cdata)
         if known is None:
             known = _Storage(self._encoder.builder.storage(), storage)
+            known.is_shared = storage._cdata in self._encoder.shared
             self._storages[storage._cdata] = known
         if tensor.numel() > 0:
             item = tensor.element_size()

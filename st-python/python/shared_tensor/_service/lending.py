@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from shared_tensor import _native
-from shared_tensor._modules import Policy, SerializationError, encode, opener
+from shared_tensor._modules import Encoded, Policy, SerializationError, encode, opener
 from shared_tensor._modules._torch import TORCH
 from shared_tensor.errors import SharedTensorSerializationError
 
@@ -28,8 +29,12 @@ class _Range:
 
     #: None once they lie elsewhere.
     storage: Any
-    low: int
-    high: int
+    #: Where the storage begins.
+    address: int
+    low: int = 0
+    high: int = 0
+    #: How many of what is lent together lie in it.
+    users: int = 0
     tensors: list[Any] = field(default_factory=list)
     place: Any = None
 
@@ -47,6 +52,10 @@ class _Range:
     def length(self) -> int:
         return max(self.high - self.start, 0)
 
+    @property
+    def begin(self) -> int:
+        return self.address + self.start
+
 
 class _Ranges:
     """The storages of one call."""
@@ -57,31 +66,57 @@ class _Ranges:
     def of(self, storage: Any) -> _Range:
         found = self._by_storage.get(storage._cdata)
         if found is None:
-            found = self._by_storage[storage._cdata] = _Range(storage, 0, 0)
+            found = self._by_storage[storage._cdata] = _Range(storage, storage.data_ptr())
         return found
 
-    def place(self, *, writable: bool) -> None:
+    def groups(self) -> list[list[_Range]]:
+        """Give those with bytes, those together that overlap in memory.
+
+        Storages that were made over one array of NumPy, say, know nothing of each other.
+        """
+        groups: list[list[_Range]] = []
+        end = 0
+        for it in sorted((it for it in self._by_storage.values() if it.high > it.low), key=_first):
+            if _first(it) < end:
+                groups[-1].append(it)
+            else:
+                groups.append([it])
+            end = max(end, it.address + it.high)
+        return groups
+
+    def place(self, groups: list[list[_Range]], *, writable: bool) -> None:
         """Find each in shared memory, or move it there."""
-        missing = []
         for it in self._by_storage.values():
             if it.length == 0:
                 it.place = _native.ServiceStorage.empty()
-                continue
-            address = it.storage.data_ptr() + it.start
-            it.place = _native.ServiceStorage.find(address, it.length, writable)
-            if it.place is None:
-                missing.append(it)
+        missing = []
+        for group in groups:
+            for it in group:
+                it.place = _native.ServiceStorage.find(it.begin, it.length, writable)
+            if any(it.place is None for it in group):
+                missing.append((min(it.begin for it in group), group))
         if missing:
-            lengths = [it.length for it in missing]
+            lengths = [max(it.begin + it.length for it in group) - at for at, group in missing]
             places = _native.ServiceStorage.allocate(lengths)
             # Whoever called may hold the numbers of storages that are gone by then.
             self._by_storage.clear()
-            for it, place in zip(missing, places):
-                _move(it, place)
+            for (at, group), place in zip(missing, places):
+                for it in group:
+                    _move(it, place.part(it.begin - at, it.length))
             if sum(lengths) >= _TRIM_FROM:
                 # Small storages come from a heap, whose pages stay with this process for ever when
                 # something lies behind them: the model would be there twice.
                 _native.give_back_free_memory()
+
+
+def _first(found: _Range) -> int:
+    """Give the address of the first byte that is needed."""
+    return found.address + found.low
+
+
+def _contested(groups: list[list[_Range]]) -> set[int]:
+    """Give the storages, by their numbers, that none of what is lent together has for itself."""
+    return {it.storage._cdata for group in groups for it in group if len(group) > 1 or it.users > 1}
 
 
 def _move(found: _Range, place: _native.ServiceStorage) -> None:
@@ -155,6 +190,7 @@ class _Tensor:
         self.offset = tensor.storage_offset()
         self.requires_grad = tensor.requires_grad
         self.range = ranges.of(tensor.untyped_storage())
+        self.range.users += 1
         # What it is a view of moves with it: they go on to share their elements.
         for it in (tensor, tensor._base):
             if it is not None:
@@ -173,23 +209,36 @@ class _Module:
     """A module to be lent, or a tensor that is more than elements of a storage."""
 
     def __init__(self, leaf: Any, ranges: _Ranges, policy: Policy) -> None:
-        try:
-            encoded = encode(leaf, policy)
-        except SerializationError as error:
-            raise SharedTensorSerializationError(str(error)) from error
+        self._leaf = leaf
+        self._policy = policy
+        encoded = self._encoded()
         for note in encoded.notes:
             _log.debug("%s", note)
-        self.manifest = encoded.manifest
         self.parts = [
             (None if it.sharing == "absent" else ranges.of(it.storage), it.start, it.length)
             for it in encoded.storages
         ]
+        self._private = {it.storage._cdata for it in encoded.storages if it.sharing == "private"}
         for range_, start, length in self.parts:
             if range_ is not None:
                 range_.include(start, start + length)
+                range_.users += 1
         for tensor in encoded.tensors:
             if tensor.device.type == "cpu":
                 ranges.of(tensor.untyped_storage()).tensors.append(tensor)
+
+    def _encoded(self, shared: Container[int] = ()) -> Encoded:
+        try:
+            encoded = encode(self._leaf, self._policy, shared=shared)
+        except SerializationError as error:
+            raise SharedTensorSerializationError(str(error)) from error
+        self.manifest = encoded.manifest
+        return encoded
+
+    def give_up(self, contested: set[int]) -> None:
+        """Have no bytes for itself that others use too: whoever opens them could not share them."""
+        if not self._private.isdisjoint(contested):
+            self._encoded(contested)
 
     def lent(self) -> _native.ServiceValue:
         storages = [
@@ -210,7 +259,12 @@ def lend(leaves: list[Any], *, writable: bool, policy: Policy) -> list[_native.S
         else _Module(leaf, ranges, policy)
         for leaf in leaves
     ]
-    ranges.place(writable=writable)
+    groups = ranges.groups()
+    contested = _contested(groups)
+    for it in described:
+        if isinstance(it, _Module):
+            it.give_up(contested)
+    ranges.place(groups, writable=writable)
     return [it.lent() for it in described]
 
 
