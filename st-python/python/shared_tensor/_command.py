@@ -79,6 +79,7 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from shared_tensor._service import ending
     from shared_tensor.errors import SharedTensorError
     from shared_tensor.server import SharedTensorServer
 
@@ -104,6 +105,11 @@ def _serve(options: argparse.Namespace) -> int:
         server._serve(grace=options.grace, begun=lambda: print(line, flush=True))
     except SharedTensorError as error:
         raise _Wrong(str(error)) from error
+    except KeyboardInterrupt:
+        # It had its grace to wait for, and was not to.
+        ending.leave(130)
+    if server._unfinished:
+        ending.leave(0)
     return 0
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import logging
 import os
-import queue
-import signal
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Callable
 
 from shared_tensor import _native, runtime
 from shared_tensor._service import ending, locks, paths, payload, requests
+from shared_tensor._service.bell import Bell, rung_by_signals
 from shared_tensor.errors import SharedTensorConfigurationError
 from shared_tensor.utils import CONTROL_ENCODING, capability_snapshot
 
@@ -104,10 +102,11 @@ class SharedTensorServer:
         self._own_client: SharedTensorClient | None = None
         #: Endpoints whose results cannot be lent.
         self._only_here: set[str] = set()
+        #: Endpoints whose calls went on when it stopped.
+        self._unfinished: list[str] = []
         self._ended = threading.Event()
-        # For whoever serves until it ends: unlike an event, a signal handler that interrupts the
-        # wait may put something into it.
-        self._ends: queue.SimpleQueue[None] = queue.SimpleQueue()
+        #: Of whoever serves until it ends.
+        self._bell: Bell | None = None
         if provider._server is None:
             provider._server = self
 
@@ -145,7 +144,7 @@ class SharedTensorServer:
         if blocking:
             self._serve(grace=_GRACE_AT_EXIT)
         else:
-            self._start(is_blocking=False)
+            self._start(None)
 
     def stop(self, *, wait_for_tasks: bool = True) -> None:
         """Refuse new calls, wait for what runs if `wait_for_tasks`, and let go of everything.
@@ -291,15 +290,17 @@ class SharedTensorServer:
     def _start_method(self) -> str | None:
         return "thread" if self.server_thread is not None else None
 
-    def _start(self, *, is_blocking: bool) -> None:
+    def _start(self, bell: Bell | None) -> None:
+        """Begin to answer; with a bell for whoever waits for the end."""
         with self._lock:
             if self.running:
                 raise SharedTensorConfigurationError("Server is already running")
+            self._bell = bell
             runtime.register_local_server(self.socket_path, self)
             # Before anybody can connect: whoever is served may send a signal at once.
             self._ended.clear()
             try:
-                self._core = self._open(is_blocking=is_blocking)
+                self._core = self._open(is_blocking=bell is not None)
             except BaseException:
                 runtime.unregister_local_server(self.socket_path, self)
                 raise
@@ -356,24 +357,26 @@ class SharedTensorServer:
             return
         with self._lock:
             core, self._core = self._core, None
+            bell, self._bell = self._bell, None
             client, self._own_client = self._own_client, None
             self.listener = None
             self._only_here.clear()
         if core is None:
             return
-        if client is not None:
-            client.close()
         try:
-            unfinished = core.stop(grace if wait_for_tasks else 0.0)
-            if unfinished:
+            if client is not None:
+                client.close()
+            self._unfinished = core.stop(grace if wait_for_tasks else 0.0)
+            if self._unfinished:
                 _log.warning(
                     "stopped while calls were still running, whose threads end with them: %s",
-                    ", ".join(unfinished),
+                    ", ".join(self._unfinished),
                 )
         finally:
             runtime.unregister_local_server(self.socket_path, self)
             self._ended.set()
-            self._ends.put(None)
+            if bell is not None:
+                bell.ring()
             thread, self.server_thread = self.server_thread, None
             if thread is not None and thread is not threading.current_thread():
                 thread.join()
@@ -382,27 +385,24 @@ class SharedTensorServer:
         self._stop(wait_for_tasks=True, grace=_GRACE_AT_EXIT)
 
     def _serve(self, *, grace: float, begun: Callable[[], None] | None = None) -> None:
-        self._ends = queue.SimpleQueue()
-        with _termination(self._ends):
-            self._start(is_blocking=True)
+        bell = Bell()
+        told: list[int] = []
+        with rung_by_signals(bell, told.append):
+            self._start(bell)
             try:
                 if begun is not None:
                     begun()
-                self._wait_for_the_end()
+                bell.wait_until(lambda: bool(told) or self._ended.is_set())
             except KeyboardInterrupt:
                 _log.info("interrupted: stopping")
-            self._stop(wait_for_tasks=True, grace=grace)
-
-    def _wait_for_the_end(self) -> None:
-        # A signal between the interpreter's last look and the sleep wakes nobody, and that is long
-        # where another thread takes the GIL meanwhile: so it looks again.
-        while True:
-            with contextlib.suppress(queue.Empty):
-                return self._ends.get(timeout=_LOOK_SECONDS)
+            # On a thread of its own: another Ctrl-C ends the wait for what does not end.
+            stop = functools.partial(self._stop, wait_for_tasks=True, grace=grace)
+            drain = threading.Thread(target=stop, name="shared-tensor-drain", daemon=True)
+            drain.start()
+            bell.wait_until(self._ended.is_set)
+            drain.join()
 
 
-#: Seconds after which whoever waits for a signal looks whether one was missed.
-_LOOK_SECONDS = 0.2
 #: Seconds that a server of a parent has to answer.
 _PROBE_SECONDS = 5.0
 #: Seconds that calls and tasks have to end when the process does.
@@ -428,30 +428,6 @@ _IDLE: dict[str, Any] = {
         0,
     ),
 }
-
-
-@contextlib.contextmanager
-def _termination(ends: queue.SimpleQueue[None]) -> Iterator[None]:
-    """Let SIGTERM and SIGINT end the wait, where that is ours to decide."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    usual = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
-    ours = {it: handler for it, handler in usual.items() if signal.getsignal(it) is handler}
-
-    def end(number: int, _: object) -> None:
-        ends.put(None)
-        if number == signal.SIGINT:
-            # Whoever presses Ctrl-C again does not want to wait.
-            signal.signal(number, signal.default_int_handler)
-
-    for number in ours:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number, handler in ours.items():
-            signal.signal(number, handler)
 
 
 def _key_rule(endpoint: _Endpoint) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import sys
 import weakref
-from typing import Any
+from typing import Any, NoReturn
 
 _open: weakref.WeakSet[Any] = weakref.WeakSet()
 _process = os.getpid()
@@ -15,6 +16,19 @@ _process = os.getpid()
 def close_at_exit(thing: Any) -> None:
     """Call `thing._close_at_exit()` when the interpreter ends, if it is still there."""
     _open.add(thing)
+
+
+def leave(status: int) -> NoReturn:
+    """End this process though threads are in functions of users, which nothing can end.
+
+    The interpreter would end them by unwinding, which stops at the first frame that is not its own,
+    and the process with it: from Python 3.14 on it does not any more.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(status)
 
 
 @atexit.register
