@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Callable
 
-from .peer import WATCHDOG_S
+from support.peer import WATCHDOG_S
 
 
 class Background:

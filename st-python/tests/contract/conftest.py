@@ -14,11 +14,16 @@ from types import ModuleType
 from typing import Any, Callable
 
 import pytest
-
-from .peer import Peer
+from support.peer import Peer
 
 _SHM = Path("/dev/shm")
 _serial = itertools.count()
+#: What other processes begin with.
+PRELUDE = """
+import importlib, os
+import numpy as np
+shm = importlib.import_module(os.environ.get("ST_CONTRACT_MODULE", "shared_tensor.streams"))
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -73,7 +78,7 @@ def spawn(fresh: Callable[..., str]) -> Iterator[Callable[..., Peer]]:
     peers: list[Peer] = []
 
     def start(*args: Any, **kwargs: Any) -> Peer:
-        peers.append(Peer(*args, **kwargs))
+        peers.append(Peer(*args, prelude=PRELUDE, **kwargs))
         return peers[-1]
 
     yield start
@@ -97,7 +102,7 @@ def alone(spawn: Callable[..., Peer]) -> Peer:
         pytest.skip("no unshare here: a private /dev/shm cannot be had")
     if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode != 0:
         pytest.skip("namespaces are not allowed here: a private /dev/shm cannot be had")
-    return spawn(prefix)
+    return spawn(before=prefix)
 
 
 def pytest_report_header() -> str:

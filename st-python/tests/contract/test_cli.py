@@ -9,8 +9,7 @@ from types import ModuleType
 from typing import Any, Callable
 
 import pytest
-
-from .peer import Peer
+from support.peer import Peer
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from support.peer import Peer
 
-from .peer import Peer
 from .under_test import shadowing
 
 #: A torch that has no CUDA, as far as the module under test looks at it.

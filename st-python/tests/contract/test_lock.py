@@ -12,9 +12,9 @@ from types import ModuleType
 from typing import Any, Callable
 
 import pytest
+from support.peer import Peer
 
 from .background import Background
-from .peer import Peer
 from .under_test import fault_of_pyshmem
 
 

@@ -10,9 +10,9 @@ from typing import Any, Callable
 
 import numpy as np
 import pytest
+from support.peer import Peer
 
 from .background import Background
-from .peer import Peer
 from .under_test import fault_of_pyshmem
 
 

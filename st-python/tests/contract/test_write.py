@@ -8,8 +8,8 @@ from typing import Any, Callable
 
 import numpy as np
 import pytest
+from support.peer import Peer
 
-from .peer import Peer
 from .under_test import fault_of_pyshmem
 
 

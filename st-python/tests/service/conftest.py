@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+from support.peer import Peer
+from support.remote import run
 
 import shared_tensor
-
-from .peer import Peer
-from .remote import run
 
 #: What servers begin with.
 PRELUDE = """

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+from support.peer import Peer
 
 from .conftest import Serve
-from .peer import Peer
 
 ENDPOINTS = """
 @share(cache=False, plain=True)

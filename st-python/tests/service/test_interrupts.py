@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Callable
 
 import pytest
+from support.peer import Peer
 
 from .conftest import Serve
-from .peer import Peer
 
 ENDPOINTS = """
 release = threading.Event()

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+from support.peer import Peer
 
 from .conftest import Serve
-from .peer import Peer
 
 torch = pytest.importorskip("torch", reason="no torch here")
 

@@ -25,7 +25,7 @@ IMPORTED = sorted({"torch", "transformers", "numpy", "pickle"} & set(sys.modules
 OTHER = shared_tensor.__version__.startswith("0.2.")
 
 from faults.ground import die_with_parent  # noqa: E402
-from service.remote import answer  # noqa: E402
+from support.remote import answer  # noqa: E402
 
 #: What the text of a scenario finds.
 PRELUDE = """

@@ -6,8 +6,10 @@ import contextlib
 import json
 import os
 import selectors
+import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +29,18 @@ class PeerError(Exception):
 
 
 class Peer:
-    """A process that runs the code that it is sent, with its own variables."""
+    """A process that runs the code that it is sent, after a prelude, with its own variables."""
 
     def __init__(
-        self, env: dict[str, str] | None = None, *, before: list[str] | None = None
+        self,
+        env: dict[str, str] | None = None,
+        *,
+        before: Iterable[str] = (),
+        prelude: str = "",
     ) -> None:
         self._process = subprocess.Popen(
             # What ``before`` names runs the rest of its arguments.
-            [*(before or []), sys.executable, str(_REMOTE)],
+            [*before, sys.executable, str(_REMOTE), prelude],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **(env or {})},
@@ -47,6 +53,14 @@ class Peer:
         self.start(code, **values)
         return self.result()
 
+    def error(self, code: str, **values: Any) -> PeerError:
+        """Run code there that must raise, and return what it raised."""
+        try:
+            value = self.run(code, **values)
+        except PeerError as error:
+            return error
+        raise AssertionError(f"the peer raised nothing and answered {value!r}")
+
     def start(self, code: str, **values: Any) -> None:
         """Send code without waiting for its answer."""
         assert self._process.stdin is not None
@@ -54,9 +68,13 @@ class Peer:
         self._process.stdin.write(request.encode())
         self._process.stdin.flush()
 
+    def answered(self) -> bool:
+        """Whether the answer to what was started has come."""
+        return self._fill(timeout=0.0)
+
     def result(self) -> Any:
         """Wait for the answer to what was started."""
-        if not self._fill():
+        if not self._fill(timeout=WATCHDOG_S):
             self.kill()
             raise AssertionError(f"the peer gave no answer in {WATCHDOG_S} s")
         line, _, self._buffer = self._buffer.partition(b"\n")
@@ -64,6 +82,14 @@ class Peer:
         if "kinds" in reply:
             raise PeerError(reply["kinds"], reply["message"], reply["trace"])
         return reply["value"]
+
+    def stop(self) -> None:
+        """Freeze the process where it is."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a frozen process go on."""
+        os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill the process and reap it: its death is complete when this returns."""
@@ -92,12 +118,12 @@ class Peer:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
 
-    def _fill(self) -> bool:
+    def _fill(self, timeout: float) -> bool:
         assert self._process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             while b"\n" not in self._buffer:
-                if not selector.select(WATCHDOG_S):
+                if not selector.select(timeout):
                     return False
                 chunk = os.read(self._process.stdout.fileno(), 1 << 16)
                 if not chunk:

@@ -1,0 +1,1 @@
+"""What several suites are driven by: other processes, and catalogues of faults."""
