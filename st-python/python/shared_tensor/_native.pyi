@@ -18,6 +18,7 @@ __all__ = [
     "Plan",
     "ServiceClient",
     "ServiceLease",
+    "ServiceQuestion",
     "ServiceServer",
     "ServiceStarted",
     "ServiceStorage",
@@ -734,7 +735,7 @@ class ServiceClient:
         patience: float,
         *,
         is_driven: bool = False,
-        elsewhere: list[tuple[_Place, str]] = [],
+        elsewhere: list[tuple[_Place, str]] = ...,
     ) -> Self: ...
     def call(
         self,
