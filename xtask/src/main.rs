@@ -6,6 +6,7 @@
 
 mod bench;
 mod ci;
+mod consumers;
 mod crash;
 mod demo;
 mod failure;

@@ -8,7 +8,7 @@ use crate::python::{Interpreter, Tools, Venv};
 use crate::tally::{Report, Tally};
 use crate::task::Task;
 use crate::verb::{Verb, always};
-use crate::{Failure, Flags, Workspace, python, screen, wheel};
+use crate::{Failure, Flags, Workspace, consumers, python, screen, wheel};
 
 pub(crate) const VERB: Verb = Verb {
     name: "test",
@@ -18,8 +18,8 @@ pub(crate) const VERB: Verb = Verb {
     run,
 };
 
-/// Examples and consumer projects end by themselves, within seconds. This is for the one that does
-/// not: a hang is a failure, not a longer wait.
+/// Examples end by themselves, within seconds. This is for the one that does not: a hang is a failure,
+/// not a longer wait.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(300);
 
 fn run(workspace: &Workspace, mut flags: Flags) -> Result<(), Failure> {
@@ -32,7 +32,7 @@ pub(crate) fn all(workspace: &Workspace, is_without_torch: bool) -> Result<(), F
     let mut report = Report::default();
     rust(workspace, &mut report)?;
     examples(workspace, &mut report);
-    consumers(workspace, &mut report)?;
+    consumers::run(workspace, &mut report)?;
     python(workspace, is_without_torch, &mut report);
     report.close()
 }
@@ -128,28 +128,6 @@ const FAULTS: &[&str] = &["service_faults"];
 
 /// The folders of tests that have some for torch.
 const WITH_TORCH: &[&str] = &["native", "modules", "service"];
-
-/// Projects outside the workspace, each using one crate as a stranger would.
-fn consumers(workspace: &Workspace, report: &mut Report) -> Result<(), Failure> {
-    let mut tally = Tally::default();
-    let ring = "Rust, consumer projects";
-    screen::step(ring);
-    for manifest in workspace.consumers()? {
-        let outcome = Task::cargo(["run", "--locked", "--manifest-path"])
-            .args([&manifest])
-            .within(manifest.parent().unwrap_or(Path::new(".")))
-            // One build folder for all of them: they share most of what they build.
-            .env("CARGO_TARGET_DIR", workspace.target.join("consumers"))
-            .limit(PROGRAM_LIMIT)
-            .run();
-        if let Err(failure) = &outcome {
-            screen::error(&failure.to_string());
-        }
-        tally += Tally::of(&outcome);
-    }
-    report.add(ring, tally, &Ok(()));
-    Ok(())
-}
 
 fn python(workspace: &Workspace, is_without_torch: bool, report: &mut Report) {
     screen::step("Python, the wheel");
