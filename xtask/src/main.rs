@@ -11,6 +11,7 @@ mod crash;
 mod demo;
 mod failure;
 mod flags;
+mod fuzz;
 mod help;
 mod loom;
 mod python;

@@ -1,7 +1,7 @@
 //! Running other programs.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -77,14 +77,34 @@ impl Task {
         self.show();
         self.command.stdout(Stdio::piped());
         let mut child = self.spawn()?;
-        let lines = child.stdout.take().map(BufReader::new);
+        let output = child.stdout.take();
+        self.hand_on(child, output, |line| {
+            screen::line(line);
+            each(line);
+        })
+    }
+
+    /// Runs it, and hands every line of its standard error to `each` without showing any.
+    pub(crate) fn tee_errors(mut self, each: impl FnMut(&str)) -> Result<(), Failure> {
+        self.show();
+        self.command.stderr(Stdio::piped());
+        let mut child = self.spawn()?;
+        let output = child.stderr.take();
+        self.hand_on(child, output, each)
+    }
+
+    fn hand_on(
+        &self,
+        child: Child,
+        output: Option<impl Read>,
+        mut each: impl FnMut(&str),
+    ) -> Result<(), Failure> {
+        let lines = output.map(BufReader::new);
         // Read here and wait there, so that the limit also ends a program that says nothing.
         let status = thread::scope(|scope| {
             let waiter = scope.spawn(|| self.wait(child));
             for line in lines.into_iter().flat_map(|pipe| pipe.split(b'\n')).map_while(Result::ok) {
-                let line = String::from_utf8_lossy(&line);
-                screen::line(&line);
-                each(&line);
+                each(&String::from_utf8_lossy(&line));
             }
             waiter.join().unwrap_or_else(|_| Err(Failure::new("waiting for a program panicked")))
         })?;

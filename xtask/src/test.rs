@@ -8,7 +8,7 @@ use crate::python::{Interpreter, Tools, Venv};
 use crate::tally::{Report, Tally};
 use crate::task::Task;
 use crate::verb::{Verb, always};
-use crate::{Failure, Flags, Workspace, consumers, python, screen, wheel};
+use crate::{Failure, Flags, Workspace, consumers, fuzz, python, screen, wheel};
 
 pub(crate) const VERB: Verb = Verb {
     name: "test",
@@ -33,6 +33,7 @@ pub(crate) fn all(workspace: &Workspace, is_without_torch: bool) -> Result<(), F
     rust(workspace, &mut report)?;
     examples(workspace, &mut report);
     consumers::run(workspace, &mut report)?;
+    fuzz::near_seeds(workspace, &mut report);
     python(workspace, is_without_torch, &mut report);
     report.close()
 }

@@ -1,7 +1,7 @@
 //! The table of verbs: what `cargo xtask <verb>` can be.
 
 use crate::{Failure, Flags, Workspace};
-use crate::{bench, ci, crash, demo, help, loom, soak, test, tidy, wheel};
+use crate::{bench, ci, crash, demo, fuzz, help, loom, soak, test, tidy, wheel};
 
 /// One verb of the command line.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub(crate) const VERBS: &[Verb] = &[
     loom::VERB,
     crash::VERB,
     soak::VERB,
+    fuzz::VERB,
     help::VERB,
 ];
 

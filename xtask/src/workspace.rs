@@ -72,8 +72,8 @@ impl Workspace {
     /// The manifests of everything in this clone that is a workspace of its own.
     pub(crate) fn separate_manifests(&self) -> Result<Vec<PathBuf>, Failure> {
         let mut manifests = self.consumers()?;
-        let bench = self.root.join("bench/Cargo.toml");
-        manifests.extend(bench.exists().then_some(bench));
+        let others = ["bench/Cargo.toml", "fuzz/Cargo.toml"].map(|path| self.root.join(path));
+        manifests.extend(others.into_iter().filter(|path| path.exists()));
         Ok(manifests)
     }
 

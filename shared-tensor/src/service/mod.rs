@@ -125,7 +125,8 @@ pub use wire::{DecodeError, PayloadKind};
 
 #[doc(hidden)]
 pub use region::accounting;
+#[cfg(any(test, fuzzing))]
 #[doc(hidden)]
-pub use wire::try_decode;
+pub use wire::probe;
 
 pub(crate) use server::{HEAD_BYTES_MAX, MESSAGE_BYTES_MAX};

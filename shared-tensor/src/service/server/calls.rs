@@ -29,7 +29,7 @@ use crate::service::failure::{Code, Failure};
 use crate::service::monitor::lock;
 use crate::service::region::{Id, Place, Region};
 use crate::service::wire::DecodeError;
-use crate::service::wire::messages::{CallHead, Told, answer, decode, encode, push};
+use crate::service::wire::messages::{CallHead, RegionEntry, Told, answer, decode, encode, push};
 use crate::service::wire::payload::{PackError, Packed, Packer, Unpacker};
 
 /// A request for a value, read but for its arguments.
@@ -75,22 +75,7 @@ impl Asked {
         session.confirm(&head.confirmed);
         let endpoint = core.endpoint(head.endpoint)?;
         let (ticket, parent) = (head.ticket, head.parent);
-        let mut descriptors = descriptors.into_iter();
-        let mut regions = Vec::with_capacity(head.regions.len().min(descriptors.len()));
-        for entry in &head.regions {
-            entry.check().map_err(not_understood)?;
-            let Some(descriptor) = descriptors.next().filter(|_| entry.is_attached()) else {
-                let number = regions.len() as u64;
-                return Err(not_understood(DecodeError::Reference { what: "descriptor", number }));
-            };
-            let region = Region::adopt(descriptor, entry.id, entry.bytes, entry.rights());
-            let region =
-                region.map_err(|it| not_understood(DecodeError::Region(it.to_string())))?;
-            regions.push(region);
-        }
-        if descriptors.next().is_some() {
-            return Err(not_understood(DecodeError::Surplus));
-        }
+        let regions = adopted(&head.regions, descriptors).map_err(not_understood)?;
         let payload_at = body.len() - payload.len();
         let (asker, native) = (session.asker(), None);
         let read = Self { asker, endpoint, body, payload_at, regions, ticket, parent, native };
@@ -180,6 +165,25 @@ impl Asked {
         }
         Ok(self.key(Entry::Text(text)))
     }
+}
+
+/// The regions of a request, each of which comes with its descriptor.
+pub(crate) fn adopted(
+    entries: &[RegionEntry],
+    descriptors: Vec<OwnedFd>,
+) -> Result<Vec<Region>, DecodeError> {
+    let mut descriptors = descriptors.into_iter();
+    let mut regions = Vec::with_capacity(entries.len().min(descriptors.len()));
+    for entry in entries {
+        entry.check()?;
+        let Some(descriptor) = descriptors.next().filter(|_| entry.is_attached()) else {
+            let number = regions.len() as u64;
+            return Err(DecodeError::Reference { what: "descriptor", number });
+        };
+        let region = Region::adopt(descriptor, entry.id, entry.bytes, entry.rights());
+        regions.push(region.map_err(|it| DecodeError::Region(it.to_string()))?);
+    }
+    if descriptors.next().is_some() { Err(DecodeError::Surplus) } else { Ok(regions) }
 }
 
 /// How a call is spoken to, and speaks.

@@ -49,6 +49,9 @@ pub(crate) use options::{HEAD_BYTES_MAX, MESSAGE_BYTES_MAX};
 
 pub(crate) use pool::giving_place_away;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use calls::adopted;
+
 #[cfg(test)]
 pub(crate) use ledger::Ledger;
 

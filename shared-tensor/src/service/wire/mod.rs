@@ -7,6 +7,8 @@
 pub(crate) mod bytes;
 pub(crate) mod messages;
 pub(crate) mod payload;
+#[cfg(any(test, fuzzing))]
+pub mod probe;
 #[cfg(test)]
 mod tests;
 
@@ -15,27 +17,6 @@ use std::fmt;
 use thiserror::Error;
 
 use super::value::OutsideRegion;
-
-/// Reads `bytes` as whatever requests carry, and forgets it: an entry for fuzzers.
-#[doc(hidden)]
-pub fn try_decode(tag: u16, bytes: &[u8]) {
-    use super::region::Id;
-    use messages::{CallHead, CustodyAt, LeaseEntry, TaskAsk, TaskStatus, ask};
-    match tag {
-        ask::CALL | ask::SUBMIT | ask::INVALIDATE_CALL => {
-            let Ok((_, payload)) = messages::decode::<CallHead<'_>>(bytes) else { return };
-            let Ok(mut unpacker) = payload::Unpacker::open(payload, &[], None) else { return };
-            let _ = unpacker.values().and_then(|_| unpacker.named());
-        }
-        ask::RELEASE => drop(messages::decode_all::<Vec<Id>>(bytes)),
-        ask::RELEASE_LEASES => drop(messages::decode_all::<Vec<LeaseEntry>>(bytes)),
-        ask::OBJECT => drop(messages::decode_all::<Id>(bytes)),
-        ask::INVALIDATE_ENDPOINT => drop(messages::decode_all::<&str>(bytes)),
-        ask::TASK_LIST => drop(messages::decode_all::<Option<TaskStatus>>(bytes)),
-        ask::FORGET => drop(messages::decode_all::<Vec<CustodyAt>>(bytes)),
-        _ => drop(messages::decode_all::<TaskAsk>(bytes)),
-    }
-}
 
 /// What came cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -6,11 +6,11 @@ use proptest::prelude::*;
 
 use super::messages::{
     CallHead, Custody, CustodyAt, Delivery, FailureEntry, HandleEntry, Invalidated, LeaseEntry,
-    ObjectInfo, Progress, RegionEntry, Released, TaskAsk, TaskInfo, TaskStatus, Told, ask, decode,
+    ObjectInfo, Progress, RegionEntry, Released, TaskAsk, TaskInfo, TaskStatus, Told, ask,
     decode_all, encode,
 };
 use super::payload::{Packer, Unpacker};
-use super::{DecodeError, PayloadKind};
+use super::{DecodeError, PayloadKind, probe};
 use crate::service::failure::{Code, Failure};
 use crate::service::region::{Arena, Id, Region, Rights};
 use crate::service::value::{BigInt, Layout, Object, Storage, Tensor, Value};
@@ -212,9 +212,9 @@ proptest! {
         bytes in proptest::collection::vec(any::<u8>(), 0..200),
         tag in ask::ALL,
     ) {
-        super::try_decode(tag, &bytes);
-        let _ = read(&bytes, &[]);
-        let _ = decode::<Delivery>(&bytes);
-        let _ = decode_all::<FailureEntry>(&bytes);
+        probe::request(tag, &bytes, Vec::new());
+        probe::reply(tag, &bytes, Vec::new());
+        probe::failure(&bytes);
+        probe::push(&bytes);
     }
 }
