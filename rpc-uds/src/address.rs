@@ -11,15 +11,21 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::Pid;
 
 use crate::error::BindError;
 use crate::fault;
 use crate::peer::own_uid;
 use crate::sys::{Pin, UnsharedFd, still};
+
+/// How long the lock of a process that is gone may outlast it: whoever was reading its maps when it died
+/// gives back its memory.
+const DYING: Duration = Duration::from_secs(1);
 
 /// How many bytes of a path fit into a socket address, which ends with a zero.
 const ADDRESS_BYTES_MAX: usize = 107;
@@ -219,6 +225,12 @@ fn remove_dead(place: &Place, address: &SocketAddrUnix) -> Result<(), BindError>
         .map_err(|errno| kernel("remove the socket of a dead server", errno))
 }
 
+fn is_gone(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let found = pid.map(rustix::process::test_kill_process);
+    found == Some(Err(Errno::SRCH))
+}
+
 #[derive(Debug)]
 struct Lock {
     name: OsString,
@@ -236,6 +248,7 @@ impl Lock {
             path: place.path.clone(),
             source: errno.into(),
         };
+        let patience = Instant::now() + DYING;
         loop {
             // A child that has the file open has the lock.
             let still = still();
@@ -253,6 +266,10 @@ impl Lock {
                     // Only to tell a person: a holder that has not written yet is no error.
                     let _ = file.take(32).read_to_string(&mut pid);
                     let pid = pid.trim().parse().ok();
+                    if pid.is_some_and(is_gone) && Instant::now() < patience {
+                        std::thread::sleep(Duration::from_millis(1));
+                        continue;
+                    }
                     return Err(BindError::Taken { path: place.path.clone(), pid });
                 }
                 Err(errno) => return Err(kernel("lock the lock file", errno)),

@@ -121,7 +121,7 @@ pub enum Lost {
     #[error("the peer closed the connection or died")]
     Closed,
     /// The server had said that it was stopping.
-    #[error("the server stopped: connect to its successor")]
+    #[error("the server stopped")]
     Stopped,
     /// The server refused to go on.
     #[error("the server ended the connection: {0}")]

@@ -10,9 +10,11 @@
 //!
 //! // One process writes ...
 //! let stream = StreamOptions::new(DType::F32, [480, 640]).create("cam0")?;
-//! stream.writer()?.write_slice(&vec![0.0_f32; 480 * 640])?;
-//! // ... others read.
-//! let frame = Stream::open("cam0")?.reader().next(&Wait::forever())?;
+//! let mut writer = stream.writer()?;
+//! // ... others read what comes from now on.
+//! let mut reader = Stream::open("cam0")?.reader();
+//! writer.write_slice(&vec![0.0_f32; 480 * 640])?;
+//! let frame = reader.next(&Wait::forever())?;
 //! println!("frame {}", frame.publication().count);
 //! # Ok::<(), shared_tensor::Error>(())
 //! ```

@@ -13,6 +13,7 @@ tests![
     a_socket_is_private_and_removed,
     a_second_server_is_refused,
     a_path_without_a_lock_that_lives_is_refused,
+    the_lock_of_a_process_that_is_gone_is_waited_for,
     what_is_not_a_socket_is_left_alone,
     only_the_own_path_is_removed,
     a_successor_takes_over_while_the_old_one_drains,
@@ -60,6 +61,26 @@ fn a_path_without_a_lock_that_lives_is_refused() {
     drop(listener);
     // Dead now, so it is replaced.
     drop(patient().serve(place.socket(), Echo(<_>::default())).expect("taken over"));
+}
+
+fn the_lock_of_a_process_that_is_gone_is_waited_for() {
+    let mut child = std::process::Command::new("true").spawn().expect("it starts");
+    child.wait().expect("it ends");
+    for _ in 0..20 {
+        let place = Place::new();
+        let lock = place.socket().with_extension("lock");
+        std::fs::write(&lock, format!("{}\n", child.id())).expect("written");
+        let held = std::fs::File::open(&lock).expect("it is there");
+        held.lock().expect("free");
+        std::thread::scope(|scope| {
+            let server = scope.spawn(|| patient().serve(place.socket(), Echo(<_>::default())));
+            for _ in 0..1000 {
+                std::thread::yield_now();
+            }
+            drop(held);
+            drop(server.join().expect("no panic").expect("taken over"));
+        });
+    }
 }
 
 fn what_is_not_a_socket_is_left_alone() {

@@ -75,7 +75,7 @@ impl Code {
 
 /// Why a call has no value: raised by an endpoint, or by the server on its way there and back.
 ///
-/// Within an endpoint `?` makes one of any error. Elsewhere `?` makes an error of it, an
+/// Within an endpoint `?` makes one of any error, and [`of`](Self::of) of one that is boxed. Elsewhere `?` makes an error of it, an
 /// [`Error::Failed`], for functions that return that or a box:
 ///
 /// ```

@@ -34,7 +34,7 @@
 //! | read and write elements by their type, in place | [`Tensor::view`], [`TensorView`]; [`Tensor::row`], [`narrow`](Tensor::narrow), [`transposed`](Tensor::transposed) for parts |
 //! | get at arguments by their type | [`Call::get`], [`Call::get_or`]; `TryFrom` of a [`Value`] |
 //! | have surplus arguments refused instead of ignored | [`Endpoint::parameters`] |
-//! | fail | `?` on any error makes a [`Failure`]; [`Failure::other`] names its type |
+//! | fail | `?` on any error makes a [`Failure`], [`Failure::of`] makes one of a boxed error; [`Failure::other`] names its type |
 //! | know what failed | [`Error::failure`], [`Error::code`], [`Error::is_timeout`], [`Error::is_server_lost`] |
 //! | call from the server's own process | [`Server::call`] |
 //! | know when what was dropped is given back | [`Client::settle`]: it waits for the thread that gives back |

@@ -17,6 +17,7 @@ use crate::stream::writer::Contents;
 /// A forked child inherits the value, not the lock: it cannot write with it, and what it drops
 /// stays as its parent has it.
 #[derive(Debug)]
+#[must_use = "dropping it releases the lock"]
 pub struct Locked<'w> {
     attachment: &'w Attachment,
     member: &'w Member,
@@ -98,6 +99,7 @@ impl<'w> Locked<'w> {
 
 /// A claimed slot: the next frame, not yet visible to anybody.
 #[derive(Debug)]
+#[must_use = "dropping it gives the frame up"]
 pub struct WriteView<'l> {
     locked: Held<'l>,
     bytes: &'l SharedBytes,

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 
+use crate::sys;
+
 /// A share in whatever must live as long as a tensor: a mapping, a lease, a Python object.
 #[derive(Clone)]
 pub(crate) struct Keep {
@@ -34,10 +36,8 @@ struct Kept(Option<Py<PyAny>>);
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        let Some(object) = self.0.take() else { return };
-        // Torch releases tensors with and without the interpreter, and after its end.
-        let mut object = Some(object);
-        Python::try_attach(|_| drop(object.take()));
-        std::mem::forget(object);
+        if let Some(object) = self.0.take() {
+            sys::let_go(object);
+        }
     }
 }

@@ -12,11 +12,16 @@
 //!   everywhere in NumPy; the copies themselves are made by code that the compiler cannot look into.
 //! - **S4, bases**: an array over memory of ours has a base object that keeps that memory, so it
 //!   lives as long as the array and every view of it.
+//! - **S5, attached in truth**: code that others call when they please finds out for itself whether
+//!   it may touch objects; that Rust code further up the stack was attached says nothing.
 
+mod attached;
 pub(crate) mod dlpack;
 pub(crate) mod instances;
 mod mapping;
 pub(crate) mod place;
+
+pub(crate) use attached::let_go;
 
 use std::ffi::c_int;
 use std::mem::MaybeUninit;

@@ -17,6 +17,9 @@ def _forbidden(*_: Any, **__: Any) -> Any:
 
 
 class _Forbidden:
+    #: Libraries copy this when they derive a class, at their import.
+    dispatch: dict[Any, Any] = {}  # noqa: RUF012
+
     def __init__(self, *_: Any, **__: Any) -> None:
         _forbidden()
 

@@ -17,7 +17,7 @@ from torch import nn  # noqa: E402
 from modules.carrier import carried  # noqa: E402
 from shared_tensor._modules import Opener, Region, encode, pack  # noqa: E402
 from shared_tensor._modules._torch import TORCH, way_in  # noqa: E402
-from shared_tensor._native import Memory, create_region, seal_region  # noqa: E402
+from shared_tensor._native import Memory, create_region, seal_region, without_collections  # noqa: E402
 
 pytestmark = [pytest.mark.cpu, pytest.mark.filterwarnings("ignore")]
 
@@ -51,7 +51,8 @@ def model() -> Any:
 
 
 def maps() -> int:
-    """How many mappings of regions this process has."""
+    """How many mappings of regions this process has, without those of what is garbage."""
+    gc.collect()
     with open("/proc/self/maps", encoding="ascii") as lines:  # noqa: PTH123
         return sum("/memfd:shared-tensor" in line for line in lines)
 
@@ -253,3 +254,20 @@ def test_small_private_storages_are_copied_up_to_64_mib_together() -> None:
     opened = served.opener.open(served.region.memory, private=private)
     assert len(mapped) == 70 - 64
     assert all(bool((opened.get_buffer(f"buffer{n}") == n).all()) for n in range(70))
+
+
+def test_the_last_tensor_goes_while_compiled_code_is_at_work() -> None:
+    """Torch frees storages without the interpreter, also below code of ours that has it."""
+
+    class Lease:
+        pass
+
+    lease = Lease()
+    gone = weakref.ref(lease)
+    served = Served(model(), lease)
+    opened = [served.open().large]
+    served.region.close()
+    del served, lease
+    without_collections(opened.clear)
+    gc.collect()
+    assert gone() is None

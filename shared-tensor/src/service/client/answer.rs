@@ -35,6 +35,7 @@ pub struct Handle {
 /// It is given back with its last clone: the storages of its value have one each. A server sees it
 /// as given back when the client's connection ends, too.
 #[derive(Clone)]
+#[must_use = "dropping the last clone gives it back"]
 pub struct Lease(Arc<Inner>);
 
 struct Inner {

@@ -21,7 +21,7 @@ pub enum Error {
     Failed(Failure),
     /// The server that this client was connected to is gone. Whether it has done what was asked is not
     /// known if it went meanwhile.
-    #[error("the server at {} is gone ({what}): start it again", .path.display())]
+    #[error("the server at {} is gone ({what}): start it again, or wait for its successor", .path.display())]
     ServerLost {
         /// Where it was.
         path: PathBuf,

@@ -60,6 +60,7 @@ use self::core::Core;
 /// A server of endpoints. Dropping it stops it without grace.
 ///
 /// A forked child that inherits one neither stops it nor answers for it.
+#[must_use = "dropping it stops it"]
 pub struct Server {
     /// Gone with the server only.
     inner: Option<Inner>,
@@ -162,7 +163,7 @@ impl Server {
 
     /// Stops: new calls are refused, tasks that have not begun are cancelled, what runs has `grace` to
     /// end and is then asked to; every thread that is not in an endpoint's code is joined. The
-    /// second time it does nothing.
+    /// second time it only waits, for as long, for the threads that were left.
     pub fn stop(&self, grace: Duration) -> Result<Stopped, rpc_uds::Forked> {
         let Inner { core, socket, signpost } = self.inner();
         if self.process != std::process::id() {
@@ -171,7 +172,9 @@ impl Server {
         let by = Instant::now() + grace;
         let is_first = !core.is_stopping.swap(true, Ordering::AcqRel);
         if !is_first {
-            return Ok(Stopped { is_drained: true, ..Stopped::default() });
+            let threads_left = core.calls.join(by) + core.task_pool.join(by);
+            let unfinished = if threads_left > 0 { core.waits().running() } else { Vec::new() };
+            return Ok(Stopped { is_drained: threads_left == 0, threads_left, unfinished });
         }
         drop(lock(signpost).take());
         core.tasks.close(core);

@@ -96,7 +96,7 @@ impl Reader {
         self.attachment.ctl(Ordering::Acquire).count()
     }
 
-    /// Highest count that this reader has read.
+    /// Highest count that this reader has read; before that, how many frames there were when it was made.
     pub fn last_count(&self) -> u64 {
         self.seen
     }
@@ -231,8 +231,10 @@ impl Reader {
         }
     }
 
-    /// The next frame in order, copied: the oldest that this reader has not seen. Frames that the
-    /// ring no longer has are counted in [`Publication::missed`].
+    /// The next frame in order, copied: the oldest that was published since this reader was made and
+    /// that it has not seen. [`latest`](Self::latest) returns what was there before,
+    /// [`next_after`](Self::next_after) with a count of 0 the oldest that there is. Frames that the ring
+    /// no longer has are counted in [`Publication::missed`].
     ///
     /// # Errors
     /// As [`latest`](Self::latest); [`ErrorKind::Timeout`], [`ErrorKind::Interrupted`] and

@@ -284,14 +284,26 @@ def _method(encoder: Encoder, each: types.MethodType) -> list[int]:
 
 
 def _builtin(encoder: Encoder, each: Any) -> int:
+    if _is_apply(each):
+        return encoder.builder.built("apply", [encoder.class_(each.__self__)])
+    return encoder.function(each)
+
+
+def _is_apply(each: Any) -> bool:
+    """Whether this is how a function with a gradient is called: a method of C, or before of Python."""
     target = each.__self__
-    if (
+    return (
         isinstance(target, type)
         and each.__name__ == "apply"
         and torch.autograd.Function in type.__getattribute__(target, "__mro__")
-    ):
-        return encoder.builder.built("apply", [encoder.class_(target)])
-    return encoder.function(each)
+    )
+
+
+_bound_to_an_object = _once(_method, "method")
+
+
+def _bound(encoder: Encoder, each: types.MethodType) -> int:
+    return _builtin(encoder, each) if _is_apply(each) else _bound_to_an_object(encoder, each)
 
 
 def _weakref(encoder: Encoder, each: Any) -> int:
@@ -454,7 +466,7 @@ _EXACT: dict[type, Handler] = {
     functools.partial: _once(_partial, "partial"),
     types.FunctionType: lambda encoder, each: encoder.function(each),
     types.BuiltinFunctionType: _builtin,
-    types.MethodType: _once(_method, "method"),
+    types.MethodType: _bound,
     weakref.ReferenceType: _weakref,
     type: _class,
     torch.dtype: _torch("dtype"),

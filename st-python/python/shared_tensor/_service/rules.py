@@ -36,7 +36,7 @@ def _advice(leaf: Any, is_result: bool) -> str:  # noqa: FBT001
     verb = "return" if is_result else "pass"
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(leaf, numpy.ndarray):
-        return f"{verb} torch.from_numpy(...) of it, which copies nothing"
+        return f"{verb} torch.from_numpy(...) of it"
     if numpy is not None and isinstance(leaf, numpy.generic):
         return f"{verb} its item(){', and share the endpoint with plain=True' * is_result}"
     return (

@@ -20,7 +20,7 @@ from faults.stage import Stage
 from faults.verdict import Verdict, absent, shows, told
 
 
-@fault("W11", "a busy writer starves all readers", on=(CONTRACT, NATIVE))
+@fault("W11", "a busy writer starves all readers", on=(CONTRACT, NATIVE), attempts=4)
 def reader_starves(stage: Stage) -> Verdict:
     """A read that copies succeeds only if no frame begins meanwhile."""
     count = 64 << 20

@@ -278,7 +278,7 @@ def forked_client(stage: Stage) -> Verdict:
     return shows("the child ran it" if code == 1 else f"the child ended with {code}")
 
 
-@fault(35, "a server that has no descriptors left ends")
+@fault(35, "a server that has no descriptors left ends", attempts=4)
 def out_of_descriptors(stage: Stage) -> Verdict:
     """One flood of connections, and every object is gone."""
     server = stage.server(ENDPOINTS, max_workers=200)
