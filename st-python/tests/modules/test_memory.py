@@ -241,6 +241,7 @@ def test_without_torchs_table_of_functions(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_small_private_storages_are_copied_up_to_64_mib_together() -> None:
+    """More is mapped, however small its parts."""
     module = nn.Module()
     for index in range(70):
         module.register_buffer(f"buffer{index}", torch.full((1 << 18,), float(index)))

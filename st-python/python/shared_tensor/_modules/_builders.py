@@ -114,7 +114,7 @@ def _named_tuple(kind: Any, items: tuple[Any, ...], *attributes: dict[str, Any])
 def _pattern(pattern: Any, flags: Any) -> Any:
     _exact((str, bytes), pattern)
     _exact(int, flags)
-    # How long that takes is limited by the manifest, which has so many classes of characters at most.
+    # How long that takes is limited: a manifest has so many classes of characters at most.
     return re.compile(pattern, flags & ~re.DEBUG)
 
 

@@ -290,7 +290,7 @@ def _builtin(encoder: Encoder, each: Any) -> int:
 
 
 def _is_apply(each: Any) -> bool:
-    """Whether this is how a function with a gradient is called: a method of C, or before of Python."""
+    """Whether this is how a function with a gradient is called: of C, or before of Python."""
     target = each.__self__
     return (
         isinstance(target, type)
