@@ -270,7 +270,9 @@ def _register_transformer(model: Any) -> None:
     capturing: Any = sys.modules.get("transformers.utils.output_capturing")
     registry = getattr(capturing, "_CAN_RECORD_REGISTRY", None)
     if registry is not None:
-        registry[model] = model._can_record_outputs
+        # Newer registries find the key themselves.
+        key = str(type(model)) if type(registry) is dict else model
+        registry[key] = model._can_record_outputs
 
 
 def _add_missing(module: Any) -> None:
