@@ -2,7 +2,8 @@
 //!
 //! A server holds `<path>.lock` locked (flock) from before it looks at the path until after it has
 //! removed its socket. Whoever gets the lock may remove whatever dead socket is there; whoever does
-//! not is told that the path is taken. The lock hangs on a mapping that forked children do not get, so it ends
+//! not is told that the path is taken, unless the process that it names is gone: its lock is waited for, a
+//! second at most. The lock hangs on a mapping that forked children do not get, so it ends
 //! with the server and not with the last of its children.
 
 use std::ffi::{OsStr, OsString};

@@ -163,7 +163,11 @@ fn what_does_not_end_is_named() {
     assert_eq!(named, ["insists"]);
     assert_eq!(stopped.unfinished[0].asker.pid, Some(std::process::id()));
     assert!(call.join().unwrap());
+    let again = server.stop(Duration::ZERO).unwrap();
+    assert_eq!((again.is_drained, again.threads_left), (false, 1));
     stage.open("door");
+    let at_last = server.stop(Duration::from_secs(60)).unwrap();
+    assert_eq!((at_last.is_drained, at_last.threads_left), (true, 0));
 }
 
 /// One server is stopped, and more and more is owed to it: another one's things are given back all the
