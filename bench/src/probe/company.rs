@@ -50,6 +50,12 @@ impl Companion {
         Ok(rustix::process::kill_process(pid, Signal::KILL)?)
     }
 
+    /// Sleeps until the kernel closes the files of one that was killed.
+    pub(super) fn await_end(&mut self) -> Outcome<()> {
+        self.said.read_to_end(&mut Vec::new())?;
+        Ok(())
+    }
+
     /// Waits for its end and returns what it said.
     pub(super) fn finish(mut self) -> Outcome<Vec<u8>> {
         drop(self.child.stdin.take());

@@ -101,13 +101,15 @@ pub(super) fn death(given: &mut Arguments) -> Outcome<()> {
     let server = serve()?;
     let mut times = Vec::with_capacity(samples);
     for _ in 0..samples {
-        let client =
+        let mut client =
             Companion::start("service-lessee", &[resident, lent].map(|it| it.to_string()))?;
         if leased(&server) != Some(1) {
             return Err("the client has no lease".into());
         }
         let begun = now_ns();
         client.kill()?;
+        // Asking all the while would take the processor that the kernel needs for its part.
+        client.await_end()?;
         while leased(&server) != Some(0) {
             thread::yield_now();
         }
