@@ -17,6 +17,7 @@ tests![
     arguments_and_results_keep_their_types,
     what_is_not_as_wanted_is_named_by_endpoint_and_argument,
     surplus_arguments_are_refused_where_they_are_declared,
+    calls_are_looked_at_before_their_cached_results,
     a_failure_that_goes_on_is_told_once,
     room_is_reserved_before_a_function_runs,
     registration_fails_by_type,
@@ -130,6 +131,28 @@ fn surplus_arguments_are_refused_where_they_are_declared() {
         client.call("none", (), PATIENCE).unwrap();
     }
     assert_eq!(client.call("any", [1], PATIENCE).unwrap().value, Value::Int(1), "as ever");
+}
+
+fn calls_are_looked_at_before_their_cached_results() {
+    let odd = |arguments: &Arguments| match arguments.positional.as_slice() {
+        [Value::Int(number)] if number % 2 == 1 => Ok(()),
+        _ => Err(Failure::new(Code::Configuration, "one odd number")),
+    };
+    let runs = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&runs);
+    let once = move |_: &Call| Ok(i64::try_from(counted.fetch_add(1, Ordering::SeqCst)).unwrap());
+    let (_scratch, server, client) = served(vec![Endpoint::new("once", once).accept(odd)], None);
+    for _ in 0..2 {
+        // The second time its one result is there.
+        for wrong in [Arguments::none(), [2].into(), [1, 3].into()] {
+            let refused = failure(client.call("once", &wrong, PATIENCE));
+            assert_eq!((refused.code, &*refused.message), (Code::Configuration, "one odd number"));
+            let within = server.call("once", &wrong, PATIENCE).unwrap_err();
+            assert_eq!(within.message, refused.message);
+        }
+        assert_eq!(client.call("once", [3], PATIENCE).unwrap().value, Value::Int(0));
+    }
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
 }
 
 fn a_failure_that_goes_on_is_told_once() {

@@ -91,6 +91,7 @@ impl<T: Into<Value>> From<T> for Output {
     }
 }
 
+type Accept = dyn Fn(&Arguments) -> Result<(), Failure> + Send + Sync;
 type Run = dyn Fn(&Call) -> Result<Output, Failure> + Send + Sync;
 
 /// A function under a name, with how its results are kept and lent.
@@ -114,6 +115,7 @@ pub struct Endpoint {
     pub(crate) time_to_live: Option<Duration>,
     pub(crate) time_to_idle: Option<Duration>,
     pub(crate) parameters: Option<Vec<String>>,
+    pub(crate) accept: Option<Box<Accept>>,
     pub(crate) reserved: Option<u64>,
 }
 
@@ -139,6 +141,7 @@ impl Endpoint {
             time_to_live: None,
             time_to_idle: None,
             parameters: None,
+            accept: None,
             reserved: None,
         }
     }
@@ -233,6 +236,22 @@ impl Endpoint {
         Self { parameters: Some(names.into_iter().map(Into::into).collect()), ..self }
     }
 
+    /// Has every call looked at before anything else, its cached result included: one for which
+    /// `accept` fails is refused with that failure. It runs on the thread that reads requests, and has
+    /// to be quick. Default: all are accepted that have the [`parameters`](Self::parameters).
+    #[must_use]
+    pub fn accept(
+        self,
+        accept: impl Fn(&Arguments) -> Result<(), Failure> + Send + Sync + 'static,
+    ) -> Self {
+        Self { accept: Some(Box::new(accept)), ..self }
+    }
+
+    /// Whether [`check`](Self::check) looks at arguments.
+    pub(crate) fn is_choosy(&self) -> bool {
+        self.parameters.is_some() || self.accept.is_some()
+    }
+
     /// The parameters that the one key of all calls leaves out.
     pub(crate) fn ignored_by_key(&self) -> Option<&[String]> {
         let is_one_for_all = matches!(self.key, KeyRule::Endpoint | KeyRule::Constant(_));
@@ -242,6 +261,9 @@ impl Endpoint {
 
     /// Whether it can be called with these.
     pub(crate) fn check(&self, arguments: &Arguments) -> Result<(), Failure> {
+        if let Some(accept) = &self.accept {
+            accept(arguments)?;
+        }
         let Some(parameters) = &self.parameters else { return Ok(()) };
         let refused = |found: String| {
             let takes = match parameters.join(", ") {

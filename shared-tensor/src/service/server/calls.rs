@@ -79,7 +79,7 @@ impl Asked {
         let payload_at = body.len() - payload.len();
         let (asker, native) = (session.asker(), None);
         let read = Self { asker, endpoint, body, payload_at, regions, ticket, parent, native };
-        if read.endpoint.parameters.is_some() {
+        if read.endpoint.is_choosy() {
             read.endpoint.check(&read.arguments()?)?;
         }
         Ok(read)
