@@ -15,13 +15,14 @@ import weakref
 from typing import TYPE_CHECKING, Any, Callable
 
 from shared_tensor import _native
-from shared_tensor._service import failures, paths, payload
+from shared_tensor._service import checks, failures, paths, payload
 from shared_tensor.async_task import TaskInfo
 from shared_tensor.client import CONNECT_RETRY_TIMEOUT_SECONDS
 from shared_tensor.errors import (
     SharedTensorClientError,
     SharedTensorError,
     SharedTensorRemoteError,
+    SharedTensorTaskTimeoutError,
 )
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Client:
         allow: Sequence[str] = (),
         any_version: bool = False,
     ) -> None:
+        checks.check_seconds("timeout", timeout)
         self.timeout = timeout
         self._device = paths.device_of(device)
         self._codec = payload.Codec(
@@ -83,12 +85,12 @@ class Client:
         #: How often it was closed.
         self._closings = 0
 
-    async def call(self, endpoint: str, *args: Any, **kwargs: Any) -> Any:
+    async def call(self, endpoint: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call an endpoint. See `shared_tensor.SharedTensorClient.call`."""
         return await self.call_reporting(None, endpoint, *args, **kwargs)
 
     async def call_reporting(
-        self, report: Report | None, endpoint: str, *args: Any, **kwargs: Any
+        self, report: Report | None, endpoint: str, /, *args: Any, **kwargs: Any
     ) -> Any:
         """Call an endpoint; `report` is called in the loop with ``(done, total, note)``."""
         try:
@@ -101,7 +103,7 @@ class Client:
             failures.at_endpoint(error, endpoint, self._path)
             raise
 
-    async def submit(self, endpoint: str, *args: Any, **kwargs: Any) -> str:
+    async def submit(self, endpoint: str, /, *args: Any, **kwargs: Any) -> str:
         """Begin a call as a task; its id."""
         task_id: str = await self._finished(
             lambda done: self._core.start_submit(endpoint, args, kwargs, self.timeout, done)
@@ -126,8 +128,8 @@ class Client:
         ------
         SharedTensorTaskError
             If it failed, was cancelled, or is not known.
-        TimeoutError
-            If it is not over in time.
+        SharedTensorTaskTimeoutError
+            If it is not over in time; a `TimeoutError`.
         """
         waiting = self._finished(
             lambda done: self._core.start_wait_task(task_id, None, done, report)
@@ -138,8 +140,8 @@ class Client:
                 lambda done: self._core.start_task_result(task_id, self.timeout, done)
             )
         except asyncio.TimeoutError:
-            raise TimeoutError(
-                f"task {task_id!r} did not complete within {timeout} seconds"
+            raise SharedTensorTaskTimeoutError(
+                f"Task {task_id!r} did not complete within {timeout} seconds"
             ) from None
         except SharedTensorRemoteError as error:
             if error.code != failures.TASK:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from shared_tensor._service import failures, paths
 from shared_tensor.async_task import TaskInfo
 from shared_tensor.client import SharedTensorClient
-from shared_tensor.errors import SharedTensorRemoteError, SharedTensorTaskError
+from shared_tensor.errors import SharedTensorRemoteError, SharedTensorTaskTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,10 @@ class AsyncSharedTensorClient:
 
     def submit(self, endpoint: str, *args: Any, **kwargs: Any) -> str:
         """Begin a call as a task; its id."""
-        return self._client.submit(endpoint, *args, **kwargs)
+        return self._submit(endpoint, args, kwargs)
+
+    def _submit(self, endpoint: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        return self._client._submit(endpoint, args, kwargs)
 
     def status(self, task_id: str) -> TaskInfo:
         """Tell how a task is."""
@@ -120,7 +123,8 @@ class AsyncSharedTensorClient:
         Raises
         ------
         SharedTensorTaskError
-            If it failed, was cancelled, is not known, or is not over in time.
+            If it failed, was cancelled, or is not known; if it is not over in time, as
+            `SharedTensorTaskTimeoutError`, which is a `TimeoutError` too.
         """
 
         def report(done: int, total: int, note: str) -> None:
@@ -134,7 +138,7 @@ class AsyncSharedTensorClient:
                 told = self._client._wait(task_id, timeout, report)
                 callback(TaskInfo.from_dict(told))
             if told["status"] in ("pending", "running"):
-                raise SharedTensorTaskError(
+                raise SharedTensorTaskTimeoutError(
                     f"Task {task_id!r} did not complete within {timeout} seconds"
                 )
             return self._client.get_task_result(task_id)

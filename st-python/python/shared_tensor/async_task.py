@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, Callable
 
 from shared_tensor._service import locks
-from shared_tensor.errors import SharedTensorTaskError
+from shared_tensor.errors import SharedTensorTaskError, SharedTensorTaskTimeoutError
 
 __all__ = ["TaskInfo", "TaskManager", "TaskStatus"]
 
@@ -260,7 +260,7 @@ class TaskManager:
             # How it ended is read from the task itself.
             task.future.exception(timeout)
         except NotYet:
-            raise SharedTensorTaskError(
+            raise SharedTensorTaskTimeoutError(
                 f"Task {task_id!r} did not complete within {timeout} seconds"
             ) from None
         except BaseException:

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any, Callable
 
 from shared_tensor import _native
-from shared_tensor._service import ending, failures, paths, payload, reporting
+from shared_tensor._service import checks, ending, failures, paths, payload, reporting
 from shared_tensor.errors import (
     SharedTensorClientError,
     SharedTensorError,
@@ -40,11 +40,12 @@ class SharedTensorClient:
     Parameters
     ----------
     base_path : str or os.PathLike
-        Where the server's socket is, less ``-<device>.sock``.
+        Where the server's socket is, less ``-<device>.sock``. A relative one is looked for from the
+        directory that is current when the client is made.
     device_index : int, optional
         The CUDA device; None takes the current one.
     timeout : float
-        Seconds that a call may take, all in all.
+        Seconds that a call may take, all in all; None sets no limit.
     verbose_debug : bool
         Whether debugging lines are logged.
     device : str, optional
@@ -66,7 +67,8 @@ class SharedTensorClient:
     Raises
     ------
     SharedTensorConfigurationError
-        For a negative device index, and for a device that there is not.
+        For a negative device index or timeout, a device that there is not, an empty path, names in
+        `allow` that no module can have, and progress that cannot be told.
     """
 
     def __init__(
@@ -83,6 +85,8 @@ class SharedTensorClient:
         allow: Sequence[str] = (),
         any_version: bool = False,
     ) -> None:
+        checks.check_seconds("timeout", timeout)
+        checks.check_progress(progress)
         self.base_path = os.fspath(base_path)
         self.device = paths.device_of(device)
         self.device_index = None if self.device == "cpu" else paths.device_index_of(device_index)
@@ -108,6 +112,9 @@ class SharedTensorClient:
     def call(self, endpoint: str, *args: Any, **kwargs: Any) -> Any:
         """Call an endpoint.
 
+        A parameter of the endpoint that is called ``endpoint`` or ``self`` can be passed by place
+        only.
+
         Returns
         -------
         Any
@@ -124,6 +131,9 @@ class SharedTensorClient:
         SharedTensorTimeoutError
             If `timeout` passed.
         """
+        return self._call(endpoint, args, kwargs)
+
+    def _call(self, endpoint: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
             if self._progress is not True:
                 # Nothing is made after the answer: the collector runs in its own time.
@@ -136,6 +146,9 @@ class SharedTensorClient:
 
     def submit(self, endpoint: str, *args: Any, **kwargs: Any) -> str:
         """Begin a call as a task; its id."""
+        return self._submit(endpoint, args, kwargs)
+
+    def _submit(self, endpoint: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         return self._core.submit(endpoint, args, kwargs, self.timeout)
 
     # Objects
@@ -198,7 +211,8 @@ class SharedTensorClient:
     def ping(self) -> bool:
         """Ask whether the server answers, without waiting for one to come."""
         try:
-            return self._core.ping(min(self.timeout, _PING_SECONDS))
+            limit = _PING_SECONDS if self.timeout is None else min(self.timeout, _PING_SECONDS)
+            return self._core.ping(limit)
         except (SharedTensorClientError, SharedTensorRemoteError):
             return False
 
@@ -212,6 +226,11 @@ class SharedTensorClient:
 
     def invalidate_call_cache(self, endpoint: str, *args: Any, **kwargs: Any) -> bool:
         """Forget the result of a call; whether there was one."""
+        return self._invalidate_call(endpoint, args, kwargs)
+
+    def _invalidate_call(
+        self, endpoint: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> bool:
         return bool(self._core.invalidate_call(endpoint, args, kwargs, self.timeout))
 
     def invalidate_endpoint_cache(self, endpoint: str) -> int:
@@ -230,6 +249,9 @@ class SharedTensorClient:
 
     def wait_task(self, task_id: str, timeout: float | None = None) -> dict[str, Any]:
         """Wait until a task is over, `timeout` seconds at most; how it is then.
+
+        It gives no result, and a task that is not over is no error: its ``status`` says so.
+        `AsyncSharedTensorClient.wait_for_task` gives the result, and raises otherwise.
 
         Raises
         ------
@@ -254,7 +276,11 @@ class SharedTensorClient:
     # Life
 
     def close(self) -> None:
-        """Let go of the connection. The next call makes another one."""
+        """Let go of the connection.
+
+        Handles stay valid. The client can be used further, as in the 0.2 releases: its next call
+        connects anew.
+        """
         self._core.close()
 
     def __enter__(self) -> Self:

@@ -32,6 +32,7 @@ __all__ = [
     "SharedTensorServerError",
     "SharedTensorStaleHandleError",
     "SharedTensorTaskError",
+    "SharedTensorTaskTimeoutError",
     "SharedTensorTimeoutError",
 ]
 
@@ -98,6 +99,10 @@ class SharedTensorTaskError(SharedTensorError):
     """
 
     error_type: str | None = None
+
+
+class SharedTensorTaskTimeoutError(SharedTensorTaskError, TimeoutError):
+    """A task was not over when the time to wait for it was. It goes on."""
 
 
 class SharedTensorClientError(SharedTensorError):

@@ -11,7 +11,17 @@ import time
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Callable, Literal, TypeVar
 
-from shared_tensor._service import ending, keys, local, locks, modes, options, paths
+from shared_tensor._service import (
+    calling,
+    checks,
+    ending,
+    keys,
+    local,
+    locks,
+    modes,
+    options,
+    paths,
+)
 from shared_tensor.errors import (
     SharedTensorConfigurationError,
     SharedTensorProviderError,
@@ -71,6 +81,8 @@ class _Endpoint(EndpointDefinition):
 
     def cache_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """Give what the result of a call is found by."""
+        if self.key is not None:
+            keys.check_arguments(self.func, args, kwargs)
         if self.key == "arguments":
             return keys.build_cache_key(self.name, args, kwargs, func=self.func)
         if self.key is not None:
@@ -78,6 +90,10 @@ class _Endpoint(EndpointDefinition):
         return keys.build_cache_key(
             self.name, args, kwargs, func=self.func, cache_format_key=self.cache_format_key
         )
+
+    def signature(self) -> Any:
+        """Give what calls have to fit before a cached result answers them; None for anything."""
+        return keys.signature_of(self.func) if self.cache else None
 
 
 _LISTED = tuple(it.name for it in fields(EndpointDefinition) if it.name not in ("name", "func"))
@@ -90,7 +106,8 @@ class SharedTensorProvider:
     ----------
     base_path : str
         Where the server's socket is, less ``-<device>.sock``. ``SHARED_TENSOR_BASE_PATH`` in the
-        environment takes its place.
+        environment takes its place. A relative one is looked for from the directory that is current
+        when the server or client of this provider is made.
     enabled : bool, optional
         In mode ``auto``, whether anything is shared at all; None asks ``SHARED_TENSOR_ENABLED``.
     device_index : int, optional
@@ -123,7 +140,8 @@ class SharedTensorProvider:
     Raises
     ------
     SharedTensorConfigurationError
-        For a mode, device or execution that there is not.
+        For a mode, device or execution that there is not, an empty path, a negative timeout, and
+        names in `allow` that no module can have.
     """
 
     def __init__(
@@ -143,7 +161,9 @@ class SharedTensorProvider:
         allow: Sequence[str] = (),
         any_version: bool = False,
     ) -> None:
-        self.base_path = paths.base_path_of(base_path)
+        self.base_path = paths.checked_path("base_path", paths.base_path_of(base_path))
+        checks.check_seconds("timeout", timeout)
+        checks.names_of(allow)
         self.enabled = enabled
         self.device_index = device_index
         self.timeout = timeout
@@ -224,12 +244,20 @@ class SharedTensorProvider:
         SharedTensorProviderError
             If there is an endpoint of that name.
         SharedTensorConfigurationError
-            For values that options cannot have.
+            For values that options cannot have, and for what is no function, or one whose result
+            is a coroutine or a generator.
         """
+        checks.check_function(func)
         named = name or getattr(func, "__name__", None) or _name_of(func)
         if isinstance(execution, options.Default):
             execution = self.execution
-        options.check(execution=execution, concurrency=concurrency, key=key)
+        options.check(
+            execution=execution,
+            concurrency=concurrency,
+            key=key,
+            cache=cache,
+            cache_format_key=cache_format_key,
+        )
         is_one_for_all = cache and cache_format_key is None and key is None
         if cache_format_key is None:
             cache_format_key = getattr(func, "__qualname__", named)
@@ -286,6 +314,7 @@ class SharedTensorProvider:
         """
 
         def decorate(func: Callable[..., Any]) -> Callable[..., Any]:
+            checks.check_function(func)
             shown = name or getattr(func, "__name__", repr(func))
             options.tell_unknown(str(shown), _, is_strict=self.strict, depth=_depth())
             return self.register(
@@ -323,10 +352,20 @@ class SharedTensorProvider:
     # Calling
 
     def call(self, endpoint: str, *args: Any, **kwargs: Any) -> Any:
-        """Call an endpoint, wherever it runs in this mode."""
+        """Call an endpoint, wherever it runs in this mode.
+
+        A parameter of the endpoint that is called ``endpoint`` or ``self`` can be passed by place
+        only, as in the other methods that take the arguments of a call; what `register` returned
+        takes all by name.
+        """
+        return self._call(endpoint, args, kwargs)
+
+    def _call(self, endpoint: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.execution_mode == "client":
             client = self._get_client()
-            return self._once_registered(endpoint, lambda: client.call(endpoint, *args, **kwargs))
+            return self._once_registered(
+                endpoint, lambda: calling.through(client, "call", endpoint, args, kwargs)
+            )
         server = self._server_of_this_process()
         if self.execution_mode == "server" and server is not None:
             return server.invoke_local(endpoint, args=args, kwargs=kwargs)
@@ -340,12 +379,18 @@ class SharedTensorProvider:
         RuntimeError
             In modes local and server.
         """
+        return self._submit(endpoint, args, kwargs)
+
+    def _submit(self, endpoint: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         if self.execution_mode != "client":
             raise RuntimeError(
                 "Local and server modes do not support task submission: call the function"
             )
         client = self._get_async_client()
-        return self._once_registered(endpoint, lambda: client.submit(endpoint, *args, **kwargs))
+        task_id: str = self._once_registered(
+            endpoint, lambda: calling.through(client, "submit", endpoint, args, kwargs)
+        )
+        return task_id
 
     def execute(
         self,
@@ -356,7 +401,11 @@ class SharedTensorProvider:
         callback: Callable[[Any], None] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Submit a task, and wait for its result unless `wait` says no."""
+        """Submit a task, and wait for its result unless `wait` says no.
+
+        Parameters of the endpoint that are called as those of this method cannot be passed by name:
+        `submit` takes them.
+        """
         task_id = self.submit(endpoint, *args, **kwargs)
         if not wait:
             return task_id
@@ -531,10 +580,11 @@ class SharedTensorProvider:
 
     def _wrapper(self, name: str, func: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            return self.call(name, *args, **kwargs)
+            return calling.through(self, "call", name, args, kwargs)
 
         def submit(*args: Any, **kwargs: Any) -> str:
-            return self.submit(name, *args, **kwargs)
+            task_id: str = calling.through(self, "submit", name, args, kwargs)
+            return task_id
 
         wrapper: Any = functools.update_wrapper(call, func)
         wrapper.submit = submit

@@ -72,10 +72,16 @@ class SharedTensorServer:
         verbose_debug: bool = True,
         result_bytes: int | None = None,
     ) -> None:
-        if provider is None:
-            from shared_tensor.provider import SharedTensorProvider
+        from shared_tensor.provider import SharedTensorProvider
 
+        if provider is None:
             provider = SharedTensorProvider(execution_mode="server")
+        elif not isinstance(provider, SharedTensorProvider):
+            raise SharedTensorConfigurationError(
+                f"provider must be a SharedTensorProvider, got {provider!r} "
+                f"({type(provider).__name__}): make one, with base_path and device, and share "
+                "functions with it"
+            )
         _check_limits(max_workers, max_request_bytes, result_ttl, result_bytes)
         self.provider = provider
         self._place = paths.places_of(
@@ -198,7 +204,7 @@ class SharedTensorServer:
             return is_kept_here
         self._core.unpin(endpoint)
         client = requests.client_of(self)
-        return client.invalidate_call_cache(endpoint, *args, **(kwargs or {})) or is_kept_here
+        return client._invalidate_call(endpoint, args, kwargs or {}) or is_kept_here
 
     def invalidate_endpoint_cache(self, endpoint: str) -> int:
         """Forget every result of an endpoint; how many there were."""
@@ -213,7 +219,7 @@ class SharedTensorServer:
         self, endpoint: str, *, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> requests.EndpointResult | None:
         """Call an endpoint as a client of this process does; None if it returned None."""
-        value = requests.client_of(self).call(endpoint, *args, **(kwargs or {}))
+        value = requests.client_of(self)._call(endpoint, args, kwargs or {})
         return requests.result_of(value)
 
     def get_task_result_local(self, task_id: str) -> requests.EndpointResult | None:
@@ -278,9 +284,15 @@ class SharedTensorServer:
             "ppid": os.getppid(),
             "device_index": self._device_index(),
             "process_start_method": self._start_method(),
-            "capabilities": capability_snapshot(),
+            "capabilities": self._capabilities(),
             "endpoints": list(self.provider.list_endpoints()),
         }
+
+    def _capabilities(self) -> dict[str, Any]:
+        found = capability_snapshot()
+        if self.provider.device != "cuda":
+            found["transport"] = _TRANSPORT_OF_HOST
+        return found
 
     def _device_index(self) -> int | None:
         if self.provider.device == "cpu":
@@ -339,7 +351,7 @@ class SharedTensorServer:
                 "device_index": self._device_index(),
                 "process_start_method": self._start_method(),
             },
-            capabilities=capability_snapshot(),
+            capabilities=self._capabilities(),
         )
         for endpoint in list(self.provider._endpoints.values()):
             core.register(endpoint, _key_rule(endpoint))
@@ -403,6 +415,8 @@ class SharedTensorServer:
             drain.join()
 
 
+#: How tensors of the CPU travel; for those of a GPU there is a word of the 0.2 releases.
+_TRANSPORT_OF_HOST = "same-host-shared-memory"
 #: Seconds that a server of a parent has to answer.
 _PROBE_SECONDS = 5.0
 #: Seconds that calls and tasks have to end when the process does.

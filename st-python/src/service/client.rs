@@ -91,7 +91,8 @@ impl ServiceClient {
         is_driven: bool,
         elsewhere: Vec<(PlaceArgument, String)>,
     ) -> PyResult<Self> {
-        let mut addresses = places.into_iter().map(address);
+        let places: Vec<_> = places.into_iter().map(address).collect();
+        let mut addresses = places.iter().cloned();
         let first = addresses.next().ok_or_else(|| {
             pyo3::exceptions::PyValueError::new_err("a client needs a place to look for its server")
         })?;
@@ -102,7 +103,7 @@ impl ServiceClient {
         let elsewhere = elsewhere.into_iter();
         let options = elsewhere
             .fold(options, |options, (place, advice)| options.not_at(address(place), advice));
-        let codec = Arc::new(Codec::new(codec));
+        let codec = Arc::new(Codec::new(codec).at(places));
         Ok(Self { client: options.at(first), codec })
     }
 

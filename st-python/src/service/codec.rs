@@ -3,6 +3,7 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
+use shared_tensor::service::Address;
 
 use super::storage::ServiceValue;
 
@@ -10,11 +11,23 @@ use super::storage::ServiceValue;
 #[derive(Debug)]
 pub(crate) struct Codec {
     object: Option<Py<PyAny>>,
+    /// Where a client looks for its server.
+    places: Vec<Address>,
 }
 
 impl Codec {
     pub(super) fn new(object: Py<PyAny>) -> Self {
-        Self { object: Some(object) }
+        Self { object: Some(object), places: Vec::new() }
+    }
+
+    pub(super) fn at(mut self, places: Vec<Address>) -> Self {
+        self.places = places;
+        self
+    }
+
+    /// A text with the paths that the user knows.
+    pub(super) fn in_terms_of_user(&self, text: String) -> String {
+        self.places.iter().fold(text, in_terms_of_user)
     }
 
     pub(super) fn bind<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
@@ -34,6 +47,14 @@ impl Codec {
         options.set_item(intern!(py, "is_result"), is_result)?;
         self.bind(py).call_method(intern!(py, "lend"), (leaves,), Some(&options))?.extract()
     }
+}
+
+/// A text with the path that was given in place of that of the socket behind it.
+pub(super) fn in_terms_of_user(text: String, place: &Address) -> String {
+    let (Some(link), Ok(socket)) = (place.signpost(), place.socket()) else { return text };
+    let (link, socket) = (link.display().to_string(), socket.display().to_string());
+    // What lies beside the socket does not lie beside its link.
+    if text.contains(&format!("{socket}.")) { text } else { text.replace(&socket, &link) }
 }
 
 impl Drop for Codec {

@@ -3,9 +3,9 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use shared_tensor::service::{Code, Error, Failure, ServeError};
+use shared_tensor::service::{Address, Code, Error, Failure, ServeError};
 
-use super::codec::Codec;
+use super::codec::{Codec, in_terms_of_user};
 
 /// What an endpoint raised.
 pub(super) fn of_python(py: Python<'_>, codec: &Codec, error: &PyErr) -> Failure {
@@ -52,11 +52,16 @@ pub(super) fn of_client(py: Python<'_>, codec: &Codec, error: &Error) -> PyErr {
         Error::TimedOut { .. } => "timeout",
         _ => "client",
     };
-    raised(py, codec, kind, &with_causes(error))
+    raised(py, codec, kind, &codec.in_terms_of_user(with_causes(error)))
 }
 
-pub(super) fn of_serving(py: Python<'_>, codec: &Codec, error: &ServeError) -> PyErr {
-    raised(py, codec, "configuration", &with_causes(error))
+pub(super) fn of_serving(
+    py: Python<'_>,
+    codec: &Codec,
+    place: &Address,
+    error: &ServeError,
+) -> PyErr {
+    raised(py, codec, "configuration", &in_terms_of_user(with_causes(error), place))
 }
 
 /// The text of an error, and of those that led to it as far as it does not say them itself.

@@ -15,6 +15,11 @@ use crate::patience::is_main_thread;
 /// parameter is called so.
 const KEY: &str = "\0key";
 
+/// Whether these stand for a call from within, whose arguments are looked at by whoever makes its key.
+pub(super) fn is_from_within(arguments: &Arguments) -> bool {
+    matches!(arguments.named.as_slice(), [(name, _)] if name == KEY)
+}
+
 /// A call from within, as the endpoint's function sees it.
 pub(super) struct LocalCall {
     args: Codec,

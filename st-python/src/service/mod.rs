@@ -15,6 +15,7 @@ mod local;
 mod question;
 mod running;
 mod server;
+mod signature;
 mod started;
 mod storage;
 mod tasks;

@@ -15,6 +15,7 @@ use super::codec::Codec;
 use super::decode::Opening;
 use super::encode::{self, Rules};
 use super::local::{self, LocalCall, Pins, Returned};
+use super::signature::Signature;
 use super::{failures, running};
 
 /// A server of Python functions.
@@ -119,6 +120,13 @@ impl ServiceServer {
             .singleflight(option("singleflight")?)
             .async_default_wait(option("async_default_wait")?)
             .writable(is_writable);
+        let signature = endpoint.call_method0("signature")?;
+        let made = if signature.is_none() {
+            made
+        } else {
+            let signature = Signature::new(&signature)?;
+            made.accept(move |arguments| signature.check(arguments))
+        };
         let made = match endpoint.getattr("cache_format_key")?.extract::<Option<String>>()? {
             Some(template) => made.cache_format_key(template),
             None => made,
@@ -134,7 +142,8 @@ impl ServiceServer {
     fn serve(&self, py: Python<'_>, place: PlaceArgument) -> PyResult<()> {
         let address = address(place);
         let outcome = py.detach(|| self.options.clone().serve(&address, &self.provider));
-        let server = outcome.map_err(|error| failures::of_serving(py, &self.codec, &error))?;
+        let server =
+            outcome.map_err(|error| failures::of_serving(py, &self.codec, &address, &error))?;
         *self.slot() = Some(Arc::new(server));
         Ok(())
     }

@@ -129,7 +129,7 @@ def test_tasks(serve: Serve) -> None:
         with pytest.raises(errors.SharedTensorTaskError, match="'why'"):
             await client.wait(failing)
         stuck = await client.submit("stuck")
-        with pytest.raises(TimeoutError, match="did not complete"):
+        with pytest.raises(errors.SharedTensorTaskTimeoutError, match="did not complete"):
             await client.wait(stuck, 0.05)
         served.run("release.set()")
         assert await client.wait(stuck) == "over"

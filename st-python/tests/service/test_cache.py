@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
 import pytest
 
-from shared_tensor import errors, utils
+from shared_tensor import aio, errors, utils
 
 from .conftest import Serve
 
@@ -80,6 +81,85 @@ def test_a_key_that_cannot_be_made(serve: Serve) -> None:
     with pytest.raises(errors.SharedTensorRemoteError, match="do not fit by_template") as caught:
         client.call("by_template", 1, 2, 3)
     assert caught.value.code == 6
+
+
+WRONG = [
+    ((), {}, "missing a required argument: 'size'"),
+    ((1, 2), {}, "too many positional arguments"),
+    ((1,), {"size": 1}, "multiple values for argument 'size'"),
+    ((1,), {"devcie": 1}, "got an unexpected keyword argument 'devcie'"),
+]
+
+
+@pytest.mark.parametrize(("args", "kwargs", "told"), WRONG)
+@pytest.mark.parametrize("options", ["", "cache_format_key='m'", "key=len", "key='arguments'"])
+def test_arguments_that_do_not_fit(
+    serve: Serve, options: str, args: tuple[Any, ...], kwargs: dict[str, Any], told: str
+) -> None:
+    """Are code 6 whether a result is kept or not, for calls, tasks, coroutines and invalidation."""
+    served = serve(f"""
+        warnings.simplefilter("ignore")
+        len = lambda *args, **kwargs: "one for all"
+
+        @share(plain=True, {options})
+        def model(size, *, scale=1.0): return size
+        """)
+    client = served.client()
+
+    async def awaited() -> None:
+        async with aio.Client(served.base, device="cpu") as coroutines:
+            await coroutines.call("model", *args, **kwargs)
+
+    for _ in ("nothing is kept", "a result is kept"):
+        for ask in (
+            lambda: client.call("model", *args, **kwargs),
+            lambda: client.submit("model", *args, **kwargs),
+            lambda: client.invalidate_call_cache("model", *args, **kwargs),
+            lambda: asyncio.run(awaited()),
+        ):
+            with pytest.raises(errors.SharedTensorRemoteError) as caught:
+                ask()
+            assert str(caught.value) == f"Remote error [6]: the arguments do not fit model: {told}"
+            assert caught.value.code == 6
+            assert caught.value.error_type == "SharedTensorConfigurationError"
+        within = served.run(
+            """
+            try: provider.call("model", *args, **kwargs)
+            except SharedTensorConfigurationError as error: told = str(error)
+            told
+            """,
+            args=list(args), kwargs=kwargs,
+        )  # fmt: skip
+        assert within == f"the arguments do not fit model: {told}"
+        assert client.call("model", 3, scale=2.0) == 3
+
+
+def test_arguments_of_every_kind(serve: Serve) -> None:
+    """What a function can be called with is accepted, by place, by name, and as more of either."""
+    client = serve("""
+        warnings.simplefilter("ignore")
+
+        @share(plain=True)
+        def some(a, /, b, c=3, *, d, e=5): return 1
+
+        @share(plain=True)
+        def any_(a, /, *more, d=4, **others): return 2
+
+        share(dict.fromkeys, plain=True, name="unknown")
+        """).client()
+    for args, kwargs in (
+        ((1, 2), {"d": 4}),
+        ((1,), {"b": 2, "d": 4, "e": 5}),
+        ((1, 2, 3), {"d": 4}),
+    ):
+        assert client.call("some", *args, **kwargs) == 1
+    for wrong, told in (({"b": 2, "d": 4}, "'a'"), ({"a": 1, "b": 2, "d": 4}, "'a'")):
+        with pytest.raises(errors.SharedTensorRemoteError, match=f"missing a required.*{told}"):
+            client.call("some", **wrong)
+    with pytest.raises(errors.SharedTensorRemoteError, match="missing a required argument: 'd'"):
+        client.call("some", 1, 2)
+    # Of its own name, beside one that is given by place only.
+    assert client.call("any_", 1, 2, 3, a=4, d=5, more=6) == 2
 
 
 def test_none_is_kept(serve: Serve) -> None:

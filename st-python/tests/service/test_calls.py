@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 import shared_tensor
-from shared_tensor import errors
+from shared_tensor import aio, errors
 
 from .conftest import Serve
 
@@ -162,6 +163,63 @@ def test_parameters_called_like_ours(serve: Serve) -> None:
     client = serve(ENDPOINTS).client()
     _, kwargs = client.call("echo", wait=1, timeout=2, callback=3, args=4, kwargs=5, func=6)
     assert kwargs == {"wait": 1, "timeout": 2, "callback": 3, "args": 4, "kwargs": 5, "func": 6}
+
+
+@pytest.mark.parametrize("mode", ["client", "server", "local"])
+def test_parameters_called_like_those_of_methods(serve: Serve, mode: str) -> None:
+    """A shared function takes them by name, wherever it runs; methods by place."""
+    served = serve(
+        """
+        @share(key=lambda self, endpoint, method, owner=1: str(endpoint), plain=True)
+        def named(self, endpoint, method, owner=1): return [self, endpoint, method, owner]
+        """
+    )
+    provider = shared_tensor.SharedTensorProvider(served.base, execution_mode=mode, device="cpu")
+
+    @provider.share(key="arguments", plain=True)
+    def named(self: int, endpoint: int, method: int, owner: int = 1) -> Any:
+        return [self, endpoint, method, owner]
+
+    shared: Any = named
+    assert shared(self=2, endpoint=3, method=4) == [2, 3, 4, 1]
+    assert provider.call("named", 2, 3, method=4, owner=1) == [2, 3, 4, 1]
+    if mode == "client":
+        task = shared.submit(self=2, endpoint=5, method=4)
+        assert provider.wait_for_task(task) == [2, 5, 4, 1]
+    provider.close()
+    # Those of `server`, in its process.
+    assert served.run("provider._endpoints['named'].func(1, endpoint=2, method=3)") == [1, 2, 3, 1]
+    assert served.run("server.invoke_local('named', kwargs=asked)",
+                      asked={"self": 2, "endpoint": 6, "method": 4}) == [2, 6, 4, 1]  # fmt: skip
+    assert served.run("server.invalidate_call_cache('named', kwargs=asked)") is True
+    with served.client() as client:
+        assert client.call("named", 2, 3, 4) == [2, 3, 4, 1]
+        with pytest.raises(TypeError, match="multiple values for argument 'endpoint'"):
+            client.call("named", 2, endpoint=3, method=4)  # type: ignore[misc]
+
+    async def awaited() -> Any:
+        async with aio.Client(served.base, device="cpu") as coroutines:
+            task = await coroutines.submit("named", self=2, endpoint=7, method=4)
+            return await coroutines.call("named", self=2, endpoint=3, method=4), (
+                await coroutines.wait(task)
+            )
+
+    assert asyncio.run(awaited()) == ([2, 3, 4, 1], [2, 7, 4, 1])
+
+
+def test_a_client_that_was_closed(serve: Serve) -> None:
+    """Connects anew, as clients of 0.2 had nothing to close; its handles are valid."""
+    served = serve("@share(managed=True, plain=True)\ndef held(): return 1\n")
+    client, other = served.client(), served.client()
+    handle = client.call("held")
+    client.close()
+    client.close()
+    assert client.ping() is True
+    assert other.get_object_info(handle.object_id)["refcount"] == 1  # type: ignore[index]
+    with client.call("held") as again:
+        assert (again.value, again.object_id) == (1, handle.object_id)
+    assert handle.release() is True
+    client.close()
 
 
 def test_where_it_runs(serve_apart: Serve) -> None:

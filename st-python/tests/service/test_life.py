@@ -180,7 +180,7 @@ def test_info(serve: Serve) -> None:
     assert (info["pid"], info["ppid"]) == (served.run("os.getpid()"), served.run("os.getppid()"))
     assert info["process_start_method"] == "thread"
     assert set(info["capabilities"]) == {"torch_available", "cuda_available", "transport"}
-    assert info["capabilities"]["transport"] == "same-host-cuda-torch-ipc"
+    assert info["capabilities"]["transport"] == "same-host-shared-memory"
     stats = info["stats"]
     assert stats["requests_processed"] >= 2
     assert (stats["errors_encountered"], stats["cache_entries"], stats["objects"]) == (1, 0, 0)

@@ -146,8 +146,11 @@ def test_a_task_that_is_not_over(serve: Serve) -> None:
         client.get_task_result(task)
     assert caught.value.code == 5
     waiting = served.waiting()
-    with pytest.raises(errors.SharedTensorTaskError, match=r"did not complete within 0\.05"):
+    with pytest.raises(
+        errors.SharedTensorTaskError, match=r"did not complete within 0\.05"
+    ) as late:
         waiting.wait_for_task(task, timeout=0.05)
+    assert isinstance(late.value, TimeoutError)
     assert client.cancel_task(task) is False
     served.run("release.set()")
     assert waiting.wait(task) is None

@@ -66,13 +66,11 @@ def format_cache_key(
     SharedTensorConfigurationError
         If the arguments do not fit the function, or the template names something else.
     """
-    name = getattr(func, "__name__", type(func).__name__)
+    name = _name_of(func)
     try:
         bound = inspect.signature(func).bind(*args, **kwargs)
     except TypeError as error:
-        raise SharedTensorConfigurationError(
-            f"the arguments do not fit {name}, so that cache_format_key has no values: {error}"
-        ) from error
+        raise SharedTensorConfigurationError(f"the arguments do not fit {name}: {error}") from error
     bound.apply_defaults()
     try:
         return cache_format_key.format(**bound.arguments)
@@ -81,6 +79,42 @@ def format_cache_key(
         raise SharedTensorConfigurationError(
             f"cache_format_key for {name} references unknown argument {error}; it has {known}"
         ) from error
+
+
+def check_arguments(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Accept what a function can be called with, as far as its signature says.
+
+    Raises
+    ------
+    SharedTensorConfigurationError
+        For anything else.
+    """
+    try:
+        signature = inspect.signature(func)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise SharedTensorConfigurationError(
+            f"the arguments do not fit {_name_of(func)}: {error}"
+        ) from error
+
+
+def signature_of(func: Callable[..., Any]) -> tuple[str, list[tuple[str, str, bool]]] | None:
+    """Give a function's name, and of each parameter name, kind, and whether it may be left out."""
+    try:
+        parameters = inspect.signature(func).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    told = [(it.name, it.kind.name, it.default is not it.empty) for it in parameters]
+    return _name_of(func), told
+
+
+def _name_of(func: Callable[..., Any]) -> str:
+    return str(getattr(func, "__name__", type(func).__name__))
 
 
 def has_fields(template: str) -> bool:

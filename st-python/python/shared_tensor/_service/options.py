@@ -45,7 +45,9 @@ def check_execution(execution: str) -> None:
     _one_of("execution", execution, EXECUTIONS)
 
 
-def check(*, execution: str, concurrency: str, key: Any) -> None:
+def check(
+    *, execution: str, concurrency: str, key: Any, cache: bool, cache_format_key: str | None
+) -> None:
     """Raise `SharedTensorConfigurationError` for values that options cannot have."""
     check_execution(execution)
     _one_of("concurrency", concurrency, CONCURRENCIES)
@@ -53,6 +55,16 @@ def check(*, execution: str, concurrency: str, key: Any) -> None:
         raise SharedTensorConfigurationError(
             f"key must be 'arguments' or a function of the arguments, got {key!r}; a template goes "
             "into cache_format_key"
+        )
+    if key is not None and cache_format_key is not None:
+        raise SharedTensorConfigurationError(
+            f"key={key!r} and cache_format_key={cache_format_key!r} both say what results are "
+            "found by: leave one of them out"
+        )
+    if key is not None and not cache:
+        raise SharedTensorConfigurationError(
+            f"key={key!r} says what cached results are found by, and cache=False keeps none: leave "
+            "one of them out"
         )
 
 

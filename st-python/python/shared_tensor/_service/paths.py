@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 from typing import Any
@@ -17,6 +18,22 @@ DEVICES = ("cuda", "cpu", "any")
 def base_path_of(default: str | os.PathLike[str]) -> str:
     """Give the base path: the environment's if it says one, else `default`."""
     return os.environ.get(BASE_PATH_ENV, "").strip() or os.fspath(default)
+
+
+def checked_path(name: str, path: str | os.PathLike[str]) -> str:
+    """Give a path as text.
+
+    Raises
+    ------
+    SharedTensorConfigurationError
+        If it is empty, or has a zero byte.
+    """
+    text = os.fsdecode(path)
+    if not text or "\0" in text:
+        raise SharedTensorConfigurationError(
+            f"{name} must be a path that is not empty and has no zero byte, got {text!r}"
+        )
+    return text
 
 
 def device_of(device: Any) -> str:
@@ -49,22 +66,33 @@ def device_index_of(index: int | None) -> int:
     Raises
     ------
     SharedTensorConfigurationError
-        For a negative number.
+        For a negative number, and for what is none.
     """
     if index is not None:
-        if index < 0:
-            raise SharedTensorConfigurationError(
-                f"device_index must be >= 0, got {index}; None means the current device"
-            )
-        return index
+        return _checked_index(index)
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return 0
     return int(torch.cuda.current_device())
 
 
+def _checked_index(index: Any) -> int:
+    try:
+        number = -1 if isinstance(index, bool) else operator.index(index)
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise SharedTensorConfigurationError(
+            f"device_index must be >= 0, got {index!r}; None means the current device"
+        )
+    return number
+
+
 def socket_path_of(base_path: str, index: int | None, device: str = "cuda") -> str:
     """Give the path that a server and its clients agree on."""
+    base_path = checked_path("base_path", base_path)
+    if index is not None:
+        _checked_index(index)
     if device == "cpu":
         return f"{base_path}-cpu.sock"
     return f"{base_path}-{device_index_of(index)}.sock"
@@ -84,10 +112,15 @@ def elsewhere_of(
 def places_of(
     base_path: str, index: int | None, device: str, socket_path: str | None = None
 ) -> list[tuple[str, str, int | None]]:
-    """Give where to look for a server, as the compiled half wants it: how, path, number."""
+    """Give where to look for a server, as the compiled half wants it: how, path, number.
+
+    A relative base path is so to the current directory of this moment.
+    """
+    if index is not None:
+        _checked_index(index)
     if socket_path is not None:
-        return [("socket", os.fspath(socket_path), None)]
-    base_path = os.fspath(base_path)
+        return [("socket", checked_path("socket_path", socket_path), None)]
+    base_path = os.path.join(os.getcwd(), checked_path("base_path", base_path))  # noqa: PTH109, PTH118
     places: list[tuple[str, str, int | None]] = []
     if device != "cpu":
         places.append(("gpu", base_path, device_index_of(index)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shared_tensor._service import failures, handles, rules
+from shared_tensor._service import checks, failures, handles, rules
 from shared_tensor.errors import SharedTensorCapabilityError, SharedTensorSerializationError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Codec:
     ) -> None:
         self.device = device
         self.allow_pickle = allow_pickle
-        self.allow = (allow,) if isinstance(allow, str) else tuple(allow)
+        self.allow = checks.names_of(allow)
         self.any_version = any_version
 
     @staticmethod

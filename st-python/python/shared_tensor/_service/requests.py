@@ -133,13 +133,13 @@ def _call(server: SharedTensorServer, params: dict[str, Any]) -> Any:
     server.provider.get_endpoint(endpoint)
     if not server.running:
         return _encoded(server, server.provider.invoke_local(endpoint, args=args, kwargs=kwargs))
-    return _encoded(server, client_of(server).call(endpoint, *args, **kwargs))
+    return _encoded(server, client_of(server)._call(endpoint, args, kwargs))
 
 
 def _submit(server: SharedTensorServer, params: dict[str, Any]) -> Any:
     endpoint, args, kwargs = _arguments(params)
     client = client_of(server)
-    return client.get_task_status(client.submit(endpoint, *args, **kwargs))
+    return client.get_task_status(client._submit(endpoint, args, kwargs))
 
 
 def _release(server: SharedTensorServer, params: dict[str, Any]) -> Any:

@@ -163,7 +163,8 @@ def _check_torch(value: Any, device: str) -> None:
     if kind == "cpu" and device == "cuda":
         raise refuse(
             f"CPU {what} payloads are not supported by default",
-            "move it to CUDA, or give provider and client device='cpu' or 'any'",
+            "give provider and client device='cpu' (or 'any'), or say SHARED_TENSOR_DEVICE=cpu to "
+            "both processes; this release lends no memory of a GPU",
         )
     if kind == "cuda" and device == "cpu":
         raise refuse(
