@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+#: Seconds that a server has to say what it is.
+_PATIENCE = 5.0
 #: So many descriptors a server may have open, if the system lets it.
 _DESCRIPTORS = 65536
 
@@ -62,7 +64,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_place(ping)
     ping.set_defaults(run=_ping)
 
-    ls = verbs.add_parser("ls", help="list the servers of this user, with their endpoints")
+    ls = verbs.add_parser(
+        "ls",
+        help="list the servers of this user, with their endpoints; exit with 1 if one is silent",
+    )
     ls.add_argument("--json", action="store_true", help="everything they tell, for programs")
     ls.set_defaults(run=_ls)
 
@@ -146,7 +151,7 @@ def _provider(name: str) -> SharedTensorProvider:
 def _ping(options: argparse.Namespace) -> int:
     from shared_tensor import _native
     from shared_tensor._service import paths, payload
-    from shared_tensor.errors import SharedTensorError
+    from shared_tensor.errors import SharedTensorError, SharedTensorTimeoutError
 
     named = options.device or (None if os.environ.get(paths.DEVICE_ENV) else "any")
     base_path = options.base_path or paths.base_path_of(paths.DEFAULT_BASE_PATH)
@@ -155,9 +160,10 @@ def _ping(options: argparse.Namespace) -> int:
     )
     client = _native.ServiceClient(payload.Codec("any"), places, options.wait)
     try:
-        told = client.server_info(max(options.wait, 5.0))
+        told = client.server_info(max(options.wait, _PATIENCE))
     except SharedTensorError as error:
-        print(f"not there: {error}", file=sys.stderr)
+        state = "does not answer" if isinstance(error, SharedTensorTimeoutError) else "not there"
+        print(f"{state}: {error}", file=sys.stderr)
         return 1
     state = "ready" if told["ready"] else "not ready"
     print(f"{state}: pid {told['pid']}, up {told['uptime']:.1f} s, {told['socket_path']}")
@@ -166,19 +172,40 @@ def _ping(options: argparse.Namespace) -> int:
 
 def _ls(options: argparse.Namespace) -> int:
     found = _servers()
+    status = 0 if all(told["answers"] for told in found) else 1
     if options.json:
         print(json.dumps(found, indent=2))
-        return 0
+        return status
+    if not found:
+        print("shared-tensor: no server of this user runs", file=sys.stderr)
     for told in found:
+        if not told["answers"]:
+            print(_silence(told))
+            continue
         stats = told["stats"]
         print(
             f"{told['socket_path']}  pid {told['pid']}  {stats['requests_processed']} requests  "
             f"{stats['objects']} objects  {', '.join(told['endpoints'])}"
         )
-    return 0
+    return status
+
+
+def _silence(told: dict[str, Any]) -> str:
+    pid = told["pid"]
+    text = f"{told['socket_path']}  pid {pid or 'unknown'}  does not answer: {told['error']}"
+    return f"{text}; it is stopped, kill -CONT {pid} lets it go on" if _is_stopped(pid) else text
+
+
+def _is_stopped(pid: int | None) -> bool:
+    try:
+        # The name in parentheses may contain anything.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    except OSError:
+        return False
 
 
 def _servers() -> list[dict[str, Any]]:
+    """Give what each server of this user tells, or that it does not answer."""
     from shared_tensor import _native
     from shared_tensor._service import payload
     from shared_tensor.errors import SharedTensorError
@@ -187,14 +214,15 @@ def _servers() -> list[dict[str, Any]]:
     for path in sorted(Path(_native.service_directory()).glob("*.sock")):
         core = _native.ServiceClient(payload.Codec("any"), [("socket", str(path), None)], 0.0)
         try:
-            told = core.server_info(5.0)
-        except SharedTensorError:
-            # It has gone, or does not speak to us: it is not listed.
-            continue
+            told = {**core.server_info(_PATIENCE), "answers": True}
+        except SharedTensorError as error:
+            is_there, pid = _listener(path)
+            if not is_there:
+                continue
+            told = {"socket_path": str(path), "pid": pid, "answers": False, "error": str(error)}
         finally:
             core.close()
-        told["endpoint"] = str(path)
-        found.append(told)
+        found.append({**told, "endpoint": str(path)})
     return found
 
 
@@ -206,20 +234,35 @@ def _dead_sockets() -> list[Path]:
         directory = Path(_native.service_directory())
     except OSError:
         return []
-    return [path for path in sorted(directory.glob("*.sock")) if _is_dead(path)]
+    sockets = sorted(directory.glob("*.sock"))
+    return [path for path in sockets if not _listener(path)[0] and path.exists()]
 
 
-def _is_dead(path: Path) -> bool:
+def _listener(path: Path) -> tuple[bool, int | None]:
+    """Tell whether somebody listens at a path, answering or not, and who, if that can be seen."""
     import socket
+    import struct
 
     with socket.socket(socket.AF_UNIX) as probe:
+        # One that is stopped accepts nobody, and its queue may be full.
+        probe.settimeout(0.0)
         try:
             probe.connect(str(path))
-        except ConnectionRefusedError:
-            return True
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False, None
         except OSError:
-            return False
-    return False
+            return True, _holder(path)
+        credentials = struct.Struct("3i")
+        told = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
+        return True, credentials.unpack(told)[0] or _holder(path)
+
+
+def _holder(path: Path) -> int | None:
+    """Give the process that has noted itself in the lock of a path."""
+    try:
+        return int(path.with_name(f"{path.name}.lock").read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -267,7 +310,11 @@ def _doctor(options: argparse.Namespace) -> int:
     else:
         check("device", device)
     servers = _servers() if all(good for _, _, good in checks) else []
-    check("servers", ", ".join(it["socket_path"] for it in servers) or "none run")
+    answering = [it["socket_path"] for it in servers if it["answers"]]
+    check("servers", ", ".join(answering) or ("none answer" if servers else "none run"))
+    for told in servers:
+        if not told["answers"]:
+            check("server", _silence(told), is_good=False)
     left = ", ".join(map(str, _dead_sockets()))
     if left:
         remarks.append((

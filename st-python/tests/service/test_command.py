@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +17,7 @@ import pytest
 import shared_tensor
 from shared_tensor import _command
 
-from .conftest import Serve
+from .conftest import Serve, Served
 
 MODULE = """
 from shared_tensor import SharedTensorProvider
@@ -67,8 +72,82 @@ def test_ls(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
     assert _command.main(["ls", "--json"]) == 0
     (told,) = json.loads(capsys.readouterr().out)
     assert (told["server_id"], told["endpoints"]) == (served.run("server.server_id"), ["len"])
+    assert told["answers"] is True
     assert _command.main(["ls"]) == 0
     assert f"pid {told['pid']}" in capsys.readouterr().out
+
+
+def test_ls_without_servers(capsys: pytest.CaptureFixture[str]) -> None:
+    """Says so beside what programs read."""
+    assert _command.main(["ls"]) == 0
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", "shared-tensor: no server of this user runs\n")
+    assert _command.main(["ls", "--json"]) == 0
+    assert capsys.readouterr().out == "[]\n"
+
+
+@pytest.fixture
+def stopped(
+    serve_apart: Serve, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Served, int, str]]:
+    """Give a server that is stopped by a signal, its process, and its socket."""
+    monkeypatch.setattr(_command, "_PATIENCE", 0.2)
+    served = serve_apart("")
+    assert served.peer is not None
+    path = served.run("server._core.path")
+    os.kill(served.peer.pid, signal.SIGSTOP)
+    # Until it is, it might answer yet.
+    os.waitid(os.P_PID, served.peer.pid, os.WSTOPPED | os.WNOWAIT)
+    yield served, served.peer.pid, path
+    os.kill(served.peer.pid, signal.SIGCONT)
+
+
+def test_a_server_that_is_stopped(
+    stopped: tuple[Served, int, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Is listed with its process, and with what lets it go on."""
+    _, pid, path = stopped
+    silence = f"{path}  pid {pid}  does not answer: "
+    advice = f"it is stopped, kill -CONT {pid} lets it go on"
+    assert _command.main(["ls"]) == 1
+    told = capsys.readouterr()
+    assert told.out.startswith(silence)
+    assert told.out.endswith(f"{advice}\n")
+    assert told.err == ""
+    assert _command.main(["ls", "--json"]) == 1
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["pid"], found["answers"], found["endpoint"]) == (pid, False, path)
+    assert _command.main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "ok   servers: none answer" in out
+    assert f"BAD  server: {silence}" in out
+    assert "left by servers that died" not in out
+
+
+def test_pinging_one_that_is_stopped(
+    stopped: tuple[Served, int, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is there, and does not answer."""
+    served, _, path = stopped
+    assert _command.main(["ping", "--base-path", served.base]) == 1
+    assert capsys.readouterr().err.startswith("does not answer: ")
+    assert _command.main(["ping", "--socket", path]) == 1
+    assert capsys.readouterr().err.startswith("does not answer: ")
+
+
+def test_one_whose_queue_is_full(
+    stopped: tuple[Served, int, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Is known by its lock."""
+    _, pid, path = stopped
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.settimeout(0.0)
+                waiting.connect(path)
+        assert _command.main(["ls"]) == 1
+    assert capsys.readouterr().out.startswith(f"{path}  pid {pid}  does not answer: ")
 
 
 def test_doctor(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
