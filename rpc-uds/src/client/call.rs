@@ -1,7 +1,7 @@
 //! A call that is under way.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::connection::{Connection, SLICE};
 use super::{Answer, Message, Request};
@@ -31,6 +31,26 @@ impl PendingCall {
         request: Request<'_>,
         deadline: Option<Instant>,
     ) -> Result<Self, CallError> {
+        connection.generation.check()?;
+        in_time(deadline)?;
+        Self::begin(connection, request, deadline)
+    }
+
+    /// Without waiting for the socket. The reply may be waited for without end.
+    pub(super) fn start_now(
+        connection: &Arc<Connection>,
+        request: Request<'_>,
+    ) -> Result<Self, CallError> {
+        let mut call = Self::begin(connection, request, Some(Instant::now()))?;
+        call.deadline = None;
+        Ok(call)
+    }
+
+    fn begin(
+        connection: &Arc<Connection>,
+        request: Request<'_>,
+        deadline: Option<Instant>,
+    ) -> Result<Self, CallError> {
         let mut call = Self::seated(connection, false, deadline)?;
         call.keeps_late = request.keeps_late_reply;
         let header = Header {
@@ -47,6 +67,8 @@ impl PendingCall {
         connection: &Arc<Connection>,
         deadline: Option<Instant>,
     ) -> Result<Self, CallError> {
+        connection.generation.check()?;
+        in_time(deadline)?;
         let call = Self::seated(connection, false, deadline)?;
         let (header, body) = Control::Ping.frame(call.id);
         let limits = connection.agreement.limits_of_receiver();
@@ -171,6 +193,14 @@ impl PendingCall {
         self.is_over = true;
         Err(CallError::Lost(lost))
     }
+}
+
+/// What is late already is not sent: its reply might come before anybody looks at the clock.
+fn in_time(deadline: Option<Instant>) -> Result<(), CallError> {
+    if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        return Err(CallError::TimedOut { waited: Duration::ZERO });
+    }
+    Ok(())
 }
 
 impl Drop for PendingCall {

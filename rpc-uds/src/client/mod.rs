@@ -108,7 +108,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CallError`]; after a timeout the server is told, and a late reply is dropped.
+    /// [`CallError`]; after a timeout the server is told, and a late reply is dropped. A deadline that
+    /// has passed is [`CallError::TimedOut`], and nothing is sent.
     pub fn call(
         &self,
         request: Request<'_>,
@@ -118,12 +119,26 @@ impl Client {
     }
 
     /// Sends a request; its reply is waited for later, on any thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call). [`CallError::TimedOut`] too if the socket took it only in part: that is
+    /// sent to its end, and cancelled.
     pub fn start(
         &self,
         request: Request<'_>,
         deadline: impl Into<Option<Instant>>,
     ) -> Result<PendingCall, CallError> {
         PendingCall::start(&self.connection, request, deadline.into())
+    }
+
+    /// Sends a request if the socket takes it at once. Its reply has no deadline.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start): [`CallError::TimedOut`] if the server has stopped reading.
+    pub fn start_now(&self, request: Request<'_>) -> Result<PendingCall, CallError> {
+        PendingCall::start_now(&self.connection, request)
     }
 
     /// Asks the server whether it is there. Answered whatever else it does.

@@ -17,6 +17,8 @@ tests![
     many_threads_share_a_connection,
     replies_come_in_any_order,
     a_deadline_ends_a_wait,
+    what_is_late_already_is_not_sent,
+    what_is_sent_at_once_may_be_waited_for,
     a_late_reply_is_dropped,
     a_late_reply_is_kept_if_that_is_wanted,
     a_call_is_cancelled_from_another_thread,
@@ -95,15 +97,42 @@ fn a_deadline_ends_a_wait() {
     let desk = Desk::new();
     let client = desk.client();
     let begun = Instant::now();
-    let call = client.start(Request::new(WAIT, b""), begun + Duration::from_millis(30));
+    let call = client.start(Request::new(WAIT, b""), begun + Duration::from_millis(300));
     let call = call.expect("sent");
     // What is cancelled in the queue is never begun.
     desk.seen.until(|seen| seen.waiting.load(Ordering::SeqCst) == 1);
     let error = call.wait();
     assert!(matches!(error, Err(CallError::TimedOut { .. })), "{error:?}");
-    assert!(begun.elapsed() >= Duration::from_millis(30));
+    assert!(begun.elapsed() >= Duration::from_millis(300));
     // The handler is told that nobody waits any more.
     desk.seen.until(|seen| seen.cancelled.load(Ordering::SeqCst) == 1);
+    client.call(Request::new(ECHO, b""), soon()).expect("the connection goes on");
+}
+
+fn what_is_late_already_is_not_sent() {
+    let desk = Desk::new();
+    let client = desk.client();
+    for _ in 0..500 {
+        // Answered by the thread that reads: it would often be there before anybody looks.
+        let late = client.call(Request::new(FAST_ECHO, b"late"), Instant::now());
+        assert!(matches!(late, Err(CallError::TimedOut { .. })), "{late:?}");
+        let late = client.ping(Instant::now());
+        assert!(matches!(late, Err(CallError::TimedOut { .. })), "{late:?}");
+    }
+    client.call(Request::new(FAST_ECHO, b""), soon()).expect("the connection goes on");
+    desk.seen.until(|_| desk.stats().in_progress == 0);
+    assert_eq!((desk.stats().requests, desk.stats().control_requests), (1, 0));
+    assert_eq!(client.stats().expect("not forked").late_replies, 0);
+}
+
+fn what_is_sent_at_once_may_be_waited_for() {
+    let desk = Desk::new();
+    let client = desk.client();
+    let call = client.start_now(Request::new(ECHO, b"now")).expect("room in the socket");
+    assert_eq!(call.wait().expect("an answer").body, b"now");
+    let too_long = vec![7; 16 << 20];
+    let refused = client.start_now(Request::new(ECHO, &too_long));
+    assert!(matches!(refused, Err(CallError::TimedOut { .. } | CallError::TooMuch(_))));
     client.call(Request::new(ECHO, b""), soon()).expect("the connection goes on");
 }
 

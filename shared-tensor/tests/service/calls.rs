@@ -1,11 +1,14 @@
 //! Values there and back.
 
+use std::time::{Duration, Instant};
+
 use shared_tensor::DType;
 use shared_tensor::service::{
-    Access, Arena, Arguments, BigInt, Code, Error, Layout, Object, Rights, Storage, Tensor, Value,
+    Access, Address, Arena, Arguments, BigInt, CallOptions, Client, Code, Error, Layout, Object,
+    Rights, Storage, TaskStatus, Tensor, Value,
 };
 
-use crate::desk::{Service, options};
+use crate::desk::{Service, options, stat};
 use crate::harness::tests;
 
 tests![
@@ -15,6 +18,7 @@ tests![
     results_are_new_memory_of_the_server,
     failures_carry_code_type_and_traceback,
     panics_are_failures,
+    what_is_late_already_is_not_asked,
     arguments_that_cannot_travel_are_refused_here,
 ];
 
@@ -147,6 +151,34 @@ fn panics_are_failures() {
         assert_eq!((&*failure.type_name, &*failure.message), ("Panic", "on purpose"));
     }
     assert_eq!(client.call("add", [1, 2], options()).unwrap().value, Value::Int(3));
+}
+
+fn what_is_late_already_is_not_asked() {
+    let service = Service::start();
+    let client = service.client();
+    client.call("make_table", (), options()).unwrap();
+    let asked = || stat(&client, "requests_processed");
+    let task = client.submit("task_table", (), options()).unwrap();
+    client.wait_task(task, options()).unwrap();
+    client.settle(options());
+    let before = asked();
+    for _ in 0..200 {
+        // It is there, and would often be here before anybody looks at the clock.
+        let late = client.call("make_table", (), Instant::now()).unwrap_err();
+        assert!(late.is_timeout(), "{late:?}");
+        assert!(client.ping(Duration::ZERO).unwrap_err().is_timeout());
+        assert!(client.submit("task_table", (), Duration::ZERO).unwrap_err().is_timeout());
+        let told = CallOptions::new().timeout(Duration::ZERO).on_progress(|_| ());
+        assert!(client.call("make_table", (), told).unwrap_err().is_timeout());
+        let started = client.start_call("make_table", (), Duration::ZERO, |_| panic!("not called"));
+        assert!(started.unwrap_err().is_timeout());
+    }
+    assert_eq!(asked() - before, 1, "nothing was asked but this");
+    // At its deadline a wait tells what there is to know, which takes a question.
+    let known = client.wait_task(task, Duration::ZERO).unwrap();
+    assert_eq!(known.status, TaskStatus::Completed);
+    let nowhere = Client::at(Address::at("/nonexistent/socket"));
+    assert!(nowhere.call("make_table", (), Duration::ZERO).unwrap_err().is_timeout());
 }
 
 fn arguments_that_cannot_travel_are_refused_here() {

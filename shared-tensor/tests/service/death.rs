@@ -199,9 +199,10 @@ fn what_a_stopped_server_was_to_be_told_is_told_later() {
         (0..300).map(|_| client.call("managed_fresh", (), options()).unwrap()).collect();
     let object = held[0].handle.unwrap().object;
     service.peer.signal(Signal::STOP);
-    // Until the socket takes nothing any more.
-    for _ in 0..1000 {
-        client.call("echo", [1], CallOptions::new().deadline(Instant::now())).unwrap_err();
+    // Until the socket takes nothing any more: what is sent is not read.
+    let long = "x".repeat(50_000);
+    for _ in 0..100 {
+        client.call("echo", [&*long], Duration::from_millis(5)).unwrap_err();
     }
     drop(held);
     // In vain, as long as it is stopped.

@@ -99,8 +99,8 @@ fn the_descriptor_tells_of_a_deadline() {
     let service = Service::start();
     let client = driven(&service);
     let within = |time| CallOptions::new().deadline(Instant::now() + time);
-    let later = start(&client, "slow", "never", within(Duration::from_millis(200)));
-    let sooner = start(&client, "slow", "never", within(Duration::from_millis(20)));
+    let later = start(&client, "slow", "never", within(Duration::from_millis(900)));
+    let sooner = start(&client, "slow", "never", within(Duration::from_millis(300)));
     assert!(driven_until(&client, &sooner).unwrap_err().is_timeout());
     assert!(driven_until(&client, &later).unwrap_err().is_timeout());
     // What was told is not told again. The server confirms that both were given up.

@@ -378,7 +378,7 @@ fn calls_that_are_started_tell_when_they_are_done() {
     assert!(started.cancel());
     assert!(wait.recv().unwrap().is_err());
     assert!(!started.cancel());
-    let late = CallOptions::new().deadline(Instant::now() + Duration::from_millis(10));
+    let late = CallOptions::new().deadline(Instant::now() + Duration::from_millis(300));
     let (done, wait) = mpsc::channel();
     client
         .start_call("slow", ["never"], late, move |answer| {

@@ -71,8 +71,12 @@ fn arguments_and_results_keep_their_types() {
     assert_eq!(BTreeMap::try_from(&counts), Ok(wanted));
     let once = client.call("count", (words.clone(),), options()).unwrap().value;
     assert_eq!(once.get("a").map(u8::try_from), Some(Ok(2)));
-    let local = server.call("count", (words,), PATIENCE).unwrap();
+    let local = server.call("count", (words.clone(),), PATIENCE).unwrap();
     assert_eq!(local.value(), &once);
+    for _ in 0..200 {
+        let late = server.call("count", (words.clone(),), Duration::ZERO).unwrap_err();
+        assert_eq!(late.type_name, "TimeoutError", "although it is there");
+    }
     let table = Tensor::from_slice(&Arena::new(), [3], &[1.0, 2.0, 3.0]).unwrap();
     assert!(client.call("scaled", (&table, 2), PATIENCE).unwrap().value.is_none());
     assert_eq!(table.to_vec::<f64>().unwrap(), [2.0, 4.0, 6.0], "in place");

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 #[cfg(doc)]
 use super::Client;
+use super::Error;
 use super::link::OnProgress;
 use crate::service::value::Value;
 use crate::service::wire::messages::Progress;
@@ -123,7 +124,8 @@ impl<'a> CallOptions<'a> {
         Self::default()
     }
 
-    /// Until then: the whole call, connecting included.
+    /// Until then: the whole call, connecting included. A call whose deadline has passed is not sent,
+    /// and ends as [timed out](Error::TimedOut).
     #[must_use]
     pub fn deadline(self, deadline: impl Into<Option<Instant>>) -> Self {
         Self { deadline: deadline.into(), ..self }
@@ -147,6 +149,14 @@ impl<'a> CallOptions<'a> {
     #[must_use]
     pub fn on_progress(self, on_progress: impl FnMut(&Progress) + Send + 'static) -> Self {
         Self { on_progress: Some(Box::new(on_progress)), ..self }
+    }
+
+    /// What is late already is not asked: the answer might come before anybody looks at the clock.
+    pub(super) fn in_time(&self) -> Result<(), Error> {
+        if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(Error::TimedOut { waited: Duration::ZERO });
+        }
+        Ok(())
     }
 
     pub(in crate::service) fn is_interrupted(&self) -> bool {

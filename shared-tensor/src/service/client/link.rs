@@ -267,7 +267,7 @@ impl Link {
             return Ok(None);
         }
         let body = encode(&leases);
-        match self.rpc.start(Request::new(ask::RELEASE_LEASES, &body), Instant::now()) {
+        match self.rpc.start_now(Request::new(ask::RELEASE_LEASES, &body)) {
             Ok(call) => Ok(Some((call, leases))),
             Err(error) => {
                 self.give_back_again(leases);
@@ -299,7 +299,7 @@ impl Link {
         if asked.is_empty() {
             return Ok(Forgetting { asked: None, later });
         }
-        let started = self.rpc.start(Request::new(ask::FORGET, &encode(&asked)), Instant::now());
+        let started = self.rpc.start_now(Request::new(ask::FORGET, &encode(&asked)));
         drop(order);
         Ok(Forgetting { asked: Some((started?, asked)), later })
     }

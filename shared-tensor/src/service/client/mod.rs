@@ -386,6 +386,7 @@ impl Client {
     pub fn ping<'a>(&self, options: impl Into<CallOptions<'a>>) -> Result<(), Error> {
         self.check()?;
         let wait = &options.into();
+        wait.in_time()?;
         let link = self.link_now(&self.inner.main, wait)?;
         match link.rpc.ping(wait.deadline) {
             // It may have been replaced since it was last asked.
@@ -477,6 +478,7 @@ impl Client {
         options: &CallOptions<'_>,
     ) -> Result<(Arc<Link>, Message), Error> {
         self.check()?;
+        options.in_time()?;
         let mut is_second_try = false;
         loop {
             let link = self.link(&self.inner.main, options)?;

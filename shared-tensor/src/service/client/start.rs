@@ -64,7 +64,8 @@ impl Client {
     /// allow: on a [driven](super::ClientOptions::driven) client not at all, unless a patience was given.
     ///
     /// # Errors
-    /// What goes wrong before the call is sent; `on_done` is not called then.
+    /// What goes wrong before the call is sent, a deadline that has passed included; `on_done` is not
+    /// called then.
     pub fn start_call<'a>(
         &self,
         endpoint: &str,
@@ -208,6 +209,7 @@ impl Client {
         on_done: Done<T>,
     ) -> Result<Started, Error> {
         self.check()?;
+        options.in_time()?;
         let on_done = std::sync::Mutex::new(Some((read, on_done)));
         let on_done = Arc::new(on_done);
         let mut on_progress = on_progress;

@@ -71,7 +71,8 @@ impl Server {
     ///
     /// # Errors
     /// The endpoint's failure; one of type `TimeoutError` at the deadline, and of type `Interrupted`
-    /// when `is_interrupted`, asked ten times a second, says so. What was begun goes on.
+    /// when `is_interrupted`, asked ten times a second, says so. What was begun goes on; after the
+    /// deadline nothing is begun.
     pub fn invoke(
         &self,
         endpoint: &str,
@@ -84,6 +85,10 @@ impl Server {
         if self.process != std::process::id() {
             let what = "the server belongs to the process that this one was forked from";
             return Err(Failure::new(Code::Configuration, what));
+        }
+        let late = || Failure::other("TimeoutError", "the call took too long");
+        if deadline.is_some_and(|at| at <= Instant::now()) {
+            return Err(late());
         }
         let asked = Asked::local(core, endpoint, arguments, native)?;
         let outcome = invoke(core, asked);
@@ -98,7 +103,7 @@ impl Server {
                     Err(RecvTimeoutError::Timeout) => {}
                 }
                 if left.is_some_and(|left| left.is_zero()) {
-                    return Err(Failure::other("TimeoutError", "the call took too long"));
+                    return Err(late());
                 }
                 if is_interrupted() {
                     return Err(Failure::other("Interrupted", "the call was interrupted"));
