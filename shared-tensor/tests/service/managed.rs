@@ -1,5 +1,8 @@
 //! Objects, their handles and their leases.
 
+use std::sync::mpsc;
+use std::time::Duration;
+
 use rustix::event::{PollFd, PollFlags, poll};
 use shared_tensor::service::{Client, Id, Released, Value};
 
@@ -10,6 +13,8 @@ tests![
     references_are_counted_as_the_contract_says,
     a_lease_lives_as_long_as_a_tensor_of_it,
     one_releases_only_ones_own,
+    leases_outlive_the_closing_of_their_client,
+    a_lease_that_is_released_too_late_goes_soon,
     releasing_twice_or_nonsense_is_told,
     without_cache_each_call_makes_an_object,
     invalidated_objects_live_on_by_their_handles,
@@ -72,11 +77,60 @@ fn one_releases_only_ones_own() {
         assert_eq!(other.release(&[object], options()).unwrap(), [None]);
     }
     assert_eq!(refcount(&one, object), Some(1));
+    let lease = held.lease.clone().unwrap();
+    assert!(!other.release_lease(&lease, options()).unwrap());
+    assert!(lease.is_held(), "it is not the other's");
+    let again = one.call("managed_table", (), options()).unwrap();
+    assert!(one.clone().release_lease(&again.lease.unwrap(), options()).unwrap(), "one client");
+    assert_eq!(refcount(&other, object), Some(1));
     let released = one.release(&[object], options()).unwrap();
     assert_eq!(released, [Some(Released { refcount: 0, destroyed: true })]);
-    drop(held);
+    drop((held, lease));
     one.settle(soon());
     assert_eq!(stat(&other, "leases"), 0);
+}
+
+fn leases_outlive_the_closing_of_their_client() {
+    let service = Service::start();
+    let (client, other) = (service.client(), service.client());
+    let call = || client.call("managed_table", (), options()).unwrap();
+    let held = [call(), call(), call()];
+    let object = held[0].handle.unwrap().object;
+    let (tell, told) = mpsc::channel();
+    let on_done = move |answer: Result<_, _>| tell.send(answer.unwrap()).unwrap();
+    client.start_call("managed_table", (), options(), on_done).unwrap();
+    let started = told.recv().unwrap();
+    client.close();
+    assert!(held.iter().chain([&started]).all(|it| it.lease.as_ref().unwrap().is_held()));
+    assert_eq!((refcount(&other, object), client.regions_held()), (Some(4), 2));
+    let left = |refcount| vec![Some(Released { refcount, destroyed: refcount == 0 })];
+    assert_eq!(client.release(&[object], options()).unwrap(), left(3), "by its name");
+    let [one, two, three] = held;
+    assert!(client.release_lease(started.lease.as_ref().unwrap(), options()).unwrap());
+    let after = call();
+    client.close();
+    assert_eq!(refcount(&other, object), Some(3));
+    drop(after);
+    client.settle(soon());
+    assert_eq!(refcount(&other, object), Some(2), "by its end");
+    for refcount in [1, 0] {
+        assert_eq!(client.release(&[object], options()).unwrap(), left(refcount));
+    }
+    assert_eq!(client.release(&[object], options()).unwrap(), [None]);
+    drop((one, two, three, started));
+    until("no region is kept for nobody", || client.regions_held() == 0);
+    until("nor a connection", || stat(&other, "sessions") == 2);
+}
+
+fn a_lease_that_is_released_too_late_goes_soon() {
+    let service = Service::start();
+    let client = service.client();
+    let held = client.call("managed_table", (), options()).unwrap();
+    let lease = held.lease.as_ref().unwrap();
+    assert!(client.release_lease(lease, Duration::ZERO).unwrap_err().is_timeout());
+    assert!(!client.release_lease(lease, options()).unwrap(), "it is over here");
+    client.settle(soon());
+    assert_eq!(stat(&client, "leases"), 0, "and there");
 }
 
 fn releasing_twice_or_nonsense_is_told() {

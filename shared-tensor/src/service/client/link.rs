@@ -63,6 +63,8 @@ impl Ticket {
 
 pub(crate) struct Link {
     pub(crate) rpc: rpc_uds::Client,
+    /// What tells the client that made it from all others.
+    client: Arc<()>,
     pub(crate) table: Table,
     /// Set for a connection whose replies are handed out by callbacks.
     pub(crate) lane: Option<Lane>,
@@ -78,10 +80,11 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(rpc: rpc_uds::Client, lane: Option<Lane>) -> Self {
+    pub(crate) fn new(rpc: rpc_uds::Client, lane: Option<Lane>, client: Arc<()>) -> Self {
         let bytes = rpc.agreement().body_bytes_max.saturating_sub(super::super::HEAD_BYTES_MAX);
         Self {
             rpc,
+            client,
             table: Table::default(),
             lane,
             is_dead: AtomicBool::new(false),
@@ -91,6 +94,11 @@ impl Link {
             ended: Mutex::default(),
             giving_back: Mutex::default(),
         }
+    }
+
+    /// Whether it is that client's.
+    pub(super) fn is_of(&self, client: &Arc<()>) -> bool {
+        Arc::ptr_eq(&self.client, client)
     }
 
     /// How long a payload may be.

@@ -14,7 +14,7 @@ mod start;
 use std::fmt;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use rpc_uds::{CallError, Forked, Message};
@@ -60,6 +60,10 @@ struct Inner {
     /// For calls that somebody waits for, and for those that are started.
     main: Slot,
     lane: Slot,
+    /// What was closed, and may have leases hanging on it.
+    closed: Mutex<Vec<Weak<Link>>>,
+    /// That of its connections.
+    identity: Arc<()>,
     /// Whether there ever was a server.
     was_there: AtomicBool,
     pulse: OnceLock<Pulse>,
@@ -87,6 +91,8 @@ impl Client {
                 process: std::process::id(),
                 main: Slot::default(),
                 lane: Slot::default(),
+                closed: Mutex::default(),
+                identity: Arc::default(),
                 was_there: AtomicBool::new(false),
                 pulse: OnceLock::new(),
                 ending: Mutex::default(),
@@ -276,24 +282,33 @@ impl Client {
         self.check()?;
         self.settled(options.deadline);
         let mut released: Vec<Option<Released>> = self.ask_for(ask::RELEASE, &objects, options)?;
-        let lane = lock(&self.inner.lane).clone();
-        if let Some(lane) = lane.filter(|lane| !lane.is_lost()) {
-            // Leases that came with calls that were started are on their connection.
+        // Leases that came with calls that were started, or before it was closed, are on the connections
+        // of those.
+        let main = lock(&self.inner.main).clone();
+        let is_asked = |link: &Arc<Link>| main.as_ref().is_some_and(|main| Arc::ptr_eq(main, link));
+        for link in self.links().iter().filter(|link| !is_asked(link) && !link.is_lost()) {
             let missing = released.iter_mut().zip(objects).filter(|(it, _)| it.is_none());
             for (released, object) in missing {
                 let body = encode(&vec![*object]);
-                let message = self.ask_on(&lane, ask::RELEASE, Parcel::plain(body), options)?;
-                let told: Vec<Option<Released>> = lane.read(&message)?;
-                *released = told.into_iter().next().flatten();
+                match self.ask_on(link, ask::RELEASE, Parcel::plain(body), options) {
+                    Ok(message) => {
+                        let told: Vec<Option<Released>> = link.read(&message)?;
+                        *released = told.into_iter().next().flatten();
+                    }
+                    // Gone with their server.
+                    Err(Error::ServerLost { .. }) => break,
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(released)
     }
 
-    /// Gives back just this lease. `false` if it was given back before, or its server is gone.
+    /// Gives back just this lease. `false` if it was given back before, its server is gone, or it is
+    /// another client's, which keeps it.
     ///
     /// # Errors
-    /// What can go wrong on the way.
+    /// What can go wrong on the way. The lease is over then all the same, and given back soon.
     pub fn release_lease<'a>(
         &self,
         lease: &Lease,
@@ -301,16 +316,20 @@ impl Client {
     ) -> Result<bool, Error> {
         let options = &options.into();
         self.check()?;
-        if !lease.end() {
+        let Some(link) = lease.link() else { return Ok(false) };
+        if !link.is_of(&self.inner.identity) || !lease.end() || link.is_lost() {
             return Ok(false);
         }
-        let Some(link) = lease.link().filter(|link| !link.is_lost()) else { return Ok(false) };
         let body = encode(&vec![lease.entry()]);
         match self.ask_on(link, ask::RELEASE_LEASES, Parcel::plain(body), options) {
             Ok(message) => Ok(link.read::<Vec<bool>>(&message)? == [true]),
             // Gone with its server.
             Err(Error::ServerLost { .. }) => Ok(false),
-            Err(error) => Err(error),
+            Err(error) => {
+                // Whether the server has heard of it is not known.
+                Arc::clone(link).ended(lease.entry());
+                Err(error)
+            }
         }
     }
 
@@ -412,17 +431,20 @@ impl Client {
     }
 
     fn settled(&self, deadline: Option<Instant>) {
-        let links = [&self.inner.main, &self.inner.lane].map(|slot| lock(slot).clone());
-        let links = links.iter().flatten().map(Arc::downgrade).collect();
-        reaper::settle(links, deadline);
+        reaper::settle(self.links().iter().map(Arc::downgrade).collect(), deadline);
     }
 
-    /// Lets go of its connections. Leases that are held, and what they hang on, keep theirs; the next
-    /// call connects anew. Calls that were started go on, but for those of a
-    /// [driven](ClientOptions::driven) client: they end with [`Error::Cancelled`].
+    /// Lets go of its connections. Leases that are held, and what they hang on, keep theirs, and are
+    /// given back as ever, [`release`](Self::release) included; the next call connects anew. Calls that
+    /// were started go on, but for those of a [driven](ClientOptions::driven) client: they end with
+    /// [`Error::Cancelled`].
     pub fn close(&self) {
         if self.check().is_ok() {
             let links = [lock(&self.inner.main).take(), lock(&self.inner.lane).take()];
+            let mut closed = lock(&self.inner.closed);
+            closed.retain(|link| link.strong_count() > 0);
+            closed.extend(links.iter().flatten().map(Arc::downgrade));
+            drop(closed);
             self.inner.end_driven(links);
         }
     }
@@ -430,8 +452,14 @@ impl Client {
     /// How many regions it holds that the server lent.
     #[doc(hidden)]
     pub fn regions_held(&self) -> usize {
-        let links = [&self.inner.main, &self.inner.lane];
-        links.iter().filter_map(|slot| lock(slot).as_ref().map(|link| link.regions())).sum()
+        self.links().iter().map(|link| link.regions()).sum()
+    }
+
+    /// Its connections: those that it would use, and those that were closed and that leases hang on.
+    fn links(&self) -> Vec<Arc<Link>> {
+        let open = [&self.inner.main, &self.inner.lane].map(|slot| lock(slot).clone());
+        let closed: Vec<_> = lock(&self.inner.closed).iter().filter_map(Weak::upgrade).collect();
+        open.into_iter().flatten().chain(closed).collect()
     }
 
     fn check(&self) -> Result<(), Forked> {

@@ -51,7 +51,7 @@ impl Client {
         self.inner.was_there.store(true, Ordering::Release);
         let is_lane = std::ptr::eq(slot, &raw const self.inner.lane);
         let lane = is_lane.then(|| Lane::new(self.inner.options.is_driven));
-        let link = Arc::new(Link::new(rpc, lane));
+        let link = Arc::new(Link::new(rpc, lane, Arc::clone(&self.inner.identity)));
         let mut slot = lock(slot);
         // Somebody may have been quicker.
         if let Some(known) = slot.as_ref().filter(|known| !known.is_lost()) {
