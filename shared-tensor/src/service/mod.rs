@@ -36,6 +36,7 @@
 //! | have surplus arguments refused instead of ignored | [`Endpoint::parameters`] |
 //! | fail | `?` on any error makes a [`Failure`], [`Failure::of`] makes one of a boxed error; [`Failure::other`] names its type |
 //! | know what failed | [`Error::failure`], [`Error::code`], [`Error::is_timeout`], [`Error::is_server_lost`] |
+//! | wait for the next server | [`Client::wait_for_server`] |
 //! | call from the server's own process | [`Server::call`] |
 //! | know when what was dropped is given back | [`Client::settle`]: it waits for the thread that gives back |
 //! | bound the memory of results | [`ServerOptions::budget`], and [`Endpoint::reserve`] before they are built |
@@ -71,7 +72,7 @@
 //! | nesting | an endpoint that waits for another gives its place away: one worker is enough for any depth; of calls that wait for each other in a circle, one is refused (`WouldDeadlock`); a circle over tasks, other servers or threads of one's own ends by its deadlines |
 //! | invalidation | beats a build in progress; disturbs no lease |
 //! | a client's death | ends its leases, at the end of its connection |
-//! | the server's death | clients keep what they have mapped; calls fail at once, by name ([`Error::ServerLost`]), and go to its successor when there is one |
+//! | the server's death | clients keep what they have mapped; calls fail at once, by name ([`Error::ServerLost`]), and go to its successor when there is one; [`Client::wait_for_server`] waits for that |
 //! | hostile numbers | every offset, size, stride, count and depth is checked before it is used; memory that its sender could shorten is refused |
 //! | fork | a child uses what is mapped; its calls are refused, and its drops give nothing back |
 //!

@@ -21,6 +21,7 @@ tests![
     a_server_that_was_never_there_is_awaited,
     one_that_was_there_is_not,
     a_successor_is_found_by_the_next_call,
+    a_successor_is_waited_for_if_that_is_said,
     a_second_server_is_refused,
     stopping_ends_every_wait,
     what_does_not_end_is_named,
@@ -104,6 +105,49 @@ fn a_successor_is_found_by_the_next_call() {
     assert_eq!(refcount(&client, new_handle.object), Some(1), "leases of the old one are nobody's");
     service.peer.kill();
     service.peer = Peer::start("server", &service.scratch.socket());
+    assert_eq!(client.call("add", [1, 2], options()).unwrap().value, Value::Int(3));
+}
+
+fn a_successor_is_waited_for_if_that_is_said() {
+    let mut service = Service::start();
+    for is_driven in [false, true] {
+        let client = Client::options().driven(is_driven).at(service.address());
+        client.wait_for_server(options()).unwrap();
+        service.peer.kill();
+        if is_driven {
+            until("it has noticed", || {
+                client.drive();
+                client.try_connect(options(), None).is_ok_and(|is_there| !is_there)
+                    || client.connect(options()).is_err_and(|error| error.is_server_lost())
+            });
+        } else {
+            assert!(client.call("add", [1, 2], options()).unwrap_err().is_server_lost());
+        }
+        let in_vain = client.wait_for_server(Duration::from_millis(30)).unwrap_err();
+        assert!(matches!(in_vain, Error::Absent { .. }), "{in_vain:?}");
+        let is_interrupted = || true;
+        let told = client.wait_for_server(options().interrupted(&is_interrupted));
+        assert!(matches!(told, Err(Error::Interrupted)), "{told:?}");
+        let (met, meets) = std::sync::mpsc::channel();
+        let waiting = client.clone();
+        let waiting = thread::spawn(move || {
+            // Asked whenever it has found nobody.
+            let goes_on = move || met.send(()).is_err();
+            waiting.wait_for_server(CallOptions::new().interrupted(&goes_on))
+        });
+        meets.recv().unwrap();
+        service.peer = Peer::start("server", &service.scratch.socket());
+        // The other end stays until it is there: a closed one would interrupt the wait.
+        waiting.join().unwrap().unwrap();
+        drop(meets);
+        assert_eq!(client.call("add", [1, 2], options()).unwrap().value, Value::Int(3));
+    }
+    // That it is gone need not have been noticed before.
+    let client = service.client();
+    client.connect(options()).unwrap();
+    service.peer.kill();
+    service.peer = Peer::start("server", &service.scratch.socket());
+    client.wait_for_server(options()).unwrap();
     assert_eq!(client.call("add", [1, 2], options()).unwrap().value, Value::Int(3));
 }
 

@@ -20,7 +20,8 @@ pub enum Error {
     #[error("Remote error [{}]: {}", .0.code.number(), .0)]
     Failed(Failure),
     /// The server that this client was connected to is gone. Whether it has done what was asked is not
-    /// known if it went meanwhile.
+    /// known if it went meanwhile. [`Client::wait_for_server`](super::Client::wait_for_server) waits for
+    /// the next one.
     #[error("the server at {} is gone ({what}): start it again, or wait for its successor", .path.display())]
     ServerLost {
         /// Where it was.
@@ -28,7 +29,7 @@ pub enum Error {
         /// How that showed.
         what: String,
     },
-    /// No server was ever there.
+    /// No server is there, and none came in the time that it was waited for.
     #[error("no server at {address} within {waited:.1?}: start one, or check the path")]
     Absent {
         /// Where it was looked for.

@@ -31,6 +31,7 @@ use self::lane::Lane;
 use self::letter::Letter;
 use self::link::Parcel;
 use self::pulse::Pulse;
+use self::reach::Patience;
 use super::endpoint::enclosing;
 use super::monitor::lock;
 use super::place::{Address, FOREIGN, PlaceError};
@@ -45,7 +46,8 @@ use super::wire::messages::{
 /// A client of a server, for any number of threads at once. Clones are the same client.
 ///
 /// It connects when first used, and again when its server is gone and another one has come. A call
-/// that was under way when the server went fails: whether it was done is not known.
+/// that was under way when the server went fails: whether it was done is not known. Calls do not wait
+/// for a successor, [`wait_for_server`](Self::wait_for_server) does.
 ///
 /// In a forked child every method is an error ([`Error::Forked`]), and dropping it gives nothing of
 /// the parent's back.
@@ -100,7 +102,8 @@ impl Client {
         }
     }
 
-    /// Connects, if it is not connected.
+    /// Connects, if it is not connected. A server that was never there is waited for, one that is gone
+    /// is not: see [`wait_for_server`](Self::wait_for_server).
     ///
     /// # Errors
     /// [`Error::Absent`], [`Error::ServerLost`] and what else connecting can fail with.
@@ -136,6 +139,53 @@ impl Client {
                 None,
             ) => Ok(false),
             (Err(error), _) => Err(error),
+        }
+    }
+
+    /// Waits until there is a server that answers, and connects to it: the first one at this address,
+    /// or the next one when the one that was there is gone. Without a deadline for ever; the client's
+    /// [patience](ClientOptions::patience) does not count here.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use shared_tensor::service::{Address, Call, Client, Endpoint, Provider, Server};
+    ///
+    /// let minute = Duration::from_secs(60);
+    /// let provider = Provider::new().with(Endpoint::new("one", |_: &Call| Ok(1)));
+    /// # let socket = std::env::temp_dir().join(format!("st-successor-doc-{}", std::process::id()));
+    /// let server = Server::options().serve(&Address::at(&socket), &provider)?;
+    /// let client = Client::at(Address::at(&socket));
+    /// client.call("one", (), minute)?;
+    /// drop(server);
+    ///
+    /// let lost = client.call("one", (), minute).unwrap_err();
+    /// assert!(lost.is_server_lost(), "at once: nobody says that another one will come");
+    /// // Somebody starts one again, sooner or later.
+    /// let next = std::thread::spawn(move || Server::options().serve(&Address::at(socket), &provider));
+    /// client.wait_for_server(minute)?;
+    /// client.call("one", (), minute)?;
+    /// # drop(next.join().expect("it served")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// What was lent by the server that is gone stays readable; its objects and tasks are not known to
+    /// the next one. A [driven](ClientOptions::driven) client notices that its server is gone when it is
+    /// driven, and then waits here.
+    ///
+    /// # Errors
+    /// [`Error::Absent`] or [`Error::TimedOut`] at the deadline, and what else connecting can fail with.
+    pub fn wait_for_server<'a>(&self, options: impl Into<CallOptions<'a>>) -> Result<(), Error> {
+        let wait = &options.into();
+        if self.inner.options.is_driven {
+            return self.link_within(&self.inner.lane, wait, Patience::Any).map(drop);
+        }
+        loop {
+            let link = self.link_within(&self.inner.main, wait, Patience::Any)?;
+            match link.rpc.ping(wait.deadline) {
+                Ok(()) => return Ok(()),
+                Err(CallError::Lost(_)) => self.discard(&link),
+                Err(error) => return Err(self.failed(&link, error)),
+            }
         }
     }
 

@@ -57,7 +57,7 @@ impl ClientOptions {
     }
 
     /// How long a server that was never there is waited for, within each call's deadline. One that is
-    /// gone is not waited for at all. Default: 60 s, but no time at all where calls are started on a
+    /// gone is not waited for at all, but by [`Client::wait_for_server`]. Default: 60 s, but no time at all where calls are started on a
     /// [driven](Self::driven) client, which would keep its event loop waiting.
     #[must_use]
     pub fn patience(self, patience: Duration) -> Self {

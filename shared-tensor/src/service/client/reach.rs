@@ -26,22 +26,32 @@ const SOON: Duration = Duration::from_secs(2);
 /// comes.
 const RETRY: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
 
+/// How long a server is waited for, within the deadline.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Patience {
+    /// So long for one that was never there, and not at all for one that is gone.
+    First(Duration),
+    /// For as long as it takes, a successor included.
+    Any,
+}
+
 impl Client {
     /// The connection of a slot; a new one, for which a server that was never there is waited for.
     pub(super) fn link(&self, slot: &Slot, wait: &CallOptions<'_>) -> Result<Arc<Link>, Error> {
-        self.link_within(slot, wait, self.inner.options.patience_of_waiting())
+        let patience = self.inner.options.patience_of_waiting();
+        self.link_within(slot, wait, Patience::First(patience))
     }
 
     /// The same without waiting for a server.
     pub(super) fn link_now(&self, slot: &Slot, wait: &CallOptions<'_>) -> Result<Arc<Link>, Error> {
-        self.link_within(slot, wait, Duration::ZERO)
+        self.link_within(slot, wait, Patience::First(Duration::ZERO))
     }
 
     pub(super) fn link_within(
         &self,
         slot: &Slot,
         wait: &CallOptions<'_>,
-        patience: Duration,
+        patience: Patience,
     ) -> Result<Arc<Link>, Error> {
         self.check()?;
         if let Some(link) = lock(slot).as_ref().filter(|link| !link.is_lost()) {
@@ -70,10 +80,14 @@ impl Client {
         Ok(link)
     }
 
-    fn reach(&self, wait: &CallOptions<'_>, patience: Duration) -> Result<rpc_uds::Client, Error> {
+    fn reach(&self, wait: &CallOptions<'_>, patience: Patience) -> Result<rpc_uds::Client, Error> {
         let begun = Instant::now();
-        let until = begun + patience;
-        let until = wait.deadline.map_or(until, |deadline| deadline.min(until));
+        let until = match patience {
+            // What the clock cannot say is for ever.
+            Patience::First(patience) => begun.checked_add(patience),
+            Patience::Any => None,
+        };
+        let until = until.into_iter().chain(wait.deadline).min();
         let mut pause = RETRY.0;
         loop {
             // Another user's server may have the link; this user's own is waited for all the same.
@@ -88,13 +102,14 @@ impl Client {
                     Err(error) => return Err(error),
                 }
             }
-            if self.inner.was_there.load(Ordering::Acquire) {
+            let is_for_first = matches!(patience, Patience::First(_));
+            if is_for_first && self.inner.was_there.load(Ordering::Acquire) {
                 let what = "nobody listens there any more".to_owned();
                 return Err(Error::ServerLost { path: self.path(), what });
             }
             self.look_elsewhere(wait)?;
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
                 if let Some(error) = foreign {
                     return Err(error.into());
                 }
@@ -103,7 +118,7 @@ impl Client {
             if wait.is_interrupted() {
                 return Err(Error::Interrupted);
             }
-            thread::sleep(left.min(pause));
+            thread::sleep(left.map_or(pause, |left| left.min(pause)));
             pause = (pause * 2).min(RETRY.1);
         }
     }

@@ -12,6 +12,7 @@ use super::lane::Lane;
 use super::letter::Letter;
 use super::link::{Link, OnProgress, Parcel};
 use super::pulse::Pulse;
+use super::reach::Patience;
 use super::{Answer, Arguments, CallOptions, Client, Error};
 use crate::service::endpoint::enclosing;
 use crate::service::monitor::lock;
@@ -220,7 +221,7 @@ impl Client {
         };
         let mut is_second_try = false;
         loop {
-            let link = self.link_within(&self.inner.lane, options, patience)?;
+            let link = self.link_within(&self.inner.lane, options, Patience::First(patience))?;
             Lane::give_back_ahead(&link);
             let ticket = on_progress.take().map_or(0, |listener| link.open_ticket(listener));
             let parcel = letter.parcel(&link, ticket).inspect_err(|_| link.close_ticket(ticket))?;
