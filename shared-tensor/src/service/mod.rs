@@ -115,7 +115,9 @@ pub use place::{
 };
 pub use provider::{Provider, RegisterError};
 pub use region::{Access, Arena, Id, Place, Region, RegionError, Rights};
-pub use server::{Local, ServeError, Server, ServerOptions, Stopped, Unfinished};
+pub use server::{
+    Local, MESSAGE_BYTES_LEAST, ServeError, Server, ServerOptions, Stopped, Unfinished,
+};
 pub use value::{
     BigInt, Elements, Layout, Object, OutsideRegion, RANK_MAX, Storage, StorageView, Tensor,
     TensorError, TensorView, Value, ValueError,

@@ -7,7 +7,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use shared_tensor::service::{
-    Address, Client, Device, Endpoint, Error, PlaceError, Provider, Server,
+    Address, Client, Device, Endpoint, Error, MESSAGE_BYTES_LEAST, PlaceError, Provider,
+    ServeError, Server,
 };
 
 use crate::desk::{Scratch, options, soon};
@@ -17,6 +18,8 @@ tests![
     the_links_of_the_contract_lead_to_the_socket,
     a_link_is_left_to_a_living_server_and_taken_from_a_dead_one,
     servers_for_two_devices_with_one_number_both_work,
+    host_memory_is_not_lent_as_that_of_a_gpu_unasked,
+    messages_without_room_are_refused,
     links_into_others_hands_are_not_followed,
     a_link_of_another_user_keeps_nobody_from_waiting,
     a_file_where_the_socket_should_be_is_told_at_once,
@@ -50,7 +53,7 @@ impl Runtime {
 
 fn serve(address: &Address, name: &'static str) -> Server {
     let provider = Provider::new().with(Endpoint::new("name", move |_: &_| Ok(name)));
-    Server::options().serve(address, &provider).unwrap()
+    Server::options().host_memory_for_gpu(true).serve(address, &provider).unwrap()
 }
 
 fn name(client: &Client) -> String {
@@ -140,6 +143,39 @@ fn servers_for_two_devices_with_one_number_both_work() {
     stop(&one);
     stop(&other);
     runtime.end();
+}
+
+fn host_memory_is_not_lent_as_that_of_a_gpu_unasked() {
+    let scratch = Scratch::new();
+    let device = Device::Gpu { uuid: "GPU-1111".to_owned(), index: 0 };
+    let address = Address::new(scratch.path().join("seed"), device);
+    let refused = Server::options().serve(&address, &Provider::new()).unwrap_err();
+    assert!(matches!(&refused, ServeError::Device { gpu, .. } if gpu == "GPU-1111"), "{refused:?}");
+    let seed = scratch.path().join("seed");
+    let said =
+        format!("no server at {} on GPU-1111: memory of GPU GPU-1111 cannot", seed.display());
+    assert!(refused.to_string().starts_with(&said), "{refused}");
+    assert!(refused.to_string().ends_with("say host_memory_for_gpu(true) to lend that there"));
+}
+
+fn messages_without_room_are_refused() {
+    let scratch = Scratch::new();
+    let address = Address::at(scratch.socket());
+    for bytes in [0, MESSAGE_BYTES_LEAST - 1] {
+        let options = Server::options().message_bytes_max(bytes);
+        let refused = options.serve(&address, &Provider::new()).unwrap_err();
+        let said = format!("messages of at most {bytes} bytes are too short: allow 32768 at least");
+        assert_eq!(refused.to_string(), said);
+        let client = Client::options().message_bytes_max(bytes).at(address.clone());
+        assert_eq!(client.connect(soon()).unwrap_err().to_string(), said);
+    }
+    let name = "n".repeat(1000);
+    let provider = Provider::new().with(Endpoint::new(&*name, |_: &_| Ok(1)));
+    let least = Server::options().message_bytes_max(MESSAGE_BYTES_LEAST);
+    let server = least.serve(&address, &provider).unwrap();
+    let client = Client::options().message_bytes_max(MESSAGE_BYTES_LEAST).at(address);
+    assert_eq!(client.call(&name, (), options()).unwrap().value, 1.into());
+    stop(&server);
 }
 
 fn links_into_others_hands_are_not_followed() {

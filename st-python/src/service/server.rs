@@ -6,8 +6,8 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use shared_tensor::service::{
-    Call, Concurrency, Endpoint, Execution, Failure, Id, KeyRule, Output, Place, Provider, Server,
-    ServerOptions,
+    Call, Concurrency, Endpoint, Execution, Failure, Id, KeyRule, MESSAGE_BYTES_LEAST, Output,
+    Place, Provider, Server, ServerOptions,
 };
 
 use super::client::{PlaceArgument, address};
@@ -57,7 +57,9 @@ impl ServiceServer {
         let mut options = Server::options()
             .max_workers(max_workers)
             .result_ttl(Duration::try_from_secs_f64(result_ttl).unwrap_or(Duration::MAX))
-            .message_bytes_max(request_bytes_max)
+            .message_bytes_max(request_bytes_max.max(MESSAGE_BYTES_LEAST))
+            // The contract names sockets by the numbers of devices, whatever memory is lent there.
+            .host_memory_for_gpu(true)
             .around_worker(attached);
         if let Some(bytes) = result_bytes {
             options = options.budget(Place::Cpu, bytes);

@@ -62,6 +62,14 @@ pub enum Error {
     /// There is no place to look for a server.
     #[error(transparent)]
     Place(#[from] PlaceError),
+    /// The client's messages would have no room for anything.
+    #[error("messages of at most {found} bytes are too short: allow {least} at least")]
+    MessageBytes {
+        /// What was set.
+        found: u32,
+        /// The least that there has to be.
+        least: u32,
+    },
     /// The deadline passed. The server was told; what it has begun may go on.
     #[error("no answer within {waited:.1?}")]
     TimedOut {

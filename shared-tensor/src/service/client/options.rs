@@ -73,10 +73,12 @@ impl ClientOptions {
         self.patience.unwrap_or(usual)
     }
 
-    /// How long a message may be, in bytes; tensors and long texts do not count. Default: 16 MiB.
+    /// How long a message may be, in bytes; tensors and long texts do not count. At least
+    /// [`MESSAGE_BYTES_LEAST`](crate::service::MESSAGE_BYTES_LEAST), 32 KiB, or connecting fails with
+    /// [`Error::MessageBytes`](super::Error::MessageBytes). Default: 16 MiB.
     #[must_use]
     pub fn message_bytes_max(self, bytes: u32) -> Self {
-        Self { message_bytes_max: bytes.max(2 * crate::service::HEAD_BYTES_MAX), ..self }
+        Self { message_bytes_max: bytes, ..self }
     }
 
     /// Whether the caller reads the replies of calls that are started, by [`Client::drive`] whenever

@@ -13,6 +13,7 @@ use rpc_uds::{ConnectError, FrameLimits, Lost, is_legacy_server};
 use super::lane::Lane;
 use super::link::Link;
 use super::{CallOptions, Client, Error, Slot};
+use crate::service::MESSAGE_BYTES_LEAST;
 use crate::service::monitor::lock;
 use crate::service::place::{Address, FOREIGN, PlaceError, follow};
 use crate::service::wire::messages::FEATURES;
@@ -187,6 +188,10 @@ impl Client {
         deadline: Option<Instant>,
     ) -> Result<Option<rpc_uds::Client>, Error> {
         let options = &self.inner.options;
+        if options.message_bytes_max < MESSAGE_BYTES_LEAST {
+            let (found, least) = (options.message_bytes_max, MESSAGE_BYTES_LEAST);
+            return Err(Error::MessageBytes { found, least });
+        }
         let limits = FrameLimits {
             body_bytes_max: options.message_bytes_max,
             descriptors_max: u8::try_from(REGIONS_MAX).unwrap_or(u8::MAX),

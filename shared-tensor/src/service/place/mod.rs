@@ -32,7 +32,9 @@ pub const DEFAULT_BASE_PATH: &str = "/tmp/shared-tensor";
 pub enum Device {
     /// Memory of the host.
     Cpu,
-    /// Memory of a GPU, whose identity is the same in every process, and whose number is not.
+    /// Memory of a GPU, whose identity is the same in every process, and whose number is not. Servers do
+    /// not lend such memory yet: see
+    /// [`host_memory_for_gpu`](super::ServerOptions::host_memory_for_gpu).
     Gpu {
         /// Its identity, such as `GPU-8a1b...`.
         uuid: String,
@@ -72,6 +74,14 @@ impl Address {
     /// A socket at just this path, without a link.
     pub fn at(socket: impl Into<PathBuf>) -> Self {
         Self(Inner::Socket(socket.into()))
+    }
+
+    /// The GPU that a server there is for.
+    pub(crate) fn gpu(&self) -> Option<&Device> {
+        match &self.0 {
+            Inner::Keyed { device: device @ Device::Gpu { .. }, .. } => Some(device),
+            Inner::Keyed { device: Device::Cpu, .. } | Inner::Socket(_) => None,
+        }
     }
 
     /// The path of the socket. Makes the runtime directory if it is not there.

@@ -43,7 +43,7 @@ use super::region::{Arena, Id, Rights};
 use super::value::Value;
 
 pub use local::Local;
-pub use options::ServerOptions;
+pub use options::{MESSAGE_BYTES_LEAST, ServerOptions};
 
 pub(crate) use options::{HEAD_BYTES_MAX, MESSAGE_BYTES_MAX};
 
@@ -83,6 +83,25 @@ pub enum ServeError {
     /// There is no place for the socket.
     #[error(transparent)]
     Place(#[from] PlaceError),
+    /// The address is that of a server of GPU memory.
+    #[error(
+        "no server at {address}: memory of GPU {gpu} cannot be lent, this release lends memory of the \
+         host only; use Device::Cpu, or say host_memory_for_gpu(true) to lend that there"
+    )]
+    Device {
+        /// The address.
+        address: String,
+        /// The identity of the GPU.
+        gpu: String,
+    },
+    /// Messages would have no room for anything.
+    #[error("messages of at most {found} bytes are too short: allow {least} at least")]
+    MessageBytes {
+        /// What was set.
+        found: u32,
+        /// The least that there has to be.
+        least: u32,
+    },
     /// A thread could not be started.
     #[error("the server's threads cannot be started")]
     Threads(#[source] io::Error),

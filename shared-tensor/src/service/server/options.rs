@@ -30,6 +30,7 @@ pub struct ServerOptions {
     failures_kept: Duration,
     budgets: Vec<(Place, u64)>,
     is_ready: bool,
+    is_host_memory_for_gpu: bool,
     extra: Vec<(String, Value)>,
     capabilities: Vec<(String, Value)>,
     around: Option<Arc<Around>>,
@@ -48,6 +49,7 @@ impl Default for ServerOptions {
             failures_kept: Duration::ZERO,
             budgets: Vec::new(),
             is_ready: true,
+            is_host_memory_for_gpu: false,
             extra: Vec::new(),
             capabilities: Vec::new(),
             around: None,
@@ -61,6 +63,8 @@ impl Default for ServerOptions {
 pub(crate) const MESSAGE_BYTES_MAX: u32 = 16 << 20;
 /// What a delivery may need around its payload: the regions it names.
 pub(crate) const HEAD_BYTES_MAX: u32 = 16 << 10;
+/// How long messages have to be allowed to be at least, in bytes.
+pub const MESSAGE_BYTES_LEAST: u32 = 2 * HEAD_BYTES_MAX;
 
 impl ServerOptions {
     /// How many calls compute at once, and how many tasks. At least one of each. Default: 4.
@@ -82,10 +86,11 @@ impl ServerOptions {
         Self { max_tasks, ..self }
     }
 
-    /// How long a message may be, in bytes; tensors and long texts do not count. Default: 16 MiB.
+    /// How long a message may be, in bytes; tensors and long texts do not count. At least
+    /// [`MESSAGE_BYTES_LEAST`], 32 KiB. Default: 16 MiB.
     #[must_use]
     pub fn message_bytes_max(self, bytes: u32) -> Self {
-        Self { message_bytes_max: bytes.max(2 * HEAD_BYTES_MAX), ..self }
+        Self { message_bytes_max: bytes, ..self }
     }
 
     /// The stack of each thread that runs endpoints, in bytes. Default: 8 MiB.
@@ -125,6 +130,14 @@ impl ServerOptions {
     #[must_use]
     pub fn ready(self, is_ready: bool) -> Self {
         Self { is_ready, ..self }
+    }
+
+    /// Whether a server at the address of a [GPU](crate::service::Device::Gpu) lends memory of the host.
+    /// Servers lend no other memory yet, so without this they are refused there: clients that look for
+    /// memory of that GPU would get something else. Default: no.
+    #[must_use]
+    pub fn host_memory_for_gpu(self, is_host_memory_for_gpu: bool) -> Self {
+        Self { is_host_memory_for_gpu, ..self }
     }
 
     /// Adds to what the server tells about itself, or replaces it.
@@ -173,8 +186,19 @@ impl ServerOptions {
     /// Serves what `provider` has, and will have, at `address` until the server is stopped or dropped.
     ///
     /// # Errors
-    /// [`ServeError::Bind`] with [`rpc_uds::BindError::Taken`] if a living server is there.
+    /// [`ServeError::Bind`] with [`rpc_uds::BindError::Taken`] if a living server is there;
+    /// [`ServeError::Device`] for an address of a GPU, unless
+    /// [host memory is meant](Self::host_memory_for_gpu); [`ServeError::MessageBytes`] if messages are to
+    /// be [too short](Self::message_bytes_max).
     pub fn serve(self, address: &Address, provider: &Provider) -> Result<Server, ServeError> {
+        if let Some(gpu) = address.gpu().filter(|_| !self.is_host_memory_for_gpu) {
+            let (address, gpu) = (address.to_string(), gpu.to_string());
+            return Err(ServeError::Device { address, gpu });
+        }
+        if self.message_bytes_max < MESSAGE_BYTES_LEAST {
+            let (found, least) = (self.message_bytes_max, MESSAGE_BYTES_LEAST);
+            return Err(ServeError::MessageBytes { found, least });
+        }
         let path = address.socket()?;
         let mut cache = Options::new().keep_failures(self.failures_kept);
         for (place, bytes) in &self.budgets {
