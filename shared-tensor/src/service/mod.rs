@@ -113,7 +113,7 @@ pub use failure::{Code, Failure};
 pub use place::{
     Address, DEFAULT_BASE_PATH, Device, PlaceError, RUNTIME_DIRECTORY_VARIABLE, runtime_directory,
 };
-pub use provider::{Provider, RegisterError};
+pub use provider::{ENDPOINT_NAME_BYTES_MAX, Provider, RegisterError};
 pub use region::{Access, Arena, Id, Place, Region, RegionError, Rights};
 pub use server::{
     Local, MESSAGE_BYTES_LEAST, ServeError, Server, ServerOptions, Stopped, Unfinished,

@@ -25,10 +25,26 @@ impl Provider {
     /// Adds an endpoint.
     ///
     /// # Errors
-    /// [`RegisterError::Taken`] if there is one of that name, and [`RegisterError::KeyIgnores`] if it
-    /// would keep one result for all values of the [parameters](Endpoint::parameters) that it has.
+    /// [`RegisterError::Taken`] if there is one of that name; [`RegisterError::KeyIgnores`] if it
+    /// would keep one result for all values of the [parameters](Endpoint::parameters) that it has;
+    /// [`RegisterError::Name`] and [`RegisterError::Parameter`] if it, or a parameter, has a name that is
+    /// empty, is longer than [`ENDPOINT_NAME_BYTES_MAX`] or has a control character in it, or a
+    /// parameter has the name of another one.
     pub fn register(&self, endpoint: Endpoint) -> Result<(), RegisterError> {
         let name = Arc::clone(&endpoint.name);
+        if let Some(problem) = problem_of(&name) {
+            let shown = shown(&name);
+            return Err(RegisterError::Name { name: shown, problem });
+        }
+        let parameters = endpoint.parameters.as_deref().unwrap_or_default();
+        for (place, parameter) in parameters.iter().enumerate() {
+            let is_twice = parameters[..place].contains(parameter);
+            let problem = is_twice.then_some("is there twice").or_else(|| problem_of(parameter));
+            if let Some(problem) = problem {
+                let parameter = shown(parameter);
+                return Err(RegisterError::Parameter { name, place, parameter, problem });
+            }
+        }
         if let Some(parameters) = endpoint.ignored_by_key() {
             return Err(RegisterError::KeyIgnores { name, parameters: parameters.to_vec() });
         }
@@ -80,6 +96,31 @@ impl Provider {
     }
 }
 
+/// How long the name of an endpoint or of a parameter may be, in bytes.
+pub const ENDPOINT_NAME_BYTES_MAX: usize = 1024;
+
+/// What is wrong with a name.
+fn problem_of(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        Some("is empty")
+    } else if name.len() > ENDPOINT_NAME_BYTES_MAX {
+        Some("is longer than 1024 bytes")
+    } else if name.chars().any(char::is_control) {
+        Some("has a control character in it")
+    } else {
+        None
+    }
+}
+
+/// As much of a name as helps.
+fn shown(name: &str) -> String {
+    let mut shown: String = name.chars().take(60).collect();
+    if shown.len() < name.len() {
+        shown.push_str("...");
+    }
+    shown
+}
+
 /// Why an endpoint was not registered.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -89,6 +130,29 @@ pub enum RegisterError {
     Taken {
         /// The name.
         name: Arc<str>,
+    },
+    /// It cannot be called by its name.
+    #[error("the endpoint name '{}' {problem}: give it another one", .name.escape_debug())]
+    Name {
+        /// The name, or its beginning.
+        name: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A parameter cannot be told from others, or not be named.
+    #[error(
+        "Endpoint '{name}', parameter {place}: the name '{}' {problem}: give it another one",
+        .parameter.escape_debug()
+    )]
+    Parameter {
+        /// The endpoint.
+        name: Arc<str>,
+        /// Which of its parameters, from 0 on.
+        place: usize,
+        /// The name of the parameter, or its beginning.
+        parameter: String,
+        /// What is wrong with it.
+        problem: &'static str,
     },
     /// It has parameters, and one result is kept that answers every call.
     #[error(
@@ -108,7 +172,9 @@ impl RegisterError {
     pub fn code(&self) -> Code {
         match self {
             Self::Taken { .. } => Code::Provider,
-            Self::KeyIgnores { .. } => Code::Configuration,
+            Self::KeyIgnores { .. } | Self::Name { .. } | Self::Parameter { .. } => {
+                Code::Configuration
+            }
         }
     }
 }
@@ -167,6 +233,39 @@ mod tests {
             Endpoint::new("c", |_: &_| Ok(1_i64)).parameters([""; 0]),
         ] {
             provider.register(kept).unwrap();
+        }
+    }
+
+    #[test]
+    fn names_that_nobody_can_use_are_refused() {
+        let provider = Provider::new();
+        let refused = |name: &str, parameters: &[&str]| {
+            let endpoint = Endpoint::new(name, |_: &_| Ok(1_i64)).key(KeyRule::Arguments);
+            let refused = provider.register(endpoint.parameters(parameters.to_vec())).unwrap_err();
+            assert_eq!(refused.code(), Code::Configuration);
+            refused.to_string()
+        };
+        let long = "é".repeat(600);
+        let told = |name: &str, problem| {
+            format!("the endpoint name '{name}' {problem}: give it another one")
+        };
+        assert_eq!(refused("", &[]), told("", "is empty"));
+        assert_eq!(refused("a\0b", &[]), told("a\\0b", "has a control character in it"));
+        let beginning = format!("{}...", "é".repeat(60));
+        assert_eq!(refused(&long, &[]), told(&beginning, "is longer than 1024 bytes"));
+        let told = |place, name: &str, problem| {
+            let what = format!("the name '{name}' {problem}: give it another one");
+            format!("Endpoint 'sum', parameter {place}: {what}")
+        };
+        assert_eq!(refused("sum", &["a", ""]), told(1, "", "is empty"));
+        assert_eq!(refused("sum", &["a", "b", "a"]), told(2, "a", "is there twice"));
+        let control = "has a control character in it";
+        assert_eq!(refused("sum", &["a\n"]), told(0, "a\\n", control));
+        assert!(refused("sum", &[&*long]).contains("is longer than 1024 bytes"));
+        assert_eq!(provider.names().len(), 0);
+        let longest = "n".repeat(ENDPOINT_NAME_BYTES_MAX);
+        for name in ["<lambda>", "größe", &*longest] {
+            provider.register(Endpoint::new(name, |_: &_| Ok(1_i64))).unwrap();
         }
     }
 
