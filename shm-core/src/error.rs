@@ -32,6 +32,12 @@ pub enum NamespaceError {
         #[source]
         source: io::Error,
     },
+    /// What is there is no directory.
+    #[error("`{}` is not a directory; give one, such as /dev/shm", .directory.display())]
+    NotADirectory {
+        /// What was given, absolute.
+        directory: PathBuf,
+    },
 }
 
 /// Why a segment was not created. Nothing is left behind.

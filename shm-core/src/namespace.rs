@@ -1,5 +1,6 @@
 //! Where segments live: a directory and the prefix of their file names.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::NamespaceError;
@@ -21,6 +22,9 @@ pub struct Namespace {
 impl Namespace {
     /// Describes a namespace; nothing is created. A relative directory is resolved now.
     ///
+    /// A directory that is not there may be made later: until then creating and listing fail with an
+    /// error that names it, and opening finds nothing. Something else in its place is refused here.
+    ///
     /// The prefix is at most 48 bytes of ASCII letters, digits, `.`, `-` and `_`, and may be empty.
     pub fn new(
         directory: impl AsRef<Path>,
@@ -40,6 +44,9 @@ impl Namespace {
         }
         let directory = std::path::absolute(given)
             .map_err(|source| NamespaceError::Directory { directory: given.to_owned(), source })?;
+        if fs::metadata(&directory).is_ok_and(|found| !found.is_dir()) {
+            return Err(NamespaceError::NotADirectory { directory });
+        }
         Ok(Namespace { directory, prefix })
     }
 

@@ -226,6 +226,14 @@ fn options_that_make_no_segment_are_refused() {
         Segment::open(&elsewhere, &name("a"), Access::ReadOnly, KIND),
         Err(OpenError::NotFound { .. })
     ));
+    let file = scratch.directory().join("file");
+    std::fs::write(&file, "").expect("a file");
+    let refused = shm_core::Namespace::new(&file, "t.").expect_err("no directory").to_string();
+    assert_eq!(
+        refused,
+        format!("`{}` is not a directory; give one, such as /dev/shm", file.display())
+    );
+    std::fs::remove_file(&file).expect("it is there");
     let listed = elsewhere.list().expect_err("no directory");
     assert!(listed.to_string().contains("cannot be read"), "{listed}");
 }

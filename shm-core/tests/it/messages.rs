@@ -236,6 +236,10 @@ fn regions_and_names() {
         &NamespaceError::Directory { directory: "x".into(), source: errno() },
         "the directory `x` cannot be made absolute; give an absolute path",
     );
+    check(
+        &NamespaceError::NotADirectory { directory: "/etc/hosts".into() },
+        "`/etc/hosts` is not a directory; give one, such as /dev/shm",
+    );
     check(&NameError::Blank, "the name is blank; use at least one visible character");
     check(&NameError::TooLong { bytes: 300 }, "the name has 300 bytes of UTF-8, at most 256 fit");
     check(&NameError::Nul { at: 2 }, "the name holds a NUL character at byte 2; remove it");
