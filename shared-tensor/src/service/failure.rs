@@ -5,7 +5,22 @@ use std::fmt;
 
 use super::client::Error;
 
-/// What kind of failure it is, as the service's contract numbers them.
+/// What kind of failure it is.
+///
+/// Codes 1 to 8 are those of shared-tensor 0.2, whose clients and whose Python take all others for 7,
+/// [`Other`](Self::Other): there the name of the type tells them apart.
+///
+/// | code | number | type |
+/// |---|---|---|
+/// | `Protocol` to `Configuration` | 1 to 6 | `SharedTensorProtocolError` and so on |
+/// | `Other` | 7 | of the endpoint's own error |
+/// | `StaleHandle` | 8 | `SharedTensorStaleHandleError` |
+/// | `Arguments` | 9 | `TypeError` |
+/// | `OverBudget` | 10 | `OverBudget` |
+/// | `Panic` | 11 | `Panic` |
+/// | `Deadlock` | 12 | `WouldDeadlock` |
+///
+/// What a task failed with has the code `Task` and keeps the name of its type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Code {
@@ -26,10 +41,18 @@ pub enum Code {
     Other,
     /// The object that a handle stands for is gone.
     StaleHandle,
+    /// The endpoint cannot be called with these arguments.
+    Arguments,
+    /// There is no room for the result.
+    OverBudget,
+    /// The endpoint panicked.
+    Panic,
+    /// The call would wait for itself.
+    Deadlock,
 }
 
 impl Code {
-    /// Its number, 1 to 8.
+    /// Its number. Numbers are only ever added.
     pub const fn number(self) -> u8 {
         match self {
             Self::Protocol => 1,
@@ -40,6 +63,20 @@ impl Code {
             Self::Configuration => 6,
             Self::Other => 7,
             Self::StaleHandle => 8,
+            Self::Arguments => 9,
+            Self::OverBudget => 10,
+            Self::Panic => 11,
+            Self::Deadlock => 12,
+        }
+    }
+
+    /// The number that shared-tensor 0.2 has for it, 1 to 8.
+    pub const fn contract_number(self) -> u8 {
+        match self {
+            Self::Arguments | Self::OverBudget | Self::Panic | Self::Deadlock => {
+                Self::Other.number()
+            }
+            code => code.number(),
         }
     }
 
@@ -54,11 +91,15 @@ impl Code {
             6 => Self::Configuration,
             7 => Self::Other,
             8 => Self::StaleHandle,
+            9 => Self::Arguments,
+            10 => Self::OverBudget,
+            11 => Self::Panic,
+            12 => Self::Deadlock,
             _ => return None,
         })
     }
 
-    /// The name of the error that it stands for in the contract.
+    /// The name of the type of its failures, but for those that an endpoint names itself.
     pub const fn type_name(self) -> &'static str {
         match self {
             Self::Protocol => "SharedTensorProtocolError",
@@ -69,6 +110,10 @@ impl Code {
             Self::Configuration => "SharedTensorConfigurationError",
             Self::Other => "Exception",
             Self::StaleHandle => "SharedTensorStaleHandleError",
+            Self::Arguments => "TypeError",
+            Self::OverBudget => "OverBudget",
+            Self::Panic => "Panic",
+            Self::Deadlock => "WouldDeadlock",
         }
     }
 }
@@ -129,7 +174,12 @@ impl Failure {
 
     fn caused(type_name: &str, error: &(dyn StdError + 'static)) -> Self {
         if let Some(Error::Failed(failure)) = error.downcast_ref() {
-            return Self { code: Code::Other, ..failure.clone() };
+            // A circle, and a lack of room, are those of all calls on the way.
+            let code = match failure.code {
+                code @ (Code::Deadlock | Code::OverBudget) => code,
+                _ => Code::Other,
+            };
+            return Self { code, ..failure.clone() };
         }
         let mut message = error.to_string();
         let mut cause = error.source();
@@ -175,9 +225,18 @@ impl<T: StdError + 'static> From<T> for Failure {
     ///
     /// A failure is itself no error, so that this can be: as one it is an [`Error::Failed`].
     fn from(error: T) -> Self {
-        let name = std::any::type_name::<T>();
-        Self::caused(name.rsplit("::").next().unwrap_or(name), &error)
+        Self::caused(&plain_name(std::any::type_name::<T>()), &error)
     }
+}
+
+/// The name of a type without the modules that it and what it is made of lie in.
+fn plain_name(name: &str) -> String {
+    let is_of_path = |it: char| it.is_alphanumeric() || matches!(it, '_' | ':' | '{' | '}' | '#');
+    let mut plain = String::new();
+    for part in name.split_inclusive(|it: char| !is_of_path(it)) {
+        plain.push_str(part.rsplit("::").next().unwrap_or(part));
+    }
+    plain
 }
 
 impl From<Failure> for Box<dyn StdError + Send + Sync> {
@@ -215,6 +274,27 @@ mod tests {
         assert_eq!(failure.to_string(), "row 3 is bad: cut short");
         let boxed: Box<dyn StdError> = Box::new(BadRow(4, io::Error::other("cut short")));
         assert_eq!(Failure::of(&*boxed).to_string(), "row 4 is bad: cut short");
+    }
+
+    #[test]
+    fn names_of_types_are_without_their_modules() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("it is")]
+        struct Of<T: fmt::Debug>(T);
+
+        let failure = Failure::from(Of((io::ErrorKind::Other, Some("text"))));
+        assert_eq!(failure.type_name, "Of<(ErrorKind, Option<&str>)>");
+        assert_eq!(Failure::from(Of([1_u8; 2])).type_name, "Of<[u8; 2]>");
+        assert_eq!(Failure::from(io::Error::other("it")).type_name, "Error");
+    }
+
+    #[test]
+    fn every_code_has_a_number_of_its_own() {
+        let codes: Vec<Code> = (0..=u8::MAX).filter_map(Code::from_number).collect();
+        let numbers: Vec<u8> = codes.iter().map(|code| code.number()).collect();
+        assert_eq!(numbers, (1..=12).collect::<Vec<_>>());
+        let contract: Vec<u8> = codes.iter().map(|code| code.contract_number()).collect();
+        assert_eq!(contract, [1, 2, 3, 4, 5, 6, 7, 8, 7, 7, 7, 7]);
     }
 
     #[test]

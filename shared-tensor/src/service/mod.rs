@@ -69,7 +69,7 @@
 //! | hits | and whatever needs no endpoint are answered while every worker is busy |
 //! | leases | one per delivery of what is kept; given back when its handle and the last tensor of it are gone, or its client is; one gives back one's own only |
 //! | tasks | their ends and their progress are told, not asked for; what nobody fetches goes in time |
-//! | nesting | an endpoint that waits for another gives its place away: one worker is enough for any depth; of calls that wait for each other in a circle, one is refused (`WouldDeadlock`); a circle over tasks, other servers or threads of one's own ends by its deadlines |
+//! | nesting | an endpoint that waits for another gives its place away: one worker is enough for any depth; of calls that wait for each other in a circle, one is refused ([`Code::Deadlock`]); a circle over tasks, other servers or threads of one's own ends by its deadlines |
 //! | invalidation | beats a build in progress; disturbs no lease |
 //! | a client's death | ends its leases, at the end of its connection |
 //! | the server's death | clients keep what they have mapped; calls fail at once, by name ([`Error::ServerLost`]), and go to its successor when there is one; [`Client::wait_for_server`] waits for that |

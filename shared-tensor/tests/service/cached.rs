@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::thread;
 
-use shared_tensor::service::{Arguments, CallOptions, Client, Value};
+use shared_tensor::service::{Arguments, CallOptions, Client, Code, Value};
 
 use crate::desk::{Service, options, soon, stat, until};
 use crate::harness::tests;
@@ -186,7 +186,11 @@ fn a_build_that_needs_itself_is_refused() {
     for endpoint in ["needs_itself", "egg", "hen"] {
         let refused = client.call(endpoint, (), options()).unwrap_err();
         let failure = refused.failure().unwrap();
-        assert_eq!(failure.type_name, "WouldDeadlock", "{failure}");
+        assert_eq!(
+            (failure.code, &*failure.type_name),
+            (Code::Deadlock, "WouldDeadlock"),
+            "{failure}"
+        );
         assert!(failure.message.contains(endpoint), "{failure}");
     }
     let nested = ["calls_cached", "add"].map(Value::from).into_iter();
@@ -231,7 +235,7 @@ fn budgets_refuse_what_has_no_room_and_evict_what_nobody_holds() {
     let held = client.call("zeros", [60_000], options()).unwrap();
     let refused = client.call("zeros", [50_000], options()).unwrap_err();
     let failure = refused.failure().unwrap();
-    assert_eq!(failure.type_name, "OverBudget");
+    assert_eq!((failure.code, &*failure.type_name), (Code::OverBudget, "OverBudget"));
     assert!(failure.message.contains("60000"), "{failure}");
     drop(held);
     client.settle(soon());

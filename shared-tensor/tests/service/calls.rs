@@ -148,7 +148,8 @@ fn panics_are_failures() {
     for _ in 0..10 {
         let failed = client.call("panics", (), options()).unwrap_err();
         let failure = failed.failure().expect("a failure");
-        assert_eq!((&*failure.type_name, &*failure.message), ("Panic", "on purpose"));
+        assert_eq!((failure.code, &*failure.message), (Code::Panic, "on purpose"));
+        assert_eq!(failure.type_name, "Panic");
     }
     assert_eq!(client.call("add", [1, 2], options()).unwrap().value, Value::Int(3));
 }

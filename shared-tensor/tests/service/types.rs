@@ -92,7 +92,7 @@ fn what_is_not_as_wanted_is_named_by_endpoint_and_argument() {
     let (_scratch, _server, client) = served(vec![Endpoint::new("half", half).cache(false)], None);
     assert_eq!(client.call("half", [3], PATIENCE).unwrap().value, Value::Float(1.5));
     let wrong = failure(client.call("half", ["3"], PATIENCE));
-    assert_eq!((wrong.code, &*wrong.type_name), (Code::Other, "TypeError"));
+    assert_eq!((wrong.code, &*wrong.type_name), (Code::Arguments, "TypeError"));
     let said = "Endpoint 'half', argument 0 (`number`): a float is wanted, and a str is there";
     assert_eq!(wrong.message, said);
     let missing = failure(client.call("half", (), PATIENCE));
@@ -117,7 +117,7 @@ fn surplus_arguments_are_refused_where_they_are_declared() {
     assert_eq!(client.call("add", &named, PATIENCE).unwrap().value, Value::Int(3));
     let refused = |arguments: &Arguments| {
         let wrong = failure(client.call("add", arguments, PATIENCE));
-        assert_eq!(wrong.type_name, "TypeError");
+        assert_eq!((wrong.code, &*wrong.type_name), (Code::Arguments, "TypeError"));
         assert_eq!(server.call("add", arguments, PATIENCE).unwrap_err().message, wrong.message);
         wrong.message
     };
@@ -193,7 +193,8 @@ fn room_is_reserved_before_a_function_runs() {
     let (_scratch, server, client) = served(vec![zeros], Some(100_000));
     let held = client.call("zeros", [50_000], PATIENCE).unwrap();
     let refused = failure(client.call("zeros", [10_000], PATIENCE));
-    assert_eq!((&*refused.type_name, runs.load(Ordering::SeqCst)), ("OverBudget", 1), "{refused}");
+    assert_eq!((refused.code, runs.load(Ordering::SeqCst)), (Code::OverBudget, 1), "{refused}");
+    assert_eq!(refused.type_name, "OverBudget");
     let said = "no room for 60000 bytes on cpu: its budget is 100000 bytes, 50000 are leased";
     assert!(refused.message.starts_with(said), "{refused}");
     drop(held);

@@ -33,7 +33,7 @@ pub(super) fn of_python(py: Python<'_>, codec: &Codec, error: &PyErr) -> Failure
 /// The error to raise for a failure that a server told.
 pub(super) fn remote(py: Python<'_>, codec: &Codec, failure: &Failure) -> PyErr {
     let arguments = (
-        failure.code.number(),
+        failure.code.contract_number(),
         failure.type_name.as_str(),
         failure.message.as_str(),
         failure.traceback.as_deref(),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use shm_lock::PerProcess;
 
 use super::Native;
-use crate::service::failure::Failure;
+use crate::service::failure::{Code, Failure};
 use crate::service::monitor::lock;
 use crate::service::region::{Arena, Id};
 use crate::service::value::{Value, ValueError};
@@ -83,7 +83,7 @@ impl Call {
     /// ```
     ///
     /// # Errors
-    /// A failure of type `TypeError`, if it is missing or something else.
+    /// A failure with [`Code::Arguments`], if it is missing or something else.
     pub fn get<'a, T>(&'a self, place: usize, name: &str) -> Result<T, Failure>
     where
         T: TryFrom<&'a Value, Error = ValueError>,
@@ -91,7 +91,7 @@ impl Call {
         let refused = |found: &dyn fmt::Display| {
             let endpoint = self.endpoint();
             let what = format!("Endpoint '{endpoint}', argument {place} (`{name}`): {found}");
-            Failure::other("TypeError", what)
+            Failure::new(Code::Arguments, what)
         };
         let value = self.argument(place, name).ok_or_else(|| refused(&"it is missing"))?;
         T::try_from(value).map_err(|error| refused(&error))

@@ -15,7 +15,7 @@ pub(crate) use call::{CallParts, Enclosing, Flag, Ticker, enclosing, next_number
 pub(crate) use key::{CacheKey, Entry, Memo, digest};
 
 use super::client::Arguments;
-use super::failure::Failure;
+use super::failure::{Code, Failure};
 use super::region::{Place, Rights};
 use super::value::Value;
 
@@ -226,8 +226,7 @@ impl Endpoint {
     }
 
     /// What it is called with, by place and by name. Calls that bring more, or something of another
-    /// name, are refused with a failure of type `TypeError`; by default what an endpoint does not look
-    /// at is ignored.
+    /// name, are refused with [`Code::Arguments`]; by default what an endpoint does not look at is ignored.
     ///
     /// With parameters, one result for every call is [refused](super::Provider::register): a cached
     /// endpoint needs a [key](Self::key).
@@ -271,7 +270,7 @@ impl Endpoint {
                 takes => takes,
             };
             let what = format!("Endpoint '{}' takes {takes}: {found}", self.name);
-            Err(Failure::other("TypeError", what))
+            Err(Failure::new(Code::Arguments, what))
         };
         let by_place = arguments.positional.len();
         if by_place > parameters.len() {

@@ -688,7 +688,7 @@ fn caught<R>(act: impl FnOnce() -> Result<R, Failure>) -> Result<R, Failure> {
     catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().copied();
         let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        Err(Failure::other("Panic", text.unwrap_or("the endpoint panicked")))
+        Err(Failure::new(Code::Panic, text.unwrap_or("the endpoint panicked")))
     })
 }
 
@@ -703,16 +703,16 @@ pub(crate) fn not_understood(error: DecodeError) -> Failure {
 
 /// There is one place so far.
 fn over_budget(error: &OverBudget) -> Failure {
-    Failure::other("OverBudget", error.told_of(Place::Cpu))
+    Failure::new(Code::OverBudget, error.told_of(Place::Cpu))
 }
 
 fn told(error: GetError<Failure>) -> Failure {
     match error {
         GetError::Flight(FlightError::Failed(failure)) => (*failure).clone(),
         GetError::Flight(FlightError::Panicked { message, .. }) => {
-            Failure::other("Panic", message.to_string())
+            Failure::new(Code::Panic, message.to_string())
         }
-        GetError::WouldDeadlock { .. } => Failure::other("WouldDeadlock", error.to_string()),
+        GetError::WouldDeadlock { .. } => Failure::new(Code::Deadlock, error.to_string()),
         GetError::OverBudget(error) | GetError::Flight(FlightError::OverBudget(error)) => {
             over_budget(&error)
         }

@@ -107,7 +107,7 @@ impl ServerOptions {
     }
 
     /// How many bytes results may take in a place. What nobody holds goes to make room; what is held
-    /// by clients stays, and new results are refused with a failure of the type `OverBudget`.
+    /// by clients stays, and new results are refused with [`Code::OverBudget`](crate::service::Code::OverBudget).
     ///
     /// What counts is the length of the storages that a result lies in, each once per result, whatever
     /// part of them its tensors show; two results over one storage count it twice. It is counted from

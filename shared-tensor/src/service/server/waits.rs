@@ -19,7 +19,7 @@ use tensor_cache::FlightId;
 
 use super::Unfinished;
 use crate::service::endpoint::{Asker, Flag};
-use crate::service::failure::Failure;
+use crate::service::failure::{Code, Failure};
 use crate::service::monitor::lock;
 
 #[derive(Default)]
@@ -241,7 +241,7 @@ pub(crate) fn refusal(circle: &[Arc<str>]) -> Failure {
          outside of the other",
         names.join(" -> ")
     );
-    Failure::other("WouldDeadlock", what)
+    Failure::new(Code::Deadlock, what)
 }
 
 #[cfg(test)]
