@@ -22,6 +22,7 @@ impl ValueError {
         let found = match value {
             Value::None => "nothing".to_owned(),
             Value::Int(number) => format!("the number {number}"),
+            Value::Float(number) => format!("the number {number:?}"),
             Value::BigInt(number) if number.as_str().len() <= 40 => {
                 format!("the number {}", number.as_str())
             }
@@ -164,9 +165,14 @@ fn nearest(number: i64) -> f64 {
 impl TryFrom<&Value> for f32 {
     type Error = ValueError;
 
-    /// The nearest one.
+    /// The nearest one. A number beyond all of them is refused; infinities and NaN stay what they are.
     fn try_from(value: &Value) -> Result<Self, ValueError> {
-        Ok(f64::try_from(value)? as Self)
+        let wide = f64::try_from(value)?;
+        let narrow = wide as Self;
+        if narrow.is_infinite() && wide.is_finite() {
+            return Err(ValueError::new("a float of 32 bits", value));
+        }
+        Ok(narrow)
     }
 }
 
@@ -263,6 +269,12 @@ mod tests {
         assert_eq!(i128::try_from(&Value::from(i128::MIN)), Ok(i128::MIN));
         assert_eq!(f64::try_from(Value::from(0.5_f32)), Ok(0.5));
         assert!(i64::try_from(&Value::from(1.0)).is_err(), "no rounding by the way");
+        let beyond = f32::try_from(&Value::from(1e300)).unwrap_err().to_string();
+        assert_eq!(beyond, "a float of 32 bits is wanted, and the number 1e300 is there");
+        assert!(f32::try_from(&Value::from(-1e39)).is_err());
+        assert_eq!(f32::try_from(&Value::from(f64::from(f32::MAX))), Ok(f32::MAX));
+        assert_eq!(f32::try_from(&Value::from(f64::NEG_INFINITY)), Ok(f32::NEG_INFINITY));
+        assert_eq!(f32::try_from(&Value::from(1e-300)), Ok(0.0), "the nearest one");
         assert!(i64::try_from(&Value::from(true)).is_err());
     }
 
