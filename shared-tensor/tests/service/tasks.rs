@@ -1,11 +1,12 @@
 //! Calls that clients come back for.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use shared_tensor::service::{
-    Address, Arguments, Call, CallOptions, Client, Endpoint, Id, Native, Output, Provider, Server,
-    TaskStatus, Value,
+    Address, Arguments, Call, CallOptions, Client, Endpoint, Execution, Failure, Id, KeyRule,
+    Native, Output, Provider, Server, ServerOptions, TaskStatus, Value,
 };
 
 use crate::desk::{Scratch, Service, descriptors, options, refcount, soon, stat, until};
@@ -20,6 +21,7 @@ tests![
     what_has_not_begun_can_be_cancelled,
     who_stops_a_shared_build_stops_it_for_nobody_else,
     who_comes_to_a_build_that_was_given_up_gets_another_one,
+    who_comes_just_as_a_build_is_given_up_gets_another_one,
     who_has_waited_and_gone_is_let_go_of,
     what_runs_is_asked_to_stop,
     what_was_told_to_stop_has_been_whoever_comes_then,
@@ -471,6 +473,54 @@ fn who_comes_to_a_build_that_was_given_up_gets_another_one() {
     one.call("open", ["it may go"], options()).unwrap();
     assert_eq!(second.join().unwrap().unwrap().value, Value::Int(2));
     assert_eq!(one.wait_task(task, options()).unwrap().status, TaskStatus::Cancelled);
+}
+
+/// The other one comes before, while or after it ends: never does it get the failure of one that gave up.
+fn who_comes_just_as_a_build_is_given_up_gets_another_one() {
+    // Kept failures answer those who ask for the same, but not those of builds that were given up.
+    for kept in [Duration::ZERO, Duration::from_secs(1000)] {
+        come_just_as_builds_are_given_up(Server::options().keep_failures(kept));
+    }
+}
+
+fn come_just_as_builds_are_given_up(how: ServerOptions) {
+    let scratch = Scratch::new();
+    let runs: Arc<[AtomicU64; 300]> = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
+    let may_go = Arc::new(AtomicU64::new(0));
+    let (counted, open) = (Arc::clone(&runs), Arc::clone(&may_go));
+    let stubborn = move |call: &Call| {
+        let round: u64 = call.get(0, "round")?;
+        let index = usize::try_from(round)?;
+        if counted[index].fetch_add(1, Ordering::SeqCst) == 0 {
+            while open.load(Ordering::SeqCst) <= round {
+                if call.cancelled() {
+                    return Err(Failure::other("Told", "it was told to stop"));
+                }
+                std::thread::yield_now();
+            }
+        }
+        Ok(round)
+    };
+    let stubborn = Endpoint::new("stubborn", stubborn).key(KeyRule::Arguments);
+    let provider = Provider::new().with(stubborn.execution(Execution::Task));
+    let address = Address::at(scratch.socket());
+    let server = how.serve(&address, &provider).unwrap();
+    let (one, other) = (Client::at(address.clone()), Client::at(address));
+    other.connect(soon()).unwrap();
+    for round in 0..300_u64 {
+        let task = submit(&one, "stubborn", [round]);
+        until("it runs", || runs[usize::try_from(round).unwrap()].load(Ordering::SeqCst) == 1);
+        let answer = std::thread::scope(|scope| {
+            let call = scope.spawn(|| other.call("stubborn", [round], options()));
+            one.cancel_task(task, true, options()).unwrap();
+            // For the case that the other one was first.
+            may_go.store(round + 1, Ordering::SeqCst);
+            call.join().unwrap()
+        });
+        let value = answer.unwrap_or_else(|error| panic!("round {round}: {error}")).value;
+        assert_eq!(u64::try_from(&value), Ok(round));
+    }
+    assert!(server.stop(Duration::from_secs(120)).unwrap().is_drained);
 }
 
 fn who_fills_the_table_keeps_no_other_client_out() {

@@ -14,6 +14,7 @@ use tensor_cache::{
 };
 
 use super::core::{Core, Noted, count};
+use super::flight::BuildFailure;
 use super::kept::{HOST, Kept};
 use super::pool::Pool;
 use super::serial::{self, Begin};
@@ -467,20 +468,26 @@ fn pool_of<'a>(core: &'a Arc<Core>, asked: &Asked) -> &'a Arc<Pool> {
     }
 }
 
-fn look_up(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: CacheKey) {
-    let mut request = Request::new(key.clone());
-    if asked.endpoint.is_managed {
+/// What the cache is asked for, on the terms of the endpoint.
+fn request(endpoint: &Endpoint, key: CacheKey) -> Request<CacheKey> {
+    let mut request = Request::new(key);
+    if endpoint.is_managed {
         request = request.retention(Retention::WhileLeased);
     }
-    if let Some(bytes) = asked.endpoint.reserved {
+    if let Some(bytes) = endpoint.reserved {
         request = request.reserve(Charges::on(HOST, bytes));
     }
-    if let Some(time) = asked.endpoint.time_to_live {
+    if let Some(time) = endpoint.time_to_live {
         request = request.time_to_live(time);
     }
-    if let Some(time) = asked.endpoint.time_to_idle {
+    if let Some(time) = endpoint.time_to_idle {
         request = request.time_to_idle(time);
     }
+    request
+}
+
+fn look_up(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: CacheKey) {
+    let request = request(&asked.endpoint, key.clone());
     match receiver.cache(&asked.endpoint).lookup(&request) {
         Ok(Lookup::Hit(lease)) => {
             count(&core.counters.cache_hits);
@@ -510,7 +517,10 @@ fn look_up(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: CacheKey) {
                 // Noted above, perhaps after whoever builds had taken it off the books.
                 own.end_flight(number);
                 drop(noted);
-                let is_moot = outcome.is_err() && flight.was_deserted();
+                let is_moot = matches!(
+                    &outcome,
+                    Err(GetError::Flight(FlightError::Failed(it))) if it.is_deserted
+                );
                 if is_moot && !receiver.wish().hear() && !own.is_stopping() {
                     // Those who gave it up are others.
                     return look_up(&own, asked, receiver, key);
@@ -545,13 +555,17 @@ fn look_up(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: CacheKey) {
             let begin: Begin = Box::new(move |turn| {
                 let _flying = flying;
                 if let Err(failure) = turn {
-                    build.fail(failure);
+                    build.fail(failure.into());
                     return;
                 }
                 let is_wanted = task.is_none_or(|task| task.start()) || own.is_awaited(flight);
+                // Who comes from now on begins another one, whatever is kept of failures.
+                let desert = |failure| {
+                    own.cache.cancel(flight);
+                    BuildFailure { failure, is_deserted: true }
+                };
                 if !is_wanted {
-                    // Who comes before this is over begins another one.
-                    shared.give_up();
+                    build.fail(desert(Failure::other("Abandoned", "nobody wants it any more")));
                     return;
                 }
                 match run(&noted, &own, &asked, terms, Some(key.text())) {
@@ -560,8 +574,11 @@ fn look_up(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: CacheKey) {
                         // What came of it is told to those who wait.
                         let _ = build.finish(Built::new(kept).charges(charges));
                     }
+                    Err(failure) if shared.flag.was_heard() => {
+                        build.fail(desert(failure));
+                    }
                     Err(failure) => {
-                        build.fail(failure);
+                        build.fail(failure.into());
                     }
                 }
             });
@@ -706,9 +723,9 @@ fn over_budget(error: &OverBudget) -> Failure {
     Failure::new(Code::OverBudget, error.told_of(Place::Cpu))
 }
 
-fn told(error: GetError<Failure>) -> Failure {
+fn told(error: GetError<BuildFailure>) -> Failure {
     match error {
-        GetError::Flight(FlightError::Failed(failure)) => (*failure).clone(),
+        GetError::Flight(FlightError::Failed(it)) => it.failure.clone(),
         GetError::Flight(FlightError::Panicked { message, .. }) => {
             Failure::new(Code::Panic, message.to_string())
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tensor_cache::{Cache, FlightId, ObjectId};
 
-use super::flight::Flight;
+use super::flight::{BuildFailure, Flight};
 use super::kept::Kept;
 use super::pool::Pool;
 use super::session::CacheSession;
@@ -25,7 +25,7 @@ use crate::service::wire::messages::{Invalidated, ObjectInfo, Released, seconds}
 pub(crate) struct Core {
     pub(crate) id: Id,
     pub(crate) provider: Provider,
-    pub(crate) cache: Cache<CacheKey, Kept, Failure>,
+    pub(crate) cache: Cache<CacheKey, Kept, BuildFailure>,
     /// Holds what tasks have made until it is fetched, and what calls within this process got.
     pub(crate) own: CacheSession,
     pub(crate) calls: Arc<Pool>,
@@ -73,7 +73,7 @@ pub(crate) fn count(counter: &AtomicU64) {
 /// What a core is made of.
 pub(crate) struct Setup {
     pub(crate) provider: Provider,
-    pub(crate) cache: Cache<CacheKey, Kept, Failure>,
+    pub(crate) cache: Cache<CacheKey, Kept, BuildFailure>,
     pub(crate) calls: Arc<Pool>,
     pub(crate) task_pool: Arc<Pool>,
     pub(crate) tasks: Tasks,

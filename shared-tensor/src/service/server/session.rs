@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use rpc_uds::{Connection, Responder};
 use tensor_cache::Lease;
 
+use super::flight::BuildFailure;
 use super::kept::Kept;
 use super::ledger::Ledger;
 use crate::service::endpoint::{Asker, CacheKey};
@@ -16,7 +17,7 @@ use crate::service::wire::messages::{
     CustodyAt, Delivery, FailureEntry, HandleEntry, LeaseEntry, RegionEntry, answer, encode,
 };
 
-pub(crate) type CacheSession = tensor_cache::Session<CacheKey, Kept, Failure>;
+pub(crate) type CacheSession = tensor_cache::Session<CacheKey, Kept, BuildFailure>;
 
 /// A client, as long as it is connected. Its leases go with it.
 pub(crate) struct Session {

@@ -6,12 +6,12 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use tensor_cache::{GetError, Lease, Pending};
 
+use super::flight::BuildFailure;
 use super::kept::Kept;
 use crate::service::endpoint::CacheKey;
-use crate::service::failure::Failure;
 use crate::service::monitor::lock;
 
-pub(crate) type Outcome = Result<Lease<Kept>, GetError<Failure>>;
+pub(crate) type Outcome = Result<Lease<Kept>, GetError<BuildFailure>>;
 type Then = Box<dyn FnOnce(Outcome) + Send>;
 
 /// Calls `then` with the outcome of a build, on whichever thread ends it; or right here, if it has
@@ -21,13 +21,13 @@ pub(crate) struct Wait {
 }
 
 struct Waiting {
-    pending: Pending<CacheKey, Kept, Failure>,
+    pending: Pending<CacheKey, Kept, BuildFailure>,
     then: Then,
 }
 
 impl Wait {
     pub(crate) fn start(
-        pending: Pending<CacheKey, Kept, Failure>,
+        pending: Pending<CacheKey, Kept, BuildFailure>,
         then: impl FnOnce(Outcome) + Send + 'static,
     ) {
         let wait =
