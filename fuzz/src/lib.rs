@@ -3,6 +3,8 @@
 //! A target is a function of any bytes that panics when a promise is broken, and valid encodings to
 //! begin with. `cargo xtask fuzz` runs them under libFuzzer; docs/TESTING.md says how.
 
+#[path = "../../rpc-uds/tests/it/feed.rs"]
+mod feed;
 mod heap;
 #[expect(unsafe_code, reason = "an allocator that counts")]
 mod sys;

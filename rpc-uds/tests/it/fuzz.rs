@@ -5,10 +5,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rpc_uds::{
-    Agreement, Control, Decoder, Frame, FrameError, FrameLimits, Kind, Offer, Refusal, Versions,
-};
+use rpc_uds::{Agreement, Control, FrameLimits, Kind, Offer, Refusal, Versions};
 
+use crate::feed::feed;
 use crate::harness::{say, tests};
 use crate::random::Random;
 use crate::raw::frame;
@@ -16,16 +15,6 @@ use crate::raw::frame;
 tests![frames_and_words_that_were_once_right];
 
 const ROUNDS: u64 = 20_000;
-
-/// Counts how many of it there are.
-#[derive(Debug)]
-struct Counted(Rc<Cell<usize>>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
-}
 
 fn words(random: &mut Random) -> Control {
     let number = |random: &mut Random| match random.below(3) {
@@ -94,44 +83,6 @@ fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
     }
 }
 
-type Decoded = (Vec<Frame<Counted>>, Option<FrameError>, bool);
-
-/// Feeds `bytes` in runs of at most `run` bytes; descriptors come with the byte they are given for.
-fn feed(
-    bytes: &[u8],
-    descriptors: &[usize],
-    limits: FrameLimits,
-    run: usize,
-    open: &Rc<Cell<usize>>,
-) -> Decoded {
-    let mut decoder = Decoder::new(limits);
-    let (mut frames, mut at, mut given) = (Vec::new(), 0, 0);
-    while at < bytes.len() {
-        let room = decoder.room();
-        // The kernel ends a run where other descriptors begin.
-        let next = descriptors[given..].iter().find(|it| **it > at).copied();
-        let end = next.unwrap_or(bytes.len()).min(at + room.len()).min(at.saturating_add(run));
-        room[..end - at].copy_from_slice(&bytes[at..end]);
-        let count = descriptors[given..].iter().take_while(|it| **it < end).count();
-        given += count;
-        open.set(open.get() + count);
-        decoder.advance(end - at, (0..count).map(|_| Counted(Rc::clone(open))));
-        at = end;
-        loop {
-            match decoder.next() {
-                Ok(Some(frame)) => frames.push(frame),
-                Ok(None) => break,
-                Err(error) => {
-                    assert_eq!(decoder.next().err(), Some(error.clone()), "an error stays");
-                    return (frames, Some(error), false);
-                }
-            }
-        }
-    }
-    let is_within = decoder.is_within_a_frame();
-    (frames, None, is_within)
-}
-
 fn round(random: &mut Random) {
     let (mut bytes, mut descriptors) = stream(random);
     mutate(random, &mut bytes);
@@ -149,8 +100,8 @@ fn round(random: &mut Random) {
     let open = Rc::new(Cell::new(0));
     let run = [1, 30, 9000, 200_000][random.below(4)];
     let run = 1 + random.below(run);
-    let (frames, error, is_within) = feed(&bytes, &descriptors, limits, run, &open);
-    for frame in &frames {
+    let one = feed(&bytes, &descriptors, limits, run, &open);
+    for frame in &one.frames {
         assert_eq!(frame.body.len(), frame.header.body_bytes as usize);
         assert!(frame.body.len() <= limits.body_bytes_max as usize);
         assert_eq!(frame.descriptors.len(), usize::from(frame.header.descriptors));
@@ -158,18 +109,9 @@ fn round(random: &mut Random) {
         assert!(frame.body.capacity() <= 2 * frame.body.len() + (64 << 10));
         word(&frame.body);
     }
-    // However the stream is cut the frames are the same. A descriptor too many is seen sooner or later.
-    let (again, same, still_within) = feed(&bytes, &descriptors, limits, usize::MAX, &open);
-    if descriptors.is_empty() {
-        // Which bytes a foreign protocol is known by depends on how many have come.
-        let which = |error: Option<FrameError>| error.map(|error| std::mem::discriminant(&error));
-        assert_eq!((which(error), is_within), (which(same), still_within));
-        assert_eq!(frames.len(), again.len());
-    }
-    for (one, other) in frames.iter().zip(&again) {
-        assert_eq!((&one.header, &one.body), (&other.header, &other.body));
-    }
-    drop((frames, again));
+    let other = feed(&bytes, &descriptors, limits, usize::MAX, &open);
+    one.assert_same(&other, !descriptors.is_empty());
+    drop((one, other));
     assert_eq!(open.get(), 0, "descriptors are dropped");
 }
 

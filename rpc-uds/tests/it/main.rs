@@ -8,6 +8,7 @@ mod desk;
 mod endurance;
 #[cfg(st_fault)]
 mod fault;
+mod feed;
 mod forks;
 mod fuzz;
 mod golden;
