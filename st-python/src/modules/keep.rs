@@ -37,7 +37,7 @@ struct Kept(Option<Py<PyAny>>);
 impl Drop for Kept {
     fn drop(&mut self) {
         if let Some(object) = self.0.take() {
-            sys::let_go(object);
+            sys::drop_now(object);
         }
     }
 }

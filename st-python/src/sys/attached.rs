@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 ///
 /// Torch frees storages without the interpreter, also on threads where Rust code further up the stack
 /// has it; `Python::try_attach` believes that code. After the interpreter's end nothing is done.
-pub(crate) fn let_go(object: Py<PyAny>) {
+pub(crate) fn drop_now(object: Py<PyAny>) {
     let mut object = Some(object);
     // SAFETY: may be asked at any time.
     if unsafe { ffi::Py_IsInitialized() } != 0 {

@@ -21,7 +21,7 @@ pub(crate) mod instances;
 mod mapping;
 pub(crate) mod place;
 
-pub(crate) use attached::let_go;
+pub(crate) use attached::drop_now;
 
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
