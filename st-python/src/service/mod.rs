@@ -35,6 +35,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<started::ServiceStarted>()?;
     module.add_class::<server::ServiceServer>()?;
     module.add_function(wrap_pyfunction!(service_directory, module)?)?;
+    module.add_function(wrap_pyfunction!(janitor::service_close_janitor, module)?)?;
     module.add_function(wrap_pyfunction!(running::service_progress, module)?)?;
     module.add_function(wrap_pyfunction!(running::service_cancelled, module)?)
 }

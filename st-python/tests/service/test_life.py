@@ -432,3 +432,33 @@ holder.join()
 os.waitpid(child, 0)[1]
 """)
     assert status == 0
+
+
+LET_GO_AT_THE_END = """
+import atexit, sys, threading, time
+import shared_tensor.client
+from shared_tensor import _native
+from shared_tensor._service.payload import Codec
+
+begun, at_the_end = threading.Event(), threading.Event()
+atexit.register(at_the_end.set)
+
+class Slow(Codec):
+    def __del__(self):
+        begun.set()
+        at_the_end.wait()
+        # As torch does while it frees memory: lets go of the interpreter, and takes it again.
+        for _ in range(300):
+            time.sleep(0.001)
+
+client = _native.ServiceClient(Slow("cpu"), [("socket", sys.argv[1], None)], 0.0)
+del client
+begun.wait()
+"""
+
+
+def test_the_interpreter_ends_when_all_is_let_go_of(base: str) -> None:
+    """A thread that lets go of something is not ended in the midst of that."""
+    command = [sys.executable, "-c", LET_GO_AT_THE_END, base]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")

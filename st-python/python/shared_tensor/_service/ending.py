@@ -9,6 +9,8 @@ import sys
 import weakref
 from typing import Any, NoReturn
 
+from shared_tensor import _native
+
 _open: weakref.WeakSet[Any] = weakref.WeakSet()
 _process = os.getpid()
 
@@ -39,3 +41,4 @@ def _close_all() -> None:
     for thing in list(_open):
         with contextlib.suppress(Exception):
             thing._close_at_exit()
+    _native.service_close_janitor()
