@@ -223,6 +223,7 @@ impl ManifestBuilder {
         let ordered = ORDERED.import(py, "collections", "OrderedDict")?;
         let compiled = intern!(py, "_compiled_call_impl");
         let captured = intern!(py, "_output_capturing_hooks_installed");
+        let lengths = (compiled.len()?, captured.len()?);
         let (mut names, mut values, mut others) = (Vec::new(), Vec::new(), Vec::new());
         // Nobody changes a copy meanwhile.
         for (name, item) in attributes.copy()? {
@@ -231,8 +232,12 @@ impl ManifestBuilder {
                     format!("found an attribute named {}; use texts as names", name.repr()?);
                 return Err(PyValueError::new_err(found));
             };
-            // They only mean something where they were made.
-            if name.eq(compiled)? || name.eq(captured)? {
+            // They only mean something where they were made. Names are compared by length first: there are
+            // thirty of them for each module.
+            let length = text.len()?;
+            let is_either = (length == lengths.0 && name.eq(compiled)?)
+                || (length == lengths.1 && name.eq(captured)?);
+            if is_either {
                 continue;
             }
             let value = if item.get_type().is(ordered) {

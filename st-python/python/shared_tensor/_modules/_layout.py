@@ -66,15 +66,14 @@ class Layout:
         self.needs_state = self._pickles_itself(spaces, name)
 
     def _members(self, owner: type, space: Any, name: str) -> None:
-        for key, member in space.items():
-            if type(member) is types.MemberDescriptorType:
-                self.slots.append((key, member))
-            if key == "__dict__":
-                if type(member) is not types.GetSetDescriptorType:
-                    raise Refusal(f"found a {name}, which defines its own __dict__", "do without")
-                self.has_dict = True
-            if key == "__new__" and owner.__module__ != "typing" and not self.is_module:
-                raise Refusal(f"found a {name}, which is made by code of its own", _advice(name))
+        members = types.MemberDescriptorType
+        self.slots += [(key, value) for key, value in space.items() if type(value) is members]
+        if "__dict__" in space:
+            if type(space["__dict__"]) is not types.GetSetDescriptorType:
+                raise Refusal(f"found a {name}, which defines its own __dict__", "do without")
+            self.has_dict = True
+        if "__new__" in space and owner.__module__ != "typing" and not self.is_module:
+            raise Refusal(f"found a {name}, which is made by code of its own", _advice(name))
 
     def _size(self, name: str) -> None:
         """Refuse what has fields of C. CPython itself only looks at constructors."""

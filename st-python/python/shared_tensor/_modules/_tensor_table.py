@@ -154,11 +154,15 @@ class TensorTable:
             known = _Storage(self._encoder.builder.storage(), storage)
             known.is_shared = storage._cdata in self._encoder.shared
             self._storages[storage._cdata] = known
-        if tensor.numel() > 0:
+        count = tensor.numel()
+        if count > 0:
             item = tensor.element_size()
             first = tensor.storage_offset()
-            steps = zip(tensor.shape, tensor.stride())
-            last = first + sum((size - 1) * stride for size, stride in steps)
+            if tensor.is_contiguous():
+                last = first + count - 1
+            else:
+                steps = zip(tensor.shape, tensor.stride())
+                last = first + sum((size - 1) * stride for size, stride in steps)
             is_first = known.high == 0
             known.low = first * item if is_first else min(known.low, first * item)
             known.high = max(known.high, (last + 1) * item)
