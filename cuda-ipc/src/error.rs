@@ -1,0 +1,173 @@
+//! What can go wrong with a driver.
+
+use std::fmt;
+
+use crate::sys;
+use crate::uuid::Uuid;
+
+/// Why there is no driver to call.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Absent {
+    /// The driver's library cannot be loaded.
+    #[error(
+        "there is no CUDA driver here: {name} cannot be loaded ({reason}); install NVIDIA's driver, \
+         or in a container start it with the GPUs passed in"
+    )]
+    Library {
+        /// What was looked for.
+        name: &'static str,
+        /// What the dynamic linker said.
+        reason: String,
+    },
+    /// The library is there, and does not start.
+    #[error("the CUDA driver does not start: cuInit says {name} ({code}){}", hint(*code))]
+    Init {
+        /// The driver's number for it.
+        code: u32,
+        /// The driver's name for it.
+        name: String,
+    },
+    /// What was loaded is no driver.
+    #[error("what was loaded as the CUDA driver cannot be used: {reason}")]
+    Unusable {
+        /// What it lacks.
+        reason: String,
+    },
+    /// Forks could not be watched, and a forked child must not use the driver.
+    #[error("forks cannot be watched: pthread_atfork failed with errno {0}")]
+    Fork(i32),
+}
+
+/// A function of the driver returned an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallError {
+    call: &'static str,
+    code: u32,
+    name: String,
+    text: String,
+}
+
+impl CallError {
+    pub(crate) fn new(call: &'static str, code: u32) -> Self {
+        let (name, text) = sys::describe(code);
+        Self { call, code, name, text }
+    }
+
+    /// The function, such as `cuMemCreate`.
+    pub fn call(&self) -> &'static str {
+        self.call
+    }
+
+    /// The driver's number for it.
+    pub fn code(&self) -> u32 {
+        self.code
+    }
+
+    /// The driver's name for it, such as `CUDA_ERROR_OUT_OF_MEMORY`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the device's memory is used up.
+    pub fn is_out_of_memory(&self) -> bool {
+        self.code == OUT_OF_MEMORY
+    }
+
+    /// Whether the process's context is lost: every later call in it fails as well.
+    pub fn is_sticky(&self) -> bool {
+        matches!(self.code, 214 | 700 | 702 | 708..=719)
+    }
+}
+
+const OUT_OF_MEMORY: u32 = 2;
+pub(crate) const NOT_READY: u32 = 600;
+
+impl fmt::Display for CallError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { call, code, name, text } = self;
+        write!(formatter, "{call}: {name} ({code}), {text}{}", hint(*code))
+    }
+}
+
+impl std::error::Error for CallError {}
+
+/// What to do about some codes whose own text does not tell.
+fn hint(code: u32) -> &'static str {
+    match code {
+        OUT_OF_MEMORY => "; memory that other processes hold counts as well",
+        3 => {
+            "; if CUDA was used before this process was forked it cannot be used here: start the \
+             process with spawn"
+        }
+        34 => {
+            "; this is the toolkit's stub and not a driver: take its folder out of LD_LIBRARY_PATH"
+        }
+        100 => "; CUDA_VISIBLE_DEVICES may hide the devices, or the container has none",
+        700 => {
+            "; a kernel of this process touched what it may not, which includes a write to memory \
+             that was opened for reading: CUDA is lost to this process"
+        }
+        800 => "; the driver or the container does not allow it",
+        900..=908 => "; a stream of this context is being captured into a graph",
+        _ => "",
+    }
+}
+
+/// A call of the driver could not be made, or failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DriverError {
+    /// There is no driver.
+    #[error(transparent)]
+    Absent(#[from] Absent),
+    /// The driver is older than the function.
+    #[error("the driver has no {symbol}: it is too old for this, install a newer one")]
+    Missing {
+        /// The function.
+        symbol: &'static str,
+    },
+    /// CUDA was in use when this process was forked.
+    #[error(
+        "CUDA was in use before this process was forked, and does not survive that: start the \
+         process with spawn, or fork before CUDA is used"
+    )]
+    Forked,
+    /// The driver refused.
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+impl DriverError {
+    /// The driver's answer, if it gave one.
+    pub fn as_call(&self) -> Option<&CallError> {
+        if let Self::Call(error) = self { Some(error) } else { None }
+    }
+}
+
+/// A device cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// No visible device has this identity.
+    #[error(
+        "no visible device is {uuid}; there are {count} others: CUDA_VISIBLE_DEVICES may hide it"
+    )]
+    Unknown {
+        /// The device asked for.
+        uuid: Uuid,
+        /// How many are visible.
+        count: usize,
+    },
+    /// No visible device has this number.
+    #[error("there is no device {ordinal}, {count} are visible and are counted from 0")]
+    Ordinal {
+        /// The number asked for.
+        ordinal: usize,
+        /// How many are visible.
+        count: usize,
+    },
+    /// The driver failed.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+}

@@ -1,0 +1,167 @@
+//! Memory that others made: torch's allocator, a library, `cudaMalloc`.
+
+use std::io;
+
+use crate::chunk::{Chunk, ChunkId, ChunkLabel};
+use crate::device::Context;
+use crate::error::DriverError;
+use crate::sys::{self, Allocation, Kind};
+
+/// How a range of somebody else's device memory can be shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origin {
+    /// Mapped from exportable chunks, such as torch's expandable segments: [`share_in_place`] works.
+    Chunks,
+    /// From `cudaMalloc`: [`LegacyHandle`](crate::LegacyHandle) works while its maker lives, a copy
+    /// always.
+    Allocated,
+    /// From a memory pool, or from virtual memory that was not made for export: only a copy works.
+    CopyOnly,
+}
+
+/// Memory at an address cannot be shared as asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ForeignError {
+    /// The driver does not know the address, or it is on the host.
+    #[error("{address:#x} is no memory on a device")]
+    NotOnDevice {
+        /// The address.
+        address: u64,
+    },
+    /// It moves between host and device by itself.
+    #[error("{address:#x} is managed memory, which belongs to one process; copy it")]
+    Managed {
+        /// The address.
+        address: u64,
+    },
+    /// It is on a device other than the context's.
+    #[error("{address:#x} is on device {found} of this process, not on {expected}")]
+    OtherDevice {
+        /// The address.
+        address: u64,
+        /// The number of its device here.
+        found: i32,
+        /// The number of the context's device.
+        expected: usize,
+    },
+    /// It goes beyond the allocation in which it begins.
+    #[error("{bytes} bytes from {address:#x} on go beyond an allocation that ends at {end:#x}")]
+    Range {
+        /// The address.
+        address: u64,
+        /// The bytes asked for.
+        bytes: u64,
+        /// The end of what is there.
+        end: u64,
+    },
+    /// It must be copied.
+    #[error("memory at {address:#x} was not made to be shared in place: {origin:?}; copy it")]
+    CopyOnly {
+        /// The address.
+        address: u64,
+        /// What it is.
+        origin: Origin,
+    },
+    /// There is no randomness for an identity.
+    #[error("a chunk cannot be named: {0}")]
+    System(#[from] io::Error),
+    /// The driver failed.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+}
+
+/// Somebody else's memory as chunks.
+#[derive(Debug)]
+pub struct InPlace {
+    /// The chunks that hold it, in the order of their addresses.
+    pub chunks: Vec<Chunk>,
+    /// Where it begins in the first of them, in bytes.
+    pub offset: u64,
+}
+
+/// What a range of memory on the context's device is.
+pub fn origin(context: &Context, address: u64, bytes: u64) -> Result<Origin, ForeignError> {
+    let end = address.checked_add(bytes).ok_or(ForeignError::NotOnDevice { address })?;
+    let (kind, base, size) = context.within(|| Ok(known(context, address)))??;
+    match kind {
+        Kind::Host => return Err(ForeignError::NotOnDevice { address }),
+        Kind::Managed => return Err(ForeignError::Managed { address }),
+        Kind::Pooled => return Ok(Origin::CopyOnly),
+        Kind::Allocated => {
+            let ends = base + size as u64;
+            if end > ends {
+                return Err(ForeignError::Range { address, bytes, end: ends });
+            }
+            return Ok(Origin::Allocated);
+        }
+        Kind::Mapped => {}
+    }
+    // Chunks only if each piece was made for export.
+    let mut at = base;
+    while at < end {
+        let allocation = match Allocation::retain(at) {
+            Ok(allocation) => allocation,
+            Err(DriverError::Call(_)) if at > base => {
+                return Err(ForeignError::Range { address, bytes, end: at });
+            }
+            Err(DriverError::Call(_)) => return Ok(Origin::CopyOnly),
+            Err(error) => return Err(error.into()),
+        };
+        if !allocation.origin()?.0 {
+            return Ok(Origin::CopyOnly);
+        }
+        at = next(context, address, bytes, at)?;
+    }
+    Ok(Origin::Chunks)
+}
+
+/// The chunks of somebody else's memory, without a copy. They keep it from then on, whatever becomes of
+/// the mapping at `address` and of this process.
+///
+/// A chunk has an identity of its own each time it is shared; share once and pass copies on.
+pub fn share_in_place(
+    context: &Context,
+    address: u64,
+    bytes: u64,
+) -> Result<InPlace, ForeignError> {
+    let origin = origin(context, address, bytes)?;
+    if origin != Origin::Chunks {
+        return Err(ForeignError::CopyOnly { address, origin });
+    }
+    let end = address + bytes;
+    let (base, _) = context.within(|| sys::address_range(address))?;
+    let (mut chunks, mut at) = (Vec::new(), base);
+    while at < end {
+        let after = next(context, address, bytes, at)?;
+        let allocation = Allocation::retain(at)?;
+        let label = ChunkLabel::new(ChunkId::random()?, context.device().uuid(), after - at);
+        chunks.push(Chunk::from_parts(label, allocation.export()?));
+        at = after;
+    }
+    Ok(InPlace { chunks, offset: address - base })
+}
+
+/// What lies at an address, and the range of its allocation or mapping.
+fn known(context: &Context, address: u64) -> Result<(Kind, u64, usize), ForeignError> {
+    let pointer = sys::pointer(address)?.ok_or(ForeignError::NotOnDevice { address })?;
+    if matches!(pointer.kind, Kind::Host | Kind::Managed) {
+        return Ok((pointer.kind, address, 0));
+    }
+    let expected = context.device().ordinal();
+    if usize::try_from(pointer.ordinal) != Ok(expected) {
+        return Err(ForeignError::OtherDevice { address, found: pointer.ordinal, expected });
+    }
+    let (base, size) = sys::address_range(address)?;
+    Ok((pointer.kind, base, size))
+}
+
+/// The end of the mapping at `at`.
+fn next(context: &Context, address: u64, bytes: u64, at: u64) -> Result<u64, ForeignError> {
+    match context.within(|| sys::address_range(at)) {
+        Ok((base, size)) if base == at && size > 0 => Ok(at + size as u64),
+        Ok(_) | Err(DriverError::Call(_)) => Err(ForeignError::Range { address, bytes, end: at }),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,241 @@
+//! Chunks at addresses of this process.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use crate::chunk::{Chunk, ChunkId};
+use crate::device::Context;
+use crate::error::{Absent, DriverError};
+use crate::opened::{self, Key};
+use crate::sync::{Mutex, lock};
+use crate::sys::{Generation, Reservation, Stream};
+use crate::uuid::Uuid;
+
+/// What a device may do with what is mapped for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Reads. A kernel that writes all the same loses its process the use of CUDA, and nobody else
+    /// anything.
+    Read,
+    /// Reads and writes.
+    ReadWrite,
+}
+
+/// Chunks cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// There is nothing to open.
+    #[error("no chunks were given; an object has at least one")]
+    Empty,
+    /// A label gives a size that no chunk on this device has.
+    #[error("chunk {id} is said to have {bytes} bytes, which is no multiple of {granularity}")]
+    Size {
+        /// The chunk.
+        id: ChunkId,
+        /// Its size by its label.
+        bytes: u64,
+        /// What sizes here are multiples of.
+        granularity: u64,
+    },
+    /// A descriptor is no chunk's.
+    #[error("what came as chunk {id} is no memory of a device: {source}")]
+    NoChunk {
+        /// The chunk.
+        id: ChunkId,
+        /// What the driver said.
+        #[source]
+        source: DriverError,
+    },
+    /// The chunk is of another size than its label says, or of a kind that cannot be mapped.
+    #[error("chunk {id} is not mapped as {bytes} bytes: {source}")]
+    Map {
+        /// The chunk.
+        id: ChunkId,
+        /// Its size by its label.
+        bytes: u64,
+        /// What the driver said.
+        #[source]
+        source: DriverError,
+    },
+    /// The memory lies on a device that this one cannot reach.
+    #[error(
+        "{device} cannot reach memory on {home}: {source}; open it on a device with peer access, \
+         or copy it"
+    )]
+    Unreachable {
+        /// The device for which it was opened.
+        device: Uuid,
+        /// Where it lies.
+        home: Uuid,
+        /// What the driver said.
+        #[source]
+        source: DriverError,
+    },
+    /// The driver failed.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+}
+
+/// Chunks of one object, one behind the other at addresses of this process, for one device.
+///
+/// Opening the same chunks for the same device and access again gives the same addresses. A clone is
+/// another reference. After the last one is gone the addresses stay valid until everything is done
+/// that was queued in the streams of [`used_on`](Mapping::used_on), and
+/// [some time](crate::set_linger) longer; only then, and by a thread of this crate, are they unmapped.
+pub struct Mapping {
+    inner: Arc<Mapped>,
+}
+
+/// What is mapped, whoever refers to it.
+pub(crate) struct Mapped {
+    pub(crate) key: Key,
+    pub(crate) context: Context,
+    pub(crate) reservation: Reservation,
+    pub(crate) made: Generation,
+    offsets: Vec<u64>,
+    /// How many [`Mapping`]s there are; changed from 0 under the table's entry only.
+    users: AtomicUsize,
+    /// Streams with work on it, and since when nobody refers to it.
+    pub(crate) rest: Mutex<Rest>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
+    pub(crate) streams: Vec<Stream>,
+    pub(crate) since: Option<Instant>,
+}
+
+impl Mapping {
+    /// Opens chunks for the context's device: one reservation, one grant of access, whatever their
+    /// number.
+    pub fn open(context: &Context, chunks: &[&Chunk], access: Access) -> Result<Self, OpenError> {
+        opened::open(context, chunks, access)
+    }
+
+    /// The address of the first byte, for the device and for this process alone.
+    pub fn address(&self) -> u64 {
+        self.inner.reservation.base()
+    }
+
+    /// How many bytes, all chunks together.
+    pub fn bytes(&self) -> u64 {
+        self.inner.reservation.bytes() as u64
+    }
+
+    /// Where each chunk begins, in bytes from the address.
+    pub fn offsets(&self) -> &[u64] {
+        &self.inner.offsets
+    }
+
+    /// What may be done with it.
+    pub fn access(&self) -> Access {
+        self.inner.key.access
+    }
+
+    /// The context in which it is used.
+    pub fn context(&self) -> &Context {
+        &self.inner.context
+    }
+
+    /// Says that work on the mapping is or will be queued in `stream`, by whoever has this reference.
+    ///
+    /// While the stream is captured into a graph, the graph takes a reference: replaying it needs the
+    /// addresses.
+    ///
+    /// The stream must outlive the mapping, as [`Stream::from_raw`] asks.
+    pub fn used_on(&self, stream: &Stream) -> Result<(), DriverError> {
+        let kept = self.inner.context.within(|| stream.keep_in_graph(self.clone()))?;
+        if kept.is_some() {
+            let mut rest = lock(&self.inner.rest);
+            if rest.streams.iter().all(|known| known.as_raw() != stream.as_raw()) {
+                rest.streams.push(stream.borrowed());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Mapped {
+    /// Maps, for the first reference.
+    pub(crate) fn make(context: &Context, chunks: &[&Chunk], key: Key) -> Result<Self, OpenError> {
+        let device = context.device();
+        let granularity = device.granularity()?;
+        let mut total = 0_u64;
+        let mut offsets = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            let (id, bytes) = (chunk.label().id(), chunk.label().bytes());
+            let size = OpenError::Size { id, bytes, granularity };
+            if bytes == 0 || bytes % granularity != 0 {
+                return Err(size);
+            }
+            offsets.push(total);
+            total = total.checked_add(bytes).filter(|it| *it <= 1 << 47).ok_or(size)?;
+        }
+        let mut reservation = Reservation::new(usize::try_from(total).unwrap_or(usize::MAX))?;
+        for chunk in chunks {
+            let (id, bytes) = (chunk.label().id(), chunk.label().bytes());
+            let allocation = chunk.import().map_err(|source| OpenError::NoChunk { id, source })?;
+            reservation
+                .map(allocation, usize::try_from(bytes).unwrap_or(usize::MAX))
+                .map_err(|source| OpenError::Map { id, bytes, source })?;
+        }
+        let is_writable = key.access == Access::ReadWrite;
+        reservation.allow(device.raw_ordinal(), is_writable).map_err(|source| {
+            let foreign = chunks.iter().map(|it| it.label().device());
+            match foreign.into_iter().find(|home| *home != device.uuid()) {
+                Some(home) => OpenError::Unreachable { device: device.uuid(), home, source },
+                None => source.into(),
+            }
+        })?;
+        Ok(Self {
+            key,
+            context: context.clone(),
+            reservation,
+            made: Generation::watch().map_err(|errno| DriverError::from(Absent::Fork(errno)))?,
+            offsets,
+            users: AtomicUsize::new(0),
+            rest: Mutex::default(),
+        })
+    }
+
+    /// Another reference. The first since there were none is taken under the table's entry.
+    pub(crate) fn refer(self: &Arc<Self>) -> Mapping {
+        self.users.fetch_add(1, Ordering::AcqRel);
+        Mapping { inner: Arc::clone(self) }
+    }
+
+    pub(crate) fn has_users(&self) -> bool {
+        self.users.load(Ordering::Acquire) > 0
+    }
+}
+
+impl Clone for Mapping {
+    fn clone(&self) -> Self {
+        self.inner.refer()
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if self.inner.users.fetch_sub(1, Ordering::AcqRel) == 1 {
+            lock(&self.inner.rest).since = Some(Instant::now());
+            crate::reaper::tell(&self.inner);
+        }
+    }
+}
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Mapping")
+            .field("address", &format_args!("{:#x}", self.address()))
+            .field("bytes", &self.bytes())
+            .field("chunks", &self.offsets().len())
+            .field("access", &self.access())
+            .field("device", &self.inner.context.device().uuid())
+            .finish_non_exhaustive()
+    }
+}

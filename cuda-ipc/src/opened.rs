@@ -1,0 +1,129 @@
+//! Everything that is mapped in this process: each object once per device and access.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::chunk::{Chunk, ChunkId};
+use crate::device::Context;
+use crate::mapping::{Access, Mapped, Mapping, OpenError};
+use crate::sync::{Mutex, lock};
+use crate::sys::table;
+
+/// What makes two openings the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) ordinal: usize,
+    pub(crate) access: Access,
+    pub(crate) chunks: Vec<ChunkId>,
+}
+
+/// What there is under a key. Whoever opens or unmaps it holds this, and nothing else, meanwhile.
+#[derive(Default)]
+struct Place {
+    mapped: Mutex<Option<Arc<Mapped>>>,
+}
+
+static PLACES: Mutex<Option<HashMap<Key, Arc<Place>>>> = Mutex::new(None);
+
+fn place(key: &Key) -> Arc<Place> {
+    let mut places = lock(&PLACES);
+    Arc::clone(places.get_or_insert_default().entry(key.clone()).or_default())
+}
+
+pub(crate) fn open(
+    context: &Context,
+    chunks: &[&Chunk],
+    access: Access,
+) -> Result<Mapping, OpenError> {
+    if chunks.is_empty() {
+        return Err(OpenError::Empty);
+    }
+    let key = Key {
+        ordinal: context.device().ordinal(),
+        access,
+        chunks: chunks.iter().map(|chunk| chunk.label().id()).collect(),
+    };
+    // Not in a forked child, where somebody may have held the locks.
+    table()?;
+    let place = place(&key);
+    let mut mapped = lock(&place.mapped);
+    if let Some(mapped) = &*mapped {
+        return Ok(mapped.refer());
+    }
+    match Mapped::make(context, chunks, key.clone()) {
+        Ok(made) => {
+            let made = Arc::new(made);
+            *mapped = Some(Arc::clone(&made));
+            Ok(made.refer())
+        }
+        Err(error) => {
+            drop(mapped);
+            tidy(&key);
+            Err(error)
+        }
+    }
+}
+
+/// Takes what nobody refers to, and nobody has since, out of the table, for it to be unmapped with its
+/// last reference. Returns whether it is out.
+pub(crate) fn take(mapped: &Arc<Mapped>, since: Instant) -> bool {
+    let place = lock(&PLACES).as_ref().and_then(|places| places.get(&mapped.key).cloned());
+    let Some(place) = place else { return true };
+    {
+        let mut there = lock(&place.mapped);
+        if !there.as_ref().is_some_and(|it| Arc::ptr_eq(it, mapped)) {
+            return true;
+        }
+        // References come from nothing only while this is held.
+        if mapped.has_users() || lock(&mapped.rest).since != Some(since) {
+            return false;
+        }
+        there.take();
+    }
+    drop(place);
+    tidy(&mapped.key);
+    true
+}
+
+/// Removes a place that is empty and at which nobody is.
+fn tidy(key: &Key) {
+    let mut places = lock(&PLACES);
+    let Some(places) = places.as_mut() else { return };
+    let is_idle =
+        |place: &Arc<Place>| Arc::strong_count(place) == 1 && lock(&place.mapped).is_none();
+    if places.get(key).is_some_and(is_idle) {
+        places.remove(key);
+    }
+}
+
+/// What this process has mapped through this crate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Objects: what one [`Mapping::open`] opened, counted once however often it was opened.
+    pub mappings: usize,
+    /// Their chunks.
+    pub chunks: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Objects among them that nobody refers to and that are not unmapped yet.
+    pub lingering: usize,
+}
+
+/// What this process has mapped.
+pub fn usage() -> Usage {
+    if table().is_err() {
+        return Usage::default();
+    }
+    let places: Vec<Arc<Place>> =
+        lock(&PLACES).iter().flat_map(|places| places.values().cloned()).collect();
+    let mut usage = Usage::default();
+    for mapped in places.iter().filter_map(|place| lock(&place.mapped).clone()) {
+        usage.mappings += 1;
+        usage.chunks += mapped.key.chunks.len();
+        usage.bytes += mapped.reservation.bytes() as u64;
+        usage.lingering += usize::from(!mapped.has_users());
+    }
+    usage
+}

@@ -1,0 +1,190 @@
+//! Unmapping after everybody has gone and the device is done.
+//!
+//! Not where a reference is dropped: that may be a destructor in any thread, while kernels that use the
+//! memory are queued, or while a graph is captured. And not after waiting for the whole context, as is
+//! usual: that spoils every capture in it, whatever the capture mode of the thread that waits. So the
+//! streams that were named are waited for, one by one, and none of them while it is captured.
+
+use std::sync::{Arc, Condvar, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::error::DriverError;
+use crate::mapping::Mapped;
+use crate::opened;
+use crate::sync::{Mutex, lock};
+use crate::sys::{Event, Generation, Stream, table};
+
+/// Nothing tells when a stream comes to a moment, but a callback within the stream, which is the
+/// user's. So it is asked for, this often.
+const ASK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+
+struct Reaper {
+    waiting: Vec<Waiting>,
+    linger: Duration,
+    /// How many flushes have been asked for: while there are any nothing lingers.
+    flushes: usize,
+    /// The process in which the thread runs.
+    runs: Option<Generation>,
+    /// Whether the thread has taken what waits, to look at it.
+    is_busy: bool,
+    /// Raised after each round.
+    rounds: u64,
+}
+
+/// Something that nobody refers to.
+struct Waiting {
+    mapped: Arc<Mapped>,
+    /// What must have come before it is unmapped, once it does not linger any more; and the end of use
+    /// after which that was recorded.
+    events: Option<(Instant, Vec<Event>)>,
+}
+
+static REAPER: Mutex<Reaper> = Mutex::new(Reaper {
+    waiting: Vec::new(),
+    linger: Duration::from_millis(500),
+    flushes: 0,
+    runs: None,
+    is_busy: false,
+    rounds: 0,
+});
+static TOLD: Condvar = Condvar::new();
+static DONE: Condvar = Condvar::new();
+
+/// Sets for how long what nobody refers to stays mapped, so that opening it again costs nothing.
+/// Default: half a second. Memory is not free on the device before.
+pub fn set_linger(linger: Duration) {
+    lock(&REAPER).linger = linger;
+    TOLD.notify_all();
+}
+
+/// Unmaps what nobody refers to, without lingering, and returns when that is done or at `deadline`.
+/// Returns whether it is done: work in a stream, or a capture of one, may take longer.
+pub fn flush(deadline: Instant) -> bool {
+    if table().is_err() {
+        // Nothing was ever mapped, or not by this process.
+        return true;
+    }
+    let mut reaper = lock(&REAPER);
+    reaper.flushes += 1;
+    TOLD.notify_all();
+    // What is unmapped in the round in which this came may have been judged before it.
+    let enough = reaper.rounds + 2;
+    let is_done = loop {
+        let is_done = reaper.waiting.is_empty() && !reaper.is_busy;
+        if is_done || !runs(&reaper) {
+            break is_done;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() && reaper.rounds >= enough {
+            break false;
+        }
+        let slice = if left.is_zero() { ASK.1 } else { left.min(ASK.1) };
+        reaper = DONE.wait_timeout(reaper, slice).unwrap_or_else(PoisonError::into_inner).0;
+    };
+    reaper.flushes -= 1;
+    is_done
+}
+
+fn runs(reaper: &Reaper) -> bool {
+    reaper.runs.is_some_and(Generation::is_current)
+}
+
+/// Says that nobody refers to `mapped` any more. Calls nothing of the driver, waits for nothing.
+pub(crate) fn tell(mapped: &Arc<Mapped>) {
+    if !mapped.made.is_current() {
+        // In a forked child nothing of the driver is left to give back.
+        return;
+    }
+    let generation = mapped.made;
+    let mut reaper = lock(&REAPER);
+    if reaper.waiting.iter().all(|known| !Arc::ptr_eq(&known.mapped, mapped)) {
+        reaper.waiting.push(Waiting { mapped: Arc::clone(mapped), events: None });
+    }
+    if !runs(&reaper) {
+        let builder = thread::Builder::new().name("cuda-ipc reaper".to_owned());
+        // Without a thread it stays mapped until the next one is told of.
+        if builder.spawn(run).is_ok() {
+            reaper.runs = Some(generation);
+        }
+    }
+    TOLD.notify_all();
+}
+
+fn run() {
+    let mut pause = ASK.0;
+    loop {
+        let (mut waiting, linger) = {
+            let mut reaper = lock(&REAPER);
+            while reaper.waiting.is_empty() {
+                reaper = TOLD.wait(reaper).unwrap_or_else(PoisonError::into_inner);
+            }
+            reaper.is_busy = true;
+            let linger = if reaper.flushes > 0 { Duration::ZERO } else { reaper.linger };
+            (std::mem::take(&mut reaper.waiting), linger)
+        };
+        let before = waiting.len();
+        waiting.retain_mut(|waiting| !waiting.is_over(linger));
+        pause = if waiting.len() < before { ASK.0 } else { (pause * 2).min(ASK.1) };
+        let mut reaper = lock(&REAPER);
+        // What was told of meanwhile may be there already.
+        for old in waiting {
+            if reaper.waiting.iter().all(|new| !Arc::ptr_eq(&new.mapped, &old.mapped)) {
+                reaper.waiting.push(old);
+            }
+        }
+        reaper.is_busy = false;
+        reaper.rounds += 1;
+        DONE.notify_all();
+        if !reaper.waiting.is_empty() {
+            drop(TOLD.wait_timeout(reaper, pause).unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}
+
+impl Waiting {
+    /// Whether it is unmapped, or in use again.
+    fn is_over(&mut self, linger: Duration) -> bool {
+        let mapped = &self.mapped;
+        let Some(since) = lock(&mapped.rest).since else { return true };
+        if mapped.has_users() {
+            // Told of again when they have gone.
+            return true;
+        }
+        if since.elapsed() < linger {
+            return false;
+        }
+        match self.is_done(since) {
+            // A context that is lost runs nothing any more.
+            Ok(true) | Err(_) => opened::take(&self.mapped, since),
+            Ok(false) => false,
+        }
+    }
+
+    fn is_done(&mut self, since: Instant) -> Result<bool, DriverError> {
+        let mapped = Arc::clone(&self.mapped);
+        mapped.context.within(|| {
+            let streams: Vec<_> = lock(&mapped.rest).streams.iter().map(Stream::borrowed).collect();
+            if self.events.as_ref().is_none_or(|(then, _)| *then != since) {
+                for stream in &streams {
+                    if stream.is_capturing()? {
+                        return Ok(false);
+                    }
+                }
+                let record = |stream| {
+                    let event = Event::create()?;
+                    event.record(stream)?;
+                    Ok::<_, DriverError>(event)
+                };
+                let events = streams.iter().map(record).collect::<Result<_, _>>()?;
+                self.events = Some((since, events));
+            }
+            for event in self.events.iter().flat_map(|(_, events)| events) {
+                if !event.has_come()? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+    }
+}

@@ -1,0 +1,112 @@
+//! Primary contexts: the one per device that everything in a process shares.
+
+use std::ffi::{c_int, c_uint};
+use std::marker::PhantomData;
+use std::ptr;
+
+use cudarc::driver::sys::CUcontext;
+
+use super::fork::Generation;
+use super::table::table;
+use crate::error::DriverError;
+
+/// A device's primary context, retained.
+#[derive(Debug)]
+pub(crate) struct PrimaryContext {
+    raw: CUcontext,
+    ordinal: c_int,
+    made: Generation,
+}
+
+// SAFETY: D5, and contexts may be used from any thread.
+unsafe impl Send for PrimaryContext {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for PrimaryContext {}
+
+impl PrimaryContext {
+    /// Retains it; makes it if this process has none yet.
+    pub(crate) fn retain(ordinal: c_int) -> Result<Self, DriverError> {
+        let table = table()?;
+        let function = table.primary_context_retain.get()?;
+        let made = Generation::watch().map_err(crate::error::Absent::Fork)?;
+        let mut raw = ptr::null_mut();
+        // SAFETY: D1, D3.
+        let code = unsafe { function(&raw mut raw, ordinal) };
+        table.primary_context_retain.done(code)?;
+        Ok(Self { raw, ordinal, made })
+    }
+
+    /// Makes it current to this thread until the guard is dropped, which puts back what was.
+    pub(crate) fn enter(&self) -> Result<Entered<'_>, DriverError> {
+        let table = table()?;
+        let function = table.context_push.get()?;
+        // SAFETY: D1, D5.
+        let code = unsafe { function(self.raw) };
+        table.context_push.done(code)?;
+        Ok(Entered { _relaxed: Relaxed::begin(), context: PhantomData })
+    }
+}
+
+impl Drop for PrimaryContext {
+    fn drop(&mut self) {
+        if !self.made.is_current() {
+            return;
+        }
+        let Ok(table) = table() else { return };
+        let Ok(function) = table.primary_context_release.get() else { return };
+        // SAFETY: D1, D5.
+        unsafe { function(self.ordinal) };
+    }
+}
+
+/// While it lives the context is this thread's.
+#[derive(Debug)]
+pub(crate) struct Entered<'a> {
+    _relaxed: Relaxed,
+    context: PhantomData<(&'a PrimaryContext, *mut ())>,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        let Ok(table) = table() else { return };
+        let Ok(function) = table.context_pop.get() else { return };
+        let mut popped = ptr::null_mut();
+        // SAFETY: D1, D3; what was pushed by `enter` is on top, since guards end in order.
+        unsafe { function(&raw mut popped) };
+    }
+}
+
+/// While it lives, calls of this thread disturb no capture that goes on in other threads.
+///
+/// A capture in the default mode forbids every thread of the process some calls, such as those that
+/// make and release memory, and is spoilt by them. What is done here never takes part in a capture.
+#[derive(Debug)]
+pub(crate) struct Relaxed {
+    before: Option<c_uint>,
+    thread: PhantomData<*mut ()>,
+}
+
+const RELAXED: c_uint = 2;
+
+impl Relaxed {
+    pub(crate) fn begin() -> Self {
+        Self { before: exchange(RELAXED), thread: PhantomData }
+    }
+}
+
+impl Drop for Relaxed {
+    fn drop(&mut self) {
+        if let Some(before) = self.before {
+            exchange(before);
+        }
+    }
+}
+
+fn exchange(mode: c_uint) -> Option<c_uint> {
+    let table = table().ok()?;
+    let function = table.exchange_capture_mode.get().ok()?;
+    let mut mode = mode;
+    // SAFETY: D1, D3.
+    let code = unsafe { function(&raw mut mode) };
+    (code == 0).then_some(mode)
+}

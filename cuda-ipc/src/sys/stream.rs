@@ -1,0 +1,224 @@
+//! Streams: queues of work on a device.
+
+use std::ffi::{c_uint, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+use cudarc::driver::sys::{CUgraph, CUstream};
+
+use super::event::Event;
+use super::fork::Generation;
+use super::table::table;
+use crate::error::{Absent, DriverError, NOT_READY};
+
+/// A queue of work on a device: the caller's, such as the current one of torch, or one of ours.
+///
+/// A null handle is the default stream of the context that is current.
+#[derive(Debug)]
+pub struct Stream {
+    pub(super) raw: CUstream,
+    /// Of a stream that is destroyed when this is dropped.
+    made: Option<Generation>,
+}
+
+// SAFETY: D5, and streams may be used from any thread.
+unsafe impl Send for Stream {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Stream {}
+
+impl Stream {
+    /// The stream with a handle of the driver (`CUstream`, `cudaStream_t`).
+    ///
+    /// # Safety
+    ///
+    /// The stream exists, and is not destroyed while this value or what was made with it is in use.
+    pub unsafe fn from_raw(handle: usize) -> Self {
+        Self { raw: handle as CUstream, made: None }
+    }
+
+    /// The default stream of whichever context is current.
+    pub fn default_of_context() -> Self {
+        Self { raw: ptr::null_mut(), made: None }
+    }
+
+    /// Its handle.
+    pub fn as_raw(&self) -> usize {
+        self.raw as usize
+    }
+
+    /// The same stream once more, not owned.
+    pub(crate) fn borrowed(&self) -> Self {
+        Self { raw: self.raw, made: None }
+    }
+
+    /// A new one of the current context, which waits for no other stream by itself.
+    pub(crate) fn create() -> Result<Self, DriverError> {
+        const NON_BLOCKING: c_uint = 1;
+        let table = table()?;
+        let function = table.stream_create.get()?;
+        let made = Generation::watch().map_err(Absent::Fork)?;
+        let mut raw = ptr::null_mut();
+        // SAFETY: D1, D3.
+        let code = unsafe { function(&raw mut raw, NON_BLOCKING) };
+        table.stream_create.done(code)?;
+        Ok(Self { raw, made: Some(made) })
+    }
+
+    /// Waits on the host until everything that is queued is done.
+    pub(crate) fn synchronize(&self) -> Result<(), DriverError> {
+        let table = table()?;
+        let function = table.stream_synchronize.get()?;
+        // SAFETY: D1, D5.
+        let code = unsafe { function(self.raw) };
+        Ok(table.stream_synchronize.done(code)?)
+    }
+
+    /// Whether everything that is queued is done.
+    pub(crate) fn is_idle(&self) -> Result<bool, DriverError> {
+        let table = table()?;
+        let function = table.stream_query.get()?;
+        // SAFETY: D1, D5.
+        let code = unsafe { function(self.raw) };
+        if code == NOT_READY {
+            return Ok(false);
+        }
+        table.stream_query.done(code)?;
+        Ok(true)
+    }
+
+    /// Whether what is queued now goes into a graph and is not run.
+    pub(crate) fn is_capturing(&self) -> Result<bool, DriverError> {
+        let table = table()?;
+        let function = table.stream_is_capturing.get()?;
+        let mut status: c_uint = 0;
+        // SAFETY: D1, D3, D5.
+        let code = unsafe { function(self.raw, &raw mut status) };
+        table.stream_is_capturing.done(code)?;
+        Ok(status != 0)
+    }
+
+    /// Queues a write of `value` to a word that the device can reach.
+    pub(crate) fn write(&self, address: u64, value: u64) -> Result<(), DriverError> {
+        let table = table()?;
+        let function = table.stream_write.get()?;
+        // SAFETY: D1, D5, D7.
+        let code = unsafe { function(self.raw, address, value, 0) };
+        Ok(table.stream_write.done(code)?)
+    }
+
+    /// Queues a wait until a word that the device can reach is `value` or later, by signed distance.
+    pub(crate) fn wait(&self, address: u64, value: u64) -> Result<(), DriverError> {
+        const AT_LEAST: c_uint = 0;
+        let table = table()?;
+        let function = table.stream_wait.get()?;
+        // SAFETY: D1, D5, D7.
+        let code = unsafe { function(self.raw, address, value, AT_LEAST) };
+        Ok(table.stream_wait.done(code)?)
+    }
+
+    /// Queues a wait for what `event` recorded.
+    pub(crate) fn wait_for(&self, event: &Event) -> Result<(), DriverError> {
+        let table = table()?;
+        let function = table.stream_wait_event.get()?;
+        // SAFETY: D1, D5.
+        let code = unsafe { function(self.raw, event.raw, 0) };
+        Ok(table.stream_wait_event.done(code)?)
+    }
+
+    /// Queues a copy between addresses on devices.
+    pub(crate) fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<(), DriverError> {
+        let table = table()?;
+        let function = table.copy_on_device.get()?;
+        // SAFETY: D1, D5, D6.
+        let code = unsafe { function(to, from, bytes, self.raw) };
+        Ok(table.copy_on_device.done(code)?)
+    }
+
+    /// Queues setting bytes on a device.
+    pub(crate) fn fill(&self, address: u64, byte: u8, bytes: usize) -> Result<(), DriverError> {
+        let table = table()?;
+        let function = table.fill.get()?;
+        // SAFETY: D1, D5, D6.
+        let code = unsafe { function(address, byte, bytes, self.raw) };
+        Ok(table.fill.done(code)?)
+    }
+
+    /// Copies from the host, and waits until that is done.
+    pub(crate) fn upload(&self, to: u64, from: &[u8]) -> Result<(), DriverError> {
+        let table = table()?;
+        let function = table.copy_to_device.get()?;
+        // SAFETY: D1, D5, D6, D8.
+        let code = unsafe { function(to, from.as_ptr().cast(), from.len(), self.raw) };
+        table.copy_to_device.done(code)?;
+        self.synchronize()
+    }
+
+    /// Copies to the host, and waits until that is done.
+    pub(crate) fn download(&self, to: &mut [u8], from: u64) -> Result<(), DriverError> {
+        let table = table()?;
+        let function = table.copy_to_host.get()?;
+        // SAFETY: D1, D5, D6, D8.
+        let code = unsafe { function(to.as_mut_ptr().cast(), from, to.len(), self.raw) };
+        table.copy_to_host.done(code)?;
+        self.synchronize()
+    }
+
+    /// Has the graph that is being captured keep `kept` for as long as the graph, or an executable one
+    /// made from it, exists. `kept` comes back if nothing is being captured.
+    pub(crate) fn keep_in_graph<T: Send + 'static>(
+        &self,
+        kept: T,
+    ) -> Result<Option<T>, DriverError> {
+        const WITHOUT_SYNC: c_uint = 1;
+        const MOVE: c_uint = 1;
+        if !self.is_capturing()? {
+            return Ok(Some(kept));
+        }
+        let table = table()?;
+        let (info, create, retain) =
+            (table.stream_capture_info.get()?, table.user_object.get()?, table.graph_retain.get()?);
+        let (mut status, mut id, mut graph): (c_uint, u64, CUgraph) = (0, 0, ptr::null_mut());
+        let none = ptr::null_mut::<*const c_void>();
+        // SAFETY: D1, D3, D5; what is not asked for may be null.
+        let code = unsafe {
+            info(self.raw, &raw mut status, &raw mut id, &raw mut graph, none, ptr::null_mut())
+        };
+        table.stream_capture_info.done(code)?;
+        let boxed = Box::into_raw(Box::new(kept));
+        let mut object = ptr::null_mut();
+        // SAFETY: D1, D3; `let_go` takes the box that is given here, once.
+        let code =
+            unsafe { create(&raw mut object, boxed.cast(), Some(let_go::<T>), 1, WITHOUT_SYNC) };
+        if let Err(error) = table.user_object.done(code) {
+            // SAFETY: nobody took it.
+            drop(unsafe { Box::from_raw(boxed) });
+            return Err(error.into());
+        }
+        // SAFETY: D1; the graph is being captured, and takes over the one reference there is. If it
+        // does not, the object stays for good, and with it what it keeps.
+        let code = unsafe { retain(graph, object, 1, MOVE) };
+        table.graph_retain.done(code)?;
+        Ok(None)
+    }
+}
+
+/// Called by the driver when nothing refers to a user object any more, on a thread of its own, where
+/// the driver must not be called.
+extern "C" fn let_go<T: Send>(kept: *mut c_void) {
+    // SAFETY: the box that was given to the user object.
+    let kept = unsafe { Box::from_raw(kept.cast::<T>()) };
+    // The driver is no Rust.
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(kept)));
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if !self.made.is_some_and(Generation::is_current) {
+            return;
+        }
+        let Ok(table) = table() else { return };
+        let Ok(function) = table.stream_destroy.get() else { return };
+        // SAFETY: D1, D5.
+        unsafe { function(self.raw) };
+    }
+}

@@ -1,0 +1,558 @@
+/* A driver for tests: the few functions that cuda-ipc calls, over memfds and threads.
+ *
+ * Addresses on its devices are addresses of the process, memory is a memfd, a stream is a thread with a
+ * queue. It checks what the driver checks: whole mappings, granularity, access, contexts, captures that
+ * are spoilt. It proves logic, and nothing about a device.
+ *
+ * VERSION is the CUDA that it claims to be, such as 11080. WITHOUT_WORDS and WITHOUT_CHUNKS leave out the
+ * functions of stream memory operations and of virtual memory. In the environment: TEST_DRIVER_DEVICES,
+ * CUDA_VISIBLE_DEVICES (numbers), TEST_DRIVER_NO_PEERS, TEST_DRIVER_DEAD (cuInit fails with the code).
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifndef VERSION
+#define VERSION 12080
+#endif
+
+enum {
+    OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100,
+    INVALID_DEVICE = 101, INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_READY = 600,
+    NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901
+};
+
+typedef unsigned long long address;
+typedef struct { unsigned char bytes[16]; } uuid;
+typedef struct { int kind, id; } location;
+typedef struct { int kind, handles; location where; void *metadata; unsigned char flags[8]; } properties;
+typedef struct { location where; int flags; } access_of;
+
+#define GRANULARITY ((size_t)2 << 20)
+#define TAIL 4096
+#ifndef WITHOUT_CHUNKS
+static const char MARK[8] = "TESTCUDA";
+#endif
+
+static pthread_mutex_t everything = PTHREAD_MUTEX_INITIALIZER;
+static int visible[8], visible_count = -1;
+static pid_t started_in;
+
+struct graph;
+struct context { int ordinal, retained; struct graph *capture; } contexts[8];
+static __thread struct context *stack[16];
+static __thread int depth;
+static __thread unsigned capture_mode;
+static struct context *current(void) { return depth ? stack[depth - 1] : NULL; }
+
+/* ---- starting ---- */
+
+int cuInit(unsigned flags) {
+    (void)flags;
+    const char *dead = getenv("TEST_DRIVER_DEAD");
+    if (dead) return atoi(dead);
+    pthread_mutex_lock(&everything);
+    if (visible_count < 0) {
+        const char *text = getenv("TEST_DRIVER_DEVICES"), *show = getenv("CUDA_VISIBLE_DEVICES");
+        int count = text ? atoi(text) : 2;
+        visible_count = 0;
+        if (show) {
+            for (const char *at = show; *at; at++)
+                if (*at >= '0' && *at < '0' + count) visible[visible_count++] = *at - '0';
+        } else {
+            for (int i = 0; i < count; i++) visible[visible_count++] = i;
+        }
+        started_in = getpid();
+        for (int i = 0; i < 8; i++) contexts[i].ordinal = i;
+    }
+    pthread_mutex_unlock(&everything);
+    if (started_in != getpid()) return NOT_INITIALIZED;
+    return visible_count ? OK : NO_DEVICE;
+}
+
+int cuDriverGetVersion(int *version) { *version = VERSION; return OK; }
+
+int cuGetErrorName(int code, const char **name) {
+    switch (code) {
+    case INVALID_VALUE: *name = "CUDA_ERROR_INVALID_VALUE"; return OK;
+    case OUT_OF_MEMORY: *name = "CUDA_ERROR_OUT_OF_MEMORY"; return OK;
+    case NOT_INITIALIZED: *name = "CUDA_ERROR_NOT_INITIALIZED"; return OK;
+    case 34: *name = "CUDA_ERROR_STUB_LIBRARY"; return OK;
+    case NO_DEVICE: *name = "CUDA_ERROR_NO_DEVICE"; return OK;
+    case NOT_SUPPORTED: *name = "CUDA_ERROR_NOT_SUPPORTED"; return OK;
+    default: *name = NULL; return INVALID_VALUE;
+    }
+}
+int cuGetErrorString(int code, const char **text) { (void)code; *text = "as the tests want it"; return OK; }
+
+/* ---- devices ---- */
+
+static int seen(int ordinal) { return ordinal >= 0 && ordinal < visible_count; }
+int cuDeviceGetCount(int *count) { *count = visible_count; return OK; }
+int cuDeviceGet(int *device, int ordinal) { if (!seen(ordinal)) return INVALID_DEVICE; *device = ordinal; return OK; }
+int cuDeviceGetName(char *name, int room, int ordinal) {
+    if (!seen(ordinal)) return INVALID_DEVICE;
+    snprintf(name, room, "Test device %d", visible[ordinal]);
+    return OK;
+}
+#if VERSION >= 11040
+int cuDeviceGetUuid_v2(uuid *id, int ordinal) {
+#else
+int cuDeviceGetUuid(uuid *id, int ordinal) {
+#endif
+    if (!seen(ordinal)) return INVALID_DEVICE;
+    memset(id, 0xa0 + visible[ordinal], sizeof *id);
+    return OK;
+}
+int cuDeviceTotalMem_v2(size_t *bytes, int ordinal) { if (!seen(ordinal)) return INVALID_DEVICE; *bytes = (size_t)8 << 30; return OK; }
+int cuDeviceGetAttribute(int *value, int attribute, int ordinal) {
+    if (!seen(ordinal)) return INVALID_DEVICE;
+    switch (attribute) {
+    case 41: case 99: case 102: case 103: *value = 1; return OK;
+#if VERSION >= 11070
+    case 122: *value = 1; return OK;
+#endif
+    default: return INVALID_VALUE;
+    }
+}
+__attribute__((unused)) static int reach(int from, int home) { return from == home || !getenv("TEST_DRIVER_NO_PEERS"); }
+int cuDeviceCanAccessPeer(int *can, int ordinal, int peer) {
+    if (!seen(ordinal) || !seen(peer)) return INVALID_DEVICE;
+    *can = reach(visible[ordinal], visible[peer]);
+    return OK;
+}
+
+/* ---- contexts ---- */
+
+int cuDevicePrimaryCtxGetState(int ordinal, unsigned *flags, int *active) {
+    if (!seen(ordinal)) return INVALID_DEVICE;
+    *flags = 0; *active = contexts[ordinal].retained > 0;
+    return OK;
+}
+int cuDevicePrimaryCtxRetain(struct context **context, int ordinal) {
+    if (!seen(ordinal)) return INVALID_DEVICE;
+    pthread_mutex_lock(&everything);
+    contexts[ordinal].retained++;
+    pthread_mutex_unlock(&everything);
+    *context = &contexts[ordinal];
+    return OK;
+}
+int cuDevicePrimaryCtxRelease_v2(int ordinal) {
+    if (!seen(ordinal) || !contexts[ordinal].retained) return INVALID_CONTEXT;
+    pthread_mutex_lock(&everything);
+    contexts[ordinal].retained--;
+    pthread_mutex_unlock(&everything);
+    return OK;
+}
+int cuCtxPushCurrent_v2(struct context *context) { if (depth == 16) return INVALID_VALUE; stack[depth++] = context; return OK; }
+int cuCtxPopCurrent_v2(struct context **context) { if (!depth) return INVALID_CONTEXT; *context = stack[--depth]; return OK; }
+int cuCtxGetCurrent(struct context **context) { *context = current(); return OK; }
+int cuThreadExchangeStreamCaptureMode(unsigned *mode) { unsigned was = capture_mode; capture_mode = *mode; *mode = was; return OK; }
+
+/* ---- memory ---- */
+
+struct allocation { int fd, references; size_t bytes; int home; };
+struct piece { address base; size_t bytes; struct allocation *of; struct piece *next; };
+static struct piece *pieces;
+struct range { address base; size_t bytes; struct range *next; };
+static struct range *mallocs;
+#ifndef WITHOUT_CHUNKS
+static struct range *ranges;
+#endif
+
+static int home_of(const struct allocation *of) {
+    for (int i = 0; i < visible_count; i++) if (visible[i] == of->home) return i;
+    return -2;
+}
+
+#ifndef WITHOUT_CHUNKS
+int cuMemGetAllocationGranularity(size_t *bytes, const properties *wanted, unsigned option) {
+    (void)wanted; (void)option; *bytes = GRANULARITY; return OK;
+}
+int cuMemCreate(struct allocation **made, size_t bytes, const properties *wanted, unsigned long long flags) {
+    if (flags || wanted->kind != 1 || wanted->where.kind != 1 || !seen(wanted->where.id)) return INVALID_VALUE;
+    if (!bytes || bytes % GRANULARITY) return INVALID_VALUE;
+    if (bytes > (size_t)8 << 30) return OUT_OF_MEMORY;
+    struct allocation *it = calloc(1, sizeof *it);
+    it->fd = memfd_create("test driver", MFD_CLOEXEC);
+    if (it->fd < 0 || ftruncate(it->fd, bytes + TAIL)) return OUT_OF_MEMORY;
+    it->bytes = bytes; it->home = visible[wanted->where.id]; it->references = 1;
+    unsigned char tail[16]; memcpy(tail, MARK, 8); memset(tail + 8, it->home, 8);
+    if (pwrite(it->fd, tail, 16, bytes) != 16) return OUT_OF_MEMORY;
+    *made = it;
+    return OK;
+}
+static void drop(struct allocation *it) {
+    if (--it->references == 0) { close(it->fd); free(it); }
+}
+int cuMemRelease(struct allocation *it) {
+    pthread_mutex_lock(&everything); drop(it); pthread_mutex_unlock(&everything);
+    return OK;
+}
+int cuMemExportToShareableHandle(int *fd, struct allocation *it, unsigned kind, unsigned long long flags) {
+    if (kind != 1 || flags) return INVALID_VALUE;
+    *fd = fcntl(it->fd, F_DUPFD_CLOEXEC, 3);
+    return *fd < 0 ? OUT_OF_MEMORY : OK;
+}
+int cuMemImportFromShareableHandle(struct allocation **made, void *number, unsigned kind) {
+    struct stat about; unsigned char tail[16];
+    int fd = (int)(intptr_t)number;
+    if (kind != 1 || fstat(fd, &about) || about.st_size < TAIL) return INVALID_VALUE;
+    if (pread(fd, tail, 16, about.st_size - TAIL) != 16 || memcmp(tail, MARK, 8)) return INVALID_VALUE;
+    struct allocation *it = calloc(1, sizeof *it);
+    it->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    it->bytes = about.st_size - TAIL; it->home = tail[8]; it->references = 1;
+    *made = it;
+    return OK;
+}
+int cuMemRetainAllocationHandle(struct allocation **made, void *at) {
+    int code = INVALID_VALUE;
+    pthread_mutex_lock(&everything);
+    for (struct piece *it = pieces; it; it = it->next)
+        if ((address)at >= it->base && (address)at < it->base + it->bytes) {
+            it->of->references++; *made = it->of; code = OK;
+        }
+    pthread_mutex_unlock(&everything);
+    return code;
+}
+int cuMemGetAllocationPropertiesFromHandle(properties *about, struct allocation *it) {
+    memset(about, 0, sizeof *about);
+    about->kind = 1; about->handles = 1; about->where.kind = 1; about->where.id = home_of(it);
+    return OK;
+}
+int cuMemAddressReserve(address *base, size_t bytes, size_t align, address wish, unsigned long long flags) {
+    (void)wish;
+    if (!bytes || bytes % GRANULARITY || align || flags) return INVALID_VALUE;
+    char *at = mmap(NULL, bytes + GRANULARITY, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED) return OUT_OF_MEMORY;
+    char *aligned = (char *)(((uintptr_t)at + GRANULARITY - 1) & ~(GRANULARITY - 1));
+    if (aligned > at) munmap(at, aligned - at);
+    munmap(aligned + bytes, GRANULARITY - (aligned - at));
+    struct range *it = malloc(sizeof *it);
+    pthread_mutex_lock(&everything);
+    *it = (struct range){(address)aligned, bytes, ranges}; ranges = it;
+    pthread_mutex_unlock(&everything);
+    *base = it->base;
+    return OK;
+}
+int cuMemAddressFree(address base, size_t bytes) {
+    int code = INVALID_VALUE;
+    pthread_mutex_lock(&everything);
+    for (struct piece *it = pieces; it; it = it->next)
+        if (it->base >= base && it->base < base + bytes) goto out;
+    for (struct range **at = &ranges; *at; at = &(*at)->next)
+        if ((*at)->base == base && (*at)->bytes == bytes) {
+            struct range *it = *at; *at = it->next; free(it);
+            munmap((void *)base, bytes); code = OK;
+            break;
+        }
+out:
+    pthread_mutex_unlock(&everything);
+    return code;
+}
+int cuMemMap(address base, size_t bytes, size_t offset, struct allocation *of, unsigned long long flags) {
+    if (offset || flags || bytes != of->bytes || base % GRANULARITY) return INVALID_VALUE;
+    if (mmap((void *)base, bytes, PROT_NONE, MAP_SHARED | MAP_FIXED, of->fd, 0) == MAP_FAILED) return OUT_OF_MEMORY;
+    struct piece *it = malloc(sizeof *it);
+    pthread_mutex_lock(&everything);
+    of->references++;
+    *it = (struct piece){base, bytes, of, pieces}; pieces = it;
+    pthread_mutex_unlock(&everything);
+    return OK;
+}
+int cuMemUnmap(address base, size_t bytes) {
+    pthread_mutex_lock(&everything);
+    size_t found = 0;
+    for (struct piece **at = &pieces; *at;) {
+        struct piece *it = *at;
+        if (it->base >= base && it->base + it->bytes <= base + bytes) {
+            found += it->bytes; *at = it->next; drop(it->of); free(it);
+        } else at = &it->next;
+    }
+    pthread_mutex_unlock(&everything);
+    if (found != bytes) return INVALID_VALUE;
+    mmap((void *)base, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    return OK;
+}
+int cuMemSetAccess(address base, size_t bytes, const access_of *access, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (!seen(access[i].where.id)) return INVALID_DEVICE;
+        pthread_mutex_lock(&everything);
+        int far = 0;
+        for (struct piece *it = pieces; it; it = it->next)
+            if (it->base >= base && it->base < base + bytes && !reach(visible[access[i].where.id], it->of->home)) far = 1;
+        pthread_mutex_unlock(&everything);
+        if (far) return NOT_SUPPORTED;
+        if (mprotect((void *)base, bytes, access[i].flags == 3 ? PROT_READ | PROT_WRITE : PROT_READ)) return INVALID_VALUE;
+    }
+    return OK;
+}
+#endif
+
+/* ---- what others made ---- */
+
+int cuMemAlloc_v2(address *made, size_t bytes) {
+    if (!current()) return INVALID_CONTEXT;
+    struct range *it = malloc(sizeof *it);
+    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) return OUT_OF_MEMORY;
+    pthread_mutex_lock(&everything);
+    *it = (struct range){(address)at, bytes, mallocs}; mallocs = it;
+    pthread_mutex_unlock(&everything);
+    *made = it->base;
+    return OK;
+}
+int cuMemFree_v2(address base) {
+    pthread_mutex_lock(&everything);
+    for (struct range **at = &mallocs; *at; at = &(*at)->next)
+        if ((*at)->base == base) {
+            struct range *it = *at; *at = it->next; munmap((void *)base, it->bytes); free(it);
+            break;
+        }
+    pthread_mutex_unlock(&everything);
+    return OK;
+}
+static struct piece *mapped_at(address at) {
+    for (struct piece *it = pieces; it; it = it->next) if (at >= it->base && at < it->base + it->bytes) return it;
+    return NULL;
+}
+static struct range *allocated_at(address at) {
+    for (struct range *it = mallocs; it; it = it->next) if (at >= it->base && at < it->base + it->bytes) return it;
+    return NULL;
+}
+int cuMemGetAddressRange_v2(address *base, size_t *bytes, address at) {
+    int code = OK;
+    pthread_mutex_lock(&everything);
+    struct piece *piece = mapped_at(at); struct range *range = allocated_at(at);
+    if (piece) { *base = piece->base; *bytes = piece->bytes; }
+    else if (range) { *base = range->base; *bytes = range->bytes; }
+    else code = INVALID_VALUE;
+    pthread_mutex_unlock(&everything);
+    return code;
+}
+int cuPointerGetAttribute(void *value, int attribute, address at) {
+    pthread_mutex_lock(&everything);
+    struct piece *piece = mapped_at(at); struct range *range = allocated_at(at);
+    int home = piece ? home_of(piece->of) : 0;
+    pthread_mutex_unlock(&everything);
+    if (!piece && !range) return INVALID_VALUE;
+    switch (attribute) {
+    case 2: *(unsigned *)value = 2; return OK;
+    case 8: *(unsigned char *)value = 0; return OK;
+    case 9: *(int *)value = home; return OK;
+    case 10: *(unsigned char *)value = range != NULL; return OK;
+    case 17: *(void **)value = NULL; return OK;
+    default: return INVALID_VALUE;
+    }
+}
+
+/* ---- host memory ---- */
+
+int cuMemHostRegister_v2(void *at, size_t bytes, unsigned flags) { (void)at; (void)bytes; (void)flags; return current() ? OK : INVALID_CONTEXT; }
+int cuMemHostUnregister(void *at) { (void)at; return OK; }
+int cuMemHostGetDevicePointer_v2(address *made, void *at, unsigned flags) { (void)flags; *made = (address)at; return current() ? OK : INVALID_CONTEXT; }
+
+/* ---- streams: a thread and a queue each ---- */
+
+enum step_kind { WRITE, WAIT, COPY, FILL, RECORD, AWAIT };
+struct event { atomic_ullong recorded, come; atomic_int references; };
+struct step { enum step_kind kind; address to, from; unsigned long long value; struct event *event; struct step *next; };
+struct object { void *data; void (*drop)(void *); int references; };
+struct kept { struct object *object; struct kept *next; };
+struct graph { int spoilt; struct kept *kept; };
+struct stream {
+    pthread_mutex_t lock; pthread_cond_t moved; pthread_t thread;
+    struct step *first, **last; int running, over; struct context *context; struct graph *capture;
+};
+static struct stream default_stream[8];
+
+static void let_go_event(struct event *it) { if (atomic_fetch_sub(&it->references, 1) == 1) free(it); }
+
+static void nap(void) { struct timespec t = {0, 50000}; nanosleep(&t, NULL); }
+
+static void *work(void *arg) {
+    struct stream *it = arg;
+    pthread_mutex_lock(&it->lock);
+    for (;;) {
+        while (!it->first && !it->over) pthread_cond_wait(&it->moved, &it->lock);
+        if (!it->first) break;
+        struct step *step = it->first;
+        it->first = step->next; if (!it->first) it->last = &it->first;
+        it->running = 1;
+        pthread_mutex_unlock(&it->lock);
+        switch (step->kind) {
+        case WRITE: atomic_store((atomic_ullong *)step->to, step->value); break;
+        case WAIT: while ((long long)(atomic_load((atomic_ullong *)step->to) - step->value) < 0) nap(); break;
+        case COPY: memmove((void *)step->to, (void *)step->from, step->value); break;
+        case FILL: memset((void *)step->to, (int)step->from, step->value); break;
+        case RECORD: atomic_store(&step->event->come, step->value); break;
+        case AWAIT: while (atomic_load(&step->event->come) < step->value) nap(); break;
+        }
+        if (step->event) let_go_event(step->event);
+        free(step);
+        pthread_mutex_lock(&it->lock);
+        it->running = 0;
+        pthread_cond_broadcast(&it->moved);
+    }
+    pthread_mutex_unlock(&it->lock);
+    return NULL;
+}
+static void begin(struct stream *it, struct context *context) {
+    pthread_mutex_init(&it->lock, NULL); pthread_cond_init(&it->moved, NULL);
+    it->last = &it->first; it->context = context;
+    pthread_create(&it->thread, NULL, work, it);
+}
+static struct stream *which(struct stream *it) {
+    if (it) return it;
+    if (!current()) return NULL;
+    struct stream *own = &default_stream[current()->ordinal];
+    pthread_mutex_lock(&everything);
+    if (!own->last) begin(own, current());
+    pthread_mutex_unlock(&everything);
+    return own;
+}
+static int queue(struct stream *it, struct step step) {
+    if (!(it = which(it))) return INVALID_CONTEXT;
+    if (it->capture) { if (step.event) let_go_event(step.event); return it->capture->spoilt ? CAPTURE_INVALIDATED : OK; }
+    struct step *made = malloc(sizeof *made);
+    *made = step; made->next = NULL;
+    pthread_mutex_lock(&it->lock);
+    *it->last = made; it->last = &made->next;
+    pthread_cond_broadcast(&it->moved);
+    pthread_mutex_unlock(&it->lock);
+    return OK;
+}
+int cuStreamCreate(struct stream **made, unsigned flags) {
+    (void)flags;
+    if (!current()) return INVALID_CONTEXT;
+    *made = calloc(1, sizeof **made);
+    begin(*made, current());
+    return OK;
+}
+int cuStreamDestroy_v2(struct stream *it) {
+    pthread_mutex_lock(&it->lock);
+    it->over = 1; pthread_cond_broadcast(&it->moved);
+    pthread_mutex_unlock(&it->lock);
+    pthread_join(it->thread, NULL);
+    free(it);
+    return OK;
+}
+int cuStreamSynchronize(struct stream *it) {
+    if (!(it = which(it))) return INVALID_CONTEXT;
+    if (it->capture) { it->capture->spoilt = 1; return CAPTURE_UNSUPPORTED; }
+    pthread_mutex_lock(&it->lock);
+    while (it->first || it->running) pthread_cond_wait(&it->moved, &it->lock);
+    pthread_mutex_unlock(&it->lock);
+    return OK;
+}
+int cuStreamQuery(struct stream *it) {
+    if (!(it = which(it))) return INVALID_CONTEXT;
+    if (it->capture) { it->capture->spoilt = 1; return CAPTURE_UNSUPPORTED; }
+    pthread_mutex_lock(&it->lock);
+    int code = it->first || it->running ? NOT_READY : OK;
+    pthread_mutex_unlock(&it->lock);
+    return code;
+}
+/* As on a device: waiting for a context spoils every capture in it, whoever waits. */
+int cuCtxSynchronize(void) {
+    if (!current()) return INVALID_CONTEXT;
+    if (current()->capture) { current()->capture->spoilt = 1; return CAPTURE_UNSUPPORTED; }
+    return OK;
+}
+#ifndef WITHOUT_WORDS
+int cuStreamWriteValue64_v2(struct stream *it, address to, unsigned long long value, unsigned flags) {
+    (void)flags;
+    return queue(it, (struct step){.kind = WRITE, .to = to, .value = value});
+}
+int cuStreamWaitValue64_v2(struct stream *it, address to, unsigned long long value, unsigned flags) {
+    (void)flags;
+    return queue(it, (struct step){.kind = WAIT, .to = to, .value = value});
+}
+#endif
+int cuMemcpyDtoDAsync_v2(address to, address from, size_t bytes, struct stream *it) {
+    return queue(it, (struct step){.kind = COPY, .to = to, .from = from, .value = bytes});
+}
+int cuMemcpyHtoDAsync_v2(address to, const void *from, size_t bytes, struct stream *it) { return cuMemcpyDtoDAsync_v2(to, (address)from, bytes, it); }
+int cuMemcpyDtoHAsync_v2(void *to, address from, size_t bytes, struct stream *it) { return cuMemcpyDtoDAsync_v2((address)to, from, bytes, it); }
+int cuMemsetD8Async(address to, unsigned char byte, size_t bytes, struct stream *it) {
+    return queue(it, (struct step){.kind = FILL, .to = to, .from = byte, .value = bytes});
+}
+
+/* ---- events ---- */
+
+int cuEventCreate(struct event **made, unsigned flags) {
+    (void)flags;
+    if (!current()) return INVALID_CONTEXT;
+    *made = calloc(1, sizeof **made);
+    (*made)->references = 1;
+    return OK;
+}
+int cuEventRecord(struct event *event, struct stream *it) {
+    unsigned long long number = atomic_fetch_add(&event->recorded, 1) + 1;
+    atomic_fetch_add(&event->references, 1);
+    return queue(it, (struct step){.kind = RECORD, .value = number, .event = event});
+}
+int cuEventQuery(struct event *event) { return atomic_load(&event->come) >= atomic_load(&event->recorded) ? OK : NOT_READY; }
+int cuStreamWaitEvent(struct stream *it, struct event *event, unsigned flags) {
+    (void)flags;
+    atomic_fetch_add(&event->references, 1);
+    return queue(it, (struct step){.kind = AWAIT, .value = atomic_load(&event->recorded), .event = event});
+}
+int cuEventDestroy_v2(struct event *event) { let_go_event(event); return OK; }
+
+/* ---- captures ---- */
+
+int cuStreamBeginCapture_v2(struct stream *it, int mode) {
+    (void)mode;
+    if (!it || it->capture) return INVALID_VALUE;
+    it->capture = it->context->capture = calloc(1, sizeof *it->capture);
+    return OK;
+}
+int cuStreamEndCapture(struct stream *it, struct graph **made) {
+    struct graph *graph = it->capture;
+    it->capture = it->context->capture = NULL;
+    *made = graph;
+    return graph->spoilt ? CAPTURE_INVALIDATED : OK;
+}
+int cuStreamIsCapturing(struct stream *it, int *status) {
+    if (!(it = which(it))) return INVALID_CONTEXT;
+    *status = it->capture ? it->capture->spoilt ? 2 : 1 : 0;
+    return OK;
+}
+int cuStreamGetCaptureInfo_v2(struct stream *it, int *status, unsigned long long *id, struct graph **graph, const void ***edges, size_t *count) {
+    (void)id; (void)edges; (void)count;
+    int code = cuStreamIsCapturing(it, status);
+    if (!code && *status) *graph = it->capture;
+    return code;
+}
+int cuUserObjectCreate(struct object **made, void *data, void (*destroy)(void *), unsigned references, unsigned flags) {
+    (void)flags;
+    *made = malloc(sizeof **made);
+    **made = (struct object){data, destroy, (int)references};
+    return OK;
+}
+int cuGraphRetainUserObject(struct graph *graph, struct object *object, unsigned count, unsigned flags) {
+    (void)count; (void)flags;
+    struct kept *kept = malloc(sizeof *kept);
+    *kept = (struct kept){object, graph->kept};
+    graph->kept = kept;
+    return OK;
+}
+int cuGraphDestroy(struct graph *graph) {
+    while (graph->kept) {
+        struct kept *it = graph->kept;
+        graph->kept = it->next;
+        it->object->drop(it->object->data);
+        free(it->object); free(it);
+    }
+    free(graph);
+    return OK;
+}

@@ -1,0 +1,110 @@
+//! Drivers that are old, dead, or not there.
+
+use std::process::Command;
+
+use cuda_ipc::{
+    Absent, Chunk, ChunkError, Copies, DriverError, Ordering, Version, Words, is_loaded, probe,
+};
+
+use crate::driver::{build, is_device};
+use crate::harness::{Outcome, Skip, tests};
+use crate::peer::Peer;
+
+tests![
+    an_old_driver_lacks_words_only,
+    a_driver_without_chunks_says_so,
+    a_missing_driver_is_an_error,
+    a_dead_driver_is_an_error,
+];
+
+fn on(role: &str, how: impl FnOnce(&mut Command) -> &mut Command) -> Outcome {
+    if is_device() {
+        return Err(Skip("needs another driver than the device's"));
+    }
+    Peer::with(role, how).join();
+    Ok(())
+}
+
+fn an_old_driver_lacks_words_only() -> Outcome {
+    let folder = build("old", &["-DVERSION=11030", "-DWITHOUT_WORDS"]);
+    on("old", |it| it.env("LD_LIBRARY_PATH", folder))
+}
+
+fn a_driver_without_chunks_says_so() -> Outcome {
+    let folder = build("bare", &["-DVERSION=10000", "-DWITHOUT_WORDS", "-DWITHOUT_CHUNKS"]);
+    on("bare", |it| it.env("LD_LIBRARY_PATH", folder))
+}
+
+fn a_missing_driver_is_an_error() -> Outcome {
+    on("missing", |it| it.env("LD_LIBRARY_PATH", "/nowhere"))
+}
+
+fn a_dead_driver_is_an_error() -> Outcome {
+    for (code, said) in [("34", "LD_LIBRARY_PATH"), ("100", "CUDA_VISIBLE_DEVICES"), ("3", "spawn")]
+    {
+        on("dead", |it| it.env("TEST_DRIVER_DEAD", code).env("CUDA_IPC_SAID", said))?;
+    }
+    Ok(())
+}
+
+/// The other side of these, and of what needs a process that has done nothing yet.
+pub(crate) fn play(role: &str) {
+    match role {
+        "looking" => {
+            assert!(!is_loaded());
+            for device in probe().expect("a driver").devices().expect("some") {
+                drop(Chunk::create(&device, 1).expect("memory"));
+                assert!(!device.has_context().expect("an answer"), "nobody asked for one");
+            }
+            assert!(is_loaded());
+            let device = probe().expect("a driver").device_at(0).expect("one");
+            let context = device.context().expect("one");
+            assert!(device.has_context().expect("an answer"));
+            drop(context);
+            assert!(!device.has_context().expect("an answer"), "given back");
+        }
+        "old" => old(),
+        "bare" => {
+            let device = probe().expect("a driver").device_at(0).expect("one");
+            assert!(!device.capabilities().chunks);
+            let error = Chunk::create(&device, 1).expect_err("not with this driver");
+            assert!(matches!(error, ChunkError::Unsupported { .. }), "{error}");
+            assert!(device.granularity().expect_err("lacking").to_string().contains("too old"));
+        }
+        "missing" => {
+            let error = probe().expect_err("none");
+            assert!(matches!(error, DriverError::Absent(Absent::Library { .. })), "{error}");
+            assert!(error.to_string().contains("libcuda.so.1"), "{error}");
+            assert!(!is_loaded());
+            assert_eq!(cuda_ipc::usage(), cuda_ipc::Usage::default());
+        }
+        "dead" => {
+            let said = std::env::var("CUDA_IPC_SAID").expect("set");
+            let error = probe().expect_err("dead");
+            assert!(matches!(error, DriverError::Absent(Absent::Init { .. })), "{error}");
+            assert!(error.to_string().contains(&said), "{error}");
+        }
+        other => panic!("there is no role {other}"),
+    }
+}
+
+fn old() {
+    let driver = probe().expect("a driver");
+    let (major, minor): (u32, u32) = (driver.version().major(), driver.version().minor());
+    assert_eq!((major, minor), (11, 3));
+    let text = |version: Version| version.to_string();
+    assert_eq!(text(driver.version()), "11.3");
+    let context = driver.device_at(0).expect("one").context().expect("one");
+    let capabilities = context.device().capabilities();
+    assert!(capabilities.chunks && !capabilities.stream_words);
+    assert!(crate::peer::holds(&crate::peer::filled(1, 100), 0, 1, 100));
+    let words = Words::create(1).expect("memory").attach(&context).expect("attached");
+    assert_eq!(words.ordering(), Ordering::Host);
+    let copies = Copies::new(&context).expect("a stream");
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| words.wait(copies.stream(), 0, 1));
+        let stream = context.stream().expect("a stream");
+        words.write(&stream, 0, 1).expect("written");
+        waiting.join().expect("it ends").expect("it came");
+    });
+}

@@ -1,0 +1,95 @@
+//! Memory that others made.
+
+use cuda_ipc::{
+    Access, Chunk, Context, Copies, ForeignError, LegacyHandle, Mapping, Origin, origin, probe,
+    share_in_place,
+};
+
+use crate::harness::tests;
+use crate::peer::{BYTES, filled, pattern};
+use crate::sys::Allocated;
+
+tests![
+    mapped_memory_is_shared_in_place,
+    allocated_memory_is_copied,
+    ranges_are_checked,
+    hosts_are_no_devices,
+    handles_travel,
+];
+
+fn context() -> Context {
+    probe().expect("a driver").device_at(0).expect("one").context().expect("one")
+}
+
+/// As torch's expandable segments are: many chunks at one range, and a tensor across some of them.
+fn mapped_memory_is_shared_in_place() {
+    let context = context();
+    let unit = context.device().granularity().expect("an answer");
+    let chunks: Vec<_> =
+        (0..4).map(|_| Chunk::create(context.device(), unit).expect("memory")).collect();
+    let all: Vec<&Chunk> = chunks.iter().collect();
+    let segment = Mapping::open(&context, &all, Access::ReadWrite).expect("mapped");
+    let copies = Copies::new(&context).expect("a stream");
+    let bytes = pattern(9, usize::try_from(unit).expect("few") + 100);
+    let address = segment.address() + unit + 1000;
+    copies.upload(address, &bytes).expect("copied");
+    assert_eq!(origin(&context, address, bytes.len() as u64).expect("known"), Origin::Chunks);
+    let shared = share_in_place(&context, address, bytes.len() as u64).expect("shared");
+    assert_eq!((shared.chunks.len(), shared.offset), (2, 1000));
+    // It needs neither the mapping nor the chunks of before.
+    drop((segment, chunks));
+    assert!(cuda_ipc::flush(crate::mappings::soon()));
+    let all: Vec<&Chunk> = shared.chunks.iter().collect();
+    let mapping = Mapping::open(&context, &all, Access::Read).expect("mapped");
+    let mut found = vec![0; bytes.len()];
+    copies.download(&mut found, mapping.address() + shared.offset).expect("copied");
+    assert_eq!(found, bytes);
+}
+
+fn allocated_memory_is_copied() {
+    let context = context();
+    let allocated = Allocated::new(&context, BYTES);
+    let bytes = pattern(8, BYTES);
+    let copies = Copies::new(&context).expect("a stream");
+    copies.upload(allocated.address, &bytes).expect("copied");
+    let kind = origin(&context, allocated.address, BYTES as u64).expect("known");
+    assert_eq!(kind, Origin::Allocated);
+    let error = share_in_place(&context, allocated.address, 16).expect_err("not in place");
+    assert!(matches!(error, ForeignError::CopyOnly { .. }), "{error}");
+    let chunk = Chunk::create(context.device(), BYTES as u64).expect("memory");
+    let mapping = Mapping::open(&context, &[&chunk], Access::ReadWrite).expect("mapped");
+    let stream = context.stream().expect("a stream");
+    copies.after(&stream).expect("ordered");
+    copies.copy(mapping.address(), allocated.address, BYTES as u64).expect("queued");
+    copies.before(&stream).expect("ordered");
+    let mut found = vec![0; BYTES];
+    copies.download(&mut found, mapping.address()).expect("copied");
+    assert_eq!(found, bytes);
+}
+
+fn ranges_are_checked() {
+    let context = context();
+    let allocated = Allocated::new(&context, BYTES);
+    let too_far = origin(&context, allocated.address, 1 << 40).expect_err("beyond");
+    assert!(matches!(too_far, ForeignError::Range { .. }), "{too_far}");
+    let chunk = filled(1, BYTES);
+    let mapping = Mapping::open(&context, &[&chunk], Access::Read).expect("mapped");
+    let too_far = share_in_place(&context, mapping.address(), 1 << 40).expect_err("beyond");
+    assert!(matches!(too_far, ForeignError::Range { .. }), "{too_far}");
+}
+
+fn hosts_are_no_devices() {
+    let context = context();
+    let host = Box::new(0_u64);
+    for address in [0, 16, &raw const *host as u64, u64::MAX] {
+        let error = origin(&context, address, 8).expect_err("nothing there");
+        assert!(matches!(error, ForeignError::NotOnDevice { .. }), "{error}");
+    }
+}
+
+fn handles_travel() {
+    let mut form = [7; LegacyHandle::BYTES];
+    form[72..].copy_from_slice(&9_u64.to_le_bytes());
+    let handle = LegacyHandle::decode(&form);
+    assert_eq!((handle.bytes(), handle.encode()), (9, form));
+}

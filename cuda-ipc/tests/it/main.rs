@@ -1,0 +1,41 @@
+//! The crate through its public interface, in one process and from several.
+//!
+//! Without `ST_GPU=require` it runs on a driver of its own, `driver/driver.c`, which is compiled here and
+//! found through `LD_LIBRARY_PATH`; with it, on the device.
+
+mod chunks;
+mod devices;
+mod driver;
+mod drivers;
+mod foreign;
+mod forks;
+mod harness;
+mod mappings;
+mod parcel;
+mod peer;
+mod releases;
+#[expect(unsafe_code, reason = "forks and the driver's functions for captures have no safe form")]
+mod sys;
+mod words;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if let Some(role) = std::env::var_os("CUDA_IPC_ROLE") {
+        peer::play(&role.to_string_lossy());
+        return ExitCode::SUCCESS;
+    }
+    if !driver::is_device() && !driver::is_chosen() {
+        return driver::run_again();
+    }
+    harness::run(&[
+        ("devices", devices::TESTS),
+        ("chunks", chunks::TESTS),
+        ("mappings", mappings::TESTS),
+        ("releases", releases::TESTS),
+        ("words", words::TESTS),
+        ("foreign", foreign::TESTS),
+        ("drivers", drivers::TESTS),
+        ("forks", forks::TESTS),
+    ])
+}

@@ -1,0 +1,145 @@
+//! Other processes: this program again, in a role.
+
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command};
+
+use cuda_ipc::{Access, Chunk, Copies, Mapping, Words, probe};
+
+use crate::parcel;
+
+/// Another process, killed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    child: Child,
+    pub(crate) socket: UnixStream,
+}
+
+impl Peer {
+    pub(crate) fn start(role: &str) -> Self {
+        Self::with(role, |command| command)
+    }
+
+    pub(crate) fn with(role: &str, how: impl FnOnce(&mut Command) -> &mut Command) -> Self {
+        let (socket, theirs) = UnixStream::pair().expect("a pair");
+        let mut command = Command::new(std::env::current_exe().expect("an executable"));
+        command.env("CUDA_IPC_ROLE", role).stdin(OwnedFd::from(theirs));
+        let child = how(&mut command).spawn().expect("it starts");
+        Self { child, socket }
+    }
+
+    /// Waits until it says that it is so far.
+    pub(crate) fn await_word(&mut self) {
+        let mut word = [0];
+        self.socket.read_exact(&mut word).expect("it is so far");
+    }
+
+    pub(crate) fn say_word(&mut self) {
+        self.socket.write_all(b"w").expect("it listens");
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it lives");
+        self.child.wait().expect("a child");
+    }
+
+    /// Waits for its end, which must be a good one.
+    pub(crate) fn join(mut self) {
+        let status = self.child.wait().expect("a child");
+        assert!(status.success(), "{status}");
+    }
+
+    pub(crate) fn maps(&self) -> String {
+        std::fs::read_to_string(format!("/proc/{}/maps", self.child.id())).expect("it lives")
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn pattern(seed: u8, bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|at| (at % 251) as u8 ^ seed).collect()
+}
+
+/// New memory on the first device, filled.
+pub(crate) fn filled(seed: u8, bytes: usize) -> Chunk {
+    let context = probe().expect("a driver").device_at(0).expect("one").context().expect("one");
+    let chunk = Chunk::create(context.device(), bytes as u64).expect("memory");
+    let mapping = Mapping::open(&context, &[&chunk], Access::ReadWrite).expect("mapped");
+    let copies = Copies::new(&context).expect("a stream");
+    copies.upload(mapping.address(), &pattern(seed, bytes)).expect("copied");
+    chunk
+}
+
+/// Whether a chunk holds what [`filled`] wrote, as seen from a device.
+pub(crate) fn holds(chunk: &Chunk, ordinal: usize, seed: u8, bytes: usize) -> bool {
+    let device = probe().expect("a driver").device_at(ordinal).expect("it is visible");
+    let context = device.context().expect("one");
+    let mapping = Mapping::open(&context, &[chunk], Access::Read).expect("mapped");
+    let mut found = vec![0; bytes];
+    let copies = Copies::new(&context).expect("a stream");
+    copies.download(&mut found, mapping.address()).expect("copied");
+    found == pattern(seed, bytes)
+}
+
+pub(crate) const BYTES: usize = 3 << 20;
+
+/// What the process with a role does. It is spoken to over its standard input.
+pub(crate) fn play(role: &str) {
+    let socket = std::io::stdin().as_fd().try_clone_to_owned().expect("a descriptor");
+    let mut socket = UnixStream::from(socket);
+    let mut word = [0];
+    match role {
+        // Makes memory, sends it, and waits to be killed.
+        "maker" => {
+            parcel::send_chunk(&socket, &filled(7, BYTES));
+            // Ends with the socket at the latest.
+            let _ = socket.read(&mut word);
+        }
+        // Holds what it is sent, without a driver, and passes it on when it is told to.
+        "holder" => {
+            let chunk = parcel::receive_chunk(&socket);
+            socket.write_all(b"h").expect("somebody listens");
+            socket.read_exact(&mut word).expect("told");
+            assert!(!cuda_ipc::is_loaded());
+            parcel::send_chunk(&socket, &chunk);
+        }
+        // Sees the devices in another order, or not all, and reads what it is sent.
+        "reader" => {
+            let chunk = parcel::receive_chunk(&socket);
+            assert!(holds(&chunk, 0, 7, BYTES));
+        }
+        // Opens, is told not to be able to.
+        "stranger" => {
+            let chunk = parcel::receive_chunk(&socket);
+            let context = probe().expect("a driver").device_at(0).expect("one");
+            let context = context.context().expect("one");
+            let error = Mapping::open(&context, &[&chunk], Access::Read).expect_err("far away");
+            assert!(matches!(error, cuda_ipc::OpenError::Unreachable { .. }), "{error}");
+            assert!(error.to_string().contains("peer access"), "{error}");
+        }
+        // Waits in a stream for word 0, then writes word 1; word 2 shows that it is so far.
+        "answerer" => {
+            let mut bytes = [0];
+            let mut descriptors = parcel::receive(&socket, &mut bytes).expect("words");
+            let words = Words::open(descriptors.pop().expect("one")).expect("words");
+            let context = probe().expect("a driver").device_at(0).expect("one");
+            let context = context.context().expect("one");
+            let words = words.attach(&context).expect("attached");
+            let stream = context.stream().expect("a stream");
+            for round in 1..=u64::from(bytes[0]) {
+                words.wait(&stream, 0, round).expect("queued");
+                words.write(&stream, 1, round).expect("queued");
+            }
+            context.synchronize(&stream).expect("done");
+        }
+        // What a driver that lacks things, or none, is to the crate.
+        other => crate::drivers::play(other),
+    }
+}

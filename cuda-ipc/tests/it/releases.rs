@@ -1,0 +1,114 @@
+//! When memory is unmapped, and when not.
+
+use std::time::Instant;
+
+use cuda_ipc::{Access, Context, Copies, Mapping, Words, flush, probe, usage};
+
+use crate::harness::tests;
+use crate::mappings::soon;
+use crate::peer::{BYTES, filled};
+use crate::sys::{self, Graph};
+
+tests![
+    work_in_a_named_stream_is_waited_for,
+    coming_back_meanwhile_keeps_it,
+    a_capture_is_not_spoilt,
+    a_graph_keeps_what_it_uses,
+    waiting_for_a_context_would_spoil_it,
+];
+
+fn context() -> Context {
+    probe().expect("a driver").device_at(0).expect("one").context().expect("one")
+}
+
+fn work_in_a_named_stream_is_waited_for() {
+    let (context, chunk) = (context(), filled(1, BYTES));
+    let (stream, words) = (context.stream().expect("a stream"), Words::create(1).expect("memory"));
+    let words = words.attach(&context).expect("attached");
+    let mapping = Mapping::open(&context, &[&chunk], Access::ReadWrite).expect("mapped");
+    mapping.used_on(&stream).expect("noted");
+    words.wait(&stream, 0, 1).expect("queued");
+    drop(mapping);
+    assert!(!flush(Instant::now()), "the stream is not done");
+    assert_eq!(usage().mappings, 1);
+    words.release(0, 1);
+    assert!(flush(soon()));
+    assert_eq!(usage().mappings, 0);
+    context.synchronize(&stream).expect("done");
+}
+
+fn coming_back_meanwhile_keeps_it() {
+    let (context, chunk) = (context(), filled(1, BYTES));
+    let (stream, words) = (context.stream().expect("a stream"), Words::create(2).expect("memory"));
+    let words = words.attach(&context).expect("attached");
+    let open = || Mapping::open(&context, &[&chunk], Access::ReadWrite).expect("mapped");
+    let mapping = open();
+    let address = mapping.address();
+    mapping.used_on(&stream).expect("noted");
+    words.wait(&stream, 0, 1).expect("queued");
+    drop(mapping);
+    assert!(!flush(Instant::now()));
+    // What was waited for so far is done, but it is in use again, and then there is more to wait for.
+    let again = open();
+    assert_eq!(again.address(), address);
+    words.release(0, 1);
+    context.synchronize(&stream).expect("done");
+    words.wait(&stream, 1, 1).expect("queued");
+    drop(again);
+    assert!(!flush(Instant::now()));
+    words.release(1, 1);
+    assert!(flush(soon()));
+    context.synchronize(&stream).expect("done");
+}
+
+fn a_capture_is_not_spoilt() {
+    let (context, chunk) = (context(), filled(1, BYTES));
+    let stream = context.stream().expect("a stream");
+    let mapping = Mapping::open(&context, &[&chunk], Access::ReadWrite).expect("mapped");
+    mapping.used_on(&stream).expect("noted");
+    let other = filled(2, BYTES);
+    let elsewhere = Mapping::open(&context, &[&other], Access::ReadWrite).expect("mapped");
+    Graph::begin(&context, &stream);
+    // Its stream is captured, so it has to wait; the other one has not.
+    drop(mapping);
+    assert!(!flush(Instant::now()));
+    drop(elsewhere);
+    while usage().mappings > 1 {
+        flush(Instant::now());
+    }
+    // Nor does making and opening memory.
+    let third = filled(3, BYTES);
+    drop(Mapping::open(&context, &[&third], Access::Read).expect("mapped"));
+    let graph = Graph::end(&context, &stream).expect("not spoilt");
+    assert!(flush(soon()));
+    drop(graph);
+}
+
+fn a_graph_keeps_what_it_uses() {
+    let (context, chunk) = (context(), filled(1, BYTES));
+    let stream = context.stream().expect("a stream");
+    let mapping = Mapping::open(&context, &[&chunk], Access::ReadWrite).expect("mapped");
+    Graph::begin(&context, &stream);
+    mapping.used_on(&stream).expect("kept");
+    let graph = Graph::end(&context, &stream).expect("not spoilt");
+    drop(mapping);
+    assert!(flush(soon()));
+    assert_eq!((usage().mappings, usage().lingering), (1, 0), "the graph refers to it");
+    drop(graph);
+    while usage().lingering == 0 && usage().mappings > 0 {
+        std::thread::yield_now();
+    }
+    assert!(flush(soon()));
+    assert_eq!(usage().mappings, 0);
+}
+
+/// Why the streams are waited for and not their context.
+fn waiting_for_a_context_would_spoil_it() {
+    let context = context();
+    let stream = context.stream().expect("a stream");
+    Graph::begin(&context, &stream);
+    assert_ne!(sys::synchronize_context(&context), 0);
+    assert!(Graph::end(&context, &stream).is_err());
+    let copies = Copies::new(&context).expect("a stream");
+    copies.synchronize().expect("the context is whole");
+}
