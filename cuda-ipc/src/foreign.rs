@@ -5,7 +5,8 @@ use std::io;
 use crate::chunk::{Chunk, ChunkId, ChunkLabel};
 use crate::device::Context;
 use crate::error::DriverError;
-use crate::sys::{self, Allocation, Kind};
+use crate::opened;
+use crate::sys::{self, Allocation, Kind, table};
 
 /// How a range of somebody else's device memory can be shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +73,7 @@ pub enum ForeignError {
     Driver(#[from] DriverError),
 }
 
-/// Somebody else's memory as chunks.
+/// Memory at an address as chunks.
 #[derive(Debug)]
 pub struct InPlace {
     /// The chunks that hold it, in the order of their addresses.
@@ -117,15 +118,21 @@ pub fn origin(context: &Context, address: u64, bytes: u64) -> Result<Origin, For
     Ok(Origin::Chunks)
 }
 
-/// The chunks of somebody else's memory, without a copy. They keep it from then on, whatever becomes of
+/// The chunks of memory at an address, without a copy. They keep it from then on, whatever becomes of
 /// the mapping at `address` and of this process.
 ///
-/// A chunk has an identity of its own each time it is shared; share once and pass copies on.
+/// Of what this process has [opened](crate::Mapping) they are the very chunks that were opened. Of what
+/// others mapped a chunk has an identity of its own each time it is shared: share once and pass copies
+/// on.
 pub fn share_in_place(
     context: &Context,
     address: u64,
     bytes: u64,
 ) -> Result<InPlace, ForeignError> {
+    table()?;
+    if let Some((chunks, offset)) = opened::chunks_at(address, bytes)? {
+        return Ok(InPlace { chunks, offset });
+    }
     let origin = origin(context, address, bytes)?;
     if origin != Origin::Chunks {
         return Err(ForeignError::CopyOnly { address, origin });

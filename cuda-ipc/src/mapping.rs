@@ -1,6 +1,7 @@
 //! Chunks at addresses of this process.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -74,6 +75,9 @@ pub enum OpenError {
         #[source]
         source: DriverError,
     },
+    /// A descriptor cannot be copied: the limit of open files is reached, see `ulimit -n`.
+    #[error("a chunk's descriptor cannot be copied: {0}")]
+    System(#[from] io::Error),
     /// The driver failed.
     #[error(transparent)]
     Driver(#[from] DriverError),
@@ -96,6 +100,9 @@ pub(crate) struct Mapped {
     pub(crate) reservation: Reservation,
     pub(crate) made: Generation,
     offsets: Vec<u64>,
+    /// What is mapped, once more: the driver exports nothing that it imported, so passing it on takes a
+    /// descriptor that was received.
+    chunks: Vec<Chunk>,
     /// How many [`Mapping`]s there are; changed from 0 under the table's entry only.
     users: AtomicUsize,
     /// Streams with work on it, and since when nobody refers to it.
@@ -135,6 +142,11 @@ impl Mapping {
         self.inner.key.access
     }
 
+    /// The chunks, to be passed on.
+    pub fn chunks(&self) -> &[Chunk] {
+        &self.inner.chunks
+    }
+
     /// The context in which it is used.
     pub fn context(&self) -> &Context {
         &self.inner.context
@@ -165,6 +177,7 @@ impl Mapped {
         let granularity = device.granularity()?;
         let mut total = 0_u64;
         let mut offsets = Vec::with_capacity(chunks.len());
+        let kept = chunks.iter().map(|chunk| chunk.try_clone()).collect::<Result<_, _>>()?;
         for chunk in chunks {
             let (id, bytes) = (chunk.label().id(), chunk.label().bytes());
             let size = OpenError::Size { id, bytes, granularity };
@@ -196,6 +209,7 @@ impl Mapped {
             reservation,
             made: Generation::watch().map_err(|errno| DriverError::from(Absent::Fork(errno)))?,
             offsets,
+            chunks: kept,
             users: AtomicUsize::new(0),
             rest: Mutex::default(),
         })
@@ -205,6 +219,19 @@ impl Mapped {
     pub(crate) fn refer(self: &Arc<Self>) -> Mapping {
         self.users.fetch_add(1, Ordering::AcqRel);
         Mapping { inner: Arc::clone(self) }
+    }
+
+    /// The chunks that hold `bytes` from `address` on, and where it begins in the first of them, in
+    /// bytes, if all of it is in here.
+    pub(crate) fn part(&self, address: u64, bytes: u64) -> Option<(&[Chunk], u64)> {
+        let from = address.checked_sub(self.reservation.base())?;
+        let to = from.checked_add(bytes.max(1))?;
+        if to > self.reservation.bytes() as u64 {
+            return None;
+        }
+        let first = self.offsets.partition_point(|offset| *offset <= from) - 1;
+        let after = self.offsets.partition_point(|offset| *offset < to);
+        Some((&self.chunks[first..after], from - self.offsets[first]))
     }
 
     pub(crate) fn has_users(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Everything that is mapped in this process: each object once per device and access.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -97,6 +98,24 @@ fn tidy(key: &Key) {
     }
 }
 
+/// Copies of the chunks that hold a range of what this process has opened, and where it begins in the
+/// first of them, in bytes; `None` if it was not opened here.
+pub(crate) fn chunks_at(address: u64, bytes: u64) -> io::Result<Option<(Vec<Chunk>, u64)>> {
+    for mapped in all() {
+        if let Some((chunks, offset)) = mapped.part(address, bytes) {
+            let copies = chunks.iter().map(Chunk::try_clone).collect::<Result<_, _>>()?;
+            return Ok(Some((copies, offset)));
+        }
+    }
+    Ok(None)
+}
+
+fn all() -> Vec<Arc<Mapped>> {
+    let places: Vec<Arc<Place>> =
+        lock(&PLACES).iter().flat_map(|places| places.values().cloned()).collect();
+    places.iter().filter_map(|place| lock(&place.mapped).clone()).collect()
+}
+
 /// What this process has mapped through this crate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -116,10 +135,8 @@ pub fn usage() -> Usage {
     if table().is_err() {
         return Usage::default();
     }
-    let places: Vec<Arc<Place>> =
-        lock(&PLACES).iter().flat_map(|places| places.values().cloned()).collect();
     let mut usage = Usage::default();
-    for mapped in places.iter().filter_map(|place| lock(&place.mapped).clone()) {
+    for mapped in all() {
         usage.mappings += 1;
         usage.chunks += mapped.key.chunks.len();
         usage.bytes += mapped.reservation.bytes() as u64;

@@ -26,13 +26,13 @@ fn on(role: &str, how: impl FnOnce(&mut Command) -> &mut Command) -> Outcome {
 }
 
 fn an_old_driver_lacks_words_only() -> Outcome {
-    let folder = build("old", &["-DVERSION=11030", "-DWITHOUT_WORDS"]);
-    on("old", |it| it.env("LD_LIBRARY_PATH", folder))
+    let options = ["-DVERSION=11030", "-DWITHOUT_WORDS"];
+    on("old", |it| it.env("LD_LIBRARY_PATH", build("old", &options)))
 }
 
 fn a_driver_without_chunks_says_so() -> Outcome {
-    let folder = build("bare", &["-DVERSION=10000", "-DWITHOUT_WORDS", "-DWITHOUT_CHUNKS"]);
-    on("bare", |it| it.env("LD_LIBRARY_PATH", folder))
+    let options = ["-DVERSION=10000", "-DWITHOUT_WORDS", "-DWITHOUT_CHUNKS"];
+    on("bare", |it| it.env("LD_LIBRARY_PATH", build("bare", &options)))
 }
 
 fn a_missing_driver_is_an_error() -> Outcome {

@@ -1,16 +1,17 @@
 //! Memory that others made.
 
 use cuda_ipc::{
-    Access, Chunk, Context, Copies, ForeignError, LegacyHandle, Mapping, Origin, origin, probe,
-    share_in_place,
+    Access, Chunk, Context, Copies, ForeignError, InPlace, LegacyHandle, Mapping, Origin, origin,
+    probe, share_in_place,
 };
 
 use crate::harness::tests;
-use crate::peer::{BYTES, filled, pattern};
-use crate::sys::Allocated;
+use crate::peer::{BYTES, pattern};
+use crate::sys::{Allocated, Segment};
 
 tests![
     mapped_memory_is_shared_in_place,
+    opened_memory_is_passed_on,
     allocated_memory_is_copied,
     ranges_are_checked,
     hosts_are_no_devices,
@@ -21,29 +22,61 @@ fn context() -> Context {
     probe().expect("a driver").device_at(0).expect("one").context().expect("one")
 }
 
-/// As torch's expandable segments are: many chunks at one range, and a tensor across some of them.
+/// As torch's expandable segments are: many allocations at one range, and a tensor across some of them.
 fn mapped_memory_is_shared_in_place() {
+    let context = context();
+    let unit = context.device().granularity().expect("an answer");
+    let segment = Segment::new(&context, unit, 4);
+    let copies = Copies::new(&context).expect("a stream");
+    let bytes = pattern(9, usize::try_from(unit).expect("few") + 100);
+    let address = segment.address + unit + 1000;
+    copies.upload(address, &bytes).expect("copied");
+    assert_eq!(origin(&context, address, bytes.len() as u64).expect("known"), Origin::Chunks);
+    let shared = share_in_place(&context, address, bytes.len() as u64).expect("shared");
+    assert_eq!((shared.chunks.len(), shared.offset), (2, 1000));
+    let too_far = share_in_place(&context, address, 1 << 40).expect_err("beyond");
+    assert!(matches!(too_far, ForeignError::Range { .. }), "{too_far}");
+    // It does not need the segment.
+    drop(segment);
+    assert!(holds_at(&context, &shared, &bytes));
+}
+
+/// The driver exports nothing that it imported; what was opened here is passed on all the same.
+fn opened_memory_is_passed_on() {
     let context = context();
     let unit = context.device().granularity().expect("an answer");
     let chunks: Vec<_> =
         (0..4).map(|_| Chunk::create(context.device(), unit).expect("memory")).collect();
     let all: Vec<&Chunk> = chunks.iter().collect();
-    let segment = Mapping::open(&context, &all, Access::ReadWrite).expect("mapped");
+    let mapping = Mapping::open(&context, &all, Access::ReadWrite).expect("mapped");
     let copies = Copies::new(&context).expect("a stream");
-    let bytes = pattern(9, usize::try_from(unit).expect("few") + 100);
-    let address = segment.address() + unit + 1000;
-    copies.upload(address, &bytes).expect("copied");
-    assert_eq!(origin(&context, address, bytes.len() as u64).expect("known"), Origin::Chunks);
-    let shared = share_in_place(&context, address, bytes.len() as u64).expect("shared");
-    assert_eq!((shared.chunks.len(), shared.offset), (2, 1000));
-    // It needs neither the mapping nor the chunks of before.
-    drop((segment, chunks));
-    assert!(cuda_ipc::flush(crate::mappings::soon()));
+    for (from, length, first, count) in [
+        (0, 1, 0, 1),
+        (unit - 1, 1, 0, 1),
+        (unit - 1, 2, 0, 2),
+        (unit, unit, 1, 1),
+        (unit + 5, 2 * unit, 1, 3),
+        (0, 4 * unit, 0, 4),
+    ] {
+        let bytes = pattern(from.to_le_bytes()[0], usize::try_from(length).expect("few"));
+        copies.upload(mapping.address() + from, &bytes).expect("copied");
+        let shared = share_in_place(&context, mapping.address() + from, length).expect("shared");
+        assert_eq!((shared.chunks.len(), shared.offset), (count, from % unit));
+        assert_eq!(shared.chunks[0].label(), chunks[first].label());
+        assert!(holds_at(&context, &shared, &bytes));
+    }
+    let beyond = share_in_place(&context, mapping.address() + 1, 4 * unit);
+    assert!(beyond.is_err());
+    assert_eq!(mapping.chunks().len(), 4);
+}
+
+fn holds_at(context: &Context, shared: &InPlace, bytes: &[u8]) -> bool {
     let all: Vec<&Chunk> = shared.chunks.iter().collect();
-    let mapping = Mapping::open(&context, &all, Access::Read).expect("mapped");
+    let mapping = Mapping::open(context, &all, Access::Read).expect("mapped");
     let mut found = vec![0; bytes.len()];
+    let copies = Copies::new(context).expect("a stream");
     copies.download(&mut found, mapping.address() + shared.offset).expect("copied");
-    assert_eq!(found, bytes);
+    found == bytes
 }
 
 fn allocated_memory_is_copied() {
@@ -71,10 +104,6 @@ fn ranges_are_checked() {
     let context = context();
     let allocated = Allocated::new(&context, BYTES);
     let too_far = origin(&context, allocated.address, 1 << 40).expect_err("beyond");
-    assert!(matches!(too_far, ForeignError::Range { .. }), "{too_far}");
-    let chunk = filled(1, BYTES);
-    let mapping = Mapping::open(&context, &[&chunk], Access::Read).expect("mapped");
-    let too_far = share_in_place(&context, mapping.address(), 1 << 40).expect_err("beyond");
     assert!(matches!(too_far, ForeignError::Range { .. }), "{too_far}");
 }
 

@@ -88,6 +88,65 @@ impl Drop for Allocated {
     }
 }
 
+/// Allocations that were made here, mapped one behind the other.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) address: u64,
+    bytes: usize,
+    handles: Vec<u64>,
+}
+
+impl Segment {
+    pub(crate) fn new(context: &Context, unit: u64, count: usize) -> Self {
+        #[repr(C)]
+        struct Properties(c_int, c_int, c_int, c_int, usize, u64);
+        #[repr(C)]
+        struct Access(c_int, c_int, c_int);
+        type Create = unsafe extern "C" fn(*mut u64, usize, *const Properties, u64) -> c_uint;
+        type Reserve = unsafe extern "C" fn(*mut u64, usize, usize, u64, u64) -> c_uint;
+        type Map = unsafe extern "C" fn(u64, usize, usize, u64, u64) -> c_uint;
+        type Allow = unsafe extern "C" fn(u64, usize, *const Access, usize) -> c_uint;
+        let create = function::<Create>("cuMemCreate");
+        let reserve = function::<Reserve>("cuMemAddressReserve");
+        let (map, allow) = (function::<Map>("cuMemMap"), function::<Allow>("cuMemSetAccess"));
+        let unit = usize::try_from(unit).expect("few");
+        let ordinal = c_int::try_from(context.device().ordinal()).expect("few");
+        let (mut address, mut handles) = (0, Vec::new());
+        // SAFETY: the variable is written to.
+        assert_eq!(unsafe { reserve(&raw mut address, unit * count, 0, 0, 0) }, 0);
+        for index in 0..count {
+            let properties = Properties(1, 1, 1, ordinal, 0, 0);
+            let mut handle = 0;
+            // SAFETY: the variables are read and written to.
+            assert_eq!(unsafe { create(&raw mut handle, unit, &raw const properties, 0) }, 0);
+            // SAFETY: within what was reserved.
+            let code = unsafe { map(address + (index * unit) as u64, unit, 0, handle, 0) };
+            assert_eq!(code, 0);
+            handles.push(handle);
+        }
+        let access = Access(1, ordinal, 3);
+        // SAFETY: what was mapped, and a variable that is read.
+        assert_eq!(unsafe { allow(address, unit * count, &raw const access, 1) }, 0);
+        Self { address, bytes: unit * count, handles }
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        let unmap = function::<unsafe extern "C" fn(u64, usize) -> c_uint>("cuMemUnmap");
+        let free = function::<unsafe extern "C" fn(u64, usize) -> c_uint>("cuMemAddressFree");
+        let release = function::<unsafe extern "C" fn(u64) -> c_uint>("cuMemRelease");
+        // SAFETY: mapped by `new`.
+        unsafe { unmap(self.address, self.bytes) };
+        // SAFETY: reserved by `new`.
+        unsafe { free(self.address, self.bytes) };
+        for handle in &self.handles {
+            // SAFETY: made by `new`.
+            unsafe { release(*handle) };
+        }
+    }
+}
+
 /// A graph that was captured.
 #[derive(Debug)]
 pub(crate) struct Graph(Handle);

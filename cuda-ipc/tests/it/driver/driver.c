@@ -159,7 +159,7 @@ int cuThreadExchangeStreamCaptureMode(unsigned *mode) { unsigned was = capture_m
 
 /* ---- memory ---- */
 
-struct allocation { int fd, references; size_t bytes; int home; };
+struct allocation { int fd, references; size_t bytes; int home, imported; };
 struct piece { address base; size_t bytes; struct allocation *of; struct piece *next; };
 static struct piece *pieces;
 struct range { address base; size_t bytes; struct range *next; };
@@ -198,7 +198,8 @@ int cuMemRelease(struct allocation *it) {
     return OK;
 }
 int cuMemExportToShareableHandle(int *fd, struct allocation *it, unsigned kind, unsigned long long flags) {
-    if (kind != 1 || flags) return INVALID_VALUE;
+    /* As on a device: what was imported is not exported again. */
+    if (kind != 1 || flags || it->imported) return INVALID_VALUE;
     *fd = fcntl(it->fd, F_DUPFD_CLOEXEC, 3);
     return *fd < 0 ? OUT_OF_MEMORY : OK;
 }
@@ -209,7 +210,7 @@ int cuMemImportFromShareableHandle(struct allocation **made, void *number, unsig
     if (pread(fd, tail, 16, about.st_size - TAIL) != 16 || memcmp(tail, MARK, 8)) return INVALID_VALUE;
     struct allocation *it = calloc(1, sizeof *it);
     it->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-    it->bytes = about.st_size - TAIL; it->home = tail[8]; it->references = 1;
+    it->bytes = about.st_size - TAIL; it->home = tail[8]; it->references = 1; it->imported = 1;
     *made = it;
     return OK;
 }
@@ -225,7 +226,7 @@ int cuMemRetainAllocationHandle(struct allocation **made, void *at) {
 }
 int cuMemGetAllocationPropertiesFromHandle(properties *about, struct allocation *it) {
     memset(about, 0, sizeof *about);
-    about->kind = 1; about->handles = 1; about->where.kind = 1; about->where.id = home_of(it);
+    about->kind = 1; about->handles = !it->imported; about->where.kind = 1; about->where.id = home_of(it);
     return OK;
 }
 int cuMemAddressReserve(address *base, size_t bytes, size_t align, address wish, unsigned long long flags) {
