@@ -72,6 +72,11 @@ compile_error!(
     "cuda-ipc needs Linux on a 64-bit little-endian machine: it shares file descriptors"
 );
 
+/// Runs the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod chunk;
 mod copies;
 mod device;

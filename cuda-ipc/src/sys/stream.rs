@@ -169,7 +169,7 @@ impl Stream {
         &self,
         kept: T,
     ) -> Result<Option<T>, DriverError> {
-        const WITHOUT_SYNC: c_uint = 1;
+        const WITHOUT_WAITING: c_uint = 1;
         const MOVE: c_uint = 1;
         if !self.is_capturing()? {
             return Ok(Some(kept));
@@ -188,7 +188,7 @@ impl Stream {
         let mut object = ptr::null_mut();
         // SAFETY: D1, D3; `let_go` takes the box that is given here, once.
         let code =
-            unsafe { create(&raw mut object, boxed.cast(), Some(let_go::<T>), 1, WITHOUT_SYNC) };
+            unsafe { create(&raw mut object, boxed.cast(), Some(let_go::<T>), 1, WITHOUT_WAITING) };
         if let Err(error) = table.user_object.done(code) {
             // SAFETY: nobody took it.
             drop(unsafe { Box::from_raw(boxed) });

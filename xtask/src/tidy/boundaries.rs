@@ -8,6 +8,7 @@ use crate::workspace::Package;
 const EDGES: &[(&str, &[&str])] = &[
     ("shm-core", &[]),
     ("shm-lock", &[]),
+    ("cuda-ipc", &[]),
     ("rpc-uds", &[]),
     ("tensor-cache", &[]),
     ("shared-tensor", &["rpc-uds", "shm-core", "shm-lock", "tensor-cache"]),
@@ -18,8 +19,13 @@ const EDGES: &[(&str, &[&str])] = &[
 
 /// Packages from outside that only some members may use.
 const OWNED: &[(&str, &[&str])] = &[
+    ("cudarc", &["cuda-ipc"]),
     ("fs4", &["shm-lock"]),
-    ("libc", &["rpc-uds", "shared-tensor", "shm-core", "shm-lock", "st-python", "st-tests"]),
+    (
+        "libc",
+        &["cuda-ipc", "rpc-uds", "shared-tensor", "shm-core", "shm-lock", "st-python", "st-tests"],
+    ),
+    ("libloading", &["cuda-ipc"]),
     ("pyo3", &["st-python"]),
     ("serde_json", &["shared-tensor", "xtask"]),
 ];
