@@ -10,7 +10,9 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use cuda_ipc::{Access, Chunk, ChunkLabel, Copies, DriverError, Mapping, probe};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 const BYTES: usize = 64 << 20;
 
@@ -23,8 +25,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         Err(error) => return Err(error.into()),
     };
-    if let Some(label) = std::env::args().nth(1) {
-        return read(&label);
+    let mut arguments = std::env::args().skip(1);
+    if let (Some(label), Some(maker)) = (arguments.next(), arguments.next()) {
+        return read(&label, maker.parse()?);
     }
     let context = driver.device_at(0)?.context()?;
     println!("CUDA {}, {}", driver.version(), context.device().name());
@@ -36,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fcntl_setfd(&descriptor, FdFlags::empty())?;
     let label = label.encode().map(|byte| format!("{byte:02x}")).concat();
     let mut reader = Command::new(std::env::current_exe()?);
-    reader.arg(label).stdin(Stdio::from(descriptor)).spawn()?;
+    reader.arg(label).arg(std::process::id().to_string()).stdin(Stdio::from(descriptor)).spawn()?;
     println!("process {} has made {} MiB, and ends", std::process::id(), BYTES >> 20);
     // The reader is not waited for: this process, its context and its memory go now.
     Ok(())
@@ -46,14 +49,15 @@ fn content() -> Vec<u8> {
     (0..BYTES).map(|at| (at % 253) as u8).collect()
 }
 
-fn read(label: &str) -> Result<(), Box<dyn Error>> {
+fn read(label: &str, maker: i32) -> Result<(), Box<dyn Error>> {
     let mut form = [0; ChunkLabel::BYTES];
     for (byte, digits) in form.iter_mut().zip(label.as_bytes().chunks(2)) {
         *byte = u8::from_str_radix(std::str::from_utf8(digits)?, 16)?;
     }
-    let maker = std::os::unix::process::parent_id();
-    while std::os::unix::process::parent_id() == maker {
-        std::thread::yield_now();
+    // Readable when the process has ended. If there is none under its number, it has already.
+    let maker = Pid::from_raw(maker).ok_or("no process")?;
+    if let Ok(maker) = pidfd_open(maker, PidfdFlags::empty()) {
+        poll(&mut [PollFd::new(&maker, PollFlags::IN)], None)?;
     }
     let label = ChunkLabel::decode(&form);
     let descriptor: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned()?;
