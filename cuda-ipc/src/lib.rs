@@ -101,7 +101,7 @@ pub use self::foreign::{ForeignError, InPlace, Origin, origin, share_in_place};
 pub use self::legacy::{Legacy, LegacyHandle};
 pub use self::mapping::{Access, Mapping, OpenError};
 pub use self::opened::{Usage, usage};
-pub use self::probe::{Driver, Function, Version, is_loaded, probe};
+pub use self::probe::{Driver, Function, Version, driver_calls, is_loaded, probe};
 pub use self::reaper::{flush, set_linger};
 pub use self::sys::Stream;
 pub use self::uuid::{ParseUuidError, Uuid};

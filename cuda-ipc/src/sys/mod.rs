@@ -40,4 +40,4 @@ pub(crate) use self::query::{
 };
 pub(crate) use self::reservation::Reservation;
 pub use self::stream::Stream;
-pub(crate) use self::table::{describe, table, version, was_loaded};
+pub(crate) use self::table::{describe, entries, table, version, was_loaded};

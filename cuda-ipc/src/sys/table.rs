@@ -220,6 +220,14 @@ pub(crate) fn table() -> Result<&'static Table, DriverError> {
     loaded().map(|loaded| &loaded.table)
 }
 
+/// Each function, whether the driver has it, and how often it was called; empty before it was loaded.
+pub(crate) fn entries() -> Vec<(&'static str, bool, u64)> {
+    match LOADED.get() {
+        Some(Ok(loaded)) => loaded.table.entries(),
+        _ => Vec::new(),
+    }
+}
+
 /// As the driver says it: 12040 is 12.4.
 pub(crate) fn version() -> Result<i32, DriverError> {
     loaded().map(|loaded| loaded.version)

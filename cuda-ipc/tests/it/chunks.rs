@@ -2,6 +2,7 @@
 
 use cuda_ipc::{Chunk, ChunkError, probe};
 
+use crate::calls;
 use crate::harness::{Outcome, Skip, tests};
 use crate::parcel;
 use crate::peer::{BYTES, Peer, filled, holds};
@@ -64,10 +65,11 @@ fn a_holder_needs_no_driver() {
 }
 
 fn order_and_hiding_of_devices_do_not_matter() -> Outcome {
-    let count = probe().expect("a driver").devices().expect("some").len();
-    if count < 2 {
+    let devices = probe().expect("a driver").devices().expect("some");
+    if devices.len() < 2 {
         return Err(Skip("there is one device"));
     }
+    calls::on(&devices[..2]);
     let chunk = filled(7, BYTES);
     for visible in ["0,1", "1,0", "1", "0"] {
         let reader = Peer::with("reader", |it| it.env("CUDA_VISIBLE_DEVICES", visible));

@@ -1,16 +1,18 @@
 //! What is known of devices, and that knowing makes no context.
 
-use cuda_ipc::{DeviceError, Uuid, is_loaded, probe};
+use cuda_ipc::{DeviceError, Uuid, driver_calls, is_loaded, probe};
 
+use crate::calls::Calls;
 use crate::harness::tests;
 use crate::peer::Peer;
 use crate::sys;
 
 tests![
     devices_are_found,
+    calls_are_counted,
     unknown_ones_are_named,
     nothing_becomes_current,
-    looking_makes_no_context
+    looking_makes_no_context,
 ];
 
 fn devices_are_found() {
@@ -31,6 +33,20 @@ fn devices_are_found() {
     let functions = driver.functions().expect("a table");
     let found = functions.iter().find(|it| it.symbol == "cuDeviceGetCount").expect("listed");
     assert!(found.is_there && found.calls > 0);
+}
+
+fn calls_are_counted() {
+    let device = probe().expect("a driver").device_at(0).expect("one");
+    let before = Calls::now();
+    for _ in 0..3 {
+        device.can_access(&device).expect("an answer");
+        device.granularity().expect("an answer");
+    }
+    let made = Calls::now().since(&before);
+    assert_eq!(made.of("cuMemGetAllocationGranularity"), 3);
+    assert_eq!(made.of("cuMemCreate"), 0);
+    let names: Vec<&str> = driver_calls().iter().map(|function| function.symbol).collect();
+    assert!(names.contains(&"cuIpcOpenMemHandle_v2") && !names.contains(&"cuCtxSynchronize"));
 }
 
 fn unknown_ones_are_named() {

@@ -7,6 +7,8 @@ use std::process::{ExitCode, abort};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use crate::calls::{self, Calls};
+
 /// How long one test may take before the run is given up. No test measures time against it.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -76,6 +78,7 @@ pub(crate) fn run(modules: &[(&str, &[Test])]) -> ExitCode {
                 abort();
             }
         });
+        let calls = Calls::now();
         let outcome = panic::catch_unwind(|| {
             let before = open_descriptors();
             let outcome = test();
@@ -90,6 +93,7 @@ pub(crate) fn run(modules: &[(&str, &[Test])]) -> ExitCode {
         });
         drop(over);
         watchdog.join().expect("it ends");
+        calls::note("test", name, &Calls::now().since(&calls));
         match outcome {
             Ok(Ok(())) => say(&format!("test {name} ... ok")),
             Ok(Err(Skip(reason))) => {

@@ -3,6 +3,7 @@
 //! Without `ST_GPU=require` it runs on a driver of its own, `driver/driver.c`, which is compiled here and
 //! found through `LD_LIBRARY_PATH`; with it, on the device.
 
+mod calls;
 mod chunks;
 mod devices;
 mod driver;
@@ -22,7 +23,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     if let Some(role) = std::env::var_os("CUDA_IPC_ROLE") {
-        peer::play(&role.to_string_lossy());
+        let role = role.to_string_lossy();
+        peer::play(&role);
+        calls::note("role", &role, &calls::Calls::now());
         return ExitCode::SUCCESS;
     }
     if !driver::is_device() && !driver::is_chosen() {

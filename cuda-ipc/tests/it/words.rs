@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use cuda_ipc::{Access, Context, Copies, Mapping, Ordering, Words, WordsError, probe};
 
+use crate::calls;
 use crate::harness::tests;
 use crate::parcel;
 use crate::peer::{BYTES, Peer, filled};
@@ -25,6 +26,7 @@ fn streams_wait_for_each_other() {
     let (context, chunk) = (context(), filled(1, BYTES));
     let words = Words::create(1).expect("memory").attach(&context).expect("attached");
     assert_eq!(words.ordering(), Ordering::Device);
+    calls::ordered_by(words.ordering());
     let mapping = Mapping::open(&context, &[&chunk], Access::ReadWrite).expect("mapped");
     let (first, second) =
         (Copies::new(&context).expect("one"), Copies::new(&context).expect("one"));
