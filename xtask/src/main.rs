@@ -12,6 +12,7 @@ mod demo;
 mod failure;
 mod flags;
 mod fuzz;
+mod gpu;
 mod help;
 mod loom;
 mod python;

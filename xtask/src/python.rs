@@ -207,6 +207,11 @@ impl Tools {
         packages(self.python())
     }
 
+    /// Where its interpreter is.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.folder.join("bin/python")
+    }
+
     fn pip(&self, options: &[&str], wanted: &[String]) -> Result<(), Failure> {
         self.python().args(["-m", "pip", "install", "--quiet"]).args(options).args(wanted).run()
     }
@@ -271,7 +276,9 @@ impl Venv {
         let mut tests: Vec<PathBuf> = folders.iter().map(|it| own.join(it)).collect();
         if tests.is_empty() {
             tests.push(own);
-            tests.extend(["tests/demo", "tests/soak"].map(|it| workspace.root.join(it)));
+            tests.extend(
+                ["tests/demo", "tests/gpu", "tests/soak"].map(|it| workspace.root.join(it)),
+            );
         }
         // From outside the clone: the package under test is the one installed.
         let python = match other {

@@ -1,7 +1,7 @@
 //! The table of verbs: what `cargo xtask <verb>` can be.
 
 use crate::{Failure, Flags, Workspace};
-use crate::{bench, ci, crash, demo, fuzz, help, loom, soak, test, tidy, wheel};
+use crate::{bench, ci, crash, demo, fuzz, gpu, help, loom, soak, test, tidy, wheel};
 
 /// One verb of the command line.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(crate) const VERBS: &[Verb] = &[
     crash::VERB,
     soak::VERB,
     fuzz::VERB,
+    gpu::VERB,
+    gpu::bundle::VERB,
     help::VERB,
 ];
 

@@ -17,8 +17,14 @@ pub(crate) const VERB: Verb = Verb {
 };
 
 /// Everything in Python.
-const SOURCES: [&str; 5] =
-    ["st-python", "bench/python", "tests/demo", "tests/soak", "tests/test_benchmark.py"];
+const SOURCES: [&str; 6] = [
+    "st-python",
+    "bench/python",
+    "tests/demo",
+    "tests/gpu",
+    "tests/soak",
+    "tests/test_benchmark.py",
+];
 const CONFIG: &str = "pyproject.toml";
 fn run(workspace: &Workspace, flags: Flags) -> Result<(), Failure> {
     flags.finish()?;

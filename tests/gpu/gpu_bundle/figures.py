@@ -1,0 +1,111 @@
+"""Figures, as criterion leaves them in its folder and others write them into ``ST_FIGURES``."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from .calls import ORDERINGS, Line
+
+#: Where nothing is ordered across streams.
+UNORDERED = "none"
+FALLBACK = "host"
+
+
+@dataclass
+class Figure:
+    """One figure. Percentiles are of samples; a sample of criterion's is a mean over turns."""
+
+    program: str
+    name: str
+    unit: str
+    p50: float
+    p90: float
+    p99: float
+    samples: int
+    ordering: str
+    devices: list[str]
+    calls: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, object]:
+        """Give it as the report has it."""
+        return asdict(self)
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Give the smallest value that at least this share of them does not exceed."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+
+
+def of_criterion(program: str, folder: Path, lines: list[Line]) -> tuple[list[Figure], list[str]]:
+    """Read criterion's samples; each must have a line of calls and the other way round."""
+    by_name = {line.name: line for line in lines if line.kind == "bench"}
+    figures, problems = [], []
+    for path in sorted(folder.glob("**/new/sample.json")):
+        try:
+            name = str(json.loads((path.parent / "benchmark.json").read_text())["full_id"])
+            sample = json.loads(path.read_text())
+            pairs = list(zip(sample["times"], sample["iters"]))
+            values = [float(time) / float(turns) for time, turns in pairs]
+        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+            problems.append(f"{path} cannot be read: {error!r}")
+            continue
+        line = by_name.pop(name, None)
+        if line is None:
+            problems.append(f"{name} says neither what it called nor on which device")
+            continue
+        if not values or min(values) <= 0:
+            problems.append(f"{name} has no samples, or some that took no time")
+            continue
+        marks = [percentile(values, share) for share in (0.5, 0.9, 0.99)]
+        ordering = line.ordering or UNORDERED
+        figures.append(
+            Figure(program, name, "ns", *marks, len(values), ordering, line.devices, line.calls)
+        )
+    problems += [f"{name} left no figure" for name in sorted(by_name)]
+    return figures, problems
+
+
+def of_lines(program: str, path: Path) -> tuple[list[Figure], list[str]]:
+    """Read the figures that a benchmark wrote as lines of JSON, if it did."""
+    if not path.exists():
+        return [], []
+    figures, problems = [], []
+    for number, text in enumerate(path.read_text().splitlines(), 1):
+        try:
+            value = json.loads(text)
+            marks = [float(value[mark]) for mark in ("p50", "p90", "p99")]
+            figure = Figure(
+                program,
+                str(value["name"]),
+                str(value["unit"]),
+                *marks,
+                int(value["samples"]),
+                str(value["ordering"]),
+                [str(each) for each in value["devices"]],
+                {str(name): int(count) for name, count in value.get("calls", {}).items()},
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            problems.append(f"line {number} of its figures cannot be read: {error!r}")
+            continue
+        figures.append(figure)
+    return figures, problems
+
+
+def judge(figures: list[Figure], known: list[str]) -> None:
+    """Note on each figure why it does not count."""
+    for figure in figures:
+        if figure.ordering == FALLBACK:
+            figure.problems.append("ordered by the host: the fallback ran, not the device's words")
+        elif figure.ordering not in (*ORDERINGS, UNORDERED):
+            figure.problems.append(f"there is no ordering {figure.ordering!r}")
+        if not figure.devices:
+            figure.problems.append("names no device")
+        strangers = [uuid for uuid in figure.devices if uuid not in known]
+        if strangers:
+            figure.problems.append(f"ran on devices that nobody found: {', '.join(strangers)}")
+        if not (0 < figure.p50 <= figure.p90 <= figure.p99) or not math.isfinite(figure.p99):
+            figure.problems.append("its percentiles are no times")

@@ -1,0 +1,126 @@
+"""One program in a session of its own, under a watchdog."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+#: What is kept of each output, from its end.
+KEPT_BYTES = 4 << 20
+#: How long those that a program started may take to end after it.
+GRACE_S = 20.0
+PAUSE_S = 0.02
+
+
+@dataclass
+class Ended:
+    """How a program ended, and what it said."""
+
+    exit: int
+    seconds: float
+    out: str
+    err: str
+    hung: bool
+    left: bool
+
+    def problems(self, limit: float) -> list[str]:
+        """Tell what is wrong whatever the program is."""
+        problems = []
+        if self.hung:
+            problems.append(f"did not end within {limit:.0f} s and was killed")
+        elif self.exit < 0:
+            problems.append(f"was killed by {signal.Signals(-self.exit).name}")
+        elif self.exit:
+            problems.append(f"exited with {self.exit}")
+        if self.left and not self.hung:
+            problems.append(f"left processes behind that ran {GRACE_S:.0f} s after it")
+        return problems
+
+
+class _Tail(threading.Thread):
+    """Reads a pipe to its end, and keeps the last of it."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        super().__init__(daemon=True)
+        self._pipe = pipe
+        self._kept = bytearray()
+
+    def run(self) -> None:
+        """Read until everybody has closed it."""
+        for block in iter(lambda: self._pipe.read1(1 << 16), b""):  # type: ignore[attr-defined]
+            self._kept += block
+            del self._kept[:-KEPT_BYTES]
+
+    def text(self) -> str:
+        """Give what was kept so far."""
+        return bytes(self._kept).decode(errors="replace")
+
+
+def run(command: list[str], *, env: dict[str, str], limit: float, folder: Path) -> Ended:
+    """Run a program to its end, or until the limit in seconds is over."""
+    begun = time.monotonic()
+    child = subprocess.Popen(
+        command,
+        env=env,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert child.stdout is not None
+    assert child.stderr is not None
+    tails = [_Tail(child.stdout), _Tail(child.stderr)]
+    for tail in tails:
+        tail.start()
+    deadline = begun + limit
+    hung = False
+    try:
+        code = child.wait(limit)
+    except subprocess.TimeoutExpired:
+        hung = True
+        _kill(child.pid)
+        code = child.wait()
+    # Who outlives it has its pipes: what that one says is part of the output.
+    for tail in tails:
+        tail.join(max(0.0, deadline - time.monotonic()))
+        hung = hung or tail.is_alive()
+    left = _outlasts(child.pid, time.monotonic() + (0 if hung else GRACE_S))
+    if left:
+        _kill(child.pid)
+    for tail in tails:
+        tail.join(GRACE_S)
+    out, err = (tail.text() for tail in tails)
+    return Ended(code, time.monotonic() - begun, out, err, hung, left)
+
+
+def _kill(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _outlasts(group: int, deadline: float) -> bool:
+    while _lives(group):
+        if time.monotonic() >= deadline:
+            return True
+        time.sleep(PAUSE_S)
+    return False
+
+
+def _lives(group: int) -> bool:
+    """Tell whether a process of the group runs; those that nobody has reaped yet do not."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, of = stat.read_text(errors="replace").rpartition(")")[2].split()[:3]
+        except (OSError, ValueError):
+            continue
+        if int(of) == group and state not in "ZX":
+            return True
+    return False

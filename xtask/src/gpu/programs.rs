@@ -1,0 +1,144 @@
+//! The programs that go into the bundle. A line here is all that a further one needs.
+
+use serde_json::{Value, json};
+
+/// What cargo builds it as.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Target {
+    Test(&'static str),
+    Example(&'static str),
+    Bench(&'static str),
+}
+
+/// How it is run and judged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    /// Prints tests as libtest does. Those that may call `cuIpc*`, and those that use two devices and
+    /// name them.
+    Test { legacy: &'static [&'static str], several_devices: &'static [&'static str] },
+    /// Ends by itself and says this.
+    Example { says: &'static str },
+    /// Criterion's, or one that writes figures as lines.
+    Bench { legacy: &'static [&'static str] },
+    /// One test of a test program, again and again; it kills so many processes each time.
+    Soak { test: &'static str, kills: u32 },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Program {
+    /// As the report calls it.
+    pub(crate) name: &'static str,
+    pub(crate) package: &'static str,
+    pub(crate) target: Target,
+    pub(crate) kind: Kind,
+    /// After so many seconds it is taken to hang.
+    pub(crate) limit_s: u32,
+}
+
+pub(crate) const PROGRAMS: &[Program] = &[
+    Program {
+        name: "cuda-ipc it",
+        package: "cuda-ipc",
+        target: Target::Test("it"),
+        kind: Kind::Test {
+            legacy: &[],
+            several_devices: &["chunks::order_and_hiding_of_devices_do_not_matter"],
+        },
+        limit_s: 420,
+    },
+    Program {
+        name: "cuda-ipc hand_over",
+        package: "cuda-ipc",
+        target: Target::Example("hand_over"),
+        kind: Kind::Example { says: "every byte is right" },
+        limit_s: 120,
+    },
+    Program {
+        name: "cuda-ipc bench",
+        package: "cuda-ipc",
+        target: Target::Bench("main"),
+        kind: Kind::Bench { legacy: &[] },
+        limit_s: 420,
+    },
+    Program {
+        name: "cuda-ipc makers killed",
+        package: "cuda-ipc",
+        target: Target::Test("it"),
+        kind: Kind::Soak { test: "chunks::memory_outlives_its_maker", kills: 1 },
+        limit_s: 120,
+    },
+    Program {
+        name: "cuda-ipc writers killed",
+        package: "cuda-ipc",
+        target: Target::Test("it"),
+        kind: Kind::Soak { test: "words::a_dead_writers_word_is_released", kills: 1 },
+        limit_s: 120,
+    },
+];
+
+impl Program {
+    /// The name of its file in the bundle.
+    pub(crate) fn file(&self) -> String {
+        let (Target::Test(name) | Target::Example(name) | Target::Bench(name)) = self.target;
+        match self.target {
+            Target::Bench(_) => format!("{}-bench-{name}", self.package),
+            _ => format!("{}-{name}", self.package),
+        }
+    }
+
+    /// As the manifest has it.
+    pub(crate) fn as_json(&self) -> Value {
+        let mut value = json!({
+            "name": self.name,
+            "file": format!("programs/{}", self.file()),
+            "limit_s": self.limit_s,
+        });
+        let more = match self.kind {
+            Kind::Test { legacy, several_devices } => {
+                json!({"kind": "test", "legacy": legacy, "several_devices": several_devices})
+            }
+            Kind::Example { says } => json!({"kind": "example", "says": says}),
+            Kind::Bench { legacy } => json!({"kind": "bench", "legacy": legacy}),
+            Kind::Soak { test, kills } => {
+                json!({"kind": "soak", "arguments": [test], "kills": kills})
+            }
+        };
+        if let (Some(fields), Value::Object(more)) = (value.as_object_mut(), more) {
+            fields.extend(more);
+        }
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{PROGRAMS, Program};
+
+    #[test]
+    fn names_are_told_apart() {
+        let names: BTreeSet<&str> = PROGRAMS.iter().map(|program| program.name).collect();
+        assert_eq!(names.len(), PROGRAMS.len());
+    }
+
+    #[test]
+    fn one_file_is_one_target() {
+        for one in PROGRAMS {
+            for other in PROGRAMS {
+                let same =
+                    |a: &Program, b: &Program| (a.package, a.target) == (b.package, b.target);
+                assert_eq!(one.file() == other.file(), same(one, other));
+            }
+        }
+    }
+
+    #[test]
+    fn the_manifest_says_how_to_run_it() {
+        for program in PROGRAMS {
+            let value = program.as_json();
+            assert!(value["kind"].is_string() && value["limit_s"].is_u64(), "{value}");
+            assert!(value["file"].as_str().unwrap().starts_with("programs/"), "{value}");
+        }
+    }
+}
