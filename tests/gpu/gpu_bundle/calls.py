@@ -1,7 +1,7 @@
 """Which functions of the driver were called, as the programs write them into ``ST_DRIVER_CALLS``.
 
 They count the calls that they make through ``cuda-ipc``. What a library beside it calls is not
-among them; that a program cannot call one at all is seen from its file, which would have to name it.
+among them; that a program cannot make one at all is seen from its file, which would name it.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def of_criterion(program: str, folder: Path, lines: list[Line]) -> tuple[list[Figure], list[str]]:
-    """Read criterion's samples; each must have a line of calls and the other way round."""
+    """Read criterion's samples, each of which must have a line of calls."""
     by_name = {line.name: line for line in lines if line.kind == "bench"}
     figures, problems = [], []
     for path in sorted(folder.glob("**/new/sample.json")):
@@ -53,7 +53,7 @@ def of_criterion(program: str, folder: Path, lines: list[Line]) -> tuple[list[Fi
         except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
             problems.append(f"{path} cannot be read: {error!r}")
             continue
-        line = by_name.pop(name, None)
+        line = by_name.get(name)
         if line is None:
             problems.append(f"{name} says neither what it called nor on which device")
             continue
@@ -65,8 +65,17 @@ def of_criterion(program: str, folder: Path, lines: list[Line]) -> tuple[list[Fi
         figures.append(
             Figure(program, name, "ns", *marks, len(values), ordering, line.devices, line.calls)
         )
-    problems += [f"{name} left no figure" for name in sorted(by_name)]
     return figures, problems
+
+
+def join(figures: list[Figure], lines: list[Line]) -> list[str]:
+    """Give figures the calls of their names, and tell which lines of calls have no figure."""
+    by_name = {line.name: line for line in lines if line.kind == "bench"}
+    for figure in figures:
+        line = by_name.pop(figure.name, None)
+        if line is not None and not figure.calls:
+            figure.calls = line.calls
+    return [f"{name} left no figure" for name in sorted(by_name)]
 
 
 def of_lines(program: str, path: Path) -> tuple[list[Figure], list[str]]:

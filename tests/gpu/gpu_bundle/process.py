@@ -16,6 +16,8 @@ from typing import IO
 KEPT_BYTES = 4 << 20
 #: How long those that a program started may take to end after it.
 GRACE_S = 20.0
+#: And how long the kernel may take to end those that were killed.
+KILLED_S = 60.0
 PAUSE_S = 0.02
 
 
@@ -54,9 +56,10 @@ class _Tail(threading.Thread):
 
     def run(self) -> None:
         """Read until everybody has closed it."""
-        for block in iter(lambda: self._pipe.read1(1 << 16), b""):  # type: ignore[attr-defined]
-            self._kept += block
-            del self._kept[:-KEPT_BYTES]
+        with self._pipe as pipe:
+            for block in iter(lambda: pipe.read1(1 << 16), b""):  # type: ignore[attr-defined]
+                self._kept += block
+                del self._kept[:-KEPT_BYTES]
 
     def text(self) -> str:
         """Give what was kept so far."""
@@ -95,8 +98,9 @@ def run(command: list[str], *, env: dict[str, str], limit: float, folder: Path) 
     left = _outlasts(child.pid, time.monotonic() + (0 if hung else GRACE_S))
     if left:
         _kill(child.pid)
+        _outlasts(child.pid, time.monotonic() + KILLED_S)
     for tail in tails:
-        tail.join(GRACE_S)
+        tail.join(KILLED_S)
     out, err = (tail.text() for tail in tails)
     return Ended(code, time.monotonic() - begun, out, err, hung, left)
 

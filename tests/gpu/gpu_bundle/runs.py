@@ -161,6 +161,7 @@ class Runner:
         ):
             found += some
             run.problems += problems
+        run.problems += figures.join(found, lines)
         if not found:
             run.problems.append("left no figure")
         figures.judge(found, [str(device["uuid"]) for device in self.report.devices])

@@ -1,0 +1,263 @@
+"""``run.sh`` as a whole, on bundles made here: without a device, and on the driver for tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from gpu_bundle import process
+
+pytestmark = pytest.mark.cpu
+
+HERE = Path(__file__).parent
+DRIVER = HERE.parent.parent / "cuda-ipc/tests/it/driver/driver.c"
+UUIDS = [
+    f"GPU-{digits * 4}-{digits * 2}-{digits * 2}-{digits * 2}-{digits * 6}"
+    for digits in ("a0", "a1")
+]
+
+GOOD_TEST = """
+import json, os, sys
+assert os.environ["ST_GPU"] == "require"
+if "--list" in sys.argv:
+    print("one: test")
+else:
+    print("test one ... ok")
+    print("test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out")
+    if "ST_DRIVER_CALLS" in os.environ:
+        with open(os.environ["ST_DRIVER_CALLS"], "a") as file:
+            file.write(json.dumps({"kind": "test", "name": "one", "ordering": None,
+                "devices": <devices>, "calls": {"cuMemMap": 1, <call>: 1}}) + "\\n")
+"""
+BENCH = """
+import json, os
+line = {"kind": "bench", "name": "open", "ordering": None, "devices": [], "calls": {"cuMemMap": 1}}
+with open(os.environ["ST_DRIVER_CALLS"], "a") as file:
+    file.write(json.dumps(line) + "\\n")
+with open(os.environ["ST_FIGURES"], "a") as file:
+    file.write(json.dumps({"name": "open", "unit": "us", "p50": 1, "p90": 2, "p99": 3, "samples": 5,
+        "ordering": <ordering>, "devices": <devices>}) + "\\n")
+"""
+
+
+def good_test(devices: list[str], call: str = "cuMemUnmap") -> str:
+    """Give a test program that passes."""
+    return GOOD_TEST.replace("<devices>", repr(devices)).replace("<call>", repr(call))
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder with a driver for tests, which has two devices."""
+    folder = tmp_path_factory.mktemp("driver")
+    command = ["cc", "-shared", "-fPIC", "-O1", "-pthread", "-DVERSION=13000", str(DRIVER)]
+    subprocess.run([*command, "-o", str(folder / "libcuda.so.1")], check=True)
+    return folder
+
+
+class Ground:
+    """A bundle, and what came of running it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bundle = folder / "bundle"
+        self.out = folder / "out"
+        self._programs: list[dict[str, object]] = []
+        shutil.copytree(HERE / "gpu_bundle", self.bundle / "driver/gpu_bundle")
+        shutil.copy(HERE / "run.sh", self.bundle / "run.sh")
+        for part in ("wheel", "tools", "python/gpu", "programs"):
+            (self.bundle / part).mkdir(parents=True)
+        with zipfile.ZipFile(self.bundle / "wheel/w.whl", "w") as wheel:
+            wheel.writestr("the_wheel.py", "HERE = 1\n")
+        tests = self.bundle / "python"
+        (tests / "pyproject.toml").write_text('[tool.pytest.ini_options]\nmarkers = ["gpu: x"]\n')
+        self.python_test("import the_wheel\n    assert the_wheel.HERE == 1")
+
+    def python_test(self, body: str) -> None:
+        """Make the package's test."""
+        text = f"import pytest\n\n\n@pytest.mark.gpu\ndef test_it():\n    {body}\n"
+        (self.bundle / "python/gpu/test_it.py").write_text(text)
+
+    def add(self, name: str, kind: str, text: str, **more: object) -> None:
+        """Add a program."""
+        file = f"programs/{name}.py"
+        (self.bundle / file).write_text(text)
+        program = {"name": name, "kind": kind, "file": file, "limit_s": 60, "is_python": True}
+        self._programs.append({**program, **more})
+
+    def run(self, *arguments: str, driver: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run it, without any device or on that driver."""
+        manifest = {"schema": 1, "wheel": "wheel/w.whl", "programs": self._programs}
+        (self.bundle / "manifest.json").write_text(json.dumps(manifest))
+        # Pytest is in the environment that runs this, not in the bundle.
+        (self.bundle / "tools/sitecustomize.py").write_text("")
+        env = {**os.environ, "CUDA_VISIBLE_DEVICES": "" if driver is None else "0,1"}
+        if driver is not None:
+            env["LD_LIBRARY_PATH"] = str(driver)
+        command = [str(self.bundle / "run.sh"), *arguments, "--out", str(self.out)]
+        command += ["--python", sys.executable]
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+
+    def report(self) -> dict[str, object]:
+        """Read the report."""
+        return dict(json.loads((self.out / "report.json").read_text()))
+
+    def problems(self) -> str:
+        """Give everything that the table complains of."""
+        table = (self.out / "table.txt").read_text()
+        lines = table.splitlines()
+        return "\n".join(line for line in lines if line.startswith(("problem", "failed")))
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Ground:
+    """Give an empty bundle."""
+    return Ground(tmp_path)
+
+
+@pytest.mark.parametrize("what", ["tests", "bench", "soak", "all"])
+def test_without_a_device_everything_fails(ground: Ground, what: str) -> None:
+    """With the reason, and a report."""
+    for kind in ("test", "example", "bench", "soak"):
+        ground.add(f"{kind}-program", kind, good_test([]))
+    ended = ground.run(what)
+    assert ended.returncode == 1
+    assert "no CUDA device" in ended.stdout
+    assert "libcuda.so.1 cannot be loaded" in ended.stdout or "CUDA_ERROR" in ended.stdout
+    report = ground.report()
+    assert report["verdict"] == "failed"
+    assert report["devices"] == []
+    programs = report["programs"]
+    assert isinstance(programs, list)
+    assert programs
+    assert all(each["verdict"] == "failed" for each in programs)
+
+
+def test_a_good_bundle_passes(ground: Ground, driver: Path) -> None:
+    """And the report says on what."""
+    ground.add("it", "test", good_test(UUIDS), several_devices=["one"])
+    ground.add("show", "example", "print('every byte is right')", says="every byte is right")
+    bench = BENCH.replace("<ordering>", "'memops'").replace("<devices>", repr(UUIDS))
+    ground.add("bench", "bench", bench)
+    for what in ("tests", "bench"):
+        ended = ground.run(what, driver=driver)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        report = ground.report()
+        assert report["verdict"] == "passed"
+        devices = report["devices"]
+        assert isinstance(devices, list)
+        assert [each["uuid"] for each in devices] == UUIDS
+        if what == "tests":
+            programs = report["programs"]
+            assert isinstance(programs, list)
+            assert [each["name"] for each in programs] == ["it", "show", "python tests"]
+            assert programs[0]["tests"][0]["devices"] == UUIDS
+            assert report["driver_calls"] == {"cuMemMap": 1, "cuMemUnmap": 1}
+        else:
+            assert report["headline"] == "passed"
+            figures = report["figures"]
+            assert isinstance(figures, list)
+            assert figures[0]["calls"] == {"cuMemMap": 1}
+            assert figures[0]["devices"] == UUIDS
+
+
+@pytest.mark.parametrize(
+    ("program", "more", "told"),
+    [
+        ("print('well done')", {"kind": "example", "says": "right"}, "did not say 'right'"),
+        ("import os; os.abort()", {"kind": "example"}, "killed by SIGABRT"),
+        ("pass", {"kind": "test"}, "lists no test"),
+        (good_test([], "cuIpcGetMemHandle"), {"kind": "test"}, "called cuIpcGetMemHandle"),
+        (good_test(UUIDS[:1]), {"kind": "test", "several_devices": ["one"]}, "two devices"),
+        (good_test(UUIDS), {"kind": "test", "several_devices": ["gone"]}, "does not exist"),
+        ("while True: pass", {"kind": "example", "limit_s": 0.5}, "was killed"),
+    ],
+    ids=["silent", "crash", "empty", "legacy", "one-device", "renamed", "hang"],
+)
+def test_what_is_wrong_fails_the_report(
+    ground: Ground, driver: Path, program: str, more: dict[str, object], told: str
+) -> None:
+    """Also where a program exits with 0; those that come after it run all the same."""
+    kind = str(more.pop("kind"))
+    ground.add("wrong", kind, program, **more)
+    ground.add("next", "example", "print('here')", says="here")
+    ended = ground.run("tests", driver=driver)
+    assert ended.returncode == 1
+    assert told in ground.problems(), ended.stdout + ended.stderr
+    verdicts = {}
+    programs = ground.report()["programs"]
+    assert isinstance(programs, list)
+    for each in programs:
+        verdicts[each["name"]] = each["verdict"]
+    assert verdicts == {"wrong": "failed", "next": "passed", "python tests": "passed"}
+
+
+@pytest.mark.parametrize(
+    ("ordering", "more", "told"),
+    [
+        ("host", "", "the fallback ran"),
+        ("memops", "# cuCtxSynchronize", "names cuCtxSynchronize"),
+    ],
+)
+def test_figures_that_cheat_fail_the_report(
+    ground: Ground, driver: Path, ordering: str, more: str, told: str
+) -> None:
+    """By the host's order, or by a wait between the timers."""
+    bench = BENCH.replace("<ordering>", repr(ordering)).replace("<devices>", repr(UUIDS[:1]))
+    ground.add("bench", "bench", bench + more)
+    ended = ground.run("bench", driver=driver)
+    assert ended.returncode == 1
+    assert told in ground.problems(), ended.stdout + ended.stderr
+
+
+def test_the_package_fails_the_report(ground: Ground, driver: Path) -> None:
+    """By one failed test, whose message is there."""
+    ground.add("it", "test", good_test([]))
+    ground.python_test("assert 1 == 2")
+    assert ground.run("tests", driver=driver).returncode == 1
+    assert "test_it: assert 1 == 2" in ground.problems()
+
+
+def test_what_time_leaves_out_has_failed(ground: Ground, driver: Path) -> None:
+    """And is named."""
+    ground.add("it", "test", good_test([]))
+    assert ground.run("tests", "--within", "0", driver=driver).returncode == 1
+    assert ground.problems().count("no time was left") == 2
+
+
+def test_spoilt_bundles_are_told(ground: Ground, tmp_path: Path) -> None:
+    """Before anything runs."""
+    ground.add("it", "test", good_test([]))
+    (ground.bundle / "programs/it.py").unlink()
+    ended = ground.run("tests")
+    assert ended.returncode == 1
+    assert "it.py is missing" in ended.stderr
+    command = [str(ground.bundle / "run.sh"), "tests", "--python", str(tmp_path / "no-python")]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "there is no" in ended.stderr
+
+
+def test_what_a_program_leaves_behind_is_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And told: nothing runs on once a program is over."""
+    monkeypatch.setattr(process, "GRACE_S", 0.2)
+    script = "sleep 600 >/dev/null 2>&1 & echo $!"
+    ended = process.run(["sh", "-c", script], env=dict(os.environ), limit=60, folder=tmp_path)
+    assert (ended.exit, ended.left, ended.hung) == (0, True, False)
+    assert any("left processes behind" in each for each in ended.problems(60))
+    stat = Path(f"/proc/{int(ended.out)}/stat")
+    assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "ZX"
+
+
+def test_who_outlives_a_program_is_listened_to(tmp_path: Path) -> None:
+    """A child that ends by itself says its part."""
+    script = "(read line < /dev/null; echo late) & exit 0"
+    ended = process.run(["sh", "-c", script], env=dict(os.environ), limit=60, folder=tmp_path)
+    assert (ended.exit, ended.out, ended.left, ended.hung) == (0, "late\n", False, False)
+    assert ended.problems(60) == []

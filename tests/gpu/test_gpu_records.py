@@ -1,0 +1,211 @@
+"""What the driver of the bundle makes of what programs say and leave behind, as recorded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from gpu_bundle import calls, devices, figures, junit, libtest
+from gpu_bundle.calls import Line
+from gpu_bundle.figures import Figure
+from gpu_bundle.report import Report, Run
+
+pytestmark = pytest.mark.cpu
+
+RECORDED = Path(__file__).parent / "recorded"
+UUID = "GPU-a0a0a0a0-a0a0-a0a0-a0a0-a0a0a0a0a0a0"
+
+
+def recorded() -> tuple[str, list[str]]:
+    """Give what a test program said, and the names that it has."""
+    said = (RECORDED / "it.txt").read_text()
+    names = [line.split()[1] for line in said.splitlines() if " ... " in line]
+    return said, names
+
+
+def test_a_good_run_is_read() -> None:
+    """Every test has its outcome, and a skipped one its reason."""
+    said, names = recorded()
+    tests, problems = libtest.parse(said, names)
+    assert problems == []
+    assert [test.outcome for test in tests].count("passed") == 36
+    skipped = {test.name: test.reason for test in tests if test.outcome == "skipped"}
+    assert len(skipped) == 5
+    assert skipped["drivers::a_missing_driver_is_an_error"] == (
+        "needs another driver than the device's"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda said: said.rpartition("\ntest result")[0], "without its line of results"),
+        (lambda said: said.replace("36 passed", "37 passed"), "its tests say"),
+        (lambda said: said.replace("result: ok", "result: FAILED"), "contradicts itself"),
+        (lambda said: said + "test stray::one ... ok\n", "does not list: stray::one"),
+        (lambda said: said.replace("... ok", "... FAILED"), "no test passed"),
+        (lambda said: said.replace("36 passed; 0", "35 passed; 1"), "its tests say"),
+        (lambda _: "", "no test passed"),
+    ],
+)
+def test_what_does_not_fit_together_is_told(change: object, told: str) -> None:
+    """Whatever the exit code is."""
+    said, names = recorded()
+    assert callable(change)
+    _, problems = libtest.parse(change(said), names)
+    assert any(told in problem for problem in problems), problems
+
+
+def test_a_test_that_says_nothing_has_failed() -> None:
+    """As does one that does not end, or says what nobody knows."""
+    said, names = recorded()
+    said = said.replace("words_only_grow ... ok", "words_only_grow ... does not end")
+    tests, problems = libtest.parse(said, [*names, "lost::one"])
+    failed = {test.name: test.reason for test in tests if test.outcome == "failed"}
+    assert failed == {
+        "lost::one": "it never said an outcome",
+        "words::words_only_grow": "does not end",
+    }
+    assert problems
+
+
+def test_names_are_listed() -> None:
+    """As ``--list`` prints them."""
+    assert libtest.listed("a::b: test\nc::d: test\n\n2 tests, 0 benchmarks\n") == ["a::b", "c::d"]
+
+
+def test_results_of_pytest_are_read(tmp_path: Path) -> None:
+    """Errors of fixtures are failures."""
+    tests, problems = junit.parse(RECORDED / "junit.xml")
+    assert problems == []
+    assert [(test.name, test.outcome) for test in tests] == [
+        ("gpu.test_a::test_good", "passed"),
+        ("gpu.test_a::test_bad", "failed"),
+        ("gpu.test_a::test_one_device", "skipped"),
+        ("gpu.test_a::test_broken", "failed"),
+    ]
+    assert junit.parse(tmp_path / "nothing.xml")[1]
+    empty = tmp_path / "empty.xml"
+    empty.write_text("<testsuites/>")
+    assert junit.parse(empty) == ([], ["no test passed"])
+
+
+def test_calls_are_read(tmp_path: Path) -> None:
+    """And added up; spoilt lines are told, as is a file without any."""
+    lines, problems = calls.read(RECORDED / "calls.jsonl")
+    assert problems == []
+    assert calls.total(lines)["cuDeviceGetCount"] == 3
+    assert lines[2].ordering == "memops"
+    spoilt = tmp_path / "calls"
+    spoilt.write_text('{"kind": "test"}\nnothing\n{"kind": 1, "name": 2}\n')
+    assert len(calls.read(spoilt)[1]) == 4
+    assert calls.read(tmp_path / "none")[1] == ["counted no calls of the driver"]
+
+
+def test_legacy_handles_are_for_those_who_say_so() -> None:
+    """By the name of the test."""
+    lines, _ = calls.read(RECORDED / "calls.jsonl")
+    assert calls.beyond_legacy(lines, ["foreign::handles_travel"]) == []
+    told = calls.beyond_legacy(lines, [])
+    assert told == ["test foreign::handles_travel called cuIpcOpenMemHandle_v2"]
+
+
+def test_waits_between_timers_are_told(tmp_path: Path) -> None:
+    """Those that were counted, and those that a program could make."""
+    line = Line("bench", "open", None, [UUID], {"cuCtxSynchronize": 1, "cuMemMap": 1})
+    assert calls.waited([line]) == ["open called cuCtxSynchronize between its timers"]
+    program = tmp_path / "program"
+    program.write_bytes(b"\x7fELF cuStreamSynchronize\0")
+    assert calls.named_waits(program) == []
+    program.write_bytes(b"\x7fELF cudaDeviceSynchronize\0")
+    assert calls.named_waits(program) == ["the program names cudaDeviceSynchronize"]
+
+
+def sampled(folder: Path, name: str, times: list[float], iters: list[float]) -> None:
+    """Leave what criterion leaves."""
+    own = folder / name / "new"
+    own.mkdir(parents=True)
+    (own / "benchmark.json").write_text(json.dumps({"full_id": name}))
+    (own / "sample.json").write_text(json.dumps({"times": times, "iters": iters}))
+
+
+def test_figures_of_criterion_are_read(tmp_path: Path) -> None:
+    """With the ordering and the device that the program noted."""
+    lines, _ = calls.read(RECORDED / "calls.jsonl")
+    name = "write and wait, queued"
+    sampled(tmp_path, name, [10.0 * each for each in range(1, 101)], [10.0] * 100)
+    found, problems = figures.of_criterion("bench", tmp_path, lines)
+    assert problems == []
+    [figure] = found
+    assert (figure.p50, figure.p90, figure.p99) == (50.0, 90.0, 99.0)
+    assert (figure.ordering, figure.devices, figure.samples) == ("memops", [UUID], 100)
+    figures.judge(found, [UUID])
+    assert figure.problems == []
+    assert figures.join(found, lines) == []
+
+
+def test_figures_and_notes_belong_together(tmp_path: Path) -> None:
+    """One without the other is told."""
+    lines, _ = calls.read(RECORDED / "calls.jsonl")
+    sampled(tmp_path, "stranger", [1.0], [1.0])
+    found, problems = figures.of_criterion("bench", tmp_path, lines)
+    assert found == []
+    assert problems == ["stranger says neither what it called nor on which device"]
+    assert figures.join(found, lines) == ["write and wait, queued left no figure"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"ordering": "host"}, "the fallback ran"),
+        ({"ordering": "guesswork"}, "no ordering 'guesswork'"),
+        ({"devices": []}, "names no device"),
+        ({"devices": ["GPU-other"]}, "devices that nobody found"),
+        ({"p50": 0.0}, "no times"),
+        ({"p99": float("inf")}, "no times"),
+    ],
+)
+def test_figures_that_do_not_count(changes: dict[str, object], told: str) -> None:
+    """Fail the headline, and with it the report."""
+    figure = Figure("bench", "open", "ns", 1.0, 2.0, 3.0, 100, "memops", [UUID])
+    report = Report("bench", "today", {}, {}, runs=[Run("bench", "bench")], finished=True)
+    report.figures = [figure]
+    assert (report.headline(), report.is_good) == ("passed", True)
+    for name, value in changes.items():
+        setattr(figure, name, value)
+    figures.judge(report.figures, [UUID])
+    assert any(told in problem for problem in figure.problems), figure.problems
+    assert (report.headline(), report.is_good) == ("failed", False)
+    assert told in report.table()
+
+
+def test_figures_as_lines(tmp_path: Path) -> None:
+    """As benchmarks in Python write them."""
+    path = tmp_path / "figures"
+    value = {"name": "echo", "unit": "us", "p50": 1, "p90": 2, "p99": 3, "samples": 9}
+    value.update({"ordering": "memops", "devices": [UUID, "GPU-2"]})
+    path.write_text(json.dumps(value) + "\n{}\n")
+    found, problems = figures.of_lines("bench", path)
+    assert [figure.devices for figure in found] == [[UUID, "GPU-2"]]
+    assert len(problems) == 1
+    assert figures.of_lines("bench", tmp_path / "none") == ([], [])
+
+
+def test_reports_are_good_only_when_all_is() -> None:
+    """And not before the end, nor without anything that ran."""
+    report = Report("tests", "today", {}, {}, runs=[Run("it", "test")])
+    assert not report.is_good
+    report.finished = True
+    assert report.is_good
+    report.runs[0].tests = [{"name": "a", "outcome": "failed", "reason": ""}]
+    assert not report.is_good
+    report.runs = []
+    assert not report.is_good
+
+
+def test_names_of_devices() -> None:
+    """As NVIDIA's tools write them."""
+    assert devices.uuid_text(bytes([0xA0] * 16)) == UUID
+    assert devices.version_text(13010) == "13.1"
+    assert devices.version_text(11080) == "11.8"
