@@ -128,7 +128,7 @@ const OTHER_SERVICE_RING: &str = "Python, faults of the service";
 const FAULTS: &[&str] = &["service_faults"];
 
 /// The folders of tests that have some for torch.
-const WITH_TORCH: &[&str] = &["native", "modules", "service"];
+const WITH_TORCH: &[&str] = &["native", "modules", "service", "gpu"];
 
 fn python(workspace: &Workspace, is_without_torch: bool, report: &mut Report) {
     screen::step("Python, the wheel");

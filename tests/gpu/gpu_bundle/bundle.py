@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import zipfile
@@ -65,8 +66,13 @@ class Bundle:
         for program in programs:
             if program.kind not in KINDS:
                 raise NoBundle(f"{path}: {program.name} is of no known kind, {program.kind!r}")
-            if not (folder / program.file).is_file():
-                raise NoBundle(f"{folder / program.file} is missing")
+            file = folder / program.file
+            if not file.is_file():
+                raise NoBundle(f"{file} is missing")
+            # Not every way of carrying a folder keeps its permissions.
+            if not os.access(file, os.X_OK):
+                with contextlib.suppress(OSError):
+                    file.chmod(0o755)
         site = scratch / "wheel"
         try:
             with zipfile.ZipFile(wheel) as archive:
