@@ -1,12 +1,13 @@
 //! Memory that others made.
 
 use cuda_ipc::{
-    Access, Chunk, Context, Copies, ForeignError, InPlace, LegacyHandle, Mapping, Origin, origin,
-    probe, share_in_place,
+    Access, Chunk, Context, Copies, ForeignError, InPlace, LegacyHandle, Mapping, Origin,
+    driver_calls, origin, probe, share_in_place,
 };
 
-use crate::harness::tests;
-use crate::peer::{BYTES, pattern};
+use crate::harness::{Outcome, Skip, tests};
+use crate::parcel;
+use crate::peer::{BYTES, Peer, pattern};
 use crate::sys::{Allocated, Segment};
 
 tests![
@@ -16,6 +17,7 @@ tests![
     ranges_are_checked,
     hosts_are_no_devices,
     handles_travel,
+    handles_open_in_place,
 ];
 
 fn context() -> Context {
@@ -121,4 +123,24 @@ fn handles_travel() {
     form[72..].copy_from_slice(&9_u64.to_le_bytes());
     let handle = LegacyHandle::decode(&form);
     assert_eq!((handle.bytes(), handle.encode()), (9, form));
+}
+
+/// Where what is lent begins and ends within its allocation.
+pub(crate) const LENT: std::ops::Range<usize> = 256..BYTES - 512;
+
+fn handles_open_in_place() -> Outcome {
+    let functions = driver_calls();
+    if !functions.iter().any(|it| it.symbol == "cuIpcGetMemHandle" && it.is_there) {
+        return Err(Skip("the driver has no legacy handles"));
+    }
+    let context = context();
+    let allocated = Allocated::new(&context, BYTES);
+    let copies = Copies::new(&context).expect("a stream");
+    copies.upload(allocated.address, &pattern(7, BYTES)).expect("copied");
+    let address = allocated.address + LENT.start as u64;
+    let handle = LegacyHandle::new(&context, address, LENT.len() as u64).expect("a handle");
+    let borrower = Peer::start("borrower");
+    parcel::send(&borrower.socket, &handle.encode(), &[]);
+    borrower.join();
+    Ok(())
 }

@@ -5,8 +5,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command};
 
-use cuda_ipc::{Access, Chunk, Copies, Mapping, Words, probe};
+use cuda_ipc::{Access, Chunk, Copies, Legacy, LegacyHandle, Mapping, Words, probe};
 
+use crate::calls::Calls;
+use crate::foreign::LENT;
 use crate::parcel;
 
 /// Another process, killed when this is dropped.
@@ -138,6 +140,26 @@ pub(crate) fn play(role: &str) {
                 words.write(&stream, 1, round).expect("queued");
             }
             context.synchronize(&stream).expect("done");
+        }
+        // Opens memory of another process twice, which is once.
+        "borrower" => {
+            let mut form = [0; LegacyHandle::BYTES];
+            parcel::receive(&socket, &mut form).expect("a handle");
+            let handle = LegacyHandle::decode(&form);
+            let context = probe().expect("a driver").device_at(0).expect("one");
+            let context = context.context().expect("one");
+            let lent = Legacy::open(&context, &handle).expect("its maker lives");
+            let again = Legacy::open(&context, &handle).expect("it is open");
+            assert_eq!((lent.address(), lent.bytes()), (again.address(), LENT.len() as u64));
+            drop(again);
+            let mut found = vec![0; LENT.len()];
+            let copies = Copies::new(&context).expect("a stream");
+            copies.download(&mut found, lent.address()).expect("copied");
+            assert!(found == pattern(7, BYTES)[LENT]);
+            drop(lent);
+            let calls = Calls::now();
+            let made = ["cuIpcOpenMemHandle_v2", "cuIpcCloseMemHandle"].map(|it| calls.of(it));
+            assert_eq!(made, [1, 1]);
         }
         // What a driver that lacks things, or none, is to the crate.
         other => crate::drivers::play(other),

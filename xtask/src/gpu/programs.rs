@@ -41,7 +41,7 @@ pub(crate) const PROGRAMS: &[Program] = &[
         package: "cuda-ipc",
         target: Target::Test("it"),
         kind: Kind::Test {
-            legacy: &[],
+            legacy: &["foreign::handles_open_in_place", "borrower"],
             several_devices: &["chunks::order_and_hiding_of_devices_do_not_matter"],
         },
         limit_s: 420,
