@@ -1,11 +1,11 @@
 //! Memory that others made.
 
 use cuda_ipc::{
-    Access, Chunk, Context, Copies, ForeignError, InPlace, LegacyHandle, Mapping, Origin,
-    driver_calls, origin, probe, share_in_place,
+    Access, Chunk, Context, Copies, ForeignError, InPlace, Legacy, LegacyHandle, Mapping, Origin,
+    origin, probe, share_in_place,
 };
 
-use crate::harness::{Outcome, Skip, tests};
+use crate::harness::tests;
 use crate::parcel;
 use crate::peer::{BYTES, Peer, pattern};
 use crate::sys::{Allocated, Segment};
@@ -128,11 +128,7 @@ fn handles_travel() {
 /// Where what is lent begins and ends within its allocation.
 pub(crate) const LENT: std::ops::Range<usize> = 256..BYTES - 512;
 
-fn handles_open_in_place() -> Outcome {
-    let functions = driver_calls();
-    if !functions.iter().any(|it| it.symbol == "cuIpcGetMemHandle" && it.is_there) {
-        return Err(Skip("the driver has no legacy handles"));
-    }
+fn handles_open_in_place() {
     let context = context();
     let allocated = Allocated::new(&context, BYTES);
     let copies = Copies::new(&context).expect("a stream");
@@ -142,5 +138,10 @@ fn handles_open_in_place() -> Outcome {
     let borrower = Peer::start("borrower");
     parcel::send(&borrower.socket, &handle.encode(), &[]);
     borrower.join();
-    Ok(())
+    // Its maker cannot open it, and memory of other kinds has none.
+    assert!(Legacy::open(&context, &handle).is_err());
+    let chunk = Chunk::create(context.device(), BYTES as u64).expect("memory");
+    let mapping = Mapping::open(&context, &[&chunk], Access::ReadWrite).expect("mapped");
+    let error = LegacyHandle::new(&context, mapping.address(), 16).expect_err("not allocated");
+    assert!(matches!(error, ForeignError::CopyOnly { .. }), "{error}");
 }

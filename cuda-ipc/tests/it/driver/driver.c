@@ -162,7 +162,7 @@ int cuThreadExchangeStreamCaptureMode(unsigned *mode) { unsigned was = capture_m
 struct allocation { int fd, references; size_t bytes; int home, imported; };
 struct piece { address base; size_t bytes; struct allocation *of; struct piece *next; };
 static struct piece *pieces;
-struct range { address base; size_t bytes; struct range *next; };
+struct range { address base; size_t bytes; struct range *next; int fd, is_lent; };
 static struct range *mallocs;
 #ifndef WITHOUT_CHUNKS
 static struct range *ranges;
@@ -239,7 +239,7 @@ int cuMemAddressReserve(address *base, size_t bytes, size_t align, address wish,
     munmap(aligned + bytes, GRANULARITY - (aligned - at));
     struct range *it = malloc(sizeof *it);
     pthread_mutex_lock(&everything);
-    *it = (struct range){(address)aligned, bytes, ranges}; ranges = it;
+    *it = (struct range){(address)aligned, bytes, ranges, -1, 0}; ranges = it;
     pthread_mutex_unlock(&everything);
     *base = it->base;
     return OK;
@@ -300,27 +300,36 @@ int cuMemSetAccess(address base, size_t bytes, const access_of *access, size_t c
 
 /* ---- what others made ---- */
 
-int cuMemAlloc_v2(address *made, size_t bytes) {
-    if (!current()) return INVALID_CONTEXT;
+static int mapped_range(address *made, size_t bytes, int fd, int is_lent) {
     struct range *it = malloc(sizeof *it);
-    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *at = fd < 0 ? MAP_FAILED : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (at == MAP_FAILED) return OUT_OF_MEMORY;
     pthread_mutex_lock(&everything);
-    *it = (struct range){(address)at, bytes, mallocs}; mallocs = it;
+    *it = (struct range){(address)at, bytes, mallocs, fd, is_lent}; mallocs = it;
     pthread_mutex_unlock(&everything);
     *made = it->base;
     return OK;
 }
-int cuMemFree_v2(address base) {
+static int unmapped_range(address base, int is_lent) {
+    int code = INVALID_VALUE;
     pthread_mutex_lock(&everything);
     for (struct range **at = &mallocs; *at; at = &(*at)->next)
-        if ((*at)->base == base) {
-            struct range *it = *at; *at = it->next; munmap((void *)base, it->bytes); free(it);
+        if ((*at)->base == base && (*at)->is_lent == is_lent) {
+            struct range *it = *at; *at = it->next;
+            munmap((void *)base, it->bytes); close(it->fd); free(it);
+            code = OK;
             break;
         }
     pthread_mutex_unlock(&everything);
-    return OK;
+    return code;
 }
+int cuMemAlloc_v2(address *made, size_t bytes) {
+    if (!current()) return INVALID_CONTEXT;
+    int fd = memfd_create("test driver, allocated", MFD_CLOEXEC);
+    if (fd < 0 || ftruncate(fd, bytes)) return OUT_OF_MEMORY;
+    return mapped_range(made, bytes, fd, 0);
+}
+int cuMemFree_v2(address base) { return unmapped_range(base, 0); }
 static struct piece *mapped_at(address at) {
     for (struct piece *it = pieces; it; it = it->next) if (at >= it->base && at < it->base + it->bytes) return it;
     return NULL;
@@ -329,6 +338,28 @@ static struct range *allocated_at(address at) {
     for (struct range *it = mallocs; it; it = it->next) if (at >= it->base && at < it->base + it->bytes) return it;
     return NULL;
 }
+
+/* What the 64 bytes of a legacy handle are here. */
+typedef struct { char mark[8]; pid_t maker; int fd; size_t bytes; char rest[40]; } handle_of;
+_Static_assert(sizeof(handle_of) == 64, "as the driver's");
+
+int cuIpcGetMemHandle(handle_of *made, address at) {
+    pthread_mutex_lock(&everything);
+    struct range *range = allocated_at(at);
+    if (range) *made = (handle_of){"TESTIPC", getpid(), range->fd, range->bytes, {0}};
+    pthread_mutex_unlock(&everything);
+    return range && !range->is_lent ? OK : INVALID_VALUE;
+}
+int cuIpcOpenMemHandle_v2(address *made, handle_of from, unsigned flags) {
+    if (!current()) return INVALID_CONTEXT;
+    if (flags != 1 || memcmp(from.mark, "TESTIPC", 8)) return INVALID_VALUE;
+    if (from.maker == getpid()) return INVALID_CONTEXT;
+    char path[64]; snprintf(path, sizeof path, "/proc/%d/fd/%d", from.maker, from.fd);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    return fd < 0 ? INVALID_VALUE : mapped_range(made, from.bytes, fd, 1);
+}
+int cuIpcCloseMemHandle(address base) { return current() ? unmapped_range(base, 1) : INVALID_CONTEXT; }
+
 int cuMemGetAddressRange_v2(address *base, size_t *bytes, address at) {
     int code = OK;
     pthread_mutex_lock(&everything);
