@@ -214,6 +214,24 @@ def test_figures_that_cheat_fail_the_report(
     assert told in ground.problems(), ended.stdout + ended.stderr
 
 
+def test_a_soak_counts_its_kills(ground: Ground, driver: Path) -> None:
+    """And ends with the first round that goes wrong."""
+    ground.add("soak", "soak", good_test([]), kills=3)
+    ended = ground.run("soak", "--soak", "0", driver=driver)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    programs = ground.report()["programs"]
+    assert isinstance(programs, list)
+    rounds = programs[0]["rounds"]
+    assert (rounds["rounds"], rounds["kills"]) == (1, 3)
+    assert set(rounds["free_bytes"]) == set(UUIDS)
+    bad = (
+        good_test([]).replace("one ... ok", "one ... FAILED").replace("1 passed; 0", "0 passed; 1")
+    )
+    ground.add("bad", "soak", bad.replace("result: ok", "result: FAILED"), kills=3)
+    assert ground.run("soak", "--soak", "0", driver=driver).returncode == 1
+    assert "bad: round 0: one" in ground.problems()
+
+
 def test_the_package_fails_the_report(ground: Ground, driver: Path) -> None:
     """By one failed test, whose message is there."""
     ground.add("it", "test", good_test([]))

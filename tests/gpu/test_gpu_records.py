@@ -10,6 +10,7 @@ from gpu_bundle import calls, devices, figures, junit, libtest
 from gpu_bundle.calls import Line
 from gpu_bundle.figures import Figure
 from gpu_bundle.report import Report, Run
+from gpu_bundle.runs import compare_memory
 
 pytestmark = pytest.mark.cpu
 
@@ -202,6 +203,24 @@ def test_reports_are_good_only_when_all_is() -> None:
     assert not report.is_good
     report.runs = []
     assert not report.is_good
+
+
+def test_memory_must_come_back() -> None:
+    """On every device; not knowing is no answer."""
+
+    def seen(*free: int) -> dict[str, object]:
+        devices = [{"uuid": f"GPU-{at}", "free_bytes": each} for at, each in enumerate(free)]
+        return {"devices": devices}
+
+    assert compare_memory(seen(9 << 30, 8 << 30), seen(9 << 30, 8 << 30)) == (
+        {"GPU-0": [9 << 30, 9 << 30], "GPU-1": [8 << 30, 8 << 30]},
+        [],
+    )
+    _, problems = compare_memory(seen(9 << 30, 8 << 30), seen(9 << 30, 7 << 30))
+    assert len(problems) == 1
+    assert "GPU-1" in problems[0]
+    assert compare_memory({"error": "gone"}, seen(1))[1] == ["free memory cannot be told: gone"]
+    assert compare_memory({}, seen(1))[1] == ["free memory was not looked at"]
 
 
 def test_names_of_devices() -> None:

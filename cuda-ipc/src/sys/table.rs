@@ -33,8 +33,9 @@ impl<F: Copy> Entry<F> {
 
     /// The function, to be called once now.
     pub(crate) fn get(&self) -> Result<F, DriverError> {
+        let function = self.function.ok_or(DriverError::Missing { symbol: self.symbol })?;
         self.calls.fetch_add(1, Ordering::Relaxed);
-        self.function.ok_or(DriverError::Missing { symbol: self.symbol })
+        Ok(function)
     }
 
     pub(crate) fn is_there(&self) -> bool {

@@ -183,7 +183,7 @@ class Runner:
             rounds += 1
             # After the first round: what the driver keeps for later is there from then on.
             first = first or self._ask_devices("--memory")
-        free, problems = _compare_memory(first or {}, self._ask_devices("--memory"))
+        free, problems = compare_memory(first or {}, self._ask_devices("--memory"))
         run.problems += problems
         run.rounds = {"rounds": rounds, "kills": rounds * program.kills, "free_bytes": free}
 
@@ -230,9 +230,10 @@ def _last(text: str) -> str:
     return " | ".join(text.strip().splitlines()[-SHOWN_LINES:])[-3000:]
 
 
-def _compare_memory(
+def compare_memory(
     first: dict[str, object], last: dict[str, object]
 ) -> tuple[dict[str, object], list[str]]:
+    """Give what was free on each device before and after, and tell what did not come back."""
     free: dict[str, object] = {}
     problems = []
     if "error" in first or "error" in last:

@@ -29,11 +29,15 @@ pub(crate) fn programs(workspace: &Workspace, bundle: &Path) -> Result<(), Failu
         let wanted: Vec<&Program> = PROGRAMS.iter().filter(|it| it.package == package).collect();
         let built = build(workspace, package, &wanted)?;
         for program in wanted {
+            let to = folder.join(program.file());
+            // A soak is of a test program that is there already.
+            if to.exists() {
+                continue;
+            }
             let (kind, name) = kind_and_name(program.target);
             let from = built.get(&(kind.to_owned(), name.to_owned())).ok_or_else(|| {
                 Failure::new(format!("cargo built no {kind} `{name}` of {package}"))
             })?;
-            let to = folder.join(program.file());
             copy_file(from, &to)?;
             Task::new("strip").args([&to]).run()?;
         }
