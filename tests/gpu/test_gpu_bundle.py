@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -89,8 +90,10 @@ class Ground:
         program = {"name": name, "kind": kind, "file": file, "limit_s": 60, "is_python": True}
         self._programs.append({**program, **more})
 
-    def run(self, *arguments: str, driver: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """Run it, without any device or on that driver."""
+    def command(
+        self, *arguments: str, driver: Path | None = None
+    ) -> tuple[list[str], dict[str, str]]:
+        """Complete it; gives command and environment, without any device or on that driver."""
         manifest = {"schema": 1, "wheel": "wheel/w.whl", "programs": self._programs}
         (self.bundle / "manifest.json").write_text(json.dumps(manifest))
         # Pytest is in the environment that runs this, not in the bundle.
@@ -100,6 +103,11 @@ class Ground:
             env["LD_LIBRARY_PATH"] = str(driver)
         command = [str(self.bundle / "run.sh"), *arguments, "--out", str(self.out)]
         command += ["--python", sys.executable]
+        return command, env
+
+    def run(self, *arguments: str, driver: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run it to its end."""
+        command, env = self.command(*arguments, driver=driver)
         return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
 
     def report(self) -> dict[str, object]:
@@ -245,6 +253,25 @@ def test_what_time_leaves_out_has_failed(ground: Ground, driver: Path) -> None:
     ground.add("it", "test", good_test([]))
     assert ground.run("tests", "--within", "0", driver=driver).returncode == 1
     assert ground.problems().count("no time was left") == 2
+
+
+def test_who_ends_it_ends_what_it_runs(ground: Ground, driver: Path, tmp_path: Path) -> None:
+    """And the report that is left says that it was cut off."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    ground.add("first", "example", "print('here')", says="here")
+    text = f"import os, signal\nos.write(os.open({str(pipe)!r}, os.O_WRONLY), b'here')\n"
+    ground.add("endless", "example", text + "signal.pause()\n")
+    command, env = ground.command("tests", driver=driver)
+    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL) as running:
+        with pipe.open("rb", buffering=0) as reader:
+            assert reader.read(4) == b"here"
+            running.terminate()
+            # Its end closes the pipe.
+            assert reader.read() == b""
+        assert running.wait(60) == 128 + signal.SIGTERM
+    report = ground.report()
+    assert (report["verdict"], report["finished"]) == ("failed", False)
 
 
 def test_spoilt_bundles_are_told(ground: Ground, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import pytest
@@ -18,10 +19,14 @@ def absent(reason: str) -> None:
 @pytest.fixture(scope="session")
 def torch() -> Any:
     """Give torch, with a device."""
-    try:
-        import torch
-    except ImportError as error:
-        absent(f"torch cannot be imported: {error}")
-    if not torch.cuda.is_available():
-        absent("torch finds no CUDA device")
+    with warnings.catch_warnings():
+        # What it says of the packages and drivers of this machine is no failure.
+        warnings.simplefilter("ignore")
+        try:
+            import torch
+        except ImportError as error:
+            absent(f"torch cannot be imported: {error}")
+        if not torch.cuda.is_available():
+            absent("torch finds no CUDA device")
+        torch.cuda.init()
     return torch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -107,6 +108,7 @@ def work(options: argparse.Namespace, scratch: Path) -> int:
 def main() -> int:
     """Run what the command line says."""
     options = parse(sys.argv[1:])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="gpu-bundle-") as scratch:
         try:
             return work(options, Path(scratch))

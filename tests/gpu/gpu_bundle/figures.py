@@ -60,10 +60,12 @@ def of_criterion(program: str, folder: Path, lines: list[Line]) -> tuple[list[Fi
         if not values or min(values) <= 0:
             problems.append(f"{name} has no samples, or some that took no time")
             continue
-        marks = [percentile(values, share) for share in (0.5, 0.9, 0.99)]
+        p50, p90, p99 = (percentile(values, share) for share in (0.5, 0.9, 0.99))
         ordering = line.ordering or UNORDERED
         figures.append(
-            Figure(program, name, "ns", *marks, len(values), ordering, line.devices, line.calls)
+            Figure(
+                program, name, "ns", p50, p90, p99, len(values), ordering, line.devices, line.calls
+            )
         )
     return figures, problems
 
@@ -86,12 +88,14 @@ def of_lines(program: str, path: Path) -> tuple[list[Figure], list[str]]:
     for number, text in enumerate(path.read_text().splitlines(), 1):
         try:
             value = json.loads(text)
-            marks = [float(value[mark]) for mark in ("p50", "p90", "p99")]
+            p50, p90, p99 = (float(value[mark]) for mark in ("p50", "p90", "p99"))
             figure = Figure(
                 program,
                 str(value["name"]),
                 str(value["unit"]),
-                *marks,
+                p50,
+                p90,
+                p99,
                 int(value["samples"]),
                 str(value["ordering"]),
                 [str(each) for each in value["devices"]],

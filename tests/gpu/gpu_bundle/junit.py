@@ -16,7 +16,7 @@ def parse(path: Path) -> tuple[list[Test], list[str]]:
         root = ET.parse(path).getroot()
     except (OSError, ET.ParseError) as error:
         return [], [f"pytest left no readable results: {error}"]
-    tests = {}
+    tests: dict[str, Test] = {}
     for case in root.iter("testcase"):
         name = f"{case.get('classname', '')}::{case.get('name', '')}"
         test = Test(name, "passed")

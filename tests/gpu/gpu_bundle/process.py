@@ -83,14 +83,28 @@ def run(command: list[str], *, env: dict[str, str], limit: float, folder: Path) 
     tails = [_Tail(child.stdout), _Tail(child.stderr)]
     for tail in tails:
         tail.start()
+    try:
+        hung, left = _attend(child, tails, begun, limit)
+    except BaseException:
+        # Whoever ends this program ends what it started.
+        _end(child)
+        raise
+    out, err = (tail.text() for tail in tails)
+    code = -signal.SIGKILL if child.returncode is None else child.returncode
+    return Ended(code, time.monotonic() - begun, out, err, hung, left)
+
+
+def _attend(
+    child: subprocess.Popen[bytes], tails: list[_Tail], begun: float, limit: float
+) -> tuple[bool, bool]:
+    """Wait for a program and its children; tells whether they hung, and whether some were left."""
     deadline = begun + limit
     hung = False
     try:
-        code = child.wait(limit)
+        child.wait(limit)
     except subprocess.TimeoutExpired:
         hung = True
-        _kill(child.pid)
-        code = child.wait()
+        _end(child)
     # Who outlives it has its pipes: what that one says is part of the output.
     for tail in tails:
         tail.join(max(0.0, deadline - time.monotonic()))
@@ -101,8 +115,14 @@ def run(command: list[str], *, env: dict[str, str], limit: float, folder: Path) 
         _outlasts(child.pid, time.monotonic() + KILLED_S)
     for tail in tails:
         tail.join(KILLED_S)
-    out, err = (tail.text() for tail in tails)
-    return Ended(code, time.monotonic() - begun, out, err, hung, left)
+    return hung, left
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Kill a program and its children; the kernel may hold one in a call of a driver for good."""
+    _kill(child.pid)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(KILLED_S)
 
 
 def _kill(group: int) -> None:

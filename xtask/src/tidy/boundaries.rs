@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn strangers_and_borrowed_packages_are_found() {
-        assert_eq!(found(&[package("cuda-ipc", "/clone/cuda-ipc", &[])]).len(), 1);
+        assert_eq!(found(&[package("shm-rings", "/clone/shm-rings", &[])]).len(), 1);
         assert_eq!(found(&[package("shm-core", "/clone/shm-core", &["pyo3"])]).len(), 1);
         assert_eq!(found(&[package("shm-core", "/clone/core", &[])]).len(), 1);
     }
