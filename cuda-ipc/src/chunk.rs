@@ -16,6 +16,16 @@ use crate::uuid::Uuid;
 pub struct ChunkId([u8; 16]);
 
 impl ChunkId {
+    /// From its bytes.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
     pub(crate) fn random() -> io::Result<Self> {
         let mut bytes = [0; 16];
         // The kernel gives up to 256 bytes whole.
@@ -48,7 +58,8 @@ impl ChunkLabel {
     /// How long the form for messages is.
     pub const BYTES: usize = 40;
 
-    pub(crate) fn new(id: ChunkId, device: Uuid, bytes: u64) -> Self {
+    /// What another program sent in a form of its own.
+    pub const fn new(id: ChunkId, device: Uuid, bytes: u64) -> Self {
         Self { id, device, bytes }
     }
 

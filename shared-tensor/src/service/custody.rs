@@ -128,7 +128,8 @@ impl Table {
                 let what = "descriptor";
                 let fd = descriptors.next();
                 let fd = fd.ok_or(DecodeError::Reference { what, number: number as u64 })?;
-                let region = Region::adopt(fd, entry.id, entry.bytes, entry.rights());
+                let region =
+                    Region::adopt(fd, entry.id, entry.place(), entry.bytes, entry.rights());
                 let region = region.map_err(|error| DecodeError::Region(error.to_string()))?;
                 // One that is here already was not known to be, when this was sent: it is confirmed
                 // once more. A confirmation that is under way is not taken back by that.

@@ -119,7 +119,7 @@ pub use server::{
     Local, MESSAGE_BYTES_LEAST, ServeError, Server, ServerOptions, Stopped, Unfinished,
 };
 pub use value::{
-    BigInt, Elements, Layout, Object, OutsideRegion, RANK_MAX, Storage, StorageView, Tensor,
+    BigInt, Elements, Layout, Object, OutsideRegion, RANK_MAX, Ready, Storage, StorageView, Tensor,
     TensorError, TensorView, Value, ValueError,
 };
 pub use wire::messages::{Invalidated, ObjectInfo, Progress, Released, TaskInfo, TaskStatus};
@@ -131,5 +131,8 @@ pub use region::accounting;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub use wire::probe;
+
+/// GPUs and their memory: what [`Place::Cuda`] and [`Storage::open`] speak of.
+pub use cuda_ipc as cuda;
 
 pub(crate) use server::{HEAD_BYTES_MAX, MESSAGE_BYTES_MAX};

@@ -80,6 +80,19 @@ impl Memory {
         Ok(Self::over(Place::map(region.as_fd(), offset, length, private)?))
     }
 
+    /// The memory of a tensor of bytes, which is kept.
+    ///
+    /// Parameters
+    /// ----------
+    /// tensor : torch.Tensor
+    ///     Contiguous, on a GPU.
+    /// address, length, ordinal : int
+    ///     Where its bytes are, how many, and the number of the GPU.
+    #[staticmethod]
+    fn of_gpu_tensor(tensor: Py<PyAny>, address: u64, length: usize, ordinal: i32) -> Self {
+        Self::over(Place::on_device(address, length, ordinal, Keep::object(tensor)))
+    }
+
     /// A part of these bytes, which keeps the whole.
     ///
     /// Raises

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::MutexGuard;
 
 use shared_tensor::lock::InheritedMutex;
+use shared_tensor::service::cuda::Mapping;
 use shared_tensor::service::{Access, Region, Rights, Storage, StorageView, Value};
 
 static MAPPED: InheritedMutex<BTreeMap<usize, Mapped>> = InheritedMutex::new(BTreeMap::new());
 
 struct Mapped {
-    region: Region,
+    /// More than one on a GPU only.
+    regions: Vec<Region>,
     access: Access,
     users: usize,
     /// Whether it was lent to writers or to readers first: for writers that is for ever.
@@ -34,7 +36,23 @@ pub(super) fn note(view: &StorageView) -> Option<Known> {
     let access = region.usual_access();
     let mut mapped = mapped();
     let known = mapped.entry(base).or_insert_with(|| Mapped {
-        region: region.clone(),
+        regions: vec![region.clone()],
+        access,
+        users: 0,
+        lent: None,
+    });
+    known.users += 1;
+    Some(Known { base })
+}
+
+/// The same for memory of a GPU, whose addresses are no addresses of the host's memory.
+pub(super) fn note_on_device(storage: &Storage, mapping: &Mapping) -> Option<Known> {
+    let access = storage.region()?.usual_access();
+    let base = usize::try_from(mapping.address()).ok()?;
+    let mut mapped = mapped();
+    let regions = || storage.regions().to_vec();
+    let known = mapped.entry(base).or_insert_with(|| Mapped {
+        regions: regions(),
         access,
         users: 0,
         lent: None,
@@ -57,25 +75,45 @@ impl Drop for Known {
 /// The shared memory at `length` bytes from `address` on, if what others see there is what is seen
 /// here, and they may write to it if `is_for_writing`.
 pub(super) fn find(address: usize, length: u64, is_for_writing: bool) -> Option<Storage> {
+    let (storage, access) = known_at(address, length, is_for_writing)?;
+    // What was stored to a private mapping is nowhere else.
+    let is_same = access != Access::PrivateCopyOnWrite || is_unchanged(&storage);
+    is_same.then_some(storage)
+}
+
+/// The same for memory of a GPU.
+pub(super) fn find_on_device(address: usize, length: u64, is_for_writing: bool) -> Option<Storage> {
+    known_at(address, length, is_for_writing).map(|(storage, _)| storage)
+}
+
+fn known_at(address: usize, length: u64, is_for_writing: bool) -> Option<(Storage, Access)> {
     let mapped = mapped();
     let (&base, known) = mapped.range(..=address).next_back()?;
     let offset = (address - base) as u64;
-    if offset.checked_add(length)? > known.region.bytes() {
+    let bytes = known.regions.iter().map(Region::bytes).fold(0, u64::saturating_add);
+    if offset.checked_add(length)? > bytes {
         return None;
     }
     if is_for_writing && known.lent == Some(Rights::Read) {
         return None;
     }
-    let (region, access) = (known.region.clone(), known.access);
+    let (regions, access) = (known.regions.clone(), known.access);
     drop(mapped);
     let rights = if is_for_writing { Rights::Write } else { Rights::Read };
-    if region.rights() < rights {
+    if regions.iter().any(|region| region.rights() < rights) {
         return None;
     }
-    let storage = Storage::new(region, offset, length).ok()?;
-    // What was stored to a private mapping is nowhere else.
-    let is_same = access != Access::PrivateCopyOnWrite || is_unchanged(&storage);
-    is_same.then_some(storage)
+    // It may begin behind the first of several.
+    let (mut regions, mut offset) = (regions.as_slice(), offset);
+    while let [first, rest @ ..] = regions
+        && !rest.is_empty()
+        && offset >= first.bytes()
+    {
+        offset -= first.bytes();
+        regions = rest;
+    }
+    let storage = Storage::spanning(regions.to_vec(), offset, length).ok()?;
+    Some((storage, access))
 }
 
 /// Notes that the regions of a value are about to be lent with these rights.
@@ -87,7 +125,7 @@ pub(super) fn note_lent(value: &Value, rights: Rights) {
     };
     let mut mapped = mapped();
     for region in storages.iter().filter_map(Storage::region) {
-        for known in mapped.values_mut().filter(|known| known.region == *region) {
+        for known in mapped.values_mut().filter(|known| known.regions.first() == Some(region)) {
             known.lent.get_or_insert(rights);
         }
     }

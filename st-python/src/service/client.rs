@@ -14,7 +14,7 @@ use shared_tensor::service::{
 use super::codec::Codec;
 use super::decode::Opening;
 use super::started::ServiceStarted;
-use super::{encode, failures, question, tasks};
+use super::{encode, failures, gpu, question, tasks};
 use crate::collector;
 use crate::patience::is_main_thread;
 
@@ -30,8 +30,11 @@ pub(super) fn address(place: PlaceArgument) -> Address {
     match kind.as_str() {
         "socket" => Address::at(path),
         "cpu" => Address::new(path, Device::Cpu),
-        // What tells GPUs apart is read from them by whoever has one.
-        _ => Address::new(path, Device::Gpu { uuid: format!("gpu-{index}"), index }),
+        // Without a driver nobody can tell: then nobody serves there either.
+        _ => {
+            let uuid = gpu::identity(index).unwrap_or_else(|| format!("gpu-{index}"));
+            Address::new(path, Device::Gpu { uuid, index })
+        }
     }
 }
 

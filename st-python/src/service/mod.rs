@@ -10,6 +10,7 @@ mod codec;
 mod decode;
 mod encode;
 mod failures;
+mod gpu;
 mod janitor;
 mod local;
 mod question;
@@ -29,6 +30,8 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("SERVICE_DTYPES", pyo3::types::PyFrozenSet::new(py, names)?)?;
     module.add_class::<storage::ServiceStorage>()?;
     module.add_class::<storage::ServiceValue>()?;
+    module.add_class::<gpu::ServiceGpu>()?;
+    module.add_function(wrap_pyfunction!(gpu::gpu_uuid, module)?)?;
     module.add_class::<client::ServiceClient>()?;
     module.add_class::<client::ServiceLease>()?;
     module.add_class::<question::ServiceQuestion>()?;

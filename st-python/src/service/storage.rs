@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use shared_tensor::DType;
 use shared_tensor::service::{Arena, Layout, Object, RegionError, Storage, Tensor, Value};
 
-use super::addresses;
+use super::{addresses, gpu};
 use crate::modules::memory::Memory;
 use crate::sys::place::Place;
 
@@ -47,9 +47,22 @@ impl ServiceStorage {
             ))
         };
         let end = offset.checked_add(length).filter(|end| *end <= self.storage.bytes());
-        let region = self.storage.region().filter(|_| end.is_some()).ok_or_else(outside)?;
-        let storage = Storage::new(region.clone(), self.storage.offset() + offset, length);
-        Ok(Self { storage: storage.map_err(|_| outside())? })
+        end.ok_or_else(outside)?;
+        // On a GPU it may begin behind the first region.
+        let mut start = self.storage.offset() + offset;
+        let mut regions = self.storage.regions();
+        while let [first, rest @ ..] = regions
+            && !rest.is_empty()
+            && start >= first.bytes()
+        {
+            start -= first.bytes();
+            regions = rest;
+        }
+        let storage = Storage::spanning(regions.to_vec(), start, length).map_err(|_| outside())?;
+        if let Some(ready) = self.storage.ready() {
+            storage.set_ready(ready.clone());
+        }
+        Ok(Self { storage })
     }
 
     /// Its bytes: shared with all who may write to them, else private copies of the pages that are
@@ -58,6 +71,23 @@ impl ServiceStorage {
         let view = self.storage.view().map_err(|error| no_room(&error))?;
         let known = addresses::note(&view);
         Ok(Memory::over(Place::of_view(view, known)))
+    }
+
+    /// Where its bytes are: ``cpu``, or the identity of a GPU.
+    #[getter]
+    fn place(&self) -> String {
+        self.storage.place().to_string()
+    }
+
+    /// The number, in this process, of the GPU on which its bytes are to be looked at; `ordinal` if it is
+    /// on one that this process does not see.
+    fn ordinal(&self, py: Python<'_>, ordinal: usize) -> PyResult<usize> {
+        py.detach(|| gpu::ordinal_for(&self.storage, ordinal))
+    }
+
+    /// Its bytes on a GPU, for a stream of torch: what is queued there from now on finds them.
+    fn memory_on(&self, py: Python<'_>, ordinal: usize, stream: usize) -> PyResult<Memory> {
+        py.detach(|| gpu::memory(&self.storage, ordinal, stream))
     }
 
     /// Its bytes in a mapping that nobody else of this process has.
@@ -79,11 +109,12 @@ impl ServiceStorage {
         self.storage.bytes()
     }
 
-    /// Where it lies: identifier of the region, device and inode of its file, offset in bytes.
+    /// Where it lies: identifier of the region, device and inode of its file, offset in bytes. `None` for
+    /// memory without a file.
     #[getter]
     fn location(&self) -> Option<(String, u64, u64, u64)> {
         let region = self.storage.region()?;
-        let file = region.identity();
+        let file = region.identity()?;
         Some((region.id().to_string(), file.device, file.inode, self.storage.offset()))
     }
 

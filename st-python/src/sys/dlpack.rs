@@ -20,6 +20,7 @@ use crate::modules::keep::Keep;
 
 const MAJOR: u32 = 1;
 const CPU: i32 = 1;
+const CUDA: i32 = 2;
 
 /// `DLDataType`
 #[derive(Clone, Copy, Debug)]
@@ -175,22 +176,23 @@ impl Exchange {
         Ok(Self::Capsule(import.clone().unbind()))
     }
 
-    /// A tensor over the memory at `data`.
+    /// A tensor over the memory at `data`, of the GPU with this number or of the host.
     ///
     /// # Safety
     /// For as long as `keep` lives, all elements that `numbers` and `data_type` describe from `data`
-    /// on lie in memory that is readable and may be written, and `data` is aligned for them (D1).
+    /// on lie in memory that is readable and may be written there, and `data` is aligned for them (D1).
     pub(crate) unsafe fn tensor<'py>(
         &self,
         py: Python<'py>,
         data: *mut u8,
+        gpu: Option<i32>,
         data_type: DataType,
         numbers: &Arc<Numbers>,
         keep: &Keep,
     ) -> PyResult<Bound<'py, PyAny>> {
         let view = View {
             data: data.cast(),
-            device: Device { kind: CPU, id: 0 },
+            device: gpu.map_or(Device { kind: CPU, id: 0 }, |id| Device { kind: CUDA, id }),
             dimensions: i32::try_from(numbers.dimensions()).unwrap_or(i32::MAX),
             data_type,
             // The numbers are only read, and live as long as the context (D2).

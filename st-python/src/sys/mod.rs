@@ -14,6 +14,7 @@
 //!   lives as long as the array and every view of it.
 //! - **S5, attached in truth**: code that others call when they please finds out for itself whether
 //!   it may touch objects; that Rust code further up the stack was attached says nothing.
+//! - **S6, streams**: numbers of streams come from torch, which destroys none that it has made.
 
 mod attached;
 pub(crate) mod dlpack;
@@ -272,4 +273,10 @@ impl<'a> OnThisThread<'a> {
     pub(crate) fn call(self) {
         (self.0)();
     }
+}
+
+/// The stream that torch knows by this number.
+pub(crate) fn stream_of_torch(handle: usize) -> shared_tensor::service::cuda::Stream {
+    // SAFETY: S6.
+    unsafe { shared_tensor::service::cuda::Stream::from_raw(handle) }
 }

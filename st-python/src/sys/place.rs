@@ -1,7 +1,7 @@
 //! Memory that tensors are made over, and what keeps it.
 //!
-//! - **P1, alive**: the bytes of a place are readable and may be written for as long as its keeper
-//!   lives; every place, and every tensor over one, has a share in that keeper.
+//! - **P1, alive**: the bytes of a place are readable and may be written, by the GPU of the place if it
+//!   has one and else by the host, for as long as its keeper lives; every place, and every tensor over one, has a share in that keeper.
 //! - **P2, races**: that other tensors over the same bytes may be written meanwhile is the callers'
 //!   affair, as between any two tensors that share memory; nothing here borrows the bytes.
 
@@ -25,6 +25,8 @@ use crate::modules::keep::Keep;
 pub(crate) struct Place {
     base: *mut u8,
     bytes: usize,
+    /// The number of the GPU whose memory it is; `None` for the host's.
+    gpu: Option<i32>,
     keep: Keep,
 }
 
@@ -42,7 +44,7 @@ impl Place {
         private: bool,
     ) -> io::Result<Self> {
         let mapping = Mapping::new(fd, offset, bytes, private)?;
-        Ok(Self { base: mapping.as_ptr(), bytes, keep: Keep::new(mapping) })
+        Ok(Self { base: mapping.as_ptr(), bytes, gpu: None, keep: Keep::new(mapping) })
     }
 
     /// The bytes of a storage of the service, with something to be dropped after them.
@@ -51,19 +53,40 @@ impl Place {
             return Self::zeroes(0);
         };
         // Fields are dropped in order: the mapping first.
-        Self { base, bytes, keep: Keep::new((view, also)) }
+        Self { base, bytes, gpu: None, keep: Keep::new((view, also)) }
+    }
+
+    /// Memory of a GPU, at an address that only it reads.
+    pub(crate) fn on_device(
+        address: u64,
+        bytes: usize,
+        gpu: i32,
+        kept: impl Any + Send + Sync,
+    ) -> Self {
+        let base = ptr::without_provenance_mut(usize::try_from(address).unwrap_or(0));
+        Self { base, bytes, gpu: Some(gpu), keep: Keep::new(kept) }
+    }
+
+    /// Whether only a GPU reads it.
+    pub(crate) fn is_on_device(&self) -> bool {
+        self.gpu.is_some()
     }
 
     /// Zeroes in this process's own memory.
     pub(crate) fn zeroes(bytes: usize) -> Self {
         let block = Block::zeroes(bytes);
-        Self { base: block.base.as_ptr(), bytes, keep: Keep::new(block) }
+        Self { base: block.base.as_ptr(), bytes, gpu: None, keep: Keep::new(block) }
     }
 
     /// A part of this place, which keeps the whole.
     pub(crate) fn part(&self, offset: usize, bytes: usize) -> Option<Self> {
         let fits = offset.checked_add(bytes).is_some_and(|end| end <= self.bytes);
-        fits.then(|| Self { base: self.base.wrapping_add(offset), bytes, keep: self.keep.clone() })
+        fits.then(|| Self {
+            base: self.base.wrapping_add(offset),
+            bytes,
+            gpu: self.gpu,
+            keep: self.keep.clone(),
+        })
     }
 
     /// The same bytes, which hold on to `keep` as well.
@@ -71,8 +94,9 @@ impl Place {
         Self { keep: Keep::new((self.keep.clone(), keep)), ..*self }
     }
 
-    /// A copy of the first `bytes` bytes.
+    /// A copy of the first `bytes` bytes, in memory of the host, from memory of the host.
     pub(crate) fn copy(&self, bytes: usize) -> Self {
+        assert!(self.gpu.is_none(), "memory of a GPU is copied by torch");
         let copy = Self::zeroes(bytes);
         let bytes = bytes.min(self.bytes);
         // SAFETY: P1 for the source; the target is new and has as much room (P2).
@@ -111,7 +135,7 @@ impl Place {
         }
         // SAFETY: inside of the place and aligned, as was just found; P1, and the tensor gets a share
         // in the keeper.
-        unsafe { exchange.tensor(py, data, data_type, numbers, &self.keep) }
+        unsafe { exchange.tensor(py, data, self.gpu, data_type, numbers, &self.keep) }
     }
 }
 

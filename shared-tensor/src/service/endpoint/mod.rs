@@ -116,7 +116,7 @@ pub struct Endpoint {
     pub(crate) time_to_idle: Option<Duration>,
     pub(crate) parameters: Option<Vec<String>>,
     pub(crate) accept: Option<Box<Accept>>,
-    pub(crate) reserved: Option<u64>,
+    pub(crate) reserved: Option<(Place, u64)>,
 }
 
 impl Endpoint {
@@ -220,9 +220,7 @@ impl Endpoint {
     /// there, its true size counts instead. Default: nothing is taken before.
     #[must_use]
     pub fn reserve(self, place: Place, bytes: u64) -> Self {
-        match place {
-            Place::Cpu => Self { reserved: Some(bytes), ..self },
-        }
+        Self { reserved: Some((place, bytes)), ..self }
     }
 
     /// What it is called with, by place and by name. Calls that bring more, or something of another

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use shm_core::{Identity, SharedBytes};
 use shm_lock::{InheritedMutex, PerProcess};
 
-use super::{Access, Id, Place, RegionError, Rights};
+use super::{Access, Id, RegionError, Rights};
 use crate::service::monitor::lock;
 
 type Chunks = HashMap<Identity, Weak<Chunk>>;
@@ -157,11 +157,6 @@ impl Chunk {
         // In units of 512 bytes, whatever the blocks of the file are.
         let blocks = u64::try_from(status.st_blocks).unwrap_or(0);
         Ok(blocks.saturating_mul(512).min(self.bytes))
-    }
-
-    #[expect(clippy::unused_self, reason = "there will be other places")]
-    pub(crate) fn place(&self) -> Place {
-        Place::Cpu
     }
 
     /// What this process may do with it at most.

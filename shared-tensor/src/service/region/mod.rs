@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | descriptor | read-only, of a file sealed against new writers | open for writing |
 //! | mapping | private, copy-on-write: a store neither kills nor reaches others | shared |
+//! | on a GPU | read-only: a store ends CUDA for the process that made it, and reaches nobody | shared |
 //!
 //! The owner's own mapping stays writable when the file is sealed: it is made first. A file that
 //! was lent to a writer is not sealed any more; readers get read-only descriptors of it all the
@@ -15,55 +16,35 @@
 mod arena;
 mod chunk;
 mod descriptors;
+mod device;
 mod id;
+mod place;
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use shm_core::Identity;
+use shm_core::{Identity, SharedBytes};
 use thiserror::Error;
 
 pub use arena::Arena;
 pub use chunk::accounting;
 pub use id::Id;
+pub use place::Place;
 
-pub(crate) use chunk::{Chunk, Map};
+pub(crate) use chunk::Map;
+pub(crate) use device::open;
+
+use chunk::Chunk;
+use device::OnDevice;
 
 use super::custody::Hold;
 
 /// The size of a page of memory, in bytes: what is mapped and copied as a whole.
 pub(crate) fn page_bytes() -> u64 {
     rustix::param::page_size() as u64
-}
-
-/// Where the bytes of a region are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Place {
-    /// Memory of the host.
-    Cpu,
-}
-
-impl Place {
-    pub(crate) fn code(self) -> u8 {
-        match self {
-            Self::Cpu => 0,
-        }
-    }
-
-    pub(crate) fn from_code(code: u8) -> Option<Self> {
-        (code == 0).then_some(Self::Cpu)
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cpu => f.write_str("cpu"),
-        }
-    }
 }
 
 /// How a process looks at a region.
@@ -93,62 +74,126 @@ pub enum Rights {
 /// Clones are the same memory.
 #[derive(Clone)]
 pub struct Region {
-    pub(crate) chunk: Arc<Chunk>,
+    memory: Memory,
     rights: Rights,
+    /// Whether everybody may write to it, whatever is granted with what it comes with.
+    is_for_writers: bool,
     /// Says when the last user of what a peer lent is gone.
     _hold: Option<Arc<Hold>>,
 }
 
+#[derive(Clone)]
+enum Memory {
+    OnHost(Arc<Chunk>),
+    OnDevice(Arc<OnDevice>),
+}
+
 impl Region {
-    /// A region of `bytes` zeroes, at least one.
+    /// A region of `bytes` zeroes, at least one, in memory of the host.
     ///
     /// # Errors
     /// [`RegionError::Memory`], when there is no room.
     pub fn allocate(bytes: u64) -> Result<Self, RegionError> {
-        Ok(Self { chunk: Chunk::create(bytes.max(1))?, rights: Rights::Write, _hold: None })
+        Ok(Self::own(Memory::OnHost(Chunk::create(bytes.max(1))?)))
+    }
+
+    /// A region of at least `bytes` bytes on a GPU, their content undefined. Takes no context.
+    ///
+    /// # Errors
+    /// [`RegionError::Chunk`], when there is no room, or the GPU cannot share memory.
+    pub fn allocate_on(device: &cuda_ipc::Device, bytes: u64) -> Result<Self, RegionError> {
+        Ok(Self::own(Memory::OnDevice(Arc::new(OnDevice::create(device, bytes.max(1))?))))
+    }
+
+    /// Memory on a GPU that there is already, such as what
+    /// [`share_in_place`](cuda_ipc::share_in_place) finds.
+    pub fn of_chunk(chunk: cuda_ipc::Chunk) -> Self {
+        Self::own(Memory::OnDevice(Arc::new(OnDevice::of(chunk))))
+    }
+
+    fn own(memory: Memory) -> Self {
+        Self { memory, rights: Rights::Write, is_for_writers: false, _hold: None }
     }
 
     /// What a peer sent; `rights` are those it granted, of which the descriptor may allow less.
     pub(crate) fn adopt(
         fd: OwnedFd,
         id: Id,
+        place: Place,
         bytes: u64,
         rights: Rights,
     ) -> Result<Self, RegionError> {
-        let chunk = Chunk::adopt(fd, id, bytes)?;
-        if rights > chunk.rights() {
-            return Err(RegionError::Sealed);
-        }
-        Ok(Self { chunk, rights, _hold: None })
+        let memory = match place {
+            Place::Cpu => {
+                let chunk = Chunk::adopt(fd, id, bytes)?;
+                if rights > chunk.rights() {
+                    return Err(RegionError::Sealed);
+                }
+                Memory::OnHost(chunk)
+            }
+            Place::Cuda(device) => {
+                Memory::OnDevice(Arc::new(OnDevice::adopt(fd, id, device, bytes)))
+            }
+        };
+        Ok(Self { memory, rights, is_for_writers: false, _hold: None })
     }
 
     pub(crate) fn held(&self, hold: Arc<Hold>) -> Self {
-        Self { chunk: Arc::clone(&self.chunk), rights: self.rights, _hold: Some(hold) }
+        Self { _hold: Some(hold), ..self.clone() }
+    }
+
+    /// The same, for everybody to write to it, whatever is granted with what it comes with.
+    pub(crate) fn for_writers(&self) -> Result<Self, RegionError> {
+        self.on_host()?;
+        if self.rights != Rights::Write {
+            return Err(RegionError::Sealed);
+        }
+        Ok(Self { is_for_writers: true, ..self.clone() })
+    }
+
+    /// What a peer gets that is granted `wanted`.
+    pub(crate) fn granting(&self, wanted: Rights) -> Rights {
+        if self.is_for_writers { self.rights } else { wanted.min(self.rights) }
     }
 
     /// What others name it by.
     pub fn id(&self) -> Id {
-        self.chunk.id()
+        match &self.memory {
+            Memory::OnHost(chunk) => chunk.id(),
+            Memory::OnDevice(chunk) => chunk.id(),
+        }
     }
 
-    /// The file behind it, the same in every process.
-    pub fn identity(&self) -> Identity {
-        self.chunk.identity()
+    /// The file behind it, the same in every process; `None` for memory on a GPU, which has none.
+    pub fn identity(&self) -> Option<Identity> {
+        match &self.memory {
+            Memory::OnHost(chunk) => Some(chunk.identity()),
+            Memory::OnDevice(_) => None,
+        }
     }
 
     /// Its length in bytes.
     pub fn bytes(&self) -> u64 {
-        self.chunk.bytes()
+        match &self.memory {
+            Memory::OnHost(chunk) => chunk.bytes(),
+            Memory::OnDevice(chunk) => chunk.bytes(),
+        }
     }
 
     /// How many of its bytes have memory behind them; what was never written to has none.
     pub(crate) fn bytes_there(&self) -> Result<u64, RegionError> {
-        self.chunk.bytes_there()
+        match &self.memory {
+            Memory::OnHost(chunk) => chunk.bytes_there(),
+            Memory::OnDevice(chunk) => Ok(chunk.bytes()),
+        }
     }
 
     /// Where it is.
     pub fn place(&self) -> Place {
-        self.chunk.place()
+        match &self.memory {
+            Memory::OnHost(_) => Place::Cpu,
+            Memory::OnDevice(chunk) => chunk.place(),
+        }
     }
 
     /// What this holder may do with it.
@@ -157,11 +202,12 @@ impl Region {
     }
 
     /// How this holder looks at it unless something else is said: shared if it may write, else
-    /// private.
+    /// private in memory of the host, and read-only on a GPU, which copies nothing on a write.
     pub fn usual_access(&self) -> Access {
-        match self.rights {
-            Rights::Write => Access::Shared,
-            Rights::Read => Access::PrivateCopyOnWrite,
+        match (self.rights, &self.memory) {
+            (Rights::Write, _) => Access::Shared,
+            (Rights::Read, Memory::OnHost(_)) => Access::PrivateCopyOnWrite,
+            (Rights::Read, Memory::OnDevice(_)) => Access::ReadOnly,
         }
     }
 
@@ -169,7 +215,35 @@ impl Region {
         if access == Access::Shared && self.rights == Rights::Read {
             return Err(RegionError::Sealed);
         }
-        self.chunk.map(access)
+        self.on_host()?.map(access)
+    }
+
+    /// A mapping of a part that nobody else looks at.
+    pub(crate) fn map_apart(&self, range: Range<u64>) -> Result<SharedBytes, RegionError> {
+        self.on_host()?.map_apart(range)
+    }
+
+    fn on_host(&self) -> Result<&Chunk, RegionError> {
+        match &self.memory {
+            Memory::OnHost(chunk) => Ok(chunk),
+            Memory::OnDevice(chunk) => Err(RegionError::OnDevice(chunk.place())),
+        }
+    }
+
+    fn chunk_on_device(&self) -> Option<&cuda_ipc::Chunk> {
+        match &self.memory {
+            Memory::OnHost(_) => None,
+            Memory::OnDevice(chunk) => Some(chunk.chunk()),
+        }
+    }
+
+    /// A descriptor of memory of the host, for those who may do what `rights` say.
+    ///
+    /// # Errors
+    /// As for lending it to a peer, and [`RegionError::OnDevice`].
+    pub fn descriptor(&self, rights: Rights) -> Result<OwnedFd, RegionError> {
+        self.on_host()?;
+        self.lend(rights)?.try_clone().map_err(RegionError::Descriptor)
     }
 
     /// A descriptor for a peer, and the rights that go with it: at most `wanted`.
@@ -180,14 +254,21 @@ impl Region {
         if wanted > self.rights {
             return Err(RegionError::Sealed);
         }
-        self.chunk.lend(wanted)
+        match &self.memory {
+            Memory::OnHost(chunk) => chunk.lend(wanted),
+            Memory::OnDevice(chunk) => chunk.lend(),
+        }
     }
 }
 
 impl PartialEq for Region {
     /// Whether both are the same memory, whatever their holders may do with it.
     fn eq(&self, other: &Self) -> bool {
-        self.identity() == other.identity()
+        match (&self.memory, &other.memory) {
+            (Memory::OnHost(one), Memory::OnHost(other)) => one.identity() == other.identity(),
+            (Memory::OnDevice(one), Memory::OnDevice(other)) => one.id() == other.id(),
+            _ => false,
+        }
     }
 }
 
@@ -197,6 +278,7 @@ impl fmt::Debug for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Region")
             .field("id", &self.id())
+            .field("place", &self.place())
             .field("bytes", &self.bytes())
             .field("rights", &self.rights)
             .finish_non_exhaustive()
@@ -213,6 +295,18 @@ pub enum RegionError {
     /// Mapping it failed.
     #[error("a region of shared memory cannot be mapped: {0}")]
     Map(#[from] shm_core::MapError),
+    /// Making it on a GPU failed.
+    #[error(transparent)]
+    Chunk(#[from] cuda_ipc::ChunkError),
+    /// Opening it on a GPU failed.
+    #[error(transparent)]
+    Open(#[from] cuda_ipc::OpenError),
+    /// The host is to look at memory of a GPU.
+    #[error("this memory is on {0}, where only CUDA reads it: open it there, or copy it")]
+    OnDevice(Place),
+    /// A GPU is to look at memory of the host.
+    #[error("this memory is the host's: a GPU reads a copy of it")]
+    OnHost,
     /// The kernel refused a descriptor or a seal.
     #[error("a region of shared memory cannot be handed out: {}", descriptors::refused(.0))]
     Descriptor(#[source] io::Error),

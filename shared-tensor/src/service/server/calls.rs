@@ -15,7 +15,7 @@ use tensor_cache::{
 
 use super::core::{Core, Noted, count};
 use super::flight::BuildFailure;
-use super::kept::{HOST, Kept};
+use super::kept::Kept;
 use super::pool::Pool;
 use super::serial::{self, Begin};
 use super::session::{CacheSession, Session, fail};
@@ -181,7 +181,8 @@ pub(crate) fn adopted(
             let number = regions.len() as u64;
             return Err(DecodeError::Reference { what: "descriptor", number });
         };
-        let region = Region::adopt(descriptor, entry.id, entry.bytes, entry.rights());
+        let region =
+            Region::adopt(descriptor, entry.id, entry.place(), entry.bytes, entry.rights());
         regions.push(region.map_err(|it| DecodeError::Region(it.to_string()))?);
     }
     if descriptors.next().is_some() { Err(DecodeError::Surplus) } else { Ok(regions) }
@@ -474,8 +475,8 @@ fn request(endpoint: &Endpoint, key: CacheKey) -> Request<CacheKey> {
     if endpoint.is_managed {
         request = request.retention(Retention::WhileLeased);
     }
-    if let Some(bytes) = endpoint.reserved {
-        request = request.reserve(Charges::on(HOST, bytes));
+    if let Some((place, bytes)) = endpoint.reserved {
+        request = request.reserve(Charges::on(place.budget(), bytes));
     }
     if let Some(time) = endpoint.time_to_live {
         request = request.time_to_live(time);
@@ -718,9 +719,8 @@ pub(crate) fn not_understood(error: DecodeError) -> Failure {
     Failure::new(code, error.to_string())
 }
 
-/// There is one place so far.
 fn over_budget(error: &OverBudget) -> Failure {
-    Failure::new(Code::OverBudget, error.told_of(Place::Cpu))
+    Failure::new(Code::OverBudget, error.told_of(Place::of_budget(error.device)))
 }
 
 fn told(error: GetError<BuildFailure>) -> Failure {

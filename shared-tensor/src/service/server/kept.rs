@@ -3,16 +3,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tensor_cache::{Charges, Device};
+use tensor_cache::Charges;
 
 use crate::service::endpoint::{Endpoint, Native, Output};
 use crate::service::failure::{Code, Failure};
 use crate::service::region::{Id, Rights};
 use crate::service::value::Value;
 use crate::service::wire::payload::{PackError, Packed, Packer};
-
-/// Where the budgets count bytes of the host.
-pub(crate) const HOST: Device = Device(0);
 
 /// A value, encoded once; what differs between clients is put in front of it.
 pub(crate) struct Kept {
@@ -45,7 +42,7 @@ impl Kept {
         packer.value(&value).map_err(refused)?;
         let payload = packer.finish(bytes_max).map_err(refused)?;
         for region in &payload.regions {
-            let granted = region.lend(grants.min(region.rights()));
+            let granted = region.lend(region.granting(grants));
             granted.map_err(|error| refused(error.into()))?;
         }
         let is_object = endpoint.is_managed && value != Value::None;
@@ -70,7 +67,7 @@ impl Kept {
     }
 
     pub(crate) fn charges(&self) -> Charges {
-        Charges::on(HOST, self.packed.storage_bytes)
+        self.packed.charges.clone()
     }
 
     pub(crate) fn touch(&self) {

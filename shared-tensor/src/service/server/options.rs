@@ -8,7 +8,6 @@ use tensor_cache::{Cache, Options};
 
 use super::core::{Core, Setup};
 use super::desk::Desk;
-use super::kept::HOST;
 use super::pool::{Around, Pool};
 use super::tasks::Tasks;
 use super::{Inner, ServeError, Server};
@@ -202,9 +201,7 @@ impl ServerOptions {
         let path = address.socket()?;
         let mut cache = Options::new().keep_failures(self.failures_kept);
         for (place, bytes) in &self.budgets {
-            match place {
-                Place::Cpu => cache = cache.budget(HOST, *bytes),
-            }
+            cache = cache.budget(place.budget(), *bytes);
         }
         let pool =
             |label| Pool::new(label, self.max_workers, self.stack_bytes, self.around.clone());

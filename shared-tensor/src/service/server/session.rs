@@ -76,7 +76,7 @@ impl Session {
         let mut ledger = lock(&self.ledger);
         let mut entries = Vec::with_capacity(regions.len());
         for region in regions {
-            let rights = kept.grants.min(region.rights());
+            let rights = region.granting(kept.grants);
             let mut entry = RegionEntry::new(region, rights, false);
             if !ledger.holds(entry.custody()) {
                 match region.lend(rights) {

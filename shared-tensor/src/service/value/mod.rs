@@ -3,6 +3,7 @@
 mod convert;
 mod elements;
 mod layout;
+mod ready;
 mod storage;
 mod tensor;
 
@@ -11,10 +12,11 @@ use std::sync::Arc;
 pub use convert::ValueError;
 pub use elements::{Elements, TensorView};
 pub use layout::{Layout, RANK_MAX};
+pub use ready::Ready;
 pub use storage::{OutsideRegion, Storage, StorageView};
 pub use tensor::{Tensor, TensorError};
 
-pub(crate) use storage::Keeper;
+pub(crate) use storage::{Keeper, may_follow};
 
 use super::region::{Arena, RegionError};
 

@@ -7,10 +7,14 @@ use std::sync::{Arc, OnceLock};
 
 use shm_core::SharedBytes;
 
+use super::Ready;
 use crate::service::reaper;
-use crate::service::region::{Access, Map, Region, RegionError, page_bytes};
+use crate::service::region::{self, Access, Map, Place, Region, RegionError, page_bytes};
 
 /// A range of bytes of a [`Region`], or no bytes at all.
+///
+/// On a GPU a range may go on from the end of a region into others, in their order: allocators there
+/// put many pieces one behind the other.
 ///
 /// Tensors that name the same storage share its bytes, on both sides of a call: ties and views stay
 /// what they are. Clones are the same storage, and keep alive what it hangs on: its region, and the
@@ -19,12 +23,14 @@ use crate::service::region::{Access, Map, Region, RegionError, page_bytes};
 pub struct Storage(Arc<Inner>);
 
 struct Inner {
-    region: Option<Region>,
+    /// One; none for a storage without bytes; more on a GPU only.
+    regions: Vec<Region>,
     offset: u64,
     bytes: u64,
     /// The usual way to look at it, kept from the first look on: the pages that were touched are not
     /// asked for again.
     usual: OnceLock<Arc<Map>>,
+    ready: OnceLock<Ready>,
     _keeper: Option<Keeper>,
 }
 
@@ -37,7 +43,7 @@ const UNMAPPED_APART_FROM: u64 = 1 << 20;
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let is_large = self.region.as_ref().is_some_and(|it| it.bytes() >= UNMAPPED_APART_FROM);
+        let is_large = self.regions.first().is_some_and(|it| it.bytes() >= UNMAPPED_APART_FROM);
         if let Some(map) = self.usual.take().filter(|_| is_large) {
             reaper::unmap(map);
         }
@@ -47,7 +53,7 @@ impl Drop for Inner {
 impl Storage {
     /// A storage without bytes.
     pub fn empty() -> Self {
-        Self::made(None, 0, 0, None)
+        Self::made(Vec::new(), 0, 0, None)
     }
 
     /// `bytes` bytes of `region` from `offset` on.
@@ -59,38 +65,94 @@ impl Storage {
     /// # Errors
     /// [`OutsideRegion`], if the region is not that long.
     pub fn new(region: Region, offset: u64, bytes: u64) -> Result<Self, OutsideRegion> {
-        Self::kept(Some(region), offset, bytes, None)
+        Self::kept(vec![region], offset, bytes, None)
+    }
+
+    /// `bytes` bytes from `offset` on of `regions`, which lie one behind the other on one GPU.
+    ///
+    /// # Errors
+    /// [`OutsideRegion`], if they are not that long together, or it begins behind the first.
+    ///
+    /// # Panics
+    /// If there are several, and they are not all on one GPU.
+    pub fn spanning(regions: Vec<Region>, offset: u64, bytes: u64) -> Result<Self, OutsideRegion> {
+        assert!(may_follow(&regions), "a storage spans several regions on one GPU only");
+        Self::kept(regions, offset, bytes, None)
     }
 
     pub(crate) fn kept(
-        region: Option<Region>,
+        regions: Vec<Region>,
         offset: u64,
         bytes: u64,
         keeper: Option<Keeper>,
     ) -> Result<Self, OutsideRegion> {
-        let length = region.as_ref().map_or(0, Region::bytes);
+        let length = regions.iter().map(Region::bytes).fold(0, u64::saturating_add);
+        let is_of_first = regions.len() < 2 || offset < regions[0].bytes();
         match offset.checked_add(bytes) {
-            Some(end) if end <= length => Ok(Self::made(region, offset, bytes, keeper)),
+            Some(end) if end <= length && is_of_first => {
+                Ok(Self::made(regions, offset, bytes, keeper))
+            }
             _ => Err(OutsideRegion { offset, bytes, length }),
         }
     }
 
     /// A range that its allocator knows to lie in the region.
     pub(crate) fn of(region: Region, offset: u64, bytes: u64) -> Self {
-        Self::made(Some(region), offset, bytes, None)
+        Self::made(vec![region], offset, bytes, None)
     }
 
-    fn made(region: Option<Region>, offset: u64, bytes: u64, keeper: Option<Keeper>) -> Self {
-        let usual = OnceLock::new();
-        Self(Arc::new(Inner { region, offset, bytes, usual, _keeper: keeper }))
+    fn made(regions: Vec<Region>, offset: u64, bytes: u64, keeper: Option<Keeper>) -> Self {
+        let (usual, ready) = (OnceLock::new(), OnceLock::new());
+        Self(Arc::new(Inner { regions, offset, bytes, usual, ready, _keeper: keeper }))
     }
 
-    /// The memory that it is a range of; `None` for one without bytes.
+    /// The memory in which it begins; `None` for one without bytes.
     pub fn region(&self) -> Option<&Region> {
-        self.0.region.as_ref()
+        self.0.regions.first()
     }
 
-    /// Where it begins in its region, in bytes.
+    /// All memory that it is a range of, one region behind the other.
+    pub fn regions(&self) -> &[Region] {
+        &self.0.regions
+    }
+
+    /// Where its bytes are; without any, the host's memory.
+    pub fn place(&self) -> Place {
+        self.region().map_or(Place::Cpu, Region::place)
+    }
+
+    /// Its memory at addresses of this process, for the GPU of `context`, where it may be written to if
+    /// the right to was granted and `access` says so. Opening the same again costs a look at a table.
+    /// The storage begins at the mapping's address and [`offset`](Self::offset).
+    ///
+    /// # Errors
+    /// [`RegionError::Open`], also for a GPU that does not reach that of the memory;
+    /// [`RegionError::OnHost`] for memory of the host, and for a storage without bytes;
+    /// [`RegionError::Sealed`], if writing was not granted.
+    pub fn open(
+        &self,
+        context: &cuda_ipc::Context,
+        access: cuda_ipc::Access,
+    ) -> Result<cuda_ipc::Mapping, RegionError> {
+        let region = self.region().ok_or(RegionError::OnHost)?;
+        if access == cuda_ipc::Access::ReadWrite && region.usual_access() != Access::Shared {
+            return Err(RegionError::Sealed);
+        }
+        region::open(&self.0.regions, context, access)
+    }
+
+    /// When its bytes are there; `None`: at once.
+    pub fn ready(&self) -> Option<&Ready> {
+        self.0.ready.get()
+    }
+
+    /// Says when its bytes will be there, before it is lent. What was said first counts.
+    pub fn set_ready(&self, ready: Ready) {
+        // As documented.
+        let _ = self.0.ready.set(ready);
+    }
+
+    /// Where it begins in its first region, in bytes.
     pub fn offset(&self) -> u64 {
         self.0.offset
     }
@@ -103,7 +165,8 @@ impl Storage {
     /// Its bytes, in the [usual](Region::usual_access) way: shared for who may write, else private.
     ///
     /// # Errors
-    /// [`RegionError`], if the kernel refuses to map the region.
+    /// [`RegionError`], if the kernel refuses to map the region; [`RegionError::OnDevice`] for memory of
+    /// a GPU, which [`open`](Self::open) opens.
     pub fn view(&self) -> Result<StorageView, RegionError> {
         let usual = self.region().map_or(Access::ReadOnly, Region::usual_access);
         self.view_as(usual)
@@ -143,10 +206,16 @@ impl Storage {
         }
         // Mappings begin at pages.
         let start = self.0.offset / page_bytes() * page_bytes();
-        let pages = region.chunk.map_apart(start..self.0.offset + self.0.bytes)?;
+        let pages = region.map_apart(start..self.0.offset + self.0.bytes)?;
         let bytes = part(&pages, self.0.offset - start, self.0.bytes);
         Ok(StorageView { bytes: Some(bytes), _map: None, storage: self.clone() })
     }
+}
+
+/// Whether a storage may span them.
+pub(crate) fn may_follow(regions: &[Region]) -> bool {
+    let first = regions.first().map_or(Place::Cpu, Region::place);
+    regions.len() < 2 || (first != Place::Cpu && regions.iter().all(|it| it.place() == first))
 }
 
 /// The range was checked against the region when the storage was made, in 64 bits.
@@ -159,7 +228,7 @@ impl PartialEq for Storage {
     /// Whether both are the same bytes of the same memory.
     fn eq(&self, other: &Self) -> bool {
         let place = |it: &Self| (it.0.offset, it.0.bytes);
-        self.region() == other.region() && place(self) == place(other)
+        self.regions() == other.regions() && place(self) == place(other)
     }
 }
 

@@ -51,8 +51,16 @@ pub(crate) mod push {
 pub(crate) struct RegionEntry {
     pub(crate) id: Id,
     pub(crate) bytes: u64,
-    place: u8,
+    place: PlaceEntry,
     flags: u8,
+}
+
+/// Where a region is. Codes are only ever added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum PlaceEntry {
+    Cpu,
+    /// A GPU, by its identity.
+    Cuda([u8; 16]),
 }
 
 const ATTACHED: u8 = 1;
@@ -62,19 +70,27 @@ impl RegionEntry {
     pub(crate) fn new(region: &Region, rights: Rights, is_attached: bool) -> Self {
         let flags = if is_attached { ATTACHED } else { 0 }
             | if rights == Rights::Write { WRITABLE } else { 0 };
-        Self { id: region.id(), bytes: region.bytes(), place: region.place().code(), flags }
+        let place = match region.place() {
+            Place::Cpu => PlaceEntry::Cpu,
+            Place::Cuda(device) => PlaceEntry::Cuda(device.to_bytes()),
+        };
+        Self { id: region.id(), bytes: region.bytes(), place, flags }
     }
 
     /// # Errors
     /// [`DecodeError::Code`] for what this build does not know.
     pub(crate) fn check(&self) -> Result<(), DecodeError> {
-        let code = |what, found: u8| DecodeError::Code { what, found: found.into() };
         if self.flags & !(ATTACHED | WRITABLE) != 0 {
-            return Err(code(PayloadKind::RegionFlags, self.flags));
+            let found = self.flags.into();
+            return Err(DecodeError::Code { what: PayloadKind::RegionFlags, found });
         }
-        match Place::from_code(self.place) {
-            Some(Place::Cpu) => Ok(()),
-            None => Err(code(PayloadKind::Place, self.place)),
+        Ok(())
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        match self.place {
+            PlaceEntry::Cpu => Place::Cpu,
+            PlaceEntry::Cuda(device) => Place::Cuda(cuda_ipc::Uuid::from_bytes(device)),
         }
     }
 

@@ -73,6 +73,12 @@ pub enum DecodeError {
         /// By which number.
         number: u64,
     },
+    /// A storage over several regions that are not of one GPU.
+    #[error("a storage goes on into a region that is elsewhere")]
+    Span,
+    /// A storage that waits for a word where nobody can write one.
+    #[error("a storage waits for a word that is not in writable memory of the host")]
+    Ready,
     /// A storage outside of its region.
     #[error("a storage leads out of its region: {0}")]
     Storage(OutsideRegion),
@@ -96,8 +102,6 @@ pub enum PayloadKind {
     TensorFlags,
     /// The flags of a region.
     RegionFlags,
-    /// A place of memory.
-    Place,
     /// The state of a task.
     TaskStatus,
     /// A request or reply.
@@ -111,7 +115,6 @@ impl fmt::Display for PayloadKind {
             Self::DType => "the element type",
             Self::TensorFlags => "a tensor with flags",
             Self::RegionFlags => "a region with flags",
-            Self::Place => "a region in place",
             Self::TaskStatus => "a task in state",
             Self::Tag => "a message of kind",
         })

@@ -1,7 +1,9 @@
 //! Values as bytes.
 //!
 //! A payload is a table of storages, each a range of a region that the message around it names by
-//! its place in a list, and after it the values. It holds no bytes of tensors. Codes are only ever
+//! its place in a list, and after it the values; one on a GPU is followed by how many regions it goes
+//! on into, their numbers, and the region, index and value of the word that says when it is there, or
+//! 0. It holds no bytes of tensors. Codes are only ever
 //! added; an unknown one is an error.
 //!
 //! | code | value | followed by |
@@ -20,12 +22,15 @@
 
 use std::collections::HashMap;
 
+use tensor_cache::Charges;
 use thiserror::Error;
 
 use super::bytes::{Reader, Writer};
 use super::{DecodeError, PayloadKind};
-use crate::service::region::{Region, RegionError};
-use crate::service::value::{BigInt, Keeper, Layout, Object, Storage, Tensor, Value};
+use crate::service::region::{Place, Region, RegionError};
+use crate::service::value::{
+    BigInt, Keeper, Layout, Object, Ready, Storage, Tensor, Value, may_follow,
+};
 use crate::tensor::DType;
 
 /// How deep values may be nested.
@@ -89,8 +94,8 @@ pub enum PackError {
 pub(crate) struct Packed {
     pub(crate) bytes: Vec<u8>,
     pub(crate) regions: Vec<Region>,
-    /// Bytes of all storages.
-    pub(crate) storage_bytes: u64,
+    /// Bytes of all storages, by where they are.
+    pub(crate) charges: Charges,
 }
 
 /// Makes a [`Packed`].
@@ -100,7 +105,7 @@ pub(crate) struct Packer {
     table: Writer,
     storages: HashMap<(Option<usize>, u64, u64), u64>,
     regions: Vec<Region>,
-    storage_bytes: u64,
+    charges: Charges,
     values: usize,
     has_long_texts: bool,
 }
@@ -151,8 +156,8 @@ impl Packer {
         if all.0.len() > bytes_max {
             return Err(PackError::TooLarge { bytes: all.0.len(), limit: bytes_max });
         }
-        let Self { regions, storage_bytes, .. } = self;
-        Ok(Packed { bytes: all.0, regions, storage_bytes })
+        let Self { regions, charges, .. } = self;
+        Ok(Packed { bytes: all.0, regions, charges })
     }
 
     fn nested(&mut self, value: &Value, depth: usize) -> Result<(), PackError> {
@@ -252,11 +257,33 @@ impl Packer {
             return *known;
         }
         self.storages.insert(place, next);
-        self.storage_bytes = self.storage_bytes.saturating_add(storage.bytes());
+        let charges = std::mem::take(&mut self.charges);
+        self.charges = charges.and(storage.place().budget(), storage.bytes());
         self.table.number(region.map_or(0, |index| index as u64 + 1));
         self.table.number(storage.offset());
         self.table.number(storage.bytes());
+        if storage.place() != Place::Cpu {
+            self.on_device(storage);
+        }
         next
+    }
+
+    /// What else there is to say of a storage on a GPU.
+    fn on_device(&mut self, storage: &Storage) {
+        let further = storage.regions().get(1..).unwrap_or(&[]);
+        self.table.number(further.len() as u64);
+        for region in further {
+            let index = self.region(region);
+            self.table.number(index as u64 + 1);
+        }
+        let Some(ready) = storage.ready() else {
+            self.table.number(0);
+            return;
+        };
+        let index = self.region(ready.words());
+        self.table.number(index as u64 + 1);
+        self.table.number(ready.index());
+        self.table.number(ready.value());
     }
 
     fn region(&mut self, region: &Region) -> usize {
@@ -297,18 +324,26 @@ impl<'a> Unpacker<'a> {
         }
         let mut storages = Vec::with_capacity(count);
         for _ in 0..count {
-            let region = reader.number()?;
+            let first = region(&mut reader, regions)?;
             let (offset, length) = (reader.number()?, reader.number()?);
-            let region = match region {
-                0 => None,
-                number => {
-                    let index = usize::try_from(number - 1).ok();
-                    let region = index.and_then(|index| regions.get(index));
-                    Some(region.ok_or(DecodeError::Reference { what: "region", number })?.clone())
+            let is_on_device = first.as_ref().is_some_and(|it| it.place() != Place::Cpu);
+            let mut all: Vec<Region> = first.into_iter().collect();
+            let mut ready = None;
+            if is_on_device {
+                for _ in 0..reader.count(1)? {
+                    all.extend(region(&mut reader, regions)?);
                 }
-            };
-            let storage = Storage::kept(region, offset, length, keeper.cloned());
-            storages.push(storage.map_err(DecodeError::Storage)?);
+                ready = ready_of(&mut reader, regions)?;
+            }
+            if !may_follow(&all) {
+                return Err(DecodeError::Span);
+            }
+            let storage = Storage::kept(all, offset, length, keeper.cloned());
+            let storage = storage.map_err(DecodeError::Storage)?;
+            if let Some(ready) = ready {
+                storage.set_ready(ready);
+            }
+            storages.push(storage);
         }
         Ok(Self { reader, storages, values: 0, left: None })
     }
@@ -409,7 +444,7 @@ impl<'a> Unpacker<'a> {
         let mut seen: Vec<&Region> = Vec::new();
         let mut bytes = 0_u64;
         for region in self.storages.iter().filter_map(Storage::region) {
-            if !seen.contains(&region) {
+            if region.place() == Place::Cpu && !seen.contains(&region) {
                 bytes = bytes.saturating_add(region.bytes_there()?);
                 seen.push(region);
             }
@@ -468,4 +503,18 @@ impl<'a> Unpacker<'a> {
         let storages = (0..count).map(|_| self.storage()).collect::<Result<_, _>>()?;
         Ok(Value::Object(Object { kind, manifest, storages }))
     }
+}
+
+/// A region by its number, from 1; 0 is none.
+fn region(reader: &mut Reader<'_>, regions: &[Region]) -> Result<Option<Region>, DecodeError> {
+    let number = reader.number()?;
+    let Some(index) = number.checked_sub(1) else { return Ok(None) };
+    let region = usize::try_from(index).ok().and_then(|index| regions.get(index));
+    Ok(Some(region.ok_or(DecodeError::Reference { what: "region", number })?.clone()))
+}
+
+fn ready_of(reader: &mut Reader<'_>, regions: &[Region]) -> Result<Option<Ready>, DecodeError> {
+    let Some(words) = region(reader, regions)? else { return Ok(None) };
+    let (index, value) = (reader.number()?, reader.number()?);
+    Ready::received(words, index, value).map(Some).ok_or(DecodeError::Ready)
 }

@@ -43,11 +43,18 @@ pub(super) fn places(
         }
         match wanted.private {
             Some(private)
-                if bytes > wanted.copy_max || copied.saturating_add(bytes) > COPIED_MAX =>
+                if bytes > wanted.copy_max
+                    || copied.saturating_add(bytes) > COPIED_MAX
+                    || place.is_on_device() =>
             {
                 let mapped = private.call1((index,))?.cast_into::<Memory>()?;
                 has_changed = true;
                 places.push(mapped.get().place(mapped.py()));
+            }
+            _ if place.is_on_device() => {
+                return Err(PyValueError::new_err(
+                    "what is private on a GPU is copied by torch: pass private=",
+                ));
             }
             _ => {
                 copied = copied.saturating_add(bytes);

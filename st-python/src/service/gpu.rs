@@ -1,0 +1,336 @@
+//! GPUs in Python: memory of theirs that is lent, and the order between streams of torch.
+//!
+//! Nothing here waits for a device. What is lent comes with a word that the lender's stream writes, and
+//! whoever opens it has their own stream wait for that.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
+use pyo3::prelude::*;
+use shared_tensor::lock::PerProcess;
+use shared_tensor::service::cuda::{
+    Access, ChunkError, Context, Copies, Device, DeviceWords, Mapping, Ordering, Stream, Words,
+    origin, probe, share_in_place,
+};
+use shared_tensor::service::{Id, Place, Ready, Region, RegionError, Rights, Storage};
+
+use super::addresses;
+use super::storage::ServiceStorage;
+use crate::modules::memory::Memory;
+use crate::sys;
+use crate::sys::place;
+
+/// What storages begin at, in bytes: as torch's own allocator has it.
+const ALIGNMENT: u64 = 512;
+/// How many words a process writes for one GPU: streams share them beyond that.
+const WORDS: u64 = 512;
+
+/// A GPU of this process, with a context.
+#[derive(Debug)]
+struct Gpu {
+    context: Context,
+    /// Where ranges are moved from memory of torch into memory that can be lent.
+    copies: Copies,
+    words: Arc<DeviceWords>,
+    /// The same words, as what is lent.
+    region: Region,
+    written: Mutex<Written>,
+    /// Words of others, by the region they lie in.
+    theirs: Mutex<HashMap<Id, Arc<DeviceWords>>>,
+}
+
+/// The next value of each word, and which stream has which.
+#[derive(Debug, Default)]
+struct Written {
+    by_stream: HashMap<usize, u64>,
+    values: HashMap<u64, u64>,
+}
+
+static GPUS: PerProcess<Mutex<HashMap<usize, Arc<Gpu>>>> = PerProcess::new();
+
+fn failed(error: &impl std::fmt::Display) -> PyErr {
+    PyRuntimeError::new_err(error.to_string())
+}
+
+fn refused(error: &RegionError) -> PyErr {
+    match error {
+        RegionError::Chunk(ChunkError::OutOfMemory { .. }) => {
+            PyMemoryError::new_err(error.to_string())
+        }
+        error => failed(error),
+    }
+}
+
+/// The GPU with a number of this process, without a context.
+fn device(ordinal: usize) -> PyResult<Device> {
+    let driver = probe().map_err(|error| failed(&error))?;
+    driver.device_at(ordinal).map_err(|error| failed(&error))
+}
+
+impl Gpu {
+    fn at(ordinal: usize) -> PyResult<Arc<Self>> {
+        let gpus = GPUS.get_or_init(Mutex::default);
+        let mut gpus = gpus.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gpu) = gpus.get(&ordinal) {
+            return Ok(Arc::clone(gpu));
+        }
+        let context = device(ordinal)?.context().map_err(|error| failed(&error))?;
+        let copies = Copies::new(&context).map_err(|error| failed(&error))?;
+        let region = Region::allocate(WORDS * 8).map_err(|error| refused(&error))?;
+        let words = attached(&region, &context)?;
+        let (written, theirs) = (Mutex::default(), Mutex::default());
+        let gpu = Arc::new(Self { context, copies, words, region, written, theirs });
+        gpus.insert(ordinal, Arc::clone(&gpu));
+        Ok(gpu)
+    }
+
+    /// The GPU for memory in `place`: its own, if this process sees it, else the one with `ordinal`.
+    fn for_memory(place: Place, ordinal: usize) -> PyResult<Arc<Self>> {
+        let driver = probe().map_err(|error| failed(&error))?;
+        if let Place::Cuda(uuid) = place
+            && let Ok(device) = driver.device(uuid)
+        {
+            return Self::at(device.ordinal());
+        }
+        Self::at(ordinal)
+    }
+
+    fn ordinal(&self) -> usize {
+        self.context.device().ordinal()
+    }
+
+    /// Says for `storages` that they are there when everything queued in `stream` so far is done.
+    fn publish(&self, storages: &[&Storage], stream: &Stream) -> PyResult<()> {
+        let (index, value) = {
+            let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+            let next = written.by_stream.len() as u64 % WORDS;
+            let index = *written.by_stream.entry(stream.as_raw()).or_insert(next);
+            let value = written.values.entry(index).or_insert(0);
+            *value += 1;
+            let value = *value;
+            // Under the lock: a word only ever grows.
+            let queued = self.words.write(stream, word(index), value);
+            queued.map_err(|error| failed(&error))?;
+            (index, value)
+        };
+        let ready = Ready::new(self.region.clone(), index, value).map_err(|it| refused(&it))?;
+        for storage in storages {
+            storage.set_ready(ready.clone());
+        }
+        Ok(())
+    }
+
+    /// What is queued in `stream` from now on begins when the storage is there.
+    fn await_ready(&self, storage: &Storage, stream: &Stream) -> PyResult<()> {
+        let Some(ready) = storage.ready() else { return Ok(()) };
+        let words = self.words_of(ready.words())?;
+        let index = word(ready.index());
+        // Most of what comes was ready long ago.
+        if words.load(index).wrapping_sub(ready.value()).cast_signed() >= 0 {
+            return Ok(());
+        }
+        words.wait(stream, index, ready.value()).map_err(|error| failed(&error))
+    }
+
+    fn words_of(&self, region: &Region) -> PyResult<Arc<DeviceWords>> {
+        if *region == self.region {
+            return Ok(Arc::clone(&self.words));
+        }
+        let mut theirs = self.theirs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(words) = theirs.get(&region.id()) {
+            return Ok(Arc::clone(words));
+        }
+        let words = attached(region, &self.context)?;
+        theirs.insert(region.id(), Arc::clone(&words));
+        Ok(words)
+    }
+
+    /// The storage at an address of this process, for this GPU.
+    fn open(&self, storage: &Storage) -> PyResult<Mapping> {
+        let is_for_writing = storage.region().is_some_and(|it| it.rights() == Rights::Write);
+        let access = if is_for_writing { Access::ReadWrite } else { Access::Read };
+        storage.open(&self.context, access).map_err(|error| refused(&error))
+    }
+}
+
+fn attached(region: &Region, context: &Context) -> PyResult<Arc<DeviceWords>> {
+    let descriptor = region.descriptor(Rights::Write).map_err(|error| refused(&error))?;
+    let words = Words::open(descriptor).map_err(|error| failed(&error))?;
+    words.attach(context).map_err(|error| failed(&error))
+}
+
+/// A word's number was checked against its region when it came.
+fn word(index: u64) -> usize {
+    usize::try_from(index).unwrap_or(usize::MAX)
+}
+
+/// A GPU that torch uses in this process.
+#[pyclass(frozen, module = "shared_tensor._native")]
+pub(crate) struct ServiceGpu {
+    gpu: Arc<Gpu>,
+}
+
+#[pymethods]
+impl ServiceGpu {
+    /// The one with torch's number. Takes the context that torch uses, too.
+    ///
+    /// Raises
+    /// ------
+    /// RuntimeError
+    ///     If there is no driver, or no such GPU.
+    #[new]
+    fn new(py: Python<'_>, ordinal: usize) -> PyResult<Self> {
+        Ok(Self { gpu: py.detach(|| Gpu::at(ordinal))? })
+    }
+
+    /// Its identity, which is the same in every process.
+    #[getter]
+    fn uuid(&self) -> String {
+        self.gpu.context.device().uuid().to_string()
+    }
+
+    /// By what hand-over is ordered: ``device``, or ``host`` where the driver lacks the operations.
+    #[getter]
+    fn ordering(&self) -> &'static str {
+        match self.gpu.words.ordering() {
+            Ordering::Device => "device",
+            Ordering::Host => "host",
+        }
+    }
+
+    /// New storages of these lengths, in one region of their own, their content undefined.
+    ///
+    /// Raises
+    /// ------
+    /// MemoryError
+    ///     If the GPU has not so much left.
+    #[expect(clippy::needless_pass_by_value, reason = "lists of Python arrive as vectors")]
+    fn allocate(&self, py: Python<'_>, lengths: Vec<u64>) -> PyResult<Vec<ServiceStorage>> {
+        let mut end = 0_u64;
+        let mut places = Vec::with_capacity(lengths.len());
+        for length in lengths {
+            places.push((end, length));
+            end = end.saturating_add(length.max(1)).next_multiple_of(ALIGNMENT);
+        }
+        let device = self.gpu.context.device();
+        let region = py.detach(|| Region::allocate_on(device, end));
+        let region = region.map_err(|error| refused(&error))?;
+        let made = places.into_iter().map(|(offset, length)| {
+            let storage = Storage::new(region.clone(), offset, length);
+            storage.map(|storage| ServiceStorage { storage }).map_err(|error| failed(&error))
+        });
+        made.collect()
+    }
+
+    /// What lies at an address, if it can be lent as it is: memory of ours, or memory that its allocator
+    /// made to be shared, such as torch's expandable segments.
+    fn find(&self, address: usize, length: u64, is_for_writing: bool) -> Option<ServiceStorage> {
+        let found = addresses::find_on_device(address, length, is_for_writing);
+        found.map(|storage| ServiceStorage { storage })
+    }
+
+    /// Memory at an address that its allocator made to be shared; `None` if it has to be moved.
+    fn share(&self, py: Python<'_>, address: u64, length: u64) -> PyResult<Option<ServiceStorage>> {
+        let context = &self.gpu.context;
+        py.detach(|| {
+            let found = origin(context, address, length).map_err(|error| failed(&error))?;
+            if found != shared_tensor::service::cuda::Origin::Chunks {
+                return Ok(None);
+            }
+            let there = share_in_place(context, address, length).map_err(|error| failed(&error))?;
+            let regions: Vec<Region> = there.chunks.into_iter().map(Region::of_chunk).collect();
+            let storage = Storage::spanning(regions, there.offset, length);
+            storage.map(|storage| Some(ServiceStorage { storage })).map_err(|error| failed(&error))
+        })
+    }
+
+    /// Queue copies of ranges, each from an address to a storage, after what is queued in a stream of
+    /// torch; what is queued there from now on comes after them.
+    #[expect(clippy::needless_pass_by_value, reason = "lists of Python arrive as vectors")]
+    fn copy(
+        &self,
+        py: Python<'_>,
+        ranges: Vec<(Bound<'_, ServiceStorage>, u64, u64)>,
+        stream: usize,
+    ) -> PyResult<()> {
+        let ranges: Vec<(Storage, u64, u64)> = ranges
+            .iter()
+            .map(|(storage, from, bytes)| (storage.get().storage.clone(), *from, *bytes))
+            .collect();
+        let stream = sys::stream_of_torch(stream);
+        py.detach(|| {
+            let copies = &self.gpu.copies;
+            copies.after(&stream).map_err(|error| failed(&error))?;
+            for (storage, from, bytes) in &ranges {
+                let mapping = self.gpu.open(storage)?;
+                mapping.used_on(copies.stream()).map_err(|error| failed(&error))?;
+                let to = mapping.address() + storage.offset();
+                let bytes = (*bytes).min(storage.bytes());
+                copies.copy(to, *from, bytes).map_err(|error| failed(&error))?;
+            }
+            copies.before(&stream).map_err(|error| failed(&error))
+        })
+    }
+
+    /// Say that storages are there when everything is done that is queued in a stream of torch.
+    #[expect(clippy::needless_pass_by_value, reason = "lists of Python arrive as vectors")]
+    fn publish(&self, storages: Vec<Bound<'_, ServiceStorage>>, stream: usize) -> PyResult<()> {
+        let storages: Vec<&Storage> = storages.iter().map(|it| &it.get().storage).collect();
+        self.gpu.publish(&storages, &sys::stream_of_torch(stream))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("ServiceGpu({}, {})", self.gpu.ordinal(), self.uuid())
+    }
+}
+
+/// The number of the GPU, in this process, on which a storage is opened: that of its memory if it is
+/// seen here, else `ordinal`, which then reads it over peer access.
+pub(super) fn ordinal_for(storage: &Storage, ordinal: usize) -> PyResult<usize> {
+    let driver = probe().map_err(|error| failed(&error))?;
+    if let Place::Cuda(uuid) = storage.place()
+        && let Ok(device) = driver.device(uuid)
+    {
+        return Ok(device.ordinal());
+    }
+    Ok(ordinal)
+}
+
+/// The bytes of a storage on a GPU. What is queued in `stream` from now on finds them there.
+pub(super) fn memory(storage: &Storage, ordinal: usize, stream: usize) -> PyResult<Memory> {
+    let gpu = Gpu::for_memory(storage.place(), ordinal)?;
+    let stream = sys::stream_of_torch(stream);
+    let mapping = gpu.open(storage)?;
+    gpu.await_ready(storage, &stream)?;
+    mapping.used_on(&stream).map_err(|error| failed(&error))?;
+    let known = addresses::note_on_device(storage, &mapping);
+    let ordinal = i32::try_from(gpu.ordinal()).unwrap_or(i32::MAX);
+    let kept = (known, mapping, storage.clone());
+    let address = kept.1.address() + storage.offset();
+    let bytes = usize::try_from(storage.bytes()).unwrap_or(usize::MAX);
+    Ok(Memory::over(place::Place::on_device(address, bytes, ordinal, kept)))
+}
+
+/// The identity of the GPU with a number of this process, if there is one.
+pub(super) fn identity(index: u32) -> Option<String> {
+    let device = probe().ok()?.device_at(usize::try_from(index).ok()?).ok()?;
+    Some(device.uuid().to_string())
+}
+
+/// The identity of the GPU with a number of this process, without a context; `None` where there is no
+/// driver.
+///
+/// Raises
+/// ------
+/// RuntimeError
+///     If there is a driver, and no such GPU.
+#[pyfunction]
+pub(crate) fn gpu_uuid(py: Python<'_>, ordinal: usize) -> PyResult<Option<String>> {
+    py.detach(|| {
+        if probe().is_err() {
+            return Ok(None);
+        }
+        device(ordinal).map(|device| Some(device.uuid().to_string()))
+    })
+}
