@@ -13,7 +13,7 @@ use shared_tensor::service::cuda::{
     Access, ChunkError, Context, Copies, Device, DeviceWords, Mapping, Ordering, Stream, Words,
     origin, probe, share_in_place,
 };
-use shared_tensor::service::{Id, Place, Ready, Region, RegionError, Rights, Storage};
+use shared_tensor::service::{Arena, Id, Place, Ready, Region, RegionError, Rights, Storage};
 
 use super::addresses;
 use super::storage::ServiceStorage;
@@ -23,6 +23,9 @@ use crate::sys::place;
 
 /// What storages begin at, in bytes: as torch's own allocator has it.
 const ALIGNMENT: u64 = 512;
+/// Up to so many bytes storages share regions with what is lent at other times: making a region takes a
+/// millisecond.
+const SMALL: u64 = 1 << 20;
 /// How many words a process writes for one GPU: streams share them beyond that.
 const WORDS: u64 = 512;
 
@@ -33,6 +36,8 @@ struct Gpu {
     /// Where ranges are moved from memory of torch into memory that can be lent.
     copies: Copies,
     words: Arc<DeviceWords>,
+    /// Memory for small storages, for readers and for writers.
+    arenas: [Arena; 2],
     /// The same words, as what is lent.
     region: Region,
     written: Mutex<Written>,
@@ -80,7 +85,8 @@ impl Gpu {
         let region = Region::allocate(WORDS * 8).map_err(|error| refused(&error))?;
         let words = attached(&region, &context)?;
         let (written, theirs) = (Mutex::default(), Mutex::default());
-        let gpu = Arc::new(Self { context, copies, words, region, written, theirs });
+        let arenas = [(); 2].map(|()| Arena::on(context.device().clone()));
+        let gpu = Arc::new(Self { context, copies, words, arenas, region, written, theirs });
         gpus.insert(ordinal, Arc::clone(&gpu));
         Ok(gpu)
     }
@@ -199,14 +205,28 @@ impl ServiceGpu {
         }
     }
 
-    /// New storages of these lengths, in one region of their own, their content undefined.
+    /// New storages of these lengths, their content undefined; for others to write to or not.
     ///
     /// Raises
     /// ------
     /// MemoryError
     ///     If the GPU has not so much left.
     #[expect(clippy::needless_pass_by_value, reason = "lists of Python arrive as vectors")]
-    fn allocate(&self, py: Python<'_>, lengths: Vec<u64>) -> PyResult<Vec<ServiceStorage>> {
+    fn allocate(
+        &self,
+        py: Python<'_>,
+        lengths: Vec<u64>,
+        is_for_writing: bool,
+    ) -> PyResult<Vec<ServiceStorage>> {
+        if lengths.iter().fold(0, |sum: u64, it| sum.saturating_add(*it)) <= SMALL {
+            let arena = &self.gpu.arenas[usize::from(is_for_writing)];
+            let made = py.detach(|| {
+                let made = lengths.iter().map(|length| arena.allocate((*length).max(1)));
+                made.collect::<Result<Vec<_>, _>>()
+            });
+            let made = made.map_err(|error| refused(&error))?;
+            return Ok(made.into_iter().map(|storage| ServiceStorage { storage }).collect());
+        }
         let mut end = 0_u64;
         let mut places = Vec::with_capacity(lengths.len());
         for length in lengths {

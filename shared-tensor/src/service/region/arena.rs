@@ -8,6 +8,11 @@ use crate::service::value::Storage;
 
 /// The first region of an arena and the largest; each is twice as long as the one before.
 const CHUNK_BYTES: (u64, u64) = (1 << 20, 64 << 20);
+/// The same on a GPU, whose pages are this large.
+const CHUNK_BYTES_ON_DEVICE: (u64, u64) = (2 << 20, 64 << 20);
+/// Where storages on a GPU begin, in bytes: as allocators there have it. Nothing is copied there when it
+/// is written to, so they need no pages of their own.
+const ALIGNMENT_ON_DEVICE: u64 = 512;
 
 /// Hands out places in regions, one after the other, each in pages of its own.
 ///
@@ -18,6 +23,8 @@ const CHUNK_BYTES: (u64, u64) = (1 << 20, 64 << 20);
 /// larger than half a region have one of their own.
 #[derive(Debug, Default)]
 pub struct Arena {
+    /// Whose memory it is; `None` for the host's.
+    device: Option<cuda_ipc::Device>,
     state: Mutex<Open>,
 }
 
@@ -29,26 +36,43 @@ struct Open {
 }
 
 impl Arena {
-    /// An arena without memory; it takes some when asked.
+    /// An arena without memory; it takes some of the host's when asked.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A place for `bytes` bytes, zeroed.
+    /// An arena without memory; it takes some of a GPU's when asked. What is lent for writing and what is
+    /// not are to come from arenas of their own: who may write to one part of a region may to all.
+    pub fn on(device: cuda_ipc::Device) -> Self {
+        Self { device: Some(device), state: Mutex::default() }
+    }
+
+    fn region(&self, bytes: u64) -> Result<Region, RegionError> {
+        match &self.device {
+            None => Region::allocate(bytes),
+            Some(device) => Region::allocate_on(device, bytes),
+        }
+    }
+
+    /// A place for `bytes` bytes, zeroed in memory of the host.
     ///
     /// # Errors
-    /// [`RegionError::Memory`], when there is no room.
+    /// [`RegionError::Memory`] and [`RegionError::Chunk`], when there is no room.
     pub fn allocate(&self, bytes: u64) -> Result<Storage, RegionError> {
         if bytes == 0 {
             return Ok(Storage::empty());
         }
         let mut open = lock(&self.state);
-        let chunk_bytes = open.next_bytes.max(CHUNK_BYTES.0);
+        let (sizes, alignment) = match &self.device {
+            None => (CHUNK_BYTES, page_bytes()),
+            Some(_) => (CHUNK_BYTES_ON_DEVICE, ALIGNMENT_ON_DEVICE),
+        };
+        let chunk_bytes = open.next_bytes.max(sizes.0);
         if bytes > chunk_bytes / 2 {
             drop(open);
-            return Ok(Storage::of(Region::allocate(bytes)?, 0, bytes));
+            return Ok(Storage::of(self.region(bytes)?, 0, bytes));
         }
-        let start = next_page(open.used);
+        let start = open.used.next_multiple_of(alignment);
         if let Some(region) = &open.region
             && start.checked_add(bytes).is_some_and(|end| end <= region.bytes())
         {
@@ -56,11 +80,11 @@ impl Arena {
             open.used = start + bytes;
             return Ok(Storage::of(region, start, bytes));
         }
-        let region = Region::allocate(chunk_bytes)?;
+        let region = self.region(chunk_bytes)?;
         *open = Open {
             region: Some(region.clone()),
             used: bytes,
-            next_bytes: (chunk_bytes * 2).min(CHUNK_BYTES.1),
+            next_bytes: (chunk_bytes * 2).min(sizes.1),
         };
         Ok(Storage::of(region, 0, bytes))
     }

@@ -24,11 +24,13 @@ _TRIM_FROM = 4 << 20
 
 
 @dataclass
-class _Range:
+class Range:
     """The part of one storage that is lent, and the tensors that lie in it."""
 
     #: None once they lie elsewhere.
     storage: Any
+    #: The number of its GPU; None for memory of the host.
+    gpu: int | None
     #: Where the storage begins.
     address: int
     low: int = 0
@@ -61,20 +63,21 @@ class _Ranges:
     """The storages of one call."""
 
     def __init__(self) -> None:
-        self._by_storage: dict[int, _Range] = {}
+        self._by_storage: dict[int, Range] = {}
 
-    def of(self, storage: Any) -> _Range:
+    def of(self, storage: Any) -> Range:
         found = self._by_storage.get(storage._cdata)
         if found is None:
-            found = self._by_storage[storage._cdata] = _Range(storage, storage.data_ptr())
+            gpu = storage.device.index if storage.device.type == "cuda" else None
+            found = self._by_storage[storage._cdata] = Range(storage, gpu, storage.data_ptr())
         return found
 
-    def groups(self) -> list[list[_Range]]:
+    def groups(self) -> list[list[Range]]:
         """Give those with bytes, those together that overlap in memory.
 
         Storages that were made over one array of NumPy, say, know nothing of each other.
         """
-        groups: list[list[_Range]] = []
+        groups: list[list[Range]] = []
         end = 0
         for it in sorted((it for it in self._by_storage.values() if it.high > it.low), key=_first):
             if _first(it) < end:
@@ -84,13 +87,18 @@ class _Ranges:
             end = max(end, it.address + it.high)
         return groups
 
-    def place(self, groups: list[list[_Range]], *, writable: bool) -> None:
+    def place(self, groups: list[list[Range]], *, writable: bool) -> None:
         """Find each in shared memory, or move it there."""
         for it in self._by_storage.values():
             if it.length == 0:
-                it.place = _native.ServiceStorage.empty()
+                it.place = _nothing(it.gpu)
+        on_gpus = [group for group in groups if group[0].gpu is not None]
+        if on_gpus:
+            gpu().place(on_gpus, writable=writable)
         missing = []
         for group in groups:
+            if group[0].gpu is not None:
+                continue
             for it in group:
                 it.place = _native.ServiceStorage.find(it.begin, it.length, writable)
             if any(it.place is None for it in group):
@@ -109,17 +117,28 @@ class _Ranges:
                 _native.give_back_free_memory()
 
 
-def _first(found: _Range) -> int:
+def gpu() -> Any:
+    """Give what is only needed where there is a GPU."""
+    from shared_tensor._service import gpu as module
+
+    return module
+
+
+def _nothing(ordinal: int | None) -> _native.ServiceStorage:
+    return _native.ServiceStorage.empty() if ordinal is None else gpu().empty(ordinal)
+
+
+def _first(found: Range) -> int:
     """Give the address of the first byte that is needed."""
     return found.address + found.low
 
 
-def _contested(groups: list[list[_Range]]) -> set[int]:
+def _contested(groups: list[list[Range]]) -> set[int]:
     """Give the storages, by their numbers, that none of what is lent together has for itself."""
     return {it.storage._cdata for group in groups for it in group if len(group) > 1 or it.users > 1}
 
 
-def _move(found: _Range, place: _native.ServiceStorage) -> None:
+def _move(found: Range, place: _native.ServiceStorage) -> None:
     """Copy a range to its place, and let its tensors have their elements there.
 
     The old place is free afterwards, unless others use it.
@@ -224,7 +243,7 @@ class _Module:
                 range_.include(start, start + length)
                 range_.users += 1
         for tensor in encoded.tensors:
-            if tensor.device.type == "cpu":
+            if tensor.device.type in ("cpu", "cuda"):
                 ranges.of(tensor.untyped_storage()).tensors.append(tensor)
 
     def _encoded(self, shared: Container[int] = ()) -> Encoded:
@@ -276,31 +295,47 @@ def tensor(
     strides: list[int],
     offset: int,
     requires_grad: bool,  # noqa: FBT001
+    ordinal: int = 0,
 ) -> Any:
     """Make a tensor over a storage. See `Codec.tensor`."""
     key = storage.key
     whole = known.get(key)
     if whole is None:
         length = storage.length
-        whole = known[key] = (
-            storage.memory().tensor(TORCH, "uint8", [length], [1], 0).untyped_storage()
-            if length
-            else torch.UntypedStorage(0)
-        )
-    made = torch.empty(0, dtype=getattr(torch, dtype))
+        if length or storage.place != "cpu":
+            memory = memory_of(storage, ordinal)
+            whole = memory.tensor(TORCH, "uint8", [length], [1], 0).untyped_storage()
+        else:
+            whole = torch.UntypedStorage(0)
+        known[key] = whole
+    made = torch.empty(0, dtype=getattr(torch, dtype), device=whole.device)
     with torch.no_grad():
         made.set_(whole, offset, shape, strides)
     return made.requires_grad_() if requires_grad else made
 
 
-def module(manifest: bytes, storages: list[_native.ServiceStorage], policy: Policy) -> Any:
+def memory_of(storage: _native.ServiceStorage, ordinal: int) -> _native.Memory:
+    """Give the bytes of a storage, wherever they are."""
+    if storage.place == "cpu":
+        return storage.memory()
+    memory: _native.Memory = gpu().memory(storage, ordinal)
+    return memory
+
+
+def module(
+    manifest: bytes, storages: list[_native.ServiceStorage], policy: Policy, ordinal: int = 0
+) -> Any:
     """Open an object over its storages. See `Codec.module`."""
+    memory = [memory_of(it, ordinal) for it in storages]
 
     def private(index: int) -> _native.Memory:
-        return storages[index].memory_apart()
+        if storages[index].place == "cpu":
+            return storages[index].memory_apart()
+        copy: _native.Memory = gpu().private(memory[index])
+        return copy
 
     try:
         known = opener(manifest, policy)
-        return known.open([it.memory() for it in storages], private=private)
+        return known.open(memory, private=private)
     except SerializationError as error:
         raise SharedTensorSerializationError(str(error)) from error

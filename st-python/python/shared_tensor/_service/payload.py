@@ -32,6 +32,8 @@ class Codec:
         Packages whose classes and functions are accepted and imported.
     any_version : bool
         Whether versions and sources may differ between the ends.
+    ordinal : int
+        The number of the GPU that reads what lies on one that this process does not see.
     """
 
     def __init__(
@@ -41,8 +43,10 @@ class Codec:
         allow_pickle: bool = False,
         allow: Sequence[str] = (),
         any_version: bool = False,
+        ordinal: int = 0,
     ) -> None:
         self.device = device
+        self.ordinal = ordinal
         self.allow_pickle = allow_pickle
         self.allow = checks.names_of(allow)
         self.any_version = any_version
@@ -122,7 +126,9 @@ class Codec:
         from shared_tensor._service import lending
 
         self._need_torch()
-        return lending.tensor(known, storage, dtype, shape, strides, offset, requires_grad)
+        return lending.tensor(
+            known, storage, dtype, shape, strides, offset, requires_grad, self.ordinal
+        )
 
     def module(self, kind: str, manifest: bytes, storages: list[_native.ServiceStorage]) -> Any:
         """Open an object that was described by a manifest.
@@ -140,7 +146,7 @@ class Codec:
                 f"an object of kind {kind!r} came; this release opens {lending.KIND!r}"
             )
         self._need_torch()
-        return lending.module(manifest, storages, self._policy())
+        return lending.module(manifest, storages, self._policy(), self.ordinal)
 
     def _policy(self) -> Policy:
         # Not before it is needed: what describes modules loads torch.

@@ -1,0 +1,187 @@
+"""Storages of torch on GPUs as memory that can be lent. Imported when there is one to lend or open.
+
+Nothing here waits for a GPU: copies are queued beside torch's current stream, and what is lent comes
+with a word that this stream writes when it is there.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from shared_tensor import _native
+from shared_tensor._modules._torch import TORCH
+from shared_tensor.errors import SharedTensorCapabilityError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from shared_tensor._service.lending import Range
+
+#: Ranges are moved together up to so many bytes: that much more than they take is needed meanwhile.
+_TOGETHER = 1 << 30
+
+
+@lru_cache(maxsize=None)
+def _gpu(ordinal: int) -> _native.ServiceGpu:
+    try:
+        return _native.ServiceGpu(ordinal)
+    except RuntimeError as error:
+        raise SharedTensorCapabilityError(
+            f"memory of cuda:{ordinal} cannot be shared: {error}"
+        ) from error
+
+
+def _stream(ordinal: int) -> int:
+    return int(torch.cuda.current_stream(ordinal).cuda_stream)
+
+
+def ordering(ordinal: int) -> str:
+    """Give by what hand-over is ordered: ``device``, or ``host`` where the driver is too old."""
+    return _gpu(ordinal).ordering
+
+
+@lru_cache(maxsize=None)
+def empty(ordinal: int) -> _native.ServiceStorage:
+    """Give a storage that lies on a GPU, for tensors without elements."""
+    (place,) = _gpu(ordinal).allocate([0], is_for_writing=False)
+    return place
+
+
+def place(groups: Sequence[Sequence[Range]], *, writable: bool) -> None:
+    """Find ranges on their GPUs, or move them into memory that can be lent.
+
+    Parameters
+    ----------
+    groups : sequence of sequence
+        Ranges; those of one group overlap in memory.
+
+    Raises
+    ------
+    SharedTensorCapabilityError
+        If there is no room, or the GPU cannot share memory.
+    """
+    by_ordinal: dict[int, list[Sequence[Range]]] = {}
+    for group in groups:
+        by_ordinal.setdefault(group[0].storage.device.index, []).append(group)
+    for ordinal, theirs in by_ordinal.items():
+        _place_on(ordinal, theirs, writable=writable)
+
+
+def _place_on(ordinal: int, groups: Sequence[Sequence[Range]], *, writable: bool) -> None:
+    gpu = _gpu(ordinal)
+    missing = []
+    for group in groups:
+        for it in group:
+            it.place = gpu.find(it.begin, it.length, writable)
+        if any(it.place is None for it in group):
+            begin = min(it.begin for it in group)
+            length = max(it.begin + it.length for it in group) - begin
+            shared = gpu.share(begin, length)
+            if shared is None:
+                missing.append((begin, length, group))
+            else:
+                for it in group:
+                    it.place = shared.part(it.begin - begin, it.length)
+    for batch in _batches(missing):
+        _move(gpu, ordinal, batch, writable=writable)
+    lent = [it.place for group in groups for it in group]
+    gpu.publish(lent, _stream(ordinal))
+
+
+def _batches(
+    missing: list[tuple[int, int, Sequence[Range]]],
+) -> Iterator[list[tuple[int, int, Sequence[Range]]]]:
+    batch: list[tuple[int, int, Sequence[Range]]] = []
+    together = 0
+    for it in missing:
+        if batch and together + it[1] > _TOGETHER:
+            yield batch
+            batch, together = [], 0
+        batch.append(it)
+        together += it[1]
+    if batch:
+        yield batch
+
+
+def _move(
+    gpu: _native.ServiceGpu,
+    ordinal: int,
+    batch: list[tuple[int, int, Sequence[Range]]],
+    *,
+    writable: bool,
+) -> None:
+    lengths = [length for _, length, _ in batch]
+    try:
+        places = gpu.allocate(lengths, is_for_writing=writable)
+    except MemoryError:
+        # Torch keeps what was freed, of earlier batches among it.
+        torch.cuda.empty_cache()
+        try:
+            places = gpu.allocate(lengths, is_for_writing=writable)
+        except MemoryError as error:
+            raise SharedTensorCapabilityError(
+                f"{sum(lengths)} bytes on cuda:{ordinal} are to be moved into memory that can be "
+                f"lent, and there is no room beside them: {error}; free some, or have torch "
+                "allocate with PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True, which is lent "
+                "where it is"
+            ) from error
+    stream = _stream(ordinal)
+    ranges = [(place, begin, length) for (begin, length, _), place in zip(batch, places)]
+    gpu.copy(ranges, stream)
+    for (begin, _, group), place in zip(batch, places):
+        for it in group:
+            it.place = place.part(it.begin - begin, it.length)
+            _rebind(it, ordinal, stream)
+
+
+def _rebind(found: Range, ordinal: int, stream: int) -> None:
+    """Let the tensors of a range have their elements in its new place."""
+    with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
+        memory = found.place.memory_on(ordinal, stream)
+        target = memory.tensor(TORCH, "uint8", [found.length], [1], 0).untyped_storage()
+        for tensor in found.tensors:
+            offset = tensor.storage_offset() - found.start // tensor.element_size()
+            moved = torch.empty(0, dtype=tensor.dtype, device=target.device)
+            moved.set_(target, offset, tensor.size(), tensor.stride())
+            # Not `set_` on itself, which would count as a write and spoil a pending backward pass.
+            tensor.data = moved
+    found.storage = None
+
+
+def memory(storage: _native.ServiceStorage, ordinal: int) -> _native.Memory:
+    """Give the bytes of a storage for torch's current stream, which waits for them.
+
+    Parameters
+    ----------
+    storage : ServiceStorage
+        On a GPU.
+    ordinal : int
+        The GPU that is to read it if this process does not see the one that it lies on.
+
+    Raises
+    ------
+    SharedTensorCapabilityError
+        If this process has no GPU that reads it.
+    """
+    if not torch.cuda.is_available():
+        raise SharedTensorCapabilityError(
+            f"a tensor came that lies on {storage.place}, and torch has no GPU here: ask a server "
+            "of CPU memory (device='cpu'), or install a driver and a torch with CUDA"
+        )
+    try:
+        ordinal = storage.ordinal(ordinal)
+        return storage.memory_on(ordinal, _stream(ordinal))
+    except RuntimeError as error:
+        raise SharedTensorCapabilityError(
+            f"memory on {storage.place} cannot be read by cuda:{ordinal}: {error}"
+        ) from error
+
+
+def private(memory: _native.Memory) -> _native.Memory:
+    """Copy bytes of a GPU into memory of this process alone."""
+    shared = memory.tensor(TORCH, "uint8", [len(memory)], [1], 0)
+    copy = shared.clone()
+    return _native.Memory.of_gpu_tensor(copy, copy.data_ptr(), len(memory), copy.device.index)
