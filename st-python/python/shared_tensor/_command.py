@@ -301,10 +301,10 @@ def _doctor(options: argparse.Namespace) -> int:
     from shared_tensor._service import paths
 
     device = paths.device_of(None)
-    if device == "cuda":
+    if device == "cuda" and not paths.has_gpu(0):
         remarks.append((
             "device",
-            "cuda, if nothing else is said, whose tensors this release cannot lend yet: say "
+            "cuda, if nothing else is said, and there is no driver or no GPU here: say "
             f"device='cpu', or {paths.DEVICE_ENV}=cpu",
         ))  # fmt: skip
     else:

@@ -67,7 +67,11 @@ class Client:
         self.timeout = timeout
         self._device = paths.device_of(device)
         self._codec = payload.Codec(
-            self._device, allow_pickle=allow_pickle, allow=allow, any_version=any_version
+            self._device,
+            allow_pickle=allow_pickle,
+            allow=allow,
+            any_version=any_version,
+            ordinal=0 if self._device == "cpu" else paths.device_index_of(device_index),
         )
         self._path = socket_path or paths.socket_path_of(base_path, device_index, self._device)
         places = paths.places_of(base_path, device_index, self._device, socket_path)

@@ -95,7 +95,11 @@ class SharedTensorClient:
         self.verbose_debug = verbose_debug
         self._progress = progress
         self._codec = payload.Codec(
-            self.device, allow_pickle=allow_pickle, allow=allow, any_version=any_version
+            self.device,
+            allow_pickle=allow_pickle,
+            allow=allow,
+            any_version=any_version,
+            ordinal=self.device_index or 0,
         )
         self._places = paths.places_of(base_path, self.device_index, self.device, socket_path)
         # Connects when it is first used, and not for as long as nobody is there.

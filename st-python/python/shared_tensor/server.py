@@ -319,10 +319,10 @@ class SharedTensorServer:
             self._process = os.getpid()
             self.started_at = time.time()
             self.listener = self._core
-            if self.provider.device == "cuda":
+            if self.provider.device == "cuda" and not paths.has_gpu(self._device_index()):
                 _log.warning(
-                    "device='cuda': this release lends no tensors of a GPU yet, and those of the "
-                    "CPU are refused; to lend them say device='cpu', or %s=cpu",
+                    "device='cuda': there is no such GPU here, and tensors of the CPU are refused; "
+                    "to lend them say device='cpu', or %s=cpu",
                     paths.DEVICE_ENV,
                 )
             ending.close_at_exit(self)
@@ -340,6 +340,7 @@ class SharedTensorServer:
                 allow_pickle=self.provider.allow_pickle,
                 allow=self.provider.allow,
                 any_version=self.provider.any_version,
+                ordinal=self._device_index() or 0,
             ),
             max_workers=self.max_workers,
             result_ttl=self.result_ttl,
@@ -352,6 +353,7 @@ class SharedTensorServer:
                 "process_start_method": self._start_method(),
             },
             capabilities=self._capabilities(),
+            gpu=self._device_index(),
         )
         for endpoint in list(self.provider._endpoints.values()):
             core.register(endpoint, _key_rule(endpoint))

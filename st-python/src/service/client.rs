@@ -32,7 +32,8 @@ pub(super) fn address(place: PlaceArgument) -> Address {
         "cpu" => Address::new(path, Device::Cpu),
         // Without a driver nobody can tell: then nobody serves there either.
         _ => {
-            let uuid = gpu::identity(index).unwrap_or_else(|| format!("gpu-{index}"));
+            let uuid = gpu::identity(index);
+            let uuid = uuid.map_or_else(|| format!("gpu-{index}"), |uuid| uuid.to_string());
             Address::new(path, Device::Gpu { uuid, index })
         }
     }

@@ -10,7 +10,7 @@ use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use shared_tensor::lock::PerProcess;
 use shared_tensor::service::cuda::{
-    Access, ChunkError, Context, Copies, Device, DeviceWords, Mapping, Ordering, Stream, Words,
+    Access, ChunkError, Context, Copies, Device, DeviceWords, Mapping, Ordering, Stream, Uuid, Words,
     origin, probe, share_in_place,
 };
 use shared_tensor::service::{Arena, Id, Place, Ready, Region, RegionError, Rights, Storage};
@@ -333,9 +333,9 @@ pub(super) fn memory(storage: &Storage, ordinal: usize, stream: usize) -> PyResu
 }
 
 /// The identity of the GPU with a number of this process, if there is one.
-pub(super) fn identity(index: u32) -> Option<String> {
+pub(super) fn identity(index: u32) -> Option<Uuid> {
     let device = probe().ok()?.device_at(usize::try_from(index).ok()?).ok()?;
-    Some(device.uuid().to_string())
+    Some(device.uuid())
 }
 
 /// The identity of the GPU with a number of this process, without a context; `None` where there is no

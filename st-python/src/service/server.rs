@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use shared_tensor::service::{
@@ -16,7 +17,7 @@ use super::decode::Opening;
 use super::encode::{self, Rules};
 use super::local::{self, LocalCall, Pins, Returned};
 use super::signature::Signature;
-use super::{failures, running};
+use super::{failures, gpu, running};
 
 /// A server of Python functions.
 #[pyclass(frozen, module = "shared_tensor._native")]
@@ -40,7 +41,7 @@ impl ServiceServer {
     #[new]
     #[pyo3(signature = (
         codec, *, max_workers, result_ttl, request_bytes_max, result_bytes, server_id, told,
-        capabilities
+        capabilities, gpu = None
     ))]
     #[expect(clippy::too_many_arguments, reason = "keywords of a constructor")]
     fn new(
@@ -52,17 +53,22 @@ impl ServiceServer {
         server_id: &str,
         told: &Bound<'_, PyDict>,
         capabilities: &Bound<'_, PyDict>,
+        gpu: Option<u32>,
     ) -> PyResult<Self> {
         let codec = Arc::new(Codec::new(codec));
+        let of_workers = Arc::clone(&codec);
         let mut options = Server::options()
             .max_workers(max_workers)
             .result_ttl(Duration::try_from_secs_f64(result_ttl).unwrap_or(Duration::MAX))
             .message_bytes_max(request_bytes_max.max(MESSAGE_BYTES_LEAST))
             // The contract names sockets by the numbers of devices, whatever memory is lent there.
             .host_memory_for_gpu(true)
-            .around_worker(attached);
+            .around_worker(move |run| attached(&of_workers, run));
         if let Some(bytes) = result_bytes {
             options = options.budget(Place::Cpu, bytes);
+            if let Some(uuid) = gpu.and_then(gpu::identity) {
+                options = options.budget(Place::Cuda(uuid), bytes);
+            }
         }
         if let Some(id) = Id::parse(server_id) {
             options = options.id(id);
@@ -205,10 +211,13 @@ impl ServiceServer {
 /// About a year: a time that can be added to any other.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// A worker has its Python thread state made once, not for each call.
-fn attached(run: &mut dyn FnMut()) {
+/// A worker has its Python thread state made once, not for each call, and its GPU chosen.
+fn attached(codec: &Codec, run: &mut dyn FnMut()) {
     let mut run = Some(crate::sys::OnThisThread::new(run));
     let is_attached = Python::try_attach(|py| {
+        if let Err(error) = codec.bind(py).call_method0(intern!(py, "enter_worker")) {
+            error.write_unraisable(py, None);
+        }
         let run = run.take().expect("taken once");
         py.detach(move || run.call());
     });

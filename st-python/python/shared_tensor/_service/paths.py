@@ -7,6 +7,7 @@ import os
 import sys
 from typing import Any
 
+from shared_tensor import _native
 from shared_tensor.errors import SharedTensorConfigurationError
 
 BASE_PATH_ENV = "SHARED_TENSOR_BASE_PATH"
@@ -86,6 +87,14 @@ def _checked_index(index: Any) -> int:
             f"device_index must be >= 0, got {index!r}; None means the current device"
         )
     return number
+
+
+def has_gpu(index: int | None) -> bool:
+    """Whether this process sees a GPU with this number. No context is created to find out."""
+    try:
+        return index is not None and _native.gpu_uuid(index) is not None
+    except RuntimeError:
+        return False
 
 
 def socket_path_of(base_path: str, index: int | None, device: str = "cuda") -> str:

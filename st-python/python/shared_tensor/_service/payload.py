@@ -51,6 +51,15 @@ class Codec:
         self.allow = checks.names_of(allow)
         self.any_version = any_version
 
+    def enter_worker(self) -> None:
+        """Let a thread that runs endpoints use the server's GPU; the first is everybody's already."""
+        if self.device == "cpu" or self.ordinal == 0:
+            return
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.set_device(self.ordinal)
+
     @staticmethod
     def described(error: BaseException) -> tuple[int, str, str, str]:
         """Describe what an endpoint raised."""

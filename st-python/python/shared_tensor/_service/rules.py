@@ -152,7 +152,8 @@ def _check_torch(value: Any, device: str) -> None:
         )
     places = {tensor.device for tensor in tensors}
     kinds = {place.type for place in places}
-    if len(places) > 1:
+    # Parts of one model on several GPUs are lent as they are; the host's beside a GPU's are not.
+    if len(kinds) > 1 or (len(places) > 1 and kinds != {"cuda"}):
         raise refuse(
             f"{what} payloads must lie on one device",
             f"this one lies on {', '.join(sorted(map(str, places)))}",
