@@ -91,17 +91,6 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// The GPU for memory in `place`: its own, if this process sees it, else the one with `ordinal`.
-    fn for_memory(place: Place, ordinal: usize) -> PyResult<Arc<Self>> {
-        let driver = probe().map_err(|error| failed(&error))?;
-        if let Place::Cuda(uuid) = place
-            && let Ok(device) = driver.device(uuid)
-        {
-            return Self::at(device.ordinal());
-        }
-        Self::at(ordinal)
-    }
-
     fn ordinal(&self) -> usize {
         self.context.device().ordinal()
     }
@@ -293,6 +282,20 @@ impl ServiceGpu {
         })
     }
 
+    /// The bytes of storages, which lie on this GPU or on one whose memory it reaches, for a stream of torch:
+    /// what is queued there from now on finds them.
+    #[expect(clippy::needless_pass_by_value, reason = "lists of Python arrive as vectors")]
+    fn memory(
+        &self,
+        py: Python<'_>,
+        storages: Vec<Bound<'_, ServiceStorage>>,
+        stream: usize,
+    ) -> PyResult<Vec<Memory>> {
+        let storages: Vec<Storage> =
+            storages.iter().map(|it| it.get().storage.clone()).collect();
+        py.detach(|| memory(&self.gpu, &storages, stream))
+    }
+
     /// Say that storages are there when everything is done that is queued in a stream of torch.
     #[expect(clippy::needless_pass_by_value, reason = "lists of Python arrive as vectors")]
     fn publish(&self, storages: Vec<Bound<'_, ServiceStorage>>, stream: usize) -> PyResult<()> {
@@ -317,19 +320,39 @@ pub(super) fn ordinal_for(storage: &Storage, ordinal: usize) -> PyResult<usize> 
     Ok(ordinal)
 }
 
-/// The bytes of a storage on a GPU. What is queued in `stream` from now on finds them there.
-pub(super) fn memory(storage: &Storage, ordinal: usize, stream: usize) -> PyResult<Memory> {
-    let gpu = Gpu::for_memory(storage.place(), ordinal)?;
+/// The bytes of storages on a GPU. What is queued in `stream` from now on finds them there.
+fn memory(gpu: &Gpu, storages: &[Storage], stream: usize) -> PyResult<Vec<Memory>> {
     let stream = sys::stream_of_torch(stream);
-    let mapping = gpu.open(storage)?;
-    gpu.await_ready(storage, &stream)?;
-    mapping.used_on(&stream).map_err(|error| failed(&error))?;
+    // Most of one object lies in few regions and waits for one word.
+    let mut last: Option<(&Storage, Mapping)> = None;
+    let mut awaited = None;
+    let mut made = Vec::with_capacity(storages.len());
+    for storage in storages {
+        let mapping = match &last {
+            Some((known, mapping)) if known.regions() == storage.regions() => mapping.clone(),
+            _ => {
+                let mapping = gpu.open(storage)?;
+                mapping.used_on(&stream).map_err(|error| failed(&error))?;
+                mapping
+            }
+        };
+        if awaited != storage.ready() {
+            gpu.await_ready(storage, &stream)?;
+            awaited = storage.ready();
+        }
+        made.push(memory_in(gpu, storage, mapping.clone()));
+        last = Some((storage, mapping));
+    }
+    Ok(made)
+}
+
+fn memory_in(gpu: &Gpu, storage: &Storage, mapping: Mapping) -> Memory {
     let known = addresses::note_on_device(storage, &mapping);
     let ordinal = i32::try_from(gpu.ordinal()).unwrap_or(i32::MAX);
     let kept = (known, mapping, storage.clone());
     let address = kept.1.address() + storage.offset();
     let bytes = usize::try_from(storage.bytes()).unwrap_or(usize::MAX);
-    Ok(Memory::over(place::Place::on_device(address, bytes, ordinal, kept)))
+    Memory::over(place::Place::on_device(address, bytes, ordinal, kept))
 }
 
 /// The identity of the GPU with a number of this process, if there is one.

@@ -85,11 +85,6 @@ impl ServiceStorage {
         py.detach(|| gpu::ordinal_for(&self.storage, ordinal))
     }
 
-    /// Its bytes on a GPU, for a stream of torch: what is queued there from now on finds them.
-    fn memory_on(&self, py: Python<'_>, ordinal: usize, stream: usize) -> PyResult<Memory> {
-        py.detach(|| gpu::memory(&self.storage, ordinal, stream))
-    }
-
     /// Its bytes in a mapping that nobody else of this process has.
     fn memory_apart(&self) -> PyResult<Memory> {
         let view = self.storage.view_apart().map_err(|error| no_room(&error))?;

@@ -35,7 +35,17 @@ def _gpu(ordinal: int) -> _native.ServiceGpu:
 
 
 def _stream(ordinal: int) -> int:
-    return int(torch.cuda.current_stream(ordinal).cuda_stream)
+    # What compiled code of torch asks for, without an object of Python's.
+    return int(torch._C._cuda_getCurrentRawStream(ordinal))
+
+
+def _is_there() -> bool:
+    if torch.cuda.is_initialized():
+        return True
+    if not torch.cuda.is_available():
+        return False
+    torch.cuda.init()
+    return True
 
 
 def ordering(ordinal: int) -> str:
@@ -134,13 +144,13 @@ def _move(
     for (begin, _, group), place in zip(batch, places):
         for it in group:
             it.place = place.part(it.begin - begin, it.length)
-            _rebind(it, ordinal, stream)
+            _rebind(it, gpu, stream)
 
 
-def _rebind(found: Range, ordinal: int, stream: int) -> None:
+def _rebind(found: Range, gpu: _native.ServiceGpu, stream: int) -> None:
     """Let the tensors of a range have their elements in its new place."""
     with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
-        memory = found.place.memory_on(ordinal, stream)
+        (memory,) = gpu.memory([found.place], stream)
         target = memory.tensor(TORCH, "uint8", [found.length], [1], 0).untyped_storage()
         for tensor in found.tensors:
             offset = tensor.storage_offset() - found.start // tensor.element_size()
@@ -151,32 +161,48 @@ def _rebind(found: Range, ordinal: int, stream: int) -> None:
     found.storage = None
 
 
-def memory(storage: _native.ServiceStorage, ordinal: int) -> _native.Memory:
-    """Give the bytes of a storage for torch's current stream, which waits for them.
+def memory(storages: Sequence[_native.ServiceStorage], ordinal: int) -> list[_native.Memory]:
+    """Give the bytes of storages for torch's current streams, which wait for them.
 
     Parameters
     ----------
-    storage : ServiceStorage
-        On a GPU.
+    storages : sequence of ServiceStorage
+        On GPUs.
     ordinal : int
-        The GPU that is to read it if this process does not see the one that it lies on.
+        The GPU that is to read those that lie on one which this process does not see.
 
     Raises
     ------
     SharedTensorCapabilityError
-        If this process has no GPU that reads it.
+        If this process has no GPU that reads them.
     """
-    if not torch.cuda.is_available():
+    by_place: dict[str, list[int]] = {}
+    for at, it in enumerate(storages):
+        by_place.setdefault(it.place, []).append(at)
+    found: dict[int, _native.Memory] = {}
+    if storages and not _is_there():
         raise SharedTensorCapabilityError(
-            f"a tensor came that lies on {storage.place}, and torch has no GPU here: ask a server "
-            "of CPU memory (device='cpu'), or install a driver and a torch with CUDA"
+            f"a tensor came that lies on {storages[0].place}, and torch has no GPU here: ask a "
+            "server of CPU memory (device='cpu'), or install a driver and a torch with CUDA"
         )
+    for name, theirs in by_place.items():
+        here = _ordinal_of(storages[theirs[0]], ordinal)
+        try:
+            memory = _gpu(here).memory([storages[at] for at in theirs], _stream(here))
+        except RuntimeError as error:
+            raise SharedTensorCapabilityError(
+                f"memory on {name} cannot be read by cuda:{here}: {error}"
+            ) from error
+        found.update(zip(theirs, memory))
+    return [found[at] for at in range(len(storages))]
+
+
+def _ordinal_of(storage: _native.ServiceStorage, ordinal: int) -> int:
     try:
-        ordinal = storage.ordinal(ordinal)
-        return storage.memory_on(ordinal, _stream(ordinal))
+        return storage.ordinal(ordinal)
     except RuntimeError as error:
         raise SharedTensorCapabilityError(
-            f"memory on {storage.place} cannot be read by cuda:{ordinal}: {error}"
+            f"memory on {storage.place} cannot be opened here: {error}"
         ) from error
 
 

@@ -303,7 +303,7 @@ def tensor(
     if whole is None:
         length = storage.length
         if length or storage.place != "cpu":
-            memory = memory_of(storage, ordinal)
+            (memory,) = memory_of([storage], ordinal)
             whole = memory.tensor(TORCH, "uint8", [length], [1], 0).untyped_storage()
         else:
             whole = torch.UntypedStorage(0)
@@ -314,19 +314,20 @@ def tensor(
     return made.requires_grad_() if requires_grad else made
 
 
-def memory_of(storage: _native.ServiceStorage, ordinal: int) -> _native.Memory:
-    """Give the bytes of a storage, wherever they are."""
-    if storage.place == "cpu":
-        return storage.memory()
-    memory: _native.Memory = gpu().memory(storage, ordinal)
-    return memory
+def memory_of(storages: list[_native.ServiceStorage], ordinal: int) -> list[_native.Memory]:
+    """Give the bytes of storages, wherever they are."""
+    on_gpus = [it for it in storages if it.place != "cpu"]
+    if not on_gpus:
+        return [it.memory() for it in storages]
+    theirs = iter(gpu().memory(on_gpus, ordinal))
+    return [it.memory() if it.place == "cpu" else next(theirs) for it in storages]
 
 
 def module(
     manifest: bytes, storages: list[_native.ServiceStorage], policy: Policy, ordinal: int = 0
 ) -> Any:
     """Open an object over its storages. See `Codec.module`."""
-    memory = [memory_of(it, ordinal) for it in storages]
+    memory = memory_of(storages, ordinal)
 
     def private(index: int) -> _native.Memory:
         if storages[index].place == "cpu":
