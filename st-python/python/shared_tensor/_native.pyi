@@ -711,6 +711,7 @@ class ServiceGpu:
     def ordering(self) -> str: ...
 
 def gpu_uuid(ordinal: int) -> str | None: ...
+
 @final
 class ServiceValue:
     @staticmethod

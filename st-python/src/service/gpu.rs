@@ -5,13 +5,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use shared_tensor::lock::PerProcess;
 use shared_tensor::service::cuda::{
     Access, ChunkError, Context, Copies, Device, DeviceWords, Mapping, Ordering, Stream, Uuid, Words,
-    origin, probe, share_in_place,
+    flush, origin, probe, share_in_place,
 };
 use shared_tensor::service::{Arena, Id, Place, Ready, Region, RegionError, Rights, Storage};
 
@@ -160,6 +161,20 @@ fn word(index: u64) -> usize {
     usize::try_from(index).unwrap_or(usize::MAX)
 }
 
+/// How long room is waited for that mappings take which nobody uses any more.
+const ROOM: Duration = Duration::from_secs(2);
+
+/// Allocates, once more if what lingers unused takes the room.
+fn with_room<T>(allocate: impl Fn() -> Result<T, RegionError>) -> Result<T, RegionError> {
+    match allocate() {
+        Err(RegionError::Chunk(ChunkError::OutOfMemory { .. })) => {
+            flush(Instant::now() + ROOM);
+            allocate()
+        }
+        made => made,
+    }
+}
+
 /// A GPU that torch uses in this process.
 #[pyclass(frozen, module = "shared_tensor._native")]
 pub(crate) struct ServiceGpu {
@@ -210,8 +225,10 @@ impl ServiceGpu {
         if lengths.iter().fold(0, |sum: u64, it| sum.saturating_add(*it)) <= SMALL {
             let arena = &self.gpu.arenas[usize::from(is_for_writing)];
             let made = py.detach(|| {
-                let made = lengths.iter().map(|length| arena.allocate((*length).max(1)));
-                made.collect::<Result<Vec<_>, _>>()
+                with_room(|| {
+                    let made = lengths.iter().map(|length| arena.allocate((*length).max(1)));
+                    made.collect::<Result<Vec<_>, _>>()
+                })
             });
             let made = made.map_err(|error| refused(&error))?;
             return Ok(made.into_iter().map(|storage| ServiceStorage { storage }).collect());
@@ -223,7 +240,7 @@ impl ServiceGpu {
             end = end.saturating_add(length.max(1)).next_multiple_of(ALIGNMENT);
         }
         let device = self.gpu.context.device();
-        let region = py.detach(|| Region::allocate_on(device, end));
+        let region = py.detach(|| with_room(|| Region::allocate_on(device, end)));
         let region = region.map_err(|error| refused(&error))?;
         let made = places.into_iter().map(|(offset, length)| {
             let storage = Storage::new(region.clone(), offset, length);

@@ -30,3 +30,6 @@ def torch() -> Any:
             absent("torch finds no CUDA device")
         torch.cuda.init()
     return torch
+
+
+from gpu.served import served  # noqa: E402, F401

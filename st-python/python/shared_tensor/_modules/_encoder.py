@@ -6,7 +6,8 @@ so that properties, ``__getattr__`` and the like do not run. What has no rule is
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+import functools
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,7 +49,13 @@ class Encoded:
     tensors: list[Any] = field(default_factory=list)
 
 
-def encode(root: Any, policy: Policy | None = None, *, shared: Container[int] = ()) -> Encoded:
+def encode(
+    root: Any,
+    policy: Policy | None = None,
+    *,
+    shared: Container[int] = (),
+    is_written: bool = False,
+) -> Encoded:
     """Describe an object: a module, tensors, or containers of them.
 
     Parameters
@@ -60,6 +67,9 @@ def encode(root: Any, policy: Policy | None = None, *, shared: Container[int] = 
     shared : container of int
         Storages, by their `_cdata`, in which something else lies that is opened together with it:
         none of these is private to the object.
+    is_written : bool
+        Whether those who open it are to write to the parameters that it has here. Otherwise the ones on
+        GPUs that their own module writes to are private: a GPU has no copy-on-write.
 
     Raises
     ------
@@ -67,7 +77,8 @@ def encode(root: Any, policy: Policy | None = None, *, shared: Container[int] = 
         If something in it has no rule, naming the attribute.
     """
     try:
-        return without_collections(lambda: _walked(root, policy or Policy(), shared))
+        encoder = functools.partial(Encoder, policy or Policy(), shared, is_written=is_written)
+        return without_collections(lambda: _walked(root, encoder))
     except RecursionError as error:
         raise SerializationError(
             "root: found something that nests too deep, or holds itself; make it flatter"
@@ -77,23 +88,27 @@ def encode(root: Any, policy: Policy | None = None, *, shared: Container[int] = 
         raise SerializationError(f"root: {error}") from error
 
 
-def _walked(root: Any, policy: Policy, shared: Container[int]) -> Encoded:
+def _walked(root: Any, made: Callable[[], Encoder]) -> Encoded:
     with torch._C.DisableTorchFunctionSubclass():
+        encoder = made()
         try:
-            return Encoder(policy, shared).run(root)
+            return encoder.run(root)
         except Refusal as refusal:
-            if not policy.allow_pickle:
+            if not encoder.policy.allow_pickle:
                 raise refusal.as_error() from None
             reason = str(refusal.as_error())
-            return Encoder(policy, shared).run(_skeleton.pickled(root, reason))
+            return made().run(_skeleton.pickled(root, reason))
 
 
 class Encoder:
     """One walk."""
 
-    def __init__(self, policy: Policy, shared: Container[int]) -> None:
+    def __init__(self, policy: Policy, shared: Container[int], *, is_written: bool = False) -> None:
         self.policy = policy
         self.shared = shared
+        self.is_written = is_written
+        #: Parameters on GPUs that their module writes to when it is called, by identity.
+        self.renormalised: set[int] = set()
         self.builder = ManifestBuilder()
         self.origin = Origin(self.builder)
         self.tensors = TensorTable(self)

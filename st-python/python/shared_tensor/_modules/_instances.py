@@ -112,8 +112,18 @@ def _name(name: Any) -> str:
     return name
 
 
+def _note_renormalised(encoder: Encoder, attributes: dict[str, Any]) -> None:
+    """Remember the weight of an embedding with a largest norm, which looking up rows changes."""
+    parameters = attributes.get("_parameters")
+    weight = parameters.get("weight") if type(parameters) is dict else None
+    if isinstance(weight, torch.Tensor) and weight.is_cuda:
+        encoder.renormalised.add(id(weight))
+
+
 def _module_attributes(encoder: Encoder, attributes: dict[str, Any]) -> tuple[list[str], list[int]]:
     """Describe what a module has: some thirty attributes, most of them empty hook dictionaries."""
+    if attributes.get("max_norm") is not None and not encoder.is_written:
+        _note_renormalised(encoder, attributes)
     # The module is held, and holds these.
     names, values, others = encoder.builder.attributes(attributes, encoder.memo)
     handlers = encoder.handlers

@@ -113,6 +113,9 @@ class TensorTable:
         """Describe all tensors, now that it is known how much of each storage is needed."""
         encoder = self._encoder
         builder = encoder.builder
+        for _, storage, tensor, _ in self._entries if encoder.renormalised else ():
+            if id(tensor) in encoder.renormalised:
+                storage.is_shared = storage.storage._cdata in encoder.shared
         for storage in self._storages.values():
             builder.fill_storage(storage.number, storage.high - storage.start, storage.sharing)
         for number, storage, tensor, attributes in self._entries:

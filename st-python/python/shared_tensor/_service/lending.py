@@ -227,9 +227,10 @@ class _Tensor:
 class _Module:
     """A module to be lent, or a tensor that is more than elements of a storage."""
 
-    def __init__(self, leaf: Any, ranges: _Ranges, policy: Policy) -> None:
+    def __init__(self, leaf: Any, ranges: _Ranges, policy: Policy, *, writable: bool) -> None:
         self._leaf = leaf
         self._policy = policy
+        self._is_written = writable
         encoded = self._encoded()
         for note in encoded.notes:
             _log.debug("%s", note)
@@ -248,7 +249,7 @@ class _Module:
 
     def _encoded(self, shared: Container[int] = ()) -> Encoded:
         try:
-            encoded = encode(self._leaf, self._policy, shared=shared)
+            encoded = encode(self._leaf, self._policy, shared=shared, is_written=self._is_written)
         except SerializationError as error:
             raise SharedTensorSerializationError(str(error)) from error
         self.manifest = encoded.manifest
@@ -275,7 +276,7 @@ def lend(leaves: list[Any], *, writable: bool, policy: Policy) -> list[_native.S
     described: list[_Tensor | _Module] = [
         _Tensor(leaf, ranges)
         if isinstance(leaf, torch.Tensor) and _is_plain(leaf)
-        else _Module(leaf, ranges, policy)
+        else _Module(leaf, ranges, policy, writable=writable)
         for leaf in leaves
     ]
     groups = ranges.groups()
