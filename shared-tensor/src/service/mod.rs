@@ -97,6 +97,7 @@ mod custody_model;
 mod endpoint;
 mod failure;
 mod monitor;
+mod owed;
 mod place;
 mod provider;
 mod reaper;

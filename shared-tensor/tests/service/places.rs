@@ -6,9 +6,10 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use shared_tensor::DType;
 use shared_tensor::service::{
-    Address, Client, Device, Endpoint, Error, MESSAGE_BYTES_LEAST, PlaceError, Provider,
-    ServeError, Server,
+    Address, Arguments, Call, Client, Code, Device, Endpoint, Error, Layout, MESSAGE_BYTES_LEAST,
+    PlaceError, Provider, Server, Tensor, Value,
 };
 
 use crate::desk::{Scratch, options, soon};
@@ -149,13 +150,28 @@ fn host_memory_is_not_lent_as_that_of_a_gpu_unasked() {
     let scratch = Scratch::new();
     let device = Device::Gpu { uuid: "GPU-1111".to_owned(), index: 0 };
     let address = Address::new(scratch.path().join("seed"), device);
-    let refused = Server::options().serve(&address, &Provider::new()).unwrap_err();
-    assert!(matches!(&refused, ServeError::Device { gpu, .. } if gpu == "GPU-1111"), "{refused:?}");
-    let seed = scratch.path().join("seed");
-    let said =
-        format!("no server at {} on GPU-1111: memory of GPU GPU-1111 cannot", seed.display());
-    assert!(refused.to_string().starts_with(&said), "{refused}");
-    assert!(refused.to_string().ends_with("say host_memory_for_gpu(true) to lend that there"));
+    let made = |call: &Call| {
+        let storage = call.arena().allocate(4).expect("memory");
+        let tensor = Tensor::new(storage, Layout::contiguous(DType::U8, [4])).expect("a tensor");
+        Ok(Value::List(vec![Value::Tensor(tensor)]))
+    };
+    let provider = Provider::new()
+        .with(Endpoint::new("made", made))
+        .with(Endpoint::new("number", |_: &_| Ok(7)));
+    let server = Server::options().serve(&address, &provider).unwrap();
+    let client = Client::at(address.clone());
+    let refused = client.call("made", Arguments::none(), options()).unwrap_err();
+    assert_eq!(refused.code(), Some(Code::Capability), "{refused}");
+    assert!(refused.to_string().contains("this server is for GPU-1111; allocate it there"));
+    assert_eq!(client.call("number", Arguments::none(), options()).unwrap().value, Value::Int(7));
+    drop(client);
+    stop(&server);
+    let asked = Server::options().host_memory_for_gpu(true);
+    let server = asked.serve(&address, &provider).unwrap();
+    let client = Client::at(address);
+    assert!(client.call("made", Arguments::none(), options()).is_ok());
+    drop(client);
+    stop(&server);
 }
 
 fn messages_without_room_are_refused() {

@@ -11,8 +11,8 @@ use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use shared_tensor::lock::PerProcess;
 use shared_tensor::service::cuda::{
-    Access, ChunkError, Context, Copies, Device, DeviceWords, Mapping, Ordering, Stream, Uuid, Words,
-    flush, origin, probe, share_in_place,
+    Access, ChunkError, Context, Copies, Device, DeviceWords, Mapping, Ordering, Stream, Uuid,
+    Words, flush, origin, probe, share_in_place,
 };
 use shared_tensor::service::{Arena, Id, Place, Ready, Region, RegionError, Rights, Storage};
 
@@ -110,7 +110,7 @@ impl Gpu {
             queued.map_err(|error| failed(&error))?;
             (index, value)
         };
-        let ready = Ready::new(self.region.clone(), index, value).map_err(|it| refused(&it))?;
+        let ready = Ready::new(&self.region, index, value).map_err(|it| refused(&it))?;
         for storage in storages {
             storage.set_ready(ready.clone());
         }
@@ -122,6 +122,11 @@ impl Gpu {
         let Some(ready) = storage.ready() else { return Ok(()) };
         let words = self.words_of(ready.words())?;
         let index = word(ready.index());
+        if Ready::is_abandoned(words.load(index)) {
+            return Err(PyRuntimeError::new_err(
+                "the process that lent it died before its bytes were there",
+            ));
+        }
         // Most of what comes was ready long ago.
         if words.load(index).wrapping_sub(ready.value()).cast_signed() >= 0 {
             return Ok(());
@@ -215,7 +220,6 @@ impl ServiceGpu {
     /// ------
     /// MemoryError
     ///     If the GPU has not so much left.
-    #[expect(clippy::needless_pass_by_value, reason = "lists of Python arrive as vectors")]
     fn allocate(
         &self,
         py: Python<'_>,
@@ -247,13 +251,6 @@ impl ServiceGpu {
             storage.map(|storage| ServiceStorage { storage }).map_err(|error| failed(&error))
         });
         made.collect()
-    }
-
-    /// What lies at an address, if it can be lent as it is: memory of ours, or memory that its allocator
-    /// made to be shared, such as torch's expandable segments.
-    fn find(&self, address: usize, length: u64, is_for_writing: bool) -> Option<ServiceStorage> {
-        let found = addresses::find_on_device(address, length, is_for_writing);
-        found.map(|storage| ServiceStorage { storage })
     }
 
     /// Memory at an address that its allocator made to be shared; `None` if it has to be moved.
@@ -308,8 +305,7 @@ impl ServiceGpu {
         storages: Vec<Bound<'_, ServiceStorage>>,
         stream: usize,
     ) -> PyResult<Vec<Memory>> {
-        let storages: Vec<Storage> =
-            storages.iter().map(|it| it.get().storage.clone()).collect();
+        let storages: Vec<Storage> = storages.iter().map(|it| it.get().storage.clone()).collect();
         py.detach(|| memory(&self.gpu, &storages, stream))
     }
 

@@ -61,7 +61,7 @@ impl ServiceServer {
             .max_workers(max_workers)
             .result_ttl(Duration::try_from_secs_f64(result_ttl).unwrap_or(Duration::MAX))
             .message_bytes_max(request_bytes_max.max(MESSAGE_BYTES_LEAST))
-            // The contract names sockets by the numbers of devices, whatever memory is lent there.
+            // What may be returned is decided by the rules of Python.
             .host_memory_for_gpu(true)
             .around_worker(move |run| attached(&of_workers, run));
         if let Some(bytes) = result_bytes {

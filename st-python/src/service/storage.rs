@@ -30,6 +30,18 @@ impl ServiceStorage {
         found.map(|storage| Self { storage })
     }
 
+    /// The same for memory of a GPU.
+    #[staticmethod]
+    fn find_on_gpu(
+        py: Python<'_>,
+        address: usize,
+        length: u64,
+        is_for_writing: bool,
+    ) -> Option<Self> {
+        let found = py.detach(|| addresses::find_on_device(address, length, is_for_writing));
+        found.map(|storage| Self { storage })
+    }
+
     /// New ones of these lengths, in one region of their own.
     #[staticmethod]
     #[expect(clippy::needless_pass_by_value, reason = "lists of Python arrive as vectors")]

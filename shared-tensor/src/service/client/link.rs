@@ -206,7 +206,8 @@ impl Link {
         let (link, serial) = (Arc::downgrade(self), delivery.serial);
         let regions = self.table.receive(&link, serial, &delivery.regions, descriptors)?;
         let keeper = lease.clone().map(|lease| Arc::new(lease) as Keeper);
-        let mut unpacker = Unpacker::open(payload, &regions, keeper.as_ref())?;
+        let mut unpacker =
+            Unpacker::open(payload, &regions, keeper.as_ref(), self.rpc.server().pid)?;
         let value = unpacker.value()?;
         unpacker.finish()?;
         let handle = delivery.handle.map(|it| Handle { object: it.object, server: it.server });
@@ -225,7 +226,7 @@ impl Link {
     /// The value in a reply that has no regions.
     pub(crate) fn read_value(&self, message: &Message) -> Result<Value, Error> {
         self.check(message.tag, &message.body)?;
-        let mut unpacker = Unpacker::open(&message.body, &[], None)?;
+        let mut unpacker = Unpacker::open(&message.body, &[], None, None)?;
         let value = unpacker.value()?;
         unpacker.finish()?;
         Ok(value)

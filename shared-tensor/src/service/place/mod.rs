@@ -32,9 +32,9 @@ pub const DEFAULT_BASE_PATH: &str = "/tmp/shared-tensor";
 pub enum Device {
     /// Memory of the host.
     Cpu,
-    /// Memory of a GPU, whose identity is the same in every process, and whose number is not. Servers do
-    /// not lend such memory yet: see
-    /// [`host_memory_for_gpu`](super::ServerOptions::host_memory_for_gpu).
+    /// Memory of a GPU, whose identity is the same in every process, and whose number is not. Results in
+    /// memory of the host are refused there, unless
+    /// [`host_memory_for_gpu`](super::ServerOptions::host_memory_for_gpu) is said.
     Gpu {
         /// Its identity, such as `GPU-8a1b...`.
         uuid: String,

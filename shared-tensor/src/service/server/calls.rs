@@ -87,8 +87,8 @@ impl Asked {
     }
 
     fn arguments(&self) -> Result<Arguments, Failure> {
-        let mut unpacker =
-            Unpacker::open(self.payload(), &self.regions, None).map_err(not_understood)?;
+        let unpacker = Unpacker::open(self.payload(), &self.regions, None, self.asker.pid);
+        let mut unpacker = unpacker.map_err(not_understood)?;
         let positional = unpacker.values().map_err(not_understood)?;
         let named = unpacker.named().map_err(not_understood)?;
         unpacker.finish().map_err(not_understood)?;
@@ -692,6 +692,9 @@ fn run(
     let endpoint = &asked.endpoint;
     let output = within(Enclosing { number }, || caught(|| (endpoint.run)(&call)))?;
     let mut kept = Kept::new(endpoint, output, key, core.result_bytes_max)?;
+    if let Some(gpu) = &core.gpu_alone {
+        kept.must_lie_on(gpu)?;
+    }
     let own = Arc::downgrade(core);
     kept.on_drop = Some(Box::new(move |object: Id| {
         if let Some(core) = own.upgrade() {

@@ -17,6 +17,7 @@ use super::waits::Waits;
 use crate::service::endpoint::CacheKey;
 use crate::service::failure::{Code, Failure};
 use crate::service::monitor::lock;
+use crate::service::place::Device;
 use crate::service::provider::Provider;
 use crate::service::region::{Arena, Id, Rights};
 use crate::service::value::Value;
@@ -32,6 +33,8 @@ pub(crate) struct Core {
     pub(crate) task_pool: Arc<Pool>,
     pub(crate) tasks: Tasks,
     pub(crate) counters: Counters,
+    /// The GPU that the server is for, if it lends no memory of the host.
+    pub(crate) gpu_alone: Option<Device>,
     pub(crate) result_bytes_max: usize,
     pub(crate) path: OnceLock<PathBuf>,
     pub(crate) is_ready: AtomicBool,
@@ -77,6 +80,8 @@ pub(crate) struct Setup {
     pub(crate) calls: Arc<Pool>,
     pub(crate) task_pool: Arc<Pool>,
     pub(crate) tasks: Tasks,
+    /// The GPU that the server is for, if it lends no memory of the host.
+    pub(crate) gpu_alone: Option<Device>,
     pub(crate) result_bytes_max: usize,
     pub(crate) is_ready: bool,
     pub(crate) extra: Vec<(String, Value)>,
@@ -95,6 +100,7 @@ impl Core {
             task_pool: setup.task_pool,
             tasks: setup.tasks,
             counters: Counters::default(),
+            gpu_alone: setup.gpu_alone,
             result_bytes_max: setup.result_bytes_max,
             path: OnceLock::new(),
             is_ready: AtomicBool::new(setup.is_ready),

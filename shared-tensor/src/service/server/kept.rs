@@ -7,8 +7,9 @@ use tensor_cache::Charges;
 
 use crate::service::endpoint::{Endpoint, Native, Output};
 use crate::service::failure::{Code, Failure};
-use crate::service::region::{Id, Rights};
-use crate::service::value::Value;
+use crate::service::place::Device;
+use crate::service::region::{Id, Place, Rights};
+use crate::service::value::{Storage, Value};
 use crate::service::wire::payload::{PackError, Packed, Packer};
 
 /// A value, encoded once; what differs between clients is put in front of it.
@@ -61,6 +62,20 @@ impl Kept {
         })
     }
 
+    /// Refuses tensors in memory of the host.
+    pub(crate) fn must_lie_on(&self, gpu: &Device) -> Result<(), Failure> {
+        if !has_host_memory(&self.value) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Code::Capability,
+            format!(
+                "the result cannot be delivered: it has a tensor in memory of the host, and this server \
+                 is for {gpu}; allocate it there, or say host_memory_for_gpu(true)"
+            ),
+        ))
+    }
+
     /// Whether those who get it hold it: its memory or its name is of use to them later.
     pub(crate) fn is_leased(&self) -> bool {
         self.object.is_some() || !self.packed.regions.is_empty()
@@ -84,6 +99,18 @@ impl Drop for Kept {
         if let (Some(object), Some(on_drop)) = (self.object, &self.on_drop) {
             on_drop(object);
         }
+    }
+}
+
+/// Whether tensors of a value, which was packed and so is not nested too deep, lie on the host.
+fn has_host_memory(value: &Value) -> bool {
+    let is_there = |storage: &Storage| storage.region().is_some() && storage.place() == Place::Cpu;
+    match value {
+        Value::Tensor(tensor) => is_there(tensor.storage()),
+        Value::Object(object) => object.storages.iter().any(is_there),
+        Value::List(items) | Value::Tuple(items) => items.iter().any(has_host_memory),
+        Value::Dict(pairs) => pairs.iter().any(|(_, item)| has_host_memory(item)),
+        _ => false,
     }
 }
 

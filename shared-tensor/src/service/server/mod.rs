@@ -83,17 +83,6 @@ pub enum ServeError {
     /// There is no place for the socket.
     #[error(transparent)]
     Place(#[from] PlaceError),
-    /// The address is that of a server of GPU memory.
-    #[error(
-        "no server at {address}: memory of GPU {gpu} cannot be lent, this release lends memory of the \
-         host only; use Device::Cpu, or say host_memory_for_gpu(true) to lend that there"
-    )]
-    Device {
-        /// The address.
-        address: String,
-        /// The identity of the GPU.
-        gpu: String,
-    },
     /// Messages would have no room for anything.
     #[error("messages of at most {found} bytes are too short: allow {least} at least")]
     MessageBytes {

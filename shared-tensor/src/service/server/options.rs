@@ -131,9 +131,9 @@ impl ServerOptions {
         Self { is_ready, ..self }
     }
 
-    /// Whether a server at the address of a [GPU](crate::service::Device::Gpu) lends memory of the host.
-    /// Servers lend no other memory yet, so without this they are refused there: clients that look for
-    /// memory of that GPU would get something else. Default: no.
+    /// Whether a server at the address of a [GPU](crate::service::Device::Gpu) lends memory of the host,
+    /// too. Otherwise results with tensors there are refused: clients that look for memory of that GPU
+    /// would get something else. Default: no.
     #[must_use]
     pub fn host_memory_for_gpu(self, is_host_memory_for_gpu: bool) -> Self {
         Self { is_host_memory_for_gpu, ..self }
@@ -186,14 +186,8 @@ impl ServerOptions {
     ///
     /// # Errors
     /// [`ServeError::Bind`] with [`rpc_uds::BindError::Taken`] if a living server is there;
-    /// [`ServeError::Device`] for an address of a GPU, unless
-    /// [host memory is meant](Self::host_memory_for_gpu); [`ServeError::MessageBytes`] if messages are to
-    /// be [too short](Self::message_bytes_max).
+    /// [`ServeError::MessageBytes`] if messages are to be [too short](Self::message_bytes_max).
     pub fn serve(self, address: &Address, provider: &Provider) -> Result<Server, ServeError> {
-        if let Some(gpu) = address.gpu().filter(|_| !self.is_host_memory_for_gpu) {
-            let (address, gpu) = (address.to_string(), gpu.to_string());
-            return Err(ServeError::Device { address, gpu });
-        }
         if self.message_bytes_max < MESSAGE_BYTES_LEAST {
             let (found, least) = (self.message_bytes_max, MESSAGE_BYTES_LEAST);
             return Err(ServeError::MessageBytes { found, least });
@@ -211,6 +205,7 @@ impl ServerOptions {
             calls: pool("st-call"),
             task_pool: pool("st-task"),
             tasks: Tasks::new(self.result_ttl, self.max_tasks.max(1)),
+            gpu_alone: address.gpu().filter(|_| !self.is_host_memory_for_gpu).cloned(),
             result_bytes_max: (self.message_bytes_max - HEAD_BYTES_MAX) as usize,
             is_ready: self.is_ready,
             extra: self.extra,

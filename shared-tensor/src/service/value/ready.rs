@@ -1,10 +1,12 @@
 //! When the bytes of a storage on a GPU are there.
 
+use crate::service::owed;
 use crate::service::region::{Region, RegionError};
 
 /// A word in shared memory that a stream writes when what was queued in it before is done.
 ///
-/// Who opens the storage has its own stream wait for that, on the device: no host waits.
+/// Who opens the storage has its own stream wait for that, on the device: no host waits. Words only grow,
+/// and are compared as such.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ready {
     words: Region,
@@ -18,14 +20,25 @@ impl Ready {
     /// # Errors
     /// [`RegionError::Sealed`], if `words` cannot be written to by others too;
     /// [`RegionError::OnDevice`], if it is no memory of the host.
-    pub fn new(words: Region, index: u64, value: u64) -> Result<Self, RegionError> {
+    pub fn new(words: &Region, index: u64, value: u64) -> Result<Self, RegionError> {
         Ok(Self { words: words.for_writers()?, index, value })
     }
 
-    pub(crate) fn received(words: Region, index: u64, value: u64) -> Option<Self> {
-        let is_inside = index < words.bytes() / size_of::<u64>() as u64;
-        let is_usable = is_inside && words.for_writers().is_ok();
-        is_usable.then_some(Self { words, index, value })
+    /// One that came from another process. Its word is written by us when that process dies first.
+    pub(crate) fn received(
+        words: &Region,
+        index: u64,
+        value: u64,
+        writer: Option<u32>,
+    ) -> Option<Self> {
+        if index >= words.bytes() / size_of::<u64>() as u64 {
+            return None;
+        }
+        let words = words.for_writers().ok()?;
+        if let Some(writer) = writer {
+            owed::watch(&words, writer);
+        }
+        Some(Self { words, index, value })
     }
 
     /// The memory that the word lies in.
@@ -41,5 +54,11 @@ impl Ready {
     /// What it becomes at least.
     pub fn value(&self) -> u64 {
         self.value
+    }
+
+    /// Whether a word with this content says that its writer died: what it was to tell of is not there,
+    /// or not whole.
+    pub fn is_abandoned(word: u64) -> bool {
+        word >= owed::ABANDONED
     }
 }

@@ -5,6 +5,8 @@
 //! hold their bytes.
 
 pub(crate) mod bytes;
+#[cfg(test)]
+mod device_tests;
 pub(crate) mod messages;
 pub(crate) mod payload;
 #[cfg(any(test, fuzzing))]

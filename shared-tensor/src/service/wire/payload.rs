@@ -311,11 +311,13 @@ pub(crate) struct Unpacker<'a> {
 }
 
 impl<'a> Unpacker<'a> {
-    /// Reads the table of storages. Each hangs on `keeper`.
+    /// Reads the table of storages. Each hangs on `keeper`; what they wait for is written by the process
+    /// `writer`.
     pub(crate) fn open(
         bytes: &'a [u8],
         regions: &[Region],
         keeper: Option<&Keeper>,
+        writer: Option<u32>,
     ) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let count = reader.count(3)?;
@@ -333,7 +335,7 @@ impl<'a> Unpacker<'a> {
                 for _ in 0..reader.count(1)? {
                     all.extend(region(&mut reader, regions)?);
                 }
-                ready = ready_of(&mut reader, regions)?;
+                ready = ready_of(&mut reader, regions, writer)?;
             }
             if !may_follow(&all) {
                 return Err(DecodeError::Span);
@@ -513,8 +515,12 @@ fn region(reader: &mut Reader<'_>, regions: &[Region]) -> Result<Option<Region>,
     Ok(Some(region.ok_or(DecodeError::Reference { what: "region", number })?.clone()))
 }
 
-fn ready_of(reader: &mut Reader<'_>, regions: &[Region]) -> Result<Option<Ready>, DecodeError> {
+fn ready_of(
+    reader: &mut Reader<'_>,
+    regions: &[Region],
+    writer: Option<u32>,
+) -> Result<Option<Ready>, DecodeError> {
     let Some(words) = region(reader, regions)? else { return Ok(None) };
     let (index, value) = (reader.number()?, reader.number()?);
-    Ready::received(words, index, value).map(Some).ok_or(DecodeError::Ready)
+    Ready::received(&words, index, value, writer).map(Some).ok_or(DecodeError::Ready)
 }

@@ -91,7 +91,7 @@ pub fn push(body: &[u8]) {
 
 fn arguments(payload: &[u8], regions: &[Region]) -> Option<Vec<Value>> {
     let read = |bytes: &[u8], regions: &[Region]| {
-        let mut unpacker = Unpacker::open(bytes, regions, None)?;
+        let mut unpacker = Unpacker::open(bytes, regions, None, None)?;
         let arguments = (unpacker.values()?, unpacker.named()?);
         unpacker.finish().map(|()| arguments)
     };
@@ -112,7 +112,7 @@ fn pack(positional: &[Value], named: &[(String, Value)]) -> Result<Packed, PackE
 
 fn value(payload: &[u8], regions: &[Region]) -> Option<Value> {
     let read = |bytes: &[u8], regions: &[Region]| {
-        let mut unpacker = Unpacker::open(bytes, regions, None)?;
+        let mut unpacker = Unpacker::open(bytes, regions, None, None)?;
         let value = unpacker.value()?;
         unpacker.finish().map(|()| value)
     };

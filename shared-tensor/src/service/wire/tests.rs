@@ -46,7 +46,7 @@ fn everything() -> (Value, Vec<u8>, Vec<Region>) {
 }
 
 fn read(bytes: &[u8], regions: &[Region]) -> Result<Value, DecodeError> {
-    let mut unpacker = Unpacker::open(bytes, regions, None)?;
+    let mut unpacker = Unpacker::open(bytes, regions, None, None)?;
     let value = unpacker.value()?;
     unpacker.finish()?;
     Ok(value)

@@ -68,8 +68,8 @@ def encode(
         Storages, by their `_cdata`, in which something else lies that is opened together with it:
         none of these is private to the object.
     is_written : bool
-        Whether those who open it are to write to the parameters that it has here. Otherwise the ones on
-        GPUs that their own module writes to are private: a GPU has no copy-on-write.
+        Whether those who open it are to write to the parameters that it has here. Otherwise the
+        ones on GPUs that their own module writes to are private: a GPU has no copy-on-write.
 
     Raises
     ------

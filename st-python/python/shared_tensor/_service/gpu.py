@@ -1,13 +1,13 @@
 """Storages of torch on GPUs as memory that can be lent. Imported when there is one to lend or open.
 
-Nothing here waits for a GPU: copies are queued beside torch's current stream, and what is lent comes
-with a word that this stream writes when it is there.
+Nothing here waits for a GPU: copies are queued beside torch's current stream, and what is lent
+comes with a word that this stream writes when it is there.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _TOGETHER = 1 << 30
 
 
-@lru_cache(maxsize=None)
+@cache
 def _gpu(ordinal: int) -> _native.ServiceGpu:
     try:
         return _native.ServiceGpu(ordinal)
@@ -53,7 +53,7 @@ def ordering(ordinal: int) -> str:
     return _gpu(ordinal).ordering
 
 
-@lru_cache(maxsize=None)
+@cache
 def empty(ordinal: int) -> _native.ServiceStorage:
     """Give a storage that lies on a GPU, for tensors without elements."""
     (place,) = _gpu(ordinal).allocate([0], is_for_writing=False)
@@ -85,7 +85,7 @@ def _place_on(ordinal: int, groups: Sequence[Sequence[Range]], *, writable: bool
     missing = []
     for group in groups:
         for it in group:
-            it.place = gpu.find(it.begin, it.length, writable)
+            it.place = _native.ServiceStorage.find_on_gpu(it.begin, it.length, writable)
         if any(it.place is None for it in group):
             begin = min(it.begin for it in group)
             length = max(it.begin + it.length for it in group) - begin

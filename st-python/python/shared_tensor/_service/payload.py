@@ -52,7 +52,7 @@ class Codec:
         self.any_version = any_version
 
     def enter_worker(self) -> None:
-        """Let a thread that runs endpoints use the server's GPU; the first is everybody's already."""
+        """Let a thread that runs endpoints use the server's GPU; all begin with the first."""
         if self.device == "cpu" or self.ordinal == 0:
             return
         import torch
