@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from support.peer import WATCHDOG_S
 
+import shared_tensor
 from gpu.served import Served
 
 pytestmark = pytest.mark.gpu
@@ -217,6 +218,31 @@ def test_tensors_outlive_their_server(torch: Any, served: Served) -> None:
     assert torch.equal(mine + mine, torch.arange(16.0, device="cuda") * 2)
 
 
+def test_a_wait_for_a_writer_that_died_ends(torch: Any, served: Served) -> None:
+    """The reader's stream goes on, and whoever opens it later is told."""
+    server = served.server(
+        """
+@share(cache=False)
+def late(cycles):
+    value = torch.zeros(1024, device=device)
+    torch.cuda._sleep(cycles)
+    return value.add_(1)
+"""
+    )
+    client = served.client()
+    # Kernels are loaded when they are first used, which waits for those that run.
+    assert float(client.call("late", 1).sum()) == 1024.0
+    came = client.call("late", 1 << 36)
+    queued = came.sum()
+    server.kill()
+    give_up = time.monotonic() + WATCHDOG_S
+    done = torch.cuda.Event()
+    done.record()
+    while not done.query():
+        assert time.monotonic() < give_up, "the stream still waits"
+    del queued
+
+
 def test_objects_are_managed(torch: Any, served: Served) -> None:
     """Handles, counts, release, one build for many, and invalidation."""
     server = served.server(
@@ -250,3 +276,18 @@ def test_memory_of_the_host_is_refused_by_a_server_of_a_gpu(torch: Any, served: 
     served.server(ECHO)
     with pytest.raises(Exception, match=r"CPU torch\.Tensor payloads are not supported"):
         served.client().call("echo", torch.ones(3))
+
+
+def test_what_was_made_to_be_shared_is_not_moved(torch: Any, served: Served) -> None:
+    """Tensors of `shared_tensor.empty` and its relatives are lent where they are."""
+    served.server(ECHO)
+    client = served.client()
+    made = shared_tensor.zeros(3, 5, device="cuda")
+    assert made.device.type == "cuda"
+    assert float(made.sum()) == 0.0
+    where = made.data_ptr()
+    came = client.call("echo", made)
+    assert made.data_ptr() == came.data_ptr() == where
+    copied = shared_tensor.from_tensor(torch.arange(6.0, device="cuda"))
+    assert copied.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert client.call("echo", copied).data_ptr() == copied.data_ptr()

@@ -60,6 +60,23 @@ def empty(ordinal: int) -> _native.ServiceStorage:
     return place
 
 
+def allocate(length: int, ordinal: int) -> _native.Memory:
+    """Give new bytes on a GPU that are lent where they are.
+
+    Raises
+    ------
+    MemoryError
+        If there is not so much memory.
+    SharedTensorCapabilityError
+        If the GPU cannot share memory.
+    """
+    torch.cuda.init()
+    gpu = _gpu(ordinal)
+    (place,) = gpu.allocate([length], is_for_writing=True)
+    (memory,) = gpu.memory([place], _stream(ordinal))
+    return memory
+
+
 def place(groups: Sequence[Sequence[Range]], *, writable: bool) -> None:
     """Find ranges on their GPUs, or move them into memory that can be lent.
 
