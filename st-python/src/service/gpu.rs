@@ -3,7 +3,7 @@
 //! Nothing here waits for a device. What is lent comes with a word that the lender's stream writes, and
 //! whoever opens it has their own stream wait for that.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,12 @@ use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use shared_tensor::lock::PerProcess;
 use shared_tensor::service::cuda::{
-    Access, ChunkError, Context, Copies, Device, DeviceWords, Mapping, Ordering, Stream, Uuid,
-    Words, flush, origin, probe, share_in_place,
+    Access, ChunkError, Context, Copies, Device, DeviceWords, Mapping, Ordering, Origin, Stream,
+    Uuid, Words, flush, origin, probe, share_in_place,
 };
-use shared_tensor::service::{Arena, Id, Place, Ready, Region, RegionError, Rights, Storage};
+use shared_tensor::service::{
+    Arena, Id, Place, REGIONS_MAX, Ready, Region, RegionError, Rights, Storage,
+};
 
 use super::addresses;
 use super::storage::ServiceStorage;
@@ -166,6 +168,54 @@ fn word(index: u64) -> usize {
     usize::try_from(index).unwrap_or(usize::MAX)
 }
 
+/// Memory that its allocator has put together from pieces, each of which is shared once.
+struct Pieces<'a> {
+    context: &'a Context,
+    known: BTreeMap<u64, Region>,
+}
+
+/// A message carries a few regions more.
+const PIECES_MAX: usize = REGIONS_MAX - 10;
+
+impl Pieces<'_> {
+    /// The range as a storage over its pieces.
+    fn storage(&mut self, address: u64, bytes: u64) -> PyResult<Option<Storage>> {
+        let end = address.saturating_add(bytes);
+        let (mut regions, mut offset, mut at) = (Vec::new(), 0, address);
+        while at < end {
+            let Some((base, region)) = self.piece(at)? else { return Ok(None) };
+            if at == address {
+                offset = at - base;
+            }
+            at = base + region.bytes();
+            regions.push(region);
+        }
+        let storage = Storage::spanning(regions, offset, bytes);
+        storage.map(Some).map_err(|error| failed(&error))
+    }
+
+    /// The piece that an address lies in, and where it begins.
+    fn piece(&mut self, address: u64) -> PyResult<Option<(u64, Region)>> {
+        if let Some((base, region)) = self.known.range(..=address).next_back()
+            && address < base + region.bytes()
+        {
+            return Ok(Some((*base, region.clone())));
+        }
+        if self.known.len() == PIECES_MAX {
+            return Ok(None);
+        }
+        let found = origin(self.context, address, 1).map_err(|error| failed(&error))?;
+        if found != Origin::Chunks {
+            return Ok(None);
+        }
+        let there = share_in_place(self.context, address, 1).map_err(|error| failed(&error))?;
+        let Some(chunk) = there.chunks.into_iter().next() else { return Ok(None) };
+        let (base, region) = (address - there.offset, Region::of_chunk(chunk));
+        self.known.insert(base, region.clone());
+        Ok(Some((base, region)))
+    }
+}
+
 /// How long room is waited for that mappings take which nobody uses any more.
 const ROOM: Duration = Duration::from_secs(2);
 
@@ -253,18 +303,22 @@ impl ServiceGpu {
         made.collect()
     }
 
-    /// Memory at an address that its allocator made to be shared; `None` if it has to be moved.
-    fn share(&self, py: Python<'_>, address: u64, length: u64) -> PyResult<Option<ServiceStorage>> {
-        let context = &self.gpu.context;
+    /// Ranges of memory, by address and length, that their allocator made to be shared, such as torch's
+    /// expandable segments; `None` if one was not, or they lie in too many pieces for one message.
+    #[expect(clippy::needless_pass_by_value, reason = "lists of Python arrive as vectors")]
+    fn share(
+        &self,
+        py: Python<'_>,
+        ranges: Vec<(u64, u64)>,
+    ) -> PyResult<Option<Vec<ServiceStorage>>> {
         py.detach(|| {
-            let found = origin(context, address, length).map_err(|error| failed(&error))?;
-            if found != shared_tensor::service::cuda::Origin::Chunks {
-                return Ok(None);
+            let mut pieces = Pieces { context: &self.gpu.context, known: BTreeMap::new() };
+            let mut made = Vec::with_capacity(ranges.len());
+            for (address, bytes) in &ranges {
+                let Some(storage) = pieces.storage(*address, *bytes)? else { return Ok(None) };
+                made.push(ServiceStorage { storage });
             }
-            let there = share_in_place(context, address, length).map_err(|error| failed(&error))?;
-            let regions: Vec<Region> = there.chunks.into_iter().map(Region::of_chunk).collect();
-            let storage = Storage::spanning(regions, there.offset, length);
-            storage.map(|storage| Some(ServiceStorage { storage })).map_err(|error| failed(&error))
+            Ok(Some(made))
         })
     }
 

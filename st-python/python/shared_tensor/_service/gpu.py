@@ -77,13 +77,18 @@ def allocate(length: int, ordinal: int) -> _native.Memory:
     return memory
 
 
-def place(groups: Sequence[Sequence[Range]], *, writable: bool) -> None:
+def place(groups: Sequence[Sequence[Range]], *, writable: bool, is_kept: bool) -> None:
     """Find ranges on their GPUs, or move them into memory that can be lent.
 
     Parameters
     ----------
     groups : sequence of sequence
         Ranges; those of one group overlap in memory.
+    writable : bool
+        Whether others may write to them.
+    is_kept : bool
+        Whether their tensors live as long as anybody who gets them: then memory that torch's
+        allocator made to be shared is lent where it is. Otherwise it would be used again.
 
     Raises
     ------
@@ -94,10 +99,12 @@ def place(groups: Sequence[Sequence[Range]], *, writable: bool) -> None:
     for group in groups:
         by_ordinal.setdefault(group[0].storage.device.index, []).append(group)
     for ordinal, theirs in by_ordinal.items():
-        _place_on(ordinal, theirs, writable=writable)
+        _place_on(ordinal, theirs, writable=writable, is_kept=is_kept)
 
 
-def _place_on(ordinal: int, groups: Sequence[Sequence[Range]], *, writable: bool) -> None:
+def _place_on(
+    ordinal: int, groups: Sequence[Sequence[Range]], *, writable: bool, is_kept: bool
+) -> None:
     gpu = _gpu(ordinal)
     missing = []
     for group in groups:
@@ -106,12 +113,14 @@ def _place_on(ordinal: int, groups: Sequence[Sequence[Range]], *, writable: bool
         if any(it.place is None for it in group):
             begin = min(it.begin for it in group)
             length = max(it.begin + it.length for it in group) - begin
-            shared = gpu.share(begin, length)
-            if shared is None:
-                missing.append((begin, length, group))
-            else:
-                for it in group:
-                    it.place = shared.part(it.begin - begin, it.length)
+            missing.append((begin, length, group))
+    ranges = [(begin, length) for begin, length, _ in missing]
+    shared = gpu.share(ranges) if ranges and is_kept else None
+    if shared is not None:
+        for (begin, _, group), whole in zip(missing, shared):
+            for it in group:
+                it.place = whole.part(it.begin - begin, it.length)
+        missing = []
     for batch in _batches(missing):
         _move(gpu, ordinal, batch, writable=writable)
     lent = [it.place for group in groups for it in group]

@@ -87,14 +87,14 @@ class _Ranges:
             end = max(end, it.address + it.high)
         return groups
 
-    def place(self, groups: list[list[Range]], *, writable: bool) -> None:
+    def place(self, groups: list[list[Range]], *, writable: bool, is_kept: bool) -> None:
         """Find each in shared memory, or move it there."""
         for it in self._by_storage.values():
             if it.length == 0:
                 it.place = _nothing(it.gpu)
         on_gpus = [group for group in groups if group[0].gpu is not None]
         if on_gpus:
-            gpu().place(on_gpus, writable=writable)
+            gpu().place(on_gpus, writable=writable, is_kept=is_kept)
         missing = []
         for group in groups:
             if group[0].gpu is not None:
@@ -270,8 +270,13 @@ class _Module:
         return _native.ServiceValue.object(KIND, self.manifest, storages)
 
 
-def lend(leaves: list[Any], *, writable: bool, policy: Policy) -> list[_native.ServiceValue]:
-    """Put tensors and modules into shared memory. See `Codec.lend`."""
+def lend(
+    leaves: list[Any], *, writable: bool, policy: Policy, is_kept: bool
+) -> list[_native.ServiceValue]:
+    """Put tensors and modules into shared memory. See `Codec.lend`.
+
+    `is_kept` says that the leaves live as long as anybody who gets them.
+    """
     ranges = _Ranges()
     described: list[_Tensor | _Module] = [
         _Tensor(leaf, ranges)
@@ -284,7 +289,7 @@ def lend(leaves: list[Any], *, writable: bool, policy: Policy) -> list[_native.S
     for it in described:
         if isinstance(it, _Module):
             it.give_up(contested)
-    ranges.place(groups, writable=writable)
+    ranges.place(groups, writable=writable, is_kept=is_kept)
     return [it.lent() for it in described]
 
 

@@ -99,7 +99,7 @@ class Codec:
                 raise
         from shared_tensor._service.lending import lend
 
-        return lend(leaves, writable=writable, policy=self._policy())
+        return lend(leaves, writable=writable, policy=self._policy(), is_kept=is_result)
 
     @staticmethod
     def refused_result(error: BaseException, endpoint: str, value: Any) -> BaseException:
