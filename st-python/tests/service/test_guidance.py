@@ -20,6 +20,7 @@ import pytest
 
 import shared_tensor
 from shared_tensor import _command, aio, errors
+from shared_tensor._service import paths
 
 from .conftest import Serve
 
@@ -321,13 +322,14 @@ def test_what_the_doctor_remarks(serve_apart: Serve, capsys: pytest.CaptureFixtu
 def test_a_server_for_cuda_says_what_it_cannot(
     base: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When it starts."""
+    """When it starts, where there is no GPU."""
+    monkeypatch.setattr(paths, "has_gpu", lambda _: False)
     monkeypatch.setattr(logging.getLogger("shared_tensor"), "propagate", True)
     for device, is_told in (("cuda", True), ("cpu", False)):
         caplog.clear()
         provider = shared_tensor.SharedTensorProvider(base, execution_mode="server", device=device)
         with shared_tensor.SharedTensorServer(provider):
-            assert ("lends no tensors" in caplog.text) is is_told
+            assert ("there is no such GPU here" in caplog.text) is is_told
 
 
 def test_serving_is_said_when_it_is_so(

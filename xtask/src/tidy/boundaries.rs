@@ -11,7 +11,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("cuda-ipc", &[]),
     ("rpc-uds", &[]),
     ("tensor-cache", &[]),
-    ("shared-tensor", &["rpc-uds", "shm-core", "shm-lock", "tensor-cache"]),
+    ("shared-tensor", &["cuda-ipc", "rpc-uds", "shm-core", "shm-lock", "tensor-cache"]),
     ("st-python", &["shared-tensor"]),
     ("st-tests", &["shared-tensor", "shm-core", "shm-lock"]),
     ("xtask", &[]),
