@@ -15,6 +15,7 @@ const COPIED: &[(&str, &str)] = &[
     ("tests/gpu/run.sh", "run.sh"),
     ("tests/gpu/gpu_bundle", "driver/gpu_bundle"),
     ("st-python/tests/gpu", "python/gpu"),
+    ("st-python/tests/support", "python/support"),
     ("pyproject.toml", "python/pyproject.toml"),
     ("LICENSE-MIT", "LICENSE-MIT"),
     ("LICENSE-APACHE", "LICENSE-APACHE"),

@@ -123,6 +123,10 @@ def _place_on(
         missing = []
     for batch in _batches(missing):
         _move(gpu, ordinal, batch, writable=writable)
+    if sum(length for _, length, _ in missing) >= _TOGETHER:
+        # Torch keeps what is free now, and the model would be there twice. This waits for the GPU,
+        # which has the copies to make anyway.
+        torch.cuda.empty_cache()
     lent = [it.place for group in groups for it in group]
     gpu.publish(lent, _stream(ordinal))
 
