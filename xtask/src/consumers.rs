@@ -16,8 +16,10 @@ use crate::{Failure, Workspace, screen};
 const PROGRAM_LIMIT: Duration = Duration::from_secs(300);
 const BUDGET: &str = "tests/consumers/packages.txt";
 
-/// What begins like this is not for a program in Rust that lends memory of the host.
-const FOREIGN: &[&str] = &["cuda", "numpy", "pyo3", "python", "tch", "torch"];
+/// What begins like this is not for a program in Rust.
+const FOREIGN: &[&str] = &["numpy", "pyo3", "python", "tch", "torch"];
+/// What begins like this is for these alone.
+const OF_GPUS: (&str, &[&str]) = ("cuda", &["cuda-ipc-consumer", "shared-tensor-consumer"]);
 
 /// Runs all of them, and looks at what each is made of.
 pub(crate) fn run(workspace: &Workspace, report: &mut Report) -> Result<(), Failure> {
@@ -71,7 +73,10 @@ fn judge(name: &str, packages: &BTreeSet<String>, budget: &str) -> Result<(), Fa
     let foreign: Vec<&str> = packages
         .iter()
         .map(String::as_str)
-        .filter(|package| FOREIGN.iter().any(|foreign| package.starts_with(foreign)))
+        .filter(|package| {
+            let is_of_gpus = package.starts_with(OF_GPUS.0) && !OF_GPUS.1.contains(&name);
+            is_of_gpus || FOREIGN.iter().any(|foreign| package.starts_with(foreign))
+        })
         .collect();
     if !foreign.is_empty() {
         let foreign = foreign.join(", ");
@@ -119,5 +124,12 @@ mod tests {
             let said = judged(&[package], "a-consumer 9\n").unwrap_err();
             assert!(said.contains(package), "{said}");
         }
+    }
+
+    #[test]
+    fn what_is_of_gpus_is_for_their_consumers() {
+        let packages: BTreeSet<String> = ["cudarc v0.19.10".to_owned()].into();
+        assert!(judge("rpc-uds-consumer", &packages, "rpc-uds-consumer 9\n").is_err());
+        assert!(judge("cuda-ipc-consumer", &packages, "cuda-ipc-consumer 9\n").is_ok());
     }
 }

@@ -271,7 +271,7 @@ class _Module:
 
 
 def lend(
-    leaves: list[Any], *, writable: bool, policy: Policy, is_kept: bool
+    leaves: list[Any], *, writable: bool, policy: Policy, is_kept: bool = False
 ) -> list[_native.ServiceValue]:
     """Put tensors and modules into shared memory. See `Codec.lend`.
 
