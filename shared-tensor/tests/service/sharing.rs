@@ -28,7 +28,11 @@ fn tensor(value: &Value) -> &Tensor {
 }
 
 fn identity(value: &Value) -> shared_tensor::shm::Identity {
-    tensor(value).storage().region().and_then(|it| it.identity()).expect("memory")
+    tensor(value)
+        .storage()
+        .region()
+        .and_then(shared_tensor::service::Region::identity)
+        .expect("memory")
 }
 
 fn cached_results_are_one_memory_and_private_to_write() {
