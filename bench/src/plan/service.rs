@@ -73,30 +73,35 @@ impl Planner<'_> {
         group
     }
 
-    /// Clients that are killed, beside the time that the kernel takes for its part.
+    /// Clients that are killed, beside the time that the kernel takes for its part: to end this very
+    /// client, and to end a small program in C with as much memory.
     fn deaths(&self) -> Group {
         let mut group = Group::new("From the SIGKILL of a client to the end of its leases");
         for (name, title, resident, lent, samples, gate) in [
             ("small", "10 MB resident", "10000000", "4096", 112, None),
             ("large", "400 MB resident", "400000000", "4096", 10, Some(1.2)),
             ("huge", "2 GB resident", "2000000000", "4096", 4, Some(1.2)),
-            ("model", "91 MB of a model mapped", "10000000", "91000000", 30, Some(1.2)),
+            ("model", "91 MB of a model mapped", "10000000", "91000000", 100, Some(1.2)),
         ] {
             let samples = self.samples(samples).to_string();
             let arguments = [resident.to_owned(), lent.to_owned(), samples];
-            let (floor, ours) = (format!("hangup_{name}"), format!("death_{name}"));
-            group.probes.push(self.floor(&floor, "hangup", &arguments));
+            let (small, ours) = (format!("hangup_{name}"), format!("death_{name}"));
+            group.probes.push(self.floor(&small, "hangup", &arguments));
             group.probes.push(self.ours(&ours, "service-death", &arguments));
             for (quantile, gate) in [
                 ("p50", gate.map_or(Gate::Shown, Gate::AtMostTimes)),
                 ("p99", if gate.is_none() { Gate::AtMost(50e6) } else { Gate::Shown }),
             ] {
                 group.rows.push(Row {
-                    floor: Some(format!("{floor}.{quantile}")),
+                    floor: Some(format!("{ours}.files_{quantile}")),
                     gate,
                     ..shown(&format!("{title}, {quantile}"), format!("{ours}.{quantile}"))
                 });
             }
+            group.rows.push(Row {
+                floor: Some(format!("{small}.p50")),
+                ..shown(&format!("{title}, p50 beside a program in C"), format!("{ours}.p50"))
+            });
         }
         group
     }

@@ -16,6 +16,7 @@ use super::company::{Companion, await_cue, ready};
 use super::sample::{Arguments, now_ns, print, print_quantiles};
 use super::space;
 use crate::Outcome;
+use crate::figures::quantile;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -94,12 +95,13 @@ pub(super) fn server(_: &mut Arguments) -> Outcome<()> {
 }
 
 /// `service-death RESIDENT_BYTES LENT_BYTES SAMPLES`: from the SIGKILL of a client, which has read what
-/// it was lent, to the end of its lease.
+/// it was lent, to the end of its lease; and of the same deaths, to where the kernel closes the files
+/// of the client, before which nobody can know.
 pub(super) fn death(given: &mut Arguments) -> Outcome<()> {
     let (resident, lent) = (given.next::<usize>()?, given.next::<usize>()?);
     let samples = given.next::<usize>()?;
     let server = serve()?;
-    let mut times = Vec::with_capacity(samples);
+    let (mut leases, mut files) = (Vec::new(), Vec::new());
     for _ in 0..samples {
         let mut client =
             Companion::start("service-lessee", &[resident, lent].map(|it| it.to_string()))?;
@@ -110,14 +112,18 @@ pub(super) fn death(given: &mut Arguments) -> Outcome<()> {
         client.kill()?;
         // Asking all the while would take the processor that the kernel needs for its part.
         client.await_end()?;
+        files.push((now_ns() - begun) as f64);
         while leased(&server) != Some(0) {
             thread::yield_now();
         }
-        times.push((now_ns() - begun) as f64);
+        leases.push((now_ns() - begun) as f64);
         drop(client);
     }
-    times.sort_by(f64::total_cmp);
-    print_quantiles(&times);
+    leases.sort_by(f64::total_cmp);
+    files.sort_by(f64::total_cmp);
+    print_quantiles(&leases);
+    print("files_p50", quantile(&files, 0.50));
+    print("files_p99", quantile(&files, 0.99));
     Ok(())
 }
 
