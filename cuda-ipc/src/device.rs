@@ -178,9 +178,10 @@ impl Context {
         self.within(|| stream.synchronize())
     }
 
-    /// Whether everything that is queued in `stream` is done.
+    /// Whether everything that is queued in `stream` is done. What goes into a graph never is.
     pub fn is_idle(&self, stream: &Stream) -> Result<bool, DriverError> {
-        self.within(|| stream.is_idle())
+        // To ask a stream that is captured spoils the capture.
+        self.within(|| Ok(!stream.is_capturing()? && stream.is_idle()?))
     }
 
     pub(crate) fn within<T>(

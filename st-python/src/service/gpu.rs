@@ -100,6 +100,11 @@ impl Gpu {
 
     /// Says for `storages` that they are there when everything queued in `stream` so far is done.
     fn publish(&self, storages: &[&Storage], stream: &Stream) -> PyResult<()> {
+        // Without a word they are there at once. Two processes whose streams wait for each other have
+        // the device change between them each time, 100 us and more.
+        if self.context.is_idle(stream).unwrap_or(false) {
+            return Ok(());
+        }
         let (index, value) = {
             let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
             let next = written.by_stream.len() as u64 % WORDS;
@@ -385,6 +390,66 @@ pub(super) fn ordinal_for(storage: &Storage, ordinal: usize) -> PyResult<usize> 
         return Ok(device.ordinal());
     }
     Ok(ordinal)
+}
+
+/// The bytes of storages, wherever they are. What is queued from now on in streams of torch finds them
+/// there.
+///
+/// Parameters
+/// ----------
+/// storages : list of ServiceStorage
+/// ordinal : int
+///     The GPU that is to read those on one which this process does not see.
+/// gpu_of : callable
+///     Gives the `ServiceGpu` with a number.
+/// stream_of : callable
+///     Gives the handle of torch's current stream of a GPU with a number.
+///
+/// Raises
+/// ------
+/// RuntimeError
+///     If there is no driver, or this process has no GPU that reads them.
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "lists of Python arrive as vectors")]
+pub(crate) fn service_memory(
+    py: Python<'_>,
+    storages: Vec<Bound<'_, ServiceStorage>>,
+    ordinal: usize,
+    gpu_of: &Bound<'_, PyAny>,
+    stream_of: &Bound<'_, PyAny>,
+) -> PyResult<Vec<Memory>> {
+    let mut made: Vec<Option<Memory>> = Vec::with_capacity(storages.len());
+    let mut on_gpus: Vec<(Place, Vec<usize>)> = Vec::new();
+    for (index, it) in storages.iter().enumerate() {
+        let place = it.get().storage.place();
+        if place == Place::Cpu {
+            made.push(Some(it.get().memory()?));
+            continue;
+        }
+        made.push(None);
+        match on_gpus.iter_mut().find(|(known, _)| *known == place) {
+            Some((_, indices)) => indices.push(index),
+            None => on_gpus.push((place, vec![index])),
+        }
+    }
+    for (place, indices) in on_gpus {
+        let theirs: Vec<Storage> =
+            indices.iter().map(|index| storages[*index].get().storage.clone()).collect();
+        let here = ordinal_for(&theirs[0], ordinal).map_err(|error| {
+            PyRuntimeError::new_err(format!("memory on {place} cannot be opened here: {error}"))
+        })?;
+        let gpu = Arc::clone(&gpu_of.call1((here,))?.cast_into::<ServiceGpu>()?.get().gpu);
+        let stream = stream_of.call1((here,))?.extract()?;
+        let opened = py.detach(|| memory(&gpu, &theirs, stream)).map_err(|error| {
+            let text = error.value(py);
+            let said = format!("memory on {place} cannot be read by cuda:{here}: {text}");
+            PyRuntimeError::new_err(said)
+        })?;
+        for (index, memory) in indices.into_iter().zip(opened) {
+            made[index] = Some(memory);
+        }
+    }
+    Ok(made.into_iter().flatten().collect())
 }
 
 /// The bytes of storages on a GPU. What is queued in `stream` from now on finds them there.

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use shared_tensor::DType;
 use shared_tensor::service::{Arena, Layout, Object, RegionError, Storage, Tensor, Value};
 
-use super::{addresses, gpu};
+use super::addresses;
 use crate::modules::memory::Memory;
 use crate::sys::place::Place;
 
@@ -79,7 +79,7 @@ impl ServiceStorage {
 
     /// Its bytes: shared with all who may write to them, else private copies of the pages that are
     /// written to.
-    fn memory(&self) -> PyResult<Memory> {
+    pub(super) fn memory(&self) -> PyResult<Memory> {
         let view = self.storage.view().map_err(|error| no_room(&error))?;
         let known = addresses::note(&view);
         Ok(Memory::over(Place::of_view(view, known)))
@@ -91,10 +91,10 @@ impl ServiceStorage {
         self.storage.place().to_string()
     }
 
-    /// The number, in this process, of the GPU on which its bytes are to be looked at; `ordinal` if it is
-    /// on one that this process does not see.
-    fn ordinal(&self, py: Python<'_>, ordinal: usize) -> PyResult<usize> {
-        py.detach(|| gpu::ordinal_for(&self.storage, ordinal))
+    /// Whether a GPU has it, not the host.
+    #[getter]
+    fn is_on_gpu(&self) -> bool {
+        self.storage.place() != shared_tensor::service::Place::Cpu
     }
 
     /// Its bytes in a mapping that nobody else of this process has.

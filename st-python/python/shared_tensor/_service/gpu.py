@@ -77,6 +77,14 @@ def allocate(length: int, ordinal: int) -> _native.Memory:
     return memory
 
 
+def find(begin: int, length: int, ordinal: int, *, writable: bool) -> _native.ServiceStorage | None:
+    """Give what lies at an address of a GPU if it can be lent as it is, to be there in turn."""
+    place = _native.ServiceStorage.find_on_gpu(begin, length, writable)
+    if place is not None:
+        _gpu(ordinal).publish([place], _stream(ordinal))
+    return place
+
+
 def place(groups: Sequence[Sequence[Range]], *, writable: bool, is_kept: bool) -> None:
     """Find ranges on their GPUs, or move them into memory that can be lent.
 
@@ -197,7 +205,7 @@ def memory(storages: Sequence[_native.ServiceStorage], ordinal: int) -> list[_na
     Parameters
     ----------
     storages : sequence of ServiceStorage
-        On GPUs.
+        On GPUs, and some of them perhaps on the host.
     ordinal : int
         The GPU that is to read those that lie on one which this process does not see.
 
@@ -206,34 +214,15 @@ def memory(storages: Sequence[_native.ServiceStorage], ordinal: int) -> list[_na
     SharedTensorCapabilityError
         If this process has no GPU that reads them.
     """
-    by_place: dict[str, list[int]] = {}
-    for at, it in enumerate(storages):
-        by_place.setdefault(it.place, []).append(at)
-    found: dict[int, _native.Memory] = {}
     if storages and not _is_there():
         raise SharedTensorCapabilityError(
             f"a tensor came that lies on {storages[0].place}, and torch has no GPU here: ask a "
             "server of CPU memory (device='cpu'), or install a driver and a torch with CUDA"
         )
-    for name, theirs in by_place.items():
-        here = _ordinal_of(storages[theirs[0]], ordinal)
-        try:
-            memory = _gpu(here).memory([storages[at] for at in theirs], _stream(here))
-        except RuntimeError as error:
-            raise SharedTensorCapabilityError(
-                f"memory on {name} cannot be read by cuda:{here}: {error}"
-            ) from error
-        found.update(zip(theirs, memory))
-    return [found[at] for at in range(len(storages))]
-
-
-def _ordinal_of(storage: _native.ServiceStorage, ordinal: int) -> int:
     try:
-        return storage.ordinal(ordinal)
+        return _native.service_memory(storages, ordinal, _gpu, _stream)
     except RuntimeError as error:
-        raise SharedTensorCapabilityError(
-            f"memory on {storage.place} cannot be opened here: {error}"
-        ) from error
+        raise SharedTensorCapabilityError(str(error)) from error
 
 
 def private(memory: _native.Memory) -> _native.Memory:

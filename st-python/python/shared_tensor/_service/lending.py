@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Container
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -270,6 +271,35 @@ class _Module:
         return _native.ServiceValue.object(KIND, self.manifest, storages)
 
 
+def lend_in_place(leaf: Any, *, writable: bool) -> _native.ServiceValue | None:
+    """Lend one tensor that lies in shared memory already: what most calls pass, again and again.
+
+    Gives None for anything else, which takes more than a look.
+    """
+    if not (isinstance(leaf, torch.Tensor) and _is_plain(leaf)) or leaf._base is not None:
+        return None
+    _check(leaf)
+    low, high = _extent_of(leaf)
+    start = low // _ALIGNMENT * _ALIGNMENT
+    begin, length = leaf.data_ptr() - low + start, high - start
+    if length == 0:
+        return None
+    if leaf.is_cuda:
+        place = gpu().find(begin, length, leaf.get_device(), writable=writable)
+    else:
+        place = _native.ServiceStorage.find(begin, length, writable)
+    if place is None:
+        return None
+    return _native.ServiceValue.tensor(
+        place,
+        str(leaf.dtype)[6:],
+        list(leaf.shape),
+        list(leaf.stride()),
+        leaf.storage_offset() - start // leaf.element_size(),
+        leaf.requires_grad,
+    )
+
+
 def lend(
     leaves: list[Any], *, writable: bool, policy: Policy, is_kept: bool = False
 ) -> list[_native.ServiceValue]:
@@ -306,27 +336,51 @@ def tensor(
     """Make a tensor over a storage. See `Codec.tensor`."""
     key = storage.key
     whole = known.get(key)
+    made = None
     if whole is None:
         length = storage.length
-        if length or storage.place != "cpu":
+        if length or storage.is_on_gpu:
             (memory,) = memory_of([storage], ordinal)
-            whole = memory.tensor(TORCH, "uint8", [length], [1], 0).untyped_storage()
+            if offset == 0 and _fills(length, _item_of(dtype), shape, strides):
+                made = memory.tensor(TORCH, dtype, shape, strides, 0)
+                whole = made.untyped_storage()
+                if made._base is not None:
+                    # Of a type that came as another one.
+                    made = None
+            else:
+                whole = memory.tensor(TORCH, "uint8", [length], [1], 0).untyped_storage()
         else:
             whole = torch.UntypedStorage(0)
         known[key] = whole
-    made = torch.empty(0, dtype=getattr(torch, dtype), device=whole.device)
-    with torch.no_grad():
-        made.set_(whole, offset, shape, strides)
+    if made is None:
+        made = torch.empty(0, dtype=getattr(torch, dtype), device=whole.device)
+        with torch.no_grad():
+            made.set_(whole, offset, shape, strides)
     return made.requires_grad_() if requires_grad else made
+
+
+@cache
+def _item_of(dtype: str) -> int:
+    """Give the bytes of an element."""
+    return int(torch.empty(0, dtype=getattr(torch, dtype)).element_size())
+
+
+def _fills(length: int, item: int, shape: list[int], strides: list[int]) -> bool:
+    """Whether a tensor has all of so many bytes, one element behind the other."""
+    elements = 1
+    for size, stride in zip(reversed(shape), reversed(strides)):
+        if stride != elements:
+            return False
+        elements *= size
+    return elements * item == length
 
 
 def memory_of(storages: list[_native.ServiceStorage], ordinal: int) -> list[_native.Memory]:
     """Give the bytes of storages, wherever they are."""
-    on_gpus = [it for it in storages if it.place != "cpu"]
-    if not on_gpus:
-        return [it.memory() for it in storages]
-    theirs = iter(gpu().memory(on_gpus, ordinal))
-    return [it.memory() if it.place == "cpu" else next(theirs) for it in storages]
+    if any(it.is_on_gpu for it in storages):
+        opened: list[_native.Memory] = gpu().memory(storages, ordinal)
+        return opened
+    return [it.memory() for it in storages]
 
 
 def module(
@@ -336,7 +390,7 @@ def module(
     memory = memory_of(storages, ordinal)
 
     def private(index: int) -> _native.Memory:
-        if storages[index].place == "cpu":
+        if not storages[index].is_on_gpu:
             return storages[index].memory_apart()
         copy: _native.Memory = gpu().private(memory[index])
         return copy

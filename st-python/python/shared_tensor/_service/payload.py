@@ -97,9 +97,14 @@ class Codec:
                 # For whoever knows in what it lies.
                 error._culprit = leaf
                 raise
-        from shared_tensor._service.lending import lend
+        from shared_tensor._service import lending
 
-        return lend(leaves, writable=writable, policy=self._policy(), is_kept=is_result)
+        if len(leaves) == 1:
+            value = lending.lend_in_place(leaves[0], writable=writable)
+            if value is not None:
+                return [value]
+        policy = self._policy()
+        return lending.lend(leaves, writable=writable, policy=policy, is_kept=is_result)
 
     @staticmethod
     def refused_result(error: BaseException, endpoint: str, value: Any) -> BaseException:

@@ -143,8 +143,11 @@ def _tensors(value: Any) -> list[Any]:
 
 
 def _check_torch(value: Any, device: str) -> None:
+    if isinstance(value, sys.modules["torch"].Tensor):
+        _check_kind("torch.Tensor", value.device.type, device)
+        return
+    what = "torch.nn.Module"
     tensors = _tensors(value)
-    what = "torch.Tensor" if isinstance(value, sys.modules["torch"].Tensor) else "torch.nn.Module"
     if not tensors:
         raise refuse(
             f"{what} payloads must own at least one parameter or buffer",
@@ -158,14 +161,17 @@ def _check_torch(value: Any, device: str) -> None:
             f"{what} payloads must lie on one device",
             f"this one lies on {', '.join(sorted(map(str, places)))}",
         )
-    kind = kinds.pop()
+    _check_kind(what, kinds.pop(), device)
+
+
+def _check_kind(what: str, kind: str, device: str) -> None:
     if kind not in ("cuda", "cpu"):
         raise refuse(f"{what} payloads on {kind} are not supported", "move it to cuda or cpu")
     if kind == "cpu" and device == "cuda":
         raise refuse(
             f"CPU {what} payloads are not supported by default",
-            "give provider and client device='cpu' (or 'any'), or say SHARED_TENSOR_DEVICE=cpu to "
-            "both processes; this release lends no memory of a GPU",
+            "move it to the GPU, or give provider and client device='cpu' (or 'any'), or say "
+            "SHARED_TENSOR_DEVICE=cpu to both processes",
         )
     if kind == "cuda" and device == "cpu":
         raise refuse(
