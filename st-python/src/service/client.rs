@@ -1,5 +1,6 @@
 //! A client, and the handles on what it was lent.
 
+use std::iter;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -483,12 +484,12 @@ fn opened<'py>(
             | Value::Bytes(_)
     );
     if is_one_object && answer.handle.is_none() {
-        return Opening::new(py, codec).open(&answer.value);
+        return Opening::new(py, codec, iter::once(&answer.value))?.open(&answer.value);
     }
     // All that is made for the answer, the handle too: else the first object after the many of a model
     // would set off the collection.
     collector::paused(py, || {
-        let value = Opening::new(py, codec).open(&answer.value)?;
+        let value = Opening::new(py, codec, iter::once(&answer.value))?.open(&answer.value)?;
         let (Some(handle), Some(lease)) = (answer.handle, answer.lease) else { return Ok(value) };
         let lease = ServiceLease {
             client: client.clone(),

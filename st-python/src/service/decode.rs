@@ -3,27 +3,33 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyString, PyTuple};
-use shared_tensor::service::{Object, Tensor, Value};
+use shared_tensor::service::{Object, Value};
 
 use super::codec::Codec;
 use super::storage::ServiceStorage;
+use super::tensors::Tensors;
 
-/// Opens the values of one message: tensors over the same storage share it.
+/// Opens the values of one message.
 pub(super) struct Opening<'a, 'py> {
     py: Python<'py>,
     codec: Option<&'a Codec>,
-    /// What was made over each storage.
-    known: Option<Bound<'py, PyDict>>,
+    tensors: Option<Tensors<'py>>,
 }
 
 impl<'a, 'py> Opening<'a, 'py> {
-    pub(super) fn new(py: Python<'py>, codec: &'a Codec) -> Self {
-        Self { py, codec: Some(codec), known: None }
+    /// For `values` and what lies in them, all of one message.
+    pub(super) fn new<'b>(
+        py: Python<'py>,
+        codec: &'a Codec,
+        values: impl Iterator<Item = &'b Value>,
+    ) -> PyResult<Self> {
+        let tensors = Tensors::of(&codec.bind(py), values)?;
+        Ok(Self { py, codec: Some(codec), tensors })
     }
 
     /// For values without tensors, such as what a server tells about itself.
     pub(super) fn plain(py: Python<'py>) -> Self {
-        Self { py, codec: None, known: None }
+        Self { py, codec: None, tensors: None }
     }
 
     pub(super) fn open(&mut self, value: &Value) -> PyResult<Bound<'py, PyAny>> {
@@ -51,7 +57,10 @@ impl<'a, 'py> Opening<'a, 'py> {
                 }
                 dict.into_any()
             }
-            Value::Tensor(tensor) => self.tensor(tensor)?,
+            Value::Tensor(tensor) => {
+                let made = self.tensors.as_mut().map(|them| them.make(tensor)).transpose()?;
+                made.flatten().ok_or_else(unexpected)?
+            }
             Value::Object(object) => self.object(object)?,
             _ => {
                 return Err(pyo3::exceptions::PyTypeError::new_err(
@@ -66,36 +75,17 @@ impl<'a, 'py> Opening<'a, 'py> {
         PyTuple::new(self.py, items)
     }
 
-    fn codec(&self) -> PyResult<Bound<'py, PyAny>> {
-        let unexpected = "a tensor came where none can be";
-        let codec = self.codec.ok_or_else(|| pyo3::exceptions::PyTypeError::new_err(unexpected))?;
-        Ok(codec.bind(self.py))
-    }
-
-    fn tensor(&mut self, tensor: &Tensor) -> PyResult<Bound<'py, PyAny>> {
-        let py = self.py;
-        let known = self.known.get_or_insert_with(|| PyDict::new(py)).clone();
-        let layout = tensor.layout();
-        let storage = ServiceStorage { storage: tensor.storage().clone() };
-        let arguments = (
-            known,
-            Bound::new(py, storage)?,
-            layout.dtype.name(),
-            layout.shape.clone(),
-            layout.strides.clone(),
-            layout.offset,
-            tensor.requires_grad(),
-        );
-        self.codec()?.call_method1(intern!(py, "tensor"), arguments)
-    }
-
-    fn object(&mut self, object: &Object) -> PyResult<Bound<'py, PyAny>> {
+    fn object(&self, object: &Object) -> PyResult<Bound<'py, PyAny>> {
         let py = self.py;
         let storages =
             object.storages.iter().map(|it| Bound::new(py, ServiceStorage { storage: it.clone() }));
         let storages = PyList::new(py, storages.collect::<PyResult<Vec<_>>>()?)?;
         let manifest = PyBytes::new(py, &object.manifest);
-        self.codec()?
-            .call_method1(intern!(py, "module"), (object.kind.as_str(), manifest, storages))
+        let codec = self.codec.ok_or_else(unexpected)?.bind(py);
+        codec.call_method1(intern!(py, "module"), (object.kind.as_str(), manifest, storages))
     }
+}
+
+fn unexpected() -> PyErr {
+    pyo3::exceptions::PyTypeError::new_err("a tensor or an object came where none can be")
 }

@@ -20,6 +20,7 @@ mod signature;
 mod started;
 mod storage;
 mod tasks;
+mod tensors;
 
 use pyo3::prelude::*;
 use shared_tensor::DType;

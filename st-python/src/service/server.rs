@@ -304,8 +304,9 @@ fn arguments<'py>(
     codec: &Codec,
     call: &Call,
 ) -> Result<(Bound<'py, PyTuple>, Bound<'py, PyDict>), Failure> {
-    let mut opening = Opening::new(py, codec);
-    let open = |opening: &mut Opening<'_, 'py>| {
+    let open = || {
+        let named = call.named().iter().map(|(_, value)| value);
+        let mut opening = Opening::new(py, codec, call.positional().iter().chain(named))?;
         let args = opening.tuple(call.positional())?;
         let kwargs = PyDict::new(py);
         for (name, value) in call.named() {
@@ -313,5 +314,5 @@ fn arguments<'py>(
         }
         PyResult::Ok((args, kwargs))
     };
-    open(&mut opening).map_err(|error| failures::of_python(py, codec, &error))
+    open().map_err(|error| failures::of_python(py, codec, &error))
 }

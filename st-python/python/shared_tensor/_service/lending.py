@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Container
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import torch
@@ -321,58 +320,6 @@ def lend(
             it.give_up(contested)
     ranges.place(groups, writable=writable, is_kept=is_kept)
     return [it.lent() for it in described]
-
-
-def tensor(
-    known: dict[Any, Any],
-    storage: _native.ServiceStorage,
-    dtype: str,
-    shape: list[int],
-    strides: list[int],
-    offset: int,
-    requires_grad: bool,  # noqa: FBT001
-    ordinal: int = 0,
-) -> Any:
-    """Make a tensor over a storage. See `Codec.tensor`."""
-    key = storage.key
-    whole = known.get(key)
-    made = None
-    if whole is None:
-        length = storage.length
-        if length or storage.is_on_gpu:
-            (memory,) = memory_of([storage], ordinal)
-            if offset == 0 and _fills(length, _item_of(dtype), shape, strides):
-                made = memory.tensor(TORCH, dtype, shape, strides, 0)
-                whole = made.untyped_storage()
-                if made._base is not None:
-                    # Of a type that came as another one.
-                    made = None
-            else:
-                whole = memory.tensor(TORCH, "uint8", [length], [1], 0).untyped_storage()
-        else:
-            whole = torch.UntypedStorage(0)
-        known[key] = whole
-    if made is None:
-        made = torch.empty(0, dtype=getattr(torch, dtype), device=whole.device)
-        with torch.no_grad():
-            made.set_(whole, offset, shape, strides)
-    return made.requires_grad_() if requires_grad else made
-
-
-@cache
-def _item_of(dtype: str) -> int:
-    """Give the bytes of an element."""
-    return int(torch.empty(0, dtype=getattr(torch, dtype)).element_size())
-
-
-def _fills(length: int, item: int, shape: list[int], strides: list[int]) -> bool:
-    """Whether a tensor has all of so many bytes, one element behind the other."""
-    elements = 1
-    for size, stride in zip(reversed(shape), reversed(strides)):
-        if stride != elements:
-            return False
-        elements *= size
-    return elements * item == length
 
 
 def memory_of(storages: list[_native.ServiceStorage], ordinal: int) -> list[_native.Memory]:

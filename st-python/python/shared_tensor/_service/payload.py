@@ -1,7 +1,7 @@
 """Tensors and modules on their way into shared memory, and out of it.
 
 The compiled half passes what is neither a plain value nor a container of such to `Codec.lend`, all
-of one call together, and what comes to `Codec.tensor` and `Codec.module`. Nothing of torch is
+of one call together, and what comes to `Codec.memory` and `Codec.module`. Nothing of torch is
 loaded before a tensor comes.
 """
 
@@ -126,23 +126,15 @@ class Codec:
         """Make the handle on a managed object."""
         return handles.handle_on(value, lease)
 
-    def tensor(
-        self,
-        known: dict[Any, Any],
-        storage: _native.ServiceStorage,
-        dtype: str,
-        shape: list[int],
-        strides: list[int],
-        offset: int,
-        requires_grad: bool,  # noqa: FBT001 - called by the compiled half
-    ) -> Any:
-        """Make a tensor over a storage; of one answer, those over one storage share it."""
+    def memory(
+        self, storages: list[_native.ServiceStorage]
+    ) -> tuple[_native.Torch, list[_native.Memory]]:
+        """Give the bytes of storages, and the way into torch to make tensors over them."""
+        self._need_torch()
+        from shared_tensor._modules._torch import TORCH
         from shared_tensor._service import lending
 
-        self._need_torch()
-        return lending.tensor(
-            known, storage, dtype, shape, strides, offset, requires_grad, self.ordinal
-        )
+        return TORCH, lending.memory_of(storages, self.ordinal)
 
     def module(self, kind: str, manifest: bytes, storages: list[_native.ServiceStorage]) -> Any:
         """Open an object that was described by a manifest.

@@ -67,6 +67,39 @@ impl Torch {
         let dtype = self.dtype.bind(py).call1((scalar.name(),))?;
         tensor.call_method1(intern!(py, "view"), (dtype,))
     }
+
+    /// Whether tensors of a type are taken over as such, and are no view of others.
+    pub(crate) fn takes(&self, scalar: Scalar) -> bool {
+        let given = data_type(scalar);
+        matches!(self.exchange, Exchange::Direct(_)) || known_to_all(given).code == given.code
+    }
+
+    /// All bytes of a place as one tensor.
+    pub(crate) fn bytes<'py>(
+        &self,
+        py: Python<'py>,
+        place: &Place,
+        bytes: u64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if bytes == 0 && !place.is_on_device() {
+            return self.absent.bind(py).call1((0, false));
+        }
+        let numbers = Arc::new(Numbers::new(&[bytes], &[1]));
+        self.tensor(py, place, Scalar::U8, &numbers, 0)
+    }
+
+    /// A tensor over elements of the storage that another one has, `offset` in elements.
+    pub(crate) fn view<'py>(
+        &self,
+        whole: &Bound<'py, PyAny>,
+        dtype: &str,
+        numbers: &Numbers,
+        offset: u64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = whole.py();
+        let dtype = self.dtype.bind(py).call1((dtype,))?;
+        self.view.bind(py).call1((whole, dtype, numbers.shape(), numbers.strides(), offset))
+    }
 }
 
 /// The type of an element in DLPack.
@@ -150,9 +183,7 @@ impl TensorPlan {
             torch.tensor(py, &storages.places[self.storage], self.scalar, &self.numbers, 0)?
         } else {
             let bytes = storages.whole(py, torch, self.storage)?;
-            let dtype = torch.dtype.bind(py).call1((self.scalar.name(),))?;
-            let (shape, strides) = (self.numbers.shape(), self.numbers.strides());
-            torch.view.bind(py).call1((bytes, dtype, shape, strides, self.offset))?
+            torch.view(&bytes, self.scalar.name(), &self.numbers, self.offset)?
         };
         // While it is a plain tensor still: a subclass may have a `__setattr__`.
         if self.requires_grad {
@@ -194,8 +225,7 @@ impl<'a, 'py> Storages<'a, 'py> {
             let is_absent = storage.sharing == Sharing::Absent;
             torch.absent.bind(py).call1((storage.bytes, is_absent))?
         } else {
-            let numbers = Arc::new(Numbers::new(&[storage.bytes], &[1]));
-            torch.tensor(py, &self.places[index], Scalar::U8, &numbers, 0)?
+            torch.bytes(py, &self.places[index], storage.bytes)?
         };
         self.wholes[index] = Some(whole.clone());
         Ok(whole)
