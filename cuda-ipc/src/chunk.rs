@@ -154,27 +154,8 @@ impl Chunk {
     /// New memory of at least `bytes`, rounded up to the [granularity](Device::granularity), its
     /// content undefined. Takes no context.
     pub fn create(device: &Device, bytes: u64) -> Result<Self, ChunkError> {
-        if !device.capabilities().chunks {
-            return Err(ChunkError::Unsupported {
-                device: device.uuid(),
-                name: device.name().to_owned(),
-            });
-        }
-        let granularity = device.granularity()?;
-        let max = 1 << 47;
-        let rounded = bytes.checked_next_multiple_of(granularity).filter(|it| *it <= max);
-        let Some(rounded) = rounded.filter(|it| *it > 0) else {
-            return Err(ChunkError::Size { bytes, max });
-        };
-        let size = usize::try_from(rounded).map_err(|_| ChunkError::Size { bytes, max })?;
-        let label = ChunkLabel::new(ChunkId::random()?, device.uuid(), rounded);
-        let allocation = Allocation::create(device.raw_ordinal(), size).map_err(|source| {
-            if source.as_call().is_some_and(crate::error::CallError::is_out_of_memory) {
-                ChunkError::OutOfMemory { device: device.uuid(), bytes: rounded, source }
-            } else {
-                source.into()
-            }
-        })?;
+        let (allocation, size) = create(device, bytes)?;
+        let label = ChunkLabel::new(ChunkId::random()?, device.uuid(), size as u64);
         // The descriptor is a reference of its own, so the handle need not be kept.
         Ok(Self { label, descriptor: allocation.export()? })
     }
@@ -202,6 +183,31 @@ impl Chunk {
     pub(crate) fn import(&self) -> Result<Allocation, DriverError> {
         Allocation::import(self.descriptor.as_fd())
     }
+}
+
+/// New memory that can be exported, and its size.
+pub(crate) fn create(device: &Device, bytes: u64) -> Result<(Allocation, usize), ChunkError> {
+    if !device.capabilities().chunks {
+        return Err(ChunkError::Unsupported {
+            device: device.uuid(),
+            name: device.name().to_owned(),
+        });
+    }
+    let granularity = device.granularity()?;
+    let max = 1 << 47;
+    let rounded = bytes.checked_next_multiple_of(granularity).filter(|it| *it <= max);
+    let Some(rounded) = rounded.filter(|it| *it > 0) else {
+        return Err(ChunkError::Size { bytes, max });
+    };
+    let size = usize::try_from(rounded).map_err(|_| ChunkError::Size { bytes, max })?;
+    let allocation = Allocation::create(device.raw_ordinal(), size).map_err(|source| {
+        if source.as_call().is_some_and(crate::error::CallError::is_out_of_memory) {
+            ChunkError::OutOfMemory { device: device.uuid(), bytes: rounded, source }
+        } else {
+            source.into()
+        }
+    })?;
+    Ok((allocation, size))
 }
 
 impl AsFd for Chunk {

@@ -78,6 +78,11 @@ impl CallError {
     pub fn is_sticky(&self) -> bool {
         matches!(self.code, 214 | 700 | 702 | 708..=719)
     }
+
+    /// Whether it was refused because a stream is captured into a graph.
+    pub(crate) fn is_capture(&self) -> bool {
+        matches!(self.code, 900..=908)
+    }
 }
 
 const OUT_OF_MEMORY: u32 = 2;

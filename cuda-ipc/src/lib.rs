@@ -85,8 +85,10 @@ mod foreign;
 mod legacy;
 mod mapping;
 mod opened;
+mod pool;
 mod probe;
 mod reaper;
+mod space;
 mod sync;
 #[expect(unsafe_code, reason = "the driver is a C library")]
 mod sys;
@@ -101,6 +103,7 @@ pub use self::foreign::{ForeignError, InPlace, Origin, origin, share_in_place};
 pub use self::legacy::{Legacy, LegacyHandle};
 pub use self::mapping::{Access, Mapping, OpenError};
 pub use self::opened::{Usage, usage};
+pub use self::pool::Pool;
 pub use self::probe::{Driver, Function, Version, driver_calls, is_loaded, probe};
 pub use self::reaper::{flush, set_linger};
 pub use self::sys::Stream;

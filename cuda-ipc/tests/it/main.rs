@@ -14,6 +14,7 @@ mod harness;
 mod mappings;
 mod parcel;
 mod peer;
+mod pools;
 mod releases;
 #[expect(unsafe_code, reason = "forks and the driver's functions for captures have no safe form")]
 mod sys;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         ("releases", releases::TESTS),
         ("words", words::TESTS),
         ("foreign", foreign::TESTS),
+        ("pools", pools::TESTS),
         ("drivers", drivers::TESTS),
         ("forks", forks::TESTS),
     ])
