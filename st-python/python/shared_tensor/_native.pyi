@@ -719,6 +719,7 @@ def service_memory(
     gpu_of: Callable[[int], ServiceGpu],
     stream_of: Callable[[int], int],
 ) -> list[Memory]: ...
+def gpu_pool_bytes(ordinal: int) -> int: ...
 
 @final
 class ServiceValue:

@@ -21,6 +21,7 @@ mod started;
 mod storage;
 mod tasks;
 mod tensors;
+pub(crate) mod torch_pool;
 
 use pyo3::prelude::*;
 use shared_tensor::DType;
@@ -34,6 +35,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<gpu::ServiceGpu>()?;
     module.add_function(wrap_pyfunction!(gpu::gpu_uuid, module)?)?;
     module.add_function(wrap_pyfunction!(gpu::service_memory, module)?)?;
+    module.add_function(wrap_pyfunction!(torch_pool::gpu_pool_bytes, module)?)?;
     module.add_class::<client::ServiceClient>()?;
     module.add_class::<client::ServiceLease>()?;
     module.add_class::<question::ServiceQuestion>()?;

@@ -21,6 +21,7 @@ pub(crate) mod dlpack;
 pub(crate) mod instances;
 mod mapping;
 pub(crate) mod place;
+mod torch_pool;
 
 pub(crate) use attached::drop_now;
 
