@@ -9,7 +9,6 @@ Importing this module loads neither torch nor CUDA.
 from __future__ import annotations
 
 import threading
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from shared_tensor import _native
@@ -165,11 +164,16 @@ def _check(torch: Any) -> None:
         )
 
 
-@cache
+#: Kept for the life of the process: torch calls it for tensors that outlive their pool.
+_made: list[Any] = []
+_making = threading.Lock()
+
+
 def _allocator() -> Any:
-    # For the life of the process: torch calls it for tensors that outlive their pool.
     import torch
 
-    return torch.cuda.memory.CUDAPluggableAllocator(
-        _native.__file__, "shared_tensor_pool_allocate", "shared_tensor_pool_release"
-    )
+    with _making:
+        if not _made:
+            names = ("shared_tensor_pool_allocate", "shared_tensor_pool_release")
+            _made.append(torch.cuda.memory.CUDAPluggableAllocator(_native.__file__, *names))
+        return _made[0]
