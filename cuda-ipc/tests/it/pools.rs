@@ -7,7 +7,8 @@ use cuda_ipc::{
     share_in_place,
 };
 
-use crate::harness::tests;
+use crate::calls::Calls;
+use crate::harness::{Outcome, Skip, tests};
 use crate::peer::{BYTES, pattern};
 use crate::sys::{Graph, in_forked_child};
 
@@ -18,6 +19,7 @@ tests![
     a_block_is_taken_back_when_its_stream_is_done,
     a_capture_is_not_spoilt,
     threads_get_blocks_of_their_own,
+    devices_in_use_reach_it,
     a_child_is_told,
 ];
 
@@ -134,6 +136,29 @@ fn threads_get_blocks_of_their_own() {
         }
     });
     assert_eq!(pool.bytes(), 0);
+}
+
+fn devices_in_use_reach_it() -> Outcome {
+    let devices = probe().expect("a driver").devices().expect("some");
+    let [first, second, ..] = devices.as_slice() else { return Err(Skip("there is one device")) };
+    if !second.can_access(first).expect("an answer") {
+        return Err(Skip("the devices do not reach each other"));
+    }
+    let (context, other) = (first.context().expect("one"), second.context().expect("one"));
+    let (pool, bytes) = (Pool::new(&context), pattern(6, BYTES));
+    let before = Calls::now();
+    let block = pool.allocate(BYTES as u64).expect("memory");
+    let in_use = devices.iter().filter(|it| {
+        it.has_context().expect("an answer") && it.can_access(first).expect("an answer")
+    });
+    assert_eq!(Calls::now().since(&before).of("cuMemSetAccess"), in_use.count() as u64);
+    let copies = Copies::new(&context).expect("a stream");
+    copies.upload(block, &bytes).expect("copied");
+    let (theirs, mut found) = (Copies::new(&other).expect("a stream"), vec![0; BYTES]);
+    theirs.download(&mut found, block).expect("copied by the other device");
+    assert_eq!(found, bytes);
+    assert!(pool.release(block, copies.stream()));
+    Ok(())
 }
 
 fn a_child_is_told() {

@@ -191,6 +191,19 @@ def test_a_pool_is_entered_often_and_by_many(torch: Any) -> None:
     assert not shared_tensor.cuda.is_lendable(outside)
 
 
+def test_gpus_in_use_reach_a_pool_of_another(torch: Any) -> None:
+    """What lies in a pool is copied between GPUs as anything else."""
+    if torch.cuda.device_count() < 2:
+        pytest.skip("there is one GPU")
+    far = torch.arange(1 << 20, device="cuda:1")
+    with shared_tensor.cuda.pool(0):
+        near = torch.zeros(1 << 20, dtype=torch.int64, device="cuda:0")
+    near.copy_(far)
+    assert torch.equal(near.cpu(), far.cpu())
+    assert torch.equal(near.to("cuda:1"), far)
+    assert shared_tensor.cuda.is_lendable(near)
+
+
 def test_an_exception_leaves_the_pool(torch: Any) -> None:
     """Torch allocates as before, and the pool can be entered again."""
     pool = shared_tensor.cuda.pool(0)
