@@ -45,6 +45,7 @@ __all__ = [
     "service_cancelled",
     "service_close_janitor",
     "service_directory",
+    "service_memory",
     "service_progress",
     "stat",
     "unlink",
