@@ -46,6 +46,23 @@ with open(os.environ["ST_FIGURES"], "a") as file:
         "ordering": <ordering>, "devices": <devices>}) + "\\n")
 """
 
+PYTHON_TEST = """
+import json, os
+import pytest
+
+
+def note(name, call):
+    with open(os.environ["ST_DRIVER_CALLS"], "a") as file:
+        file.write(json.dumps({"kind": "test", "name": f"gpu.test_it::{name}", "ordering": None,
+            "devices": [], "calls": {call: 1}}) + "\\n")
+
+
+@pytest.mark.gpu
+def test_it():
+    note("test_it", "cuInit")
+    <body>
+"""
+
 
 def good_test(devices: list[str], call: str = "cuMemUnmap") -> str:
     """Give a test program that passes."""
@@ -80,8 +97,7 @@ class Ground:
 
     def python_test(self, body: str) -> None:
         """Make the package's test."""
-        text = f"import pytest\n\n\n@pytest.mark.gpu\ndef test_it():\n    {body}\n"
-        (self.bundle / "python/gpu/test_it.py").write_text(text)
+        (self.bundle / "python/gpu/test_it.py").write_text(PYTHON_TEST.replace("<body>", body))
 
     def add(self, name: str, kind: str, text: str, **more: object) -> None:
         """Add a program."""
@@ -164,7 +180,8 @@ def test_a_good_bundle_passes(ground: Ground, driver: Path) -> None:
             assert isinstance(programs, list)
             assert [each["name"] for each in programs] == ["it", "show", "python tests"]
             assert programs[0]["tests"][0]["devices"] == UUIDS
-            assert report["driver_calls"] == {"cuMemMap": 1, "cuMemUnmap": 1}
+            assert report["driver_calls"] == {"cuInit": 1, "cuMemMap": 1, "cuMemUnmap": 1}
+            assert programs[2]["calls"] == {"cuInit": 1}
         else:
             assert report["headline"] == "passed"
             figures = report["figures"]
@@ -246,6 +263,27 @@ def test_the_package_fails_the_report(ground: Ground, driver: Path) -> None:
     ground.python_test("assert 1 == 2")
     assert ground.run("tests", driver=driver).returncode == 1
     assert "test_it: assert 1 == 2" in ground.problems()
+
+
+@pytest.mark.parametrize("call", ["cuIpcOpenMemHandle_v2", "cudaIpcGetMemHandle"])
+def test_the_packages_legacy_handles_fail_the_report(
+    ground: Ground, driver: Path, call: str
+) -> None:
+    """Outside of the tests that are about them, which are known by their names."""
+    ground.add("it", "test", good_test([]))
+    ground.python_test(f"note('test_copy_false_opens', {call!r})")
+    assert ground.run("tests", driver=driver).returncode == 0
+    ground.python_test(f"note('test_it', {call!r})")
+    assert ground.run("tests", driver=driver).returncode == 1
+    assert f"test gpu.test_it::test_it called {call}" in ground.problems()
+
+
+def test_the_packages_calls_have_to_be_counted(ground: Ground, driver: Path) -> None:
+    """Nothing said is nothing judged."""
+    ground.add("it", "test", good_test([]))
+    ground.python_test("os.remove(os.environ['ST_DRIVER_CALLS'])")
+    assert ground.run("tests", driver=driver).returncode == 1
+    assert "python tests: counted no calls of the driver" in ground.problems()
 
 
 def test_what_time_leaves_out_has_failed(ground: Ground, driver: Path) -> None:

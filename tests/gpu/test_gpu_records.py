@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gpu_bundle import calls, devices, figures, junit, libtest
@@ -14,6 +19,7 @@ from gpu_bundle.runs import compare_memory
 
 pytestmark = pytest.mark.cpu
 
+TESTS_OF_PACKAGE = Path(__file__).parent.parent.parent / "st-python/tests"
 RECORDED = Path(__file__).parent / "recorded"
 UUID = "GPU-a0a0a0a0-a0a0-a0a0-a0a0-a0a0a0a0a0a0"
 
@@ -121,6 +127,67 @@ def test_waits_between_timers_are_told(tmp_path: Path) -> None:
     assert calls.named_waits(program) == []
     program.write_bytes(b"\x7fELF cudaDeviceSynchronize\0")
     assert calls.named_waits(program) == ["the program names cudaDeviceSynchronize"]
+
+
+@pytest.fixture
+def noting() -> Any:
+    """Give what the package's tests note calls with."""
+    spec = importlib.util.spec_from_file_location("noting", TESTS_OF_PACKAGE / "gpu/calls.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_python_notes_what_is_read(
+    noting: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line a test, of what was called within; waits only where somebody measures."""
+    path = tmp_path / "calls"
+    made = {"cuMemMap": 2}
+    monkeypatch.setattr(noting, "made", lambda: Counter(made))
+    with noting.noted("test", "unheard"):
+        pass
+    assert not path.exists()
+    monkeypatch.setenv("ST_DRIVER_CALLS", str(path))
+    for kind in ("test", "bench"):
+        with noting.noted(kind, "one", devices=[UUID], ordering="memops"):
+            made["cuMemMap"] += 1
+            made["cudaDeviceSynchronize"] = made.get("cudaDeviceSynchronize", 0) + 1
+    lines, problems = calls.read(path)
+    assert problems == []
+    assert lines[0] == Line("test", "one", "memops", [UUID], {"cuMemMap": 1})
+    assert calls.waited(lines) == ["one called cudaDeviceSynchronize between its timers"]
+
+
+def test_tests_of_python_have_the_names_of_their_results(noting: Any, tmp_path: Path) -> None:
+    """Whatever their values are."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    folder = tmp_path / "gpu"
+    folder.mkdir()
+    (folder / "conftest.py").write_text(
+        "import pytest\n@pytest.fixture(autouse=True)\ndef say(request):\n"
+        f"    open({str(tmp_path / 'ids')!r}, 'a').write(request.node.nodeid + '\\n')\n"
+    )
+    (folder / "test_it.py").write_text(
+        "import pytest\n@pytest.mark.parametrize('x', ['a::b', 'c/d.py'])\ndef test_x(x): pass\n"
+        "class TestAll:\n    def test_y(self): pass\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--junitxml",
+        "r.xml",
+    ]
+    subprocess.run([*command, "gpu"], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    tests, _ = junit.parse(tmp_path / "r.xml")
+    ids = (tmp_path / "ids").read_text().splitlines()
+    assert [noting.name_of(each) for each in ids] == [test.name for test in tests]
 
 
 def sampled(folder: Path, name: str, times: list[float], iters: list[float]) -> None:

@@ -509,3 +509,10 @@ pub(crate) fn gpu_uuid(py: Python<'_>, ordinal: usize) -> PyResult<Option<String
         device(ordinal).map(|device| Some(device.uuid().to_string()))
     })
 }
+
+/// What this package called of the driver so far in this process, by name; starts nothing.
+#[pyfunction]
+pub(crate) fn driver_calls() -> BTreeMap<&'static str, u64> {
+    let made = shared_tensor::service::cuda::driver_calls().into_iter();
+    made.filter(|it| it.calls > 0).map(|it| (it.symbol, it.calls)).collect()
+}

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+from gpu import calls
 
 
 def absent(reason: str) -> None:
@@ -29,7 +32,18 @@ def torch() -> Any:
         if not torch.cuda.is_available():
             absent("torch finds no CUDA device")
         torch.cuda.init()
+    calls.watch()
     return torch
+
+
+@pytest.fixture(autouse=True)
+def noted(torch: Any, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Note what this process calls of the driver in each test, and on what."""
+    from shared_tensor import _native
+
+    names = [_native.gpu_uuid(at) for at in range(torch.cuda.device_count())]
+    with calls.noted("test", calls.name_of(request.node.nodeid), devices=names):
+        yield
 
 
 from gpu.served import served  # noqa: E402, F401

@@ -12,7 +12,15 @@ import pytest
 from support.peer import Peer
 
 import shared_tensor
+from gpu import calls
 
+WATCH = """
+import sys
+sys.path.append(tests)
+from gpu import calls as _calls
+_calls.watch()
+"""
+TESTS = str(Path(__file__).parent.parent)
 PRELUDE = """
 import torch
 from shared_tensor import SharedTensorProvider, SharedTensorServer
@@ -37,8 +45,9 @@ call = client.call
 class Served:
     """Servers and clients of one base path."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, test: str) -> None:
         self.base = str(folder / "b")
+        self._test = test
         self._peers: list[Peer] = []
         self._clients: list[shared_tensor.SharedTensorClient] = []
         self._servers: list[Peer] = []
@@ -47,6 +56,7 @@ class Served:
         """Start a server of what some code defines."""
         peer = Peer(env)
         self._servers.append(peer)
+        peer.run(WATCH, tests=TESTS)
         peer.run(PRELUDE, base=self.base, index=index)
         peer.run(definitions)
         peer.run(START)
@@ -56,6 +66,7 @@ class Served:
         """Start another process with a client."""
         peer = Peer(env)
         self._peers.append(peer)
+        peer.run(WATCH, tests=TESTS)
         peer.run(CLIENT, base=self.base, index=index)
         return peer
 
@@ -75,18 +86,23 @@ class Served:
             if peer._process.returncode is None:
                 peer.run("server.stop()")
         for peer in [*self._peers, *self._servers]:
+            if peer._process.returncode is None:
+                # By the test's name: what it may call, its helpers may.
+                peer.run("_calls.note('role', test, _calls.made())", test=self._test)
             peer.close()
 
 
 @pytest.fixture
-def served(torch: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+def served(
+    torch: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Served]:
     """Give servers and clients that end with the test."""
     del torch
     folder = Path(tempfile.mkdtemp(prefix="st-", dir="/tmp"))
     monkeypatch.setenv("SHARED_TENSOR_RUNTIME_DIR", str(folder / "run"))
     for name in ("ENABLED", "ROLE", "BASE_PATH", "DEVICE", "ALLOW"):
         monkeypatch.delenv(f"SHARED_TENSOR_{name}", raising=False)
-    made = Served(folder)
+    made = Served(folder, calls.name_of(request.node.nodeid))
     yield made
     made.close()
     shutil.rmtree(folder)

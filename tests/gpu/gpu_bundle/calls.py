@@ -1,7 +1,8 @@
 """Which functions of the driver were called, as the programs write them into ``ST_DRIVER_CALLS``.
 
 They count the calls that they make through ``cuda-ipc``. What a library beside it calls is not
-among them; that a program cannot make one at all is seen from its file, which would name it.
+among them, but for torch in Python, where it is told to share memory or to wait for a device; that
+a program cannot make a call at all is seen from its file, which would name it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from pathlib import Path
 
 #: Functions that wait for all work of a context or a device.
 WAITS = ("cuCtxSynchronize", "cudaDeviceSynchronize")
-LEGACY = "cuIpc"
+LEGACY = ("cuIpc", "cudaIpc")
+#: What the names of those tests of Python contain that may use legacy handles.
+COPY_FALSE = "copy_false"
 ORDERINGS = ("memops", "host")
 
 

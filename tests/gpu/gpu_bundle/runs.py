@@ -121,12 +121,7 @@ class Runner:
         tests, problems = libtest.parse(ended.out, expected)
         lines, unread = calls.read(path)
         run.calls = calls.total(lines)
-        beside: dict[str, dict[str, object]] = {
-            line.name: {"devices": line.devices, "ordering": line.ordering}
-            for line in lines
-            if line.kind == "test"
-        }
-        run.take(tests, beside)
+        run.take(tests, _beside(lines))
         run.problems += problems + unread + calls.beyond_legacy(lines, program.legacy)
         known = {str(device["uuid"]) for device in self.report.devices}
         for test in run.tests:
@@ -213,17 +208,24 @@ class Runner:
             self.log(PYTEST, ended)
             run.seconds, run.exit, run.hung = ended.seconds, ended.exit, ended.hung
             tests, problems = junit.parse(results)
-            run.take(tests, {})
-            run.problems += problems
+            lines, unread = calls.read(path)
+            run.calls = calls.total(lines)
+            allowed = [line.name for line in lines if calls.COPY_FALSE in line.name]
+            run.take(tests, _beside(lines))
+            run.problems += problems + unread + calls.beyond_legacy(lines, allowed)
             wrong = ended.problems(limit)
             # 1 says that tests failed, which they say themselves.
             if ended.exit != 1 or not run.count("failed"):
                 run.problems += [*wrong, *([f"its last lines: {_last(ended.out)}"] * bool(wrong))]
-            if path.exists():
-                lines, problems = calls.read(path)
-                run.calls = calls.total(lines)
-                run.problems += problems
         self.report.write(self.out)
+
+
+def _beside(lines: list[calls.Line]) -> dict[str, dict[str, object]]:
+    return {
+        line.name: {"devices": line.devices, "ordering": line.ordering}
+        for line in lines
+        if line.kind == "test"
+    }
 
 
 def _last(text: str) -> str:
