@@ -1,7 +1,9 @@
 //! What can go wrong with a driver.
 
 use std::fmt;
+use std::sync::OnceLock;
 
+use crate::mapping;
 use crate::sys;
 use crate::uuid::Uuid;
 
@@ -46,12 +48,25 @@ pub struct CallError {
     code: u32,
     name: String,
     text: String,
+    /// How many objects this process had open for reading only.
+    read_only: usize,
+}
+
+static LOST: OnceLock<CallError> = OnceLock::new();
+
+/// The driver's first answer by which CUDA was lost to this process, if it gave one to this crate.
+pub fn lost() -> Option<&'static CallError> {
+    LOST.get()
 }
 
 impl CallError {
     pub(crate) fn new(call: &'static str, code: u32) -> Self {
         let (name, text) = sys::describe(code);
-        Self { call, code, name, text }
+        let error = Self { call, code, name, text, read_only: mapping::read_only() };
+        if error.is_sticky() {
+            LOST.get_or_init(|| error.clone());
+        }
+        error
     }
 
     /// The function, such as `cuMemCreate`.
@@ -76,7 +91,13 @@ impl CallError {
 
     /// Whether the process's context is lost: every later call in it fails as well.
     pub fn is_sticky(&self) -> bool {
-        matches!(self.code, 214 | 700 | 702 | 708..=719)
+        matches!(self.code, 214 | 220 | 700 | 702 | 709 | 710 | 714..=719)
+    }
+
+    /// How many objects this process had open for reading only, if a write to one of them may be what
+    /// ended CUDA for it; else 0.
+    pub fn suspects(&self) -> usize {
+        if matches!(self.code, ILLEGAL_ADDRESS | 717 | 719) { self.read_only } else { 0 }
     }
 
     /// Whether it was refused because a stream is captured into a graph.
@@ -86,12 +107,27 @@ impl CallError {
 }
 
 const OUT_OF_MEMORY: u32 = 2;
+const ILLEGAL_ADDRESS: u32 = 700;
 pub(crate) const NOT_READY: u32 = 600;
 
 impl fmt::Display for CallError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { call, code, name, text } = self;
-        write!(formatter, "{call}: {name} ({code}), {text}{}", hint(*code))
+        let Self { call, code, name, text, .. } = self;
+        write!(formatter, "{call}: {name} ({code}), {text}{}", hint(*code))?;
+        match self.suspects() {
+            0 => {}
+            1 => formatter.write_str(
+                "; most likely it wrote to the object that it has open for reading only",
+            )?,
+            count => write!(
+                formatter,
+                "; most likely it wrote to one of the {count} objects that it has open for reading only"
+            )?,
+        }
+        if self.is_sticky() {
+            formatter.write_str("; CUDA is lost to this process")?;
+        }
+        Ok(())
     }
 }
 
@@ -109,10 +145,7 @@ fn hint(code: u32) -> &'static str {
             "; this is the toolkit's stub and not a driver: take its folder out of LD_LIBRARY_PATH"
         }
         100 => "; CUDA_VISIBLE_DEVICES may hide the devices, or the container has none",
-        700 => {
-            "; a kernel of this process touched what it may not, which includes a write to memory \
-             that was opened for reading: CUDA is lost to this process"
-        }
+        ILLEGAL_ADDRESS => "; a kernel of this process touched memory that it may not",
         800 => "; the driver or the container does not allow it",
         900..=908 => "; a stream of this context is being captured into a graph",
         _ => "",

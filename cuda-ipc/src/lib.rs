@@ -33,7 +33,7 @@
 //! | devices | are meant by [`Uuid`]; numbers are a process's own |
 //! | opening | costs what the chunks cost, not their bytes; the same object twice is mapped once, from however many threads |
 //! | unmapping | after everybody has let go and the streams that were [named](Mapping::used_on) are done; never in a destructor, never so that it spoils a capture |
-//! | a wrong write | through memory opened for reading ends CUDA for the process that wrote, and reaches nobody |
+//! | a wrong write | through memory opened for reading ends CUDA for the process that wrote, and reaches nobody; the next [error](CallError::suspects) tells what it was likely |
 //! | order | [`DeviceWords`]: a stream waits for another process's stream, no host does; a word that a dead writer owes can be [released](Words::release) |
 //! | fork | a child of a process that uses CUDA gets an error that says so |
 //!
@@ -98,7 +98,7 @@ mod words;
 pub use self::chunk::{Chunk, ChunkError, ChunkId, ChunkLabel};
 pub use self::copies::Copies;
 pub use self::device::{Capabilities, Context, Device};
-pub use self::error::{Absent, CallError, DeviceError, DriverError};
+pub use self::error::{Absent, CallError, DeviceError, DriverError, lost};
 pub use self::foreign::{ForeignError, InPlace, Origin, origin, share_in_place};
 pub use self::legacy::{Legacy, LegacyHandle};
 pub use self::mapping::{Access, Mapping, OpenError};

@@ -107,6 +107,31 @@ pub(crate) struct Mapped {
     users: AtomicUsize,
     /// Streams with work on it, and since when nobody refers to it.
     pub(crate) rest: Mutex<Rest>,
+    _read_only: Option<ReadOnly>,
+}
+
+/// An object that is open for reading only. Counted apart, for errors: they are made where the table
+/// is locked.
+struct ReadOnly;
+
+static READ_ONLY: AtomicUsize = AtomicUsize::new(0);
+
+impl ReadOnly {
+    fn counted() -> Self {
+        READ_ONLY.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        READ_ONLY.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How many objects are open for reading only.
+pub(crate) fn read_only() -> usize {
+    READ_ONLY.load(Ordering::Relaxed)
 }
 
 #[derive(Debug, Default)]
@@ -212,6 +237,7 @@ impl Mapped {
             chunks: kept,
             users: AtomicUsize::new(0),
             rest: Mutex::default(),
+            _read_only: (!is_writable).then(ReadOnly::counted),
         })
     }
 

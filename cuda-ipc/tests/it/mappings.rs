@@ -7,11 +7,13 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use cuda_ipc::{
-    Access, Chunk, Context, Copies, Mapping, OpenError, Words, flush, probe, set_linger, usage,
+    Access, Chunk, Context, Copies, Mapping, OpenError, Words, flush, lost, probe, set_linger,
+    usage,
 };
 
 use crate::harness::tests;
-use crate::peer::{BYTES, filled, pattern};
+use crate::parcel;
+use crate::peer::{BYTES, Peer, filled, holds, pattern};
 
 tests![
     chunks_lie_one_behind_the_other,
@@ -20,6 +22,7 @@ tests![
     opening_again_soon_costs_nothing,
     errors_name_the_chunk,
     what_is_no_chunk_is_refused,
+    a_write_to_what_is_read_only_is_told_to_its_author,
     nothing_grows,
 ];
 
@@ -144,6 +147,16 @@ fn what_is_no_chunk_is_refused() {
         let error = Mapping::open(&context, &[&chunk], Access::Read).expect_err("no chunk");
         assert!(matches!(error, OpenError::NoChunk { .. }), "{error}");
     }
+}
+
+fn a_write_to_what_is_read_only_is_told_to_its_author() {
+    let chunk = filled(9, BYTES);
+    let author = Peer::start("author");
+    parcel::send_chunk(&author.socket, &chunk);
+    author.join();
+    // Nobody else notices.
+    assert!(holds(&chunk, 0, 9, BYTES));
+    assert_eq!(lost(), None);
 }
 
 fn nothing_grows() {

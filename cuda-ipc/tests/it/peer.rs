@@ -161,6 +161,24 @@ pub(crate) fn play(role: &str) {
             let made = ["cuIpcOpenMemHandle_v2", "cuIpcCloseMemHandle"].map(|it| calls.of(it));
             assert_eq!(made, [1, 1]);
         }
+        // Writes where it may only read, and is told.
+        "author" => {
+            let chunk = parcel::receive_chunk(&socket);
+            let context = probe().expect("a driver").device_at(0).expect("one");
+            let context = context.context().expect("one");
+            let mapping = Mapping::open(&context, &[&chunk], Access::Read).expect("mapped");
+            let copies = Copies::new(&context).expect("a stream");
+            assert!(cuda_ipc::lost().is_none());
+            copies.fill(mapping.address(), 1, 16).expect("queued");
+            let error = copies.synchronize().expect_err("wrong");
+            for said in ["the object that it has open for reading only", "lost to this process"] {
+                assert!(error.to_string().contains(said), "{error}");
+            }
+            assert_eq!(cuda_ipc::lost(), error.as_call());
+            // Whatever comes next says it too.
+            let next = mapping.used_on(copies.stream()).expect_err("lost");
+            assert!(next.to_string().contains("reading only"), "{next}");
+        }
         // What a driver that lacks things, or none, is to the crate.
         other => crate::drivers::play(other),
     }

@@ -298,9 +298,20 @@ def _doctor(options: argparse.Namespace) -> int:
         check("shared memory", "1 MiB was made and mapped")
     except (OSError, MemoryError) as error:
         check("shared memory", str(error), is_good=False)
-    from shared_tensor._service import paths
+    from shared_tensor._service import faults, paths
 
     device = paths.device_of(None)
+    try:
+        version, gpus = _native.gpus()
+    except RuntimeError as error:
+        check("GPUs", f"none: {error}")
+    else:
+        named = (f"cuda:{at} is {uuid} ({name})" for at, (uuid, name) in enumerate(gpus))
+        check("GPUs", f"CUDA {version}; {', '.join(named) or 'none is visible'}")
+        remarks += [("GPU", text) for text in faults.in_kernel_log()]
+    lost = _native.gpu_fault()
+    if lost is not None:
+        check("CUDA in this process", lost, is_good=False)
     if device == "cuda" and not paths.has_gpu(0):
         remarks.append((
             "device",

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use shared_tensor::lock::PerProcess;
 use shared_tensor::service::cuda::{
     Access, ChunkError, Context, Copies, Device, DeviceWords, Mapping, Ordering, Origin, Stream,
-    Uuid, Words, flush, origin, probe, share_in_place,
+    Uuid, Words, flush, lost, origin, probe, share_in_place,
 };
 use shared_tensor::service::{
     Arena, Id, Place, REGIONS_MAX, Ready, Region, RegionError, Rights, Storage,
@@ -57,8 +57,19 @@ struct Written {
 
 static GPUS: PerProcess<Mutex<HashMap<usize, Arc<Gpu>>>> = PerProcess::new();
 
+/// What a program in Python does about a write that ended CUDA for it.
+const ADVICE: &str = "what came from a server is read-only, unless its endpoint is shared with \
+                      writable=True: change its clone() instead, and start this process again";
+
 fn failed(error: &impl std::fmt::Display) -> PyErr {
-    PyRuntimeError::new_err(error.to_string())
+    PyRuntimeError::new_err(advised(error))
+}
+
+fn advised(error: &impl std::fmt::Display) -> String {
+    match lost() {
+        Some(first) if first.suspects() > 0 => format!("{error}; {ADVICE}"),
+        _ => error.to_string(),
+    }
 }
 
 fn refused(error: &RegionError) -> PyErr {
@@ -515,4 +526,43 @@ pub(crate) fn gpu_uuid(py: Python<'_>, ordinal: usize) -> PyResult<Option<String
 pub(crate) fn driver_calls() -> BTreeMap<&'static str, u64> {
     let made = shared_tensor::service::cuda::driver_calls().into_iter();
     made.filter(|it| it.calls > 0).map(|it| (it.symbol, it.calls)).collect()
+}
+
+/// Each GPU that this process sees, its identity and its name, and the newest CUDA that the driver
+/// supports; without a context.
+///
+/// Raises
+/// ------
+/// RuntimeError
+///     If there is no driver; it says why.
+#[pyfunction]
+pub(crate) fn gpus(py: Python<'_>) -> PyResult<(String, Vec<(String, String)>)> {
+    py.detach(|| {
+        let driver = probe().map_err(|error| failed(&error))?;
+        let devices = driver.devices().map_err(|error| failed(&error))?;
+        let told = devices.iter().map(|it| (it.uuid().to_string(), it.name().to_owned()));
+        Ok((driver.version().to_string(), told.collect()))
+    })
+}
+
+/// Why CUDA is lost to this process, if it is; `None` also where the service has used no GPU here. Waits
+/// for nothing.
+#[pyfunction]
+pub(crate) fn gpu_fault(py: Python<'_>) -> Option<String> {
+    py.detach(|| {
+        if !shared_tensor::service::cuda::is_loaded() {
+            return None;
+        }
+        let gpus: Vec<Arc<Gpu>> = {
+            let gpus = GPUS.get_or_init(Mutex::default);
+            gpus.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        };
+        for gpu in gpus {
+            // Its own stream, which takes part in no capture.
+            if let Err(error) = gpu.context.is_idle(gpu.copies.stream()) {
+                return Some(advised(&error));
+            }
+        }
+        lost().map(advised)
+    })
 }

@@ -36,6 +36,8 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(gpu::gpu_uuid, module)?)?;
     module.add_function(wrap_pyfunction!(gpu::service_memory, module)?)?;
     module.add_function(wrap_pyfunction!(torch_pool::gpu_pool_bytes, module)?)?;
+    module.add_function(wrap_pyfunction!(gpu::gpus, module)?)?;
+    module.add_function(wrap_pyfunction!(gpu::gpu_fault, module)?)?;
     module.add_function(wrap_pyfunction!(gpu::driver_calls, module)?)?;
     module.add_class::<client::ServiceClient>()?;
     module.add_class::<client::ServiceLease>()?;

@@ -59,13 +59,19 @@ def test_a_result_that_is_not_kept_is_the_servers_own_memory(torch: Any, served:
 
 
 def test_writing_to_what_is_kept_ends_cuda_for_the_author_alone(torch: Any, served: Served) -> None:
-    """A kept result is mapped read-only; the guide shows the text that torch gives."""
-    server = served.server(STATE)
+    """A kept result is mapped read-only; torch says nothing of why, our next call and doctor do."""
+    server = served.server(STATE + ECHO)
     mine = served.client().call("kept")
     author = served.peer()
     wrong = "value = call('kept'); value.add_(1); torch.cuda.synchronize()"
     text = author.error(wrong).message
     assert "illegal" in text or "invalid" in text, text
+    told = [author.error(code).message for code in ("call('kept')", "call('echo', value)")]
+    told.append(author.run("from shared_tensor import _command, _native; _native.gpu_fault()"))
+    for text in told:
+        for part in ("open for reading only", "clone()", "writable=True"):
+            assert part in text, text
+    assert author.run("_command.main(['doctor'])") == 1
     author.kill()
     assert mine.tolist() == [float(i) for i in range(16)]
     assert server.run("float(torch.ones(2, device=device).sum())") == 2.0

@@ -26,7 +26,7 @@
 
 enum {
     OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100,
-    INVALID_DEVICE = 101, INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_READY = 600,
+    INVALID_DEVICE = 101, INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_READY = 600, ILLEGAL_ADDRESS = 700,
     NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901
 };
 
@@ -87,6 +87,7 @@ int cuGetErrorName(int code, const char **name) {
     case NOT_INITIALIZED: *name = "CUDA_ERROR_NOT_INITIALIZED"; return OK;
     case 34: *name = "CUDA_ERROR_STUB_LIBRARY"; return OK;
     case NO_DEVICE: *name = "CUDA_ERROR_NO_DEVICE"; return OK;
+    case ILLEGAL_ADDRESS: *name = "CUDA_ERROR_ILLEGAL_ADDRESS"; return OK;
     case NOT_SUPPORTED: *name = "CUDA_ERROR_NOT_SUPPORTED"; return OK;
     default: *name = NULL; return INVALID_VALUE;
     }
@@ -160,7 +161,7 @@ int cuThreadExchangeStreamCaptureMode(unsigned *mode) { unsigned was = capture_m
 /* ---- memory ---- */
 
 struct allocation { int fd, references; size_t bytes; int home, imported; };
-struct piece { address base; size_t bytes; struct allocation *of; struct piece *next; };
+struct piece { address base; size_t bytes; struct allocation *of; struct piece *next; int is_writable; };
 static struct piece *pieces;
 struct range { address base; size_t bytes; struct range *next; int fd, is_lent; };
 static struct range *mallocs;
@@ -265,7 +266,7 @@ int cuMemMap(address base, size_t bytes, size_t offset, struct allocation *of, u
     struct piece *it = malloc(sizeof *it);
     pthread_mutex_lock(&everything);
     of->references++;
-    *it = (struct piece){base, bytes, of, pieces}; pieces = it;
+    *it = (struct piece){base, bytes, of, pieces, 0}; pieces = it;
     pthread_mutex_unlock(&everything);
     return OK;
 }
@@ -289,7 +290,10 @@ int cuMemSetAccess(address base, size_t bytes, const access_of *access, size_t c
         pthread_mutex_lock(&everything);
         int far = 0;
         for (struct piece *it = pieces; it; it = it->next)
-            if (it->base >= base && it->base < base + bytes && !reach(visible[access[i].where.id], it->of->home)) far = 1;
+            if (it->base >= base && it->base < base + bytes) {
+                it->is_writable = access[i].flags == 3;
+                if (!reach(visible[access[i].where.id], it->of->home)) far = 1;
+            }
         pthread_mutex_unlock(&everything);
         if (far) return NOT_SUPPORTED;
         if (mprotect((void *)base, bytes, access[i].flags == 3 ? PROT_READ | PROT_WRITE : PROT_READ)) return INVALID_VALUE;
@@ -411,6 +415,17 @@ static struct stream default_stream[8];
 
 static void let_go_event(struct event *it) { if (atomic_fetch_sub(&it->references, 1) == 1) free(it); }
 
+/* As on a device: a write to what is mapped for reading is told by whatever is called from then on. */
+static atomic_int lost;
+static int is_lost_by(address to) {
+    pthread_mutex_lock(&everything);
+    struct piece *piece = mapped_at(to);
+    int is_wrong = piece && !piece->is_writable;
+    pthread_mutex_unlock(&everything);
+    if (is_wrong) atomic_store(&lost, ILLEGAL_ADDRESS);
+    return atomic_load(&lost);
+}
+
 static void nap(void) { struct timespec t = {0, 50000}; nanosleep(&t, NULL); }
 
 static void *work(void *arg) {
@@ -426,8 +441,8 @@ static void *work(void *arg) {
         switch (step->kind) {
         case WRITE: atomic_store((atomic_ullong *)step->to, step->value); break;
         case WAIT: while ((long long)(atomic_load((atomic_ullong *)step->to) - step->value) < 0) nap(); break;
-        case COPY: memmove((void *)step->to, (void *)step->from, step->value); break;
-        case FILL: memset((void *)step->to, (int)step->from, step->value); break;
+        case COPY: if (!is_lost_by(step->to)) memmove((void *)step->to, (void *)step->from, step->value); break;
+        case FILL: if (!is_lost_by(step->to)) memset((void *)step->to, (int)step->from, step->value); break;
         case RECORD: atomic_store(&step->event->come, step->value); break;
         case AWAIT: while (atomic_load(&step->event->come) < step->value) nap(); break;
         }
@@ -456,6 +471,7 @@ static struct stream *which(struct stream *it) {
 }
 static int queue(struct stream *it, struct step step) {
     if (!(it = which(it))) return INVALID_CONTEXT;
+    if (atomic_load(&lost)) { if (step.event) let_go_event(step.event); return atomic_load(&lost); }
     if (it->capture) { if (step.event) let_go_event(step.event); return it->capture->spoilt ? CAPTURE_INVALIDATED : OK; }
     struct step *made = malloc(sizeof *made);
     *made = step; made->next = NULL;
@@ -486,7 +502,7 @@ int cuStreamSynchronize(struct stream *it) {
     pthread_mutex_lock(&it->lock);
     while (it->first || it->running) pthread_cond_wait(&it->moved, &it->lock);
     pthread_mutex_unlock(&it->lock);
-    return OK;
+    return atomic_load(&lost);
 }
 int cuStreamQuery(struct stream *it) {
     if (!(it = which(it))) return INVALID_CONTEXT;
@@ -494,7 +510,7 @@ int cuStreamQuery(struct stream *it) {
     pthread_mutex_lock(&it->lock);
     int code = it->first || it->running ? NOT_READY : OK;
     pthread_mutex_unlock(&it->lock);
-    return code;
+    return atomic_load(&lost) ? atomic_load(&lost) : code;
 }
 /* As on a device: waiting for a context spoils every capture in it, whoever waits. */
 int cuCtxSynchronize(void) {
@@ -560,7 +576,7 @@ int cuStreamEndCapture(struct stream *it, struct graph **made) {
 int cuStreamIsCapturing(struct stream *it, int *status) {
     if (!(it = which(it))) return INVALID_CONTEXT;
     *status = it->capture ? it->capture->spoilt ? 2 : 1 : 0;
-    return OK;
+    return atomic_load(&lost);
 }
 int cuStreamGetCaptureInfo_v2(struct stream *it, int *status, unsigned long long *id, struct graph **graph, const void ***edges, size_t *count) {
     (void)id; (void)edges; (void)count;

@@ -29,9 +29,12 @@ def _gpu(ordinal: int) -> _native.ServiceGpu:
     try:
         return _native.ServiceGpu(ordinal)
     except RuntimeError as error:
-        raise SharedTensorCapabilityError(
-            f"memory of cuda:{ordinal} cannot be shared: {error}"
-        ) from error
+        raise _failed(f"memory of cuda:{ordinal} cannot be shared", error) from error
+
+
+def _failed(what: str, error: RuntimeError) -> SharedTensorCapabilityError:
+    # What torch says of a process that has lost CUDA names no cause.
+    return SharedTensorCapabilityError(f"{what}: {_native.gpu_fault() or error}")
 
 
 def _stream(ordinal: int) -> int:
@@ -107,7 +110,10 @@ def place(groups: Sequence[Sequence[Range]], *, writable: bool, is_kept: bool) -
     for group in groups:
         by_ordinal.setdefault(group[0].storage.device.index, []).append(group)
     for ordinal, theirs in by_ordinal.items():
-        _place_on(ordinal, theirs, writable=writable, is_kept=is_kept)
+        try:
+            _place_on(ordinal, theirs, writable=writable, is_kept=is_kept)
+        except RuntimeError as error:
+            raise _failed(f"memory of cuda:{ordinal} cannot be lent", error) from error
 
 
 def _place_on(
