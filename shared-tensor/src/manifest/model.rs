@@ -147,7 +147,7 @@ pub enum Value {
     Bytes(Vec<u8>),
     /// A constant of torch by its name, such as `float32` among the dtypes.
     Torch(TorchKind, StringId),
-    /// A device, and which one of its type.
+    /// A device: its type, or of a GPU the identity; and which one it is where this was written.
     Device(StringId, Option<u32>),
     /// A class.
     Class(PathId),

@@ -92,3 +92,43 @@ def split():
     out = model[1](model[0](torch.ones(1, 8, device="cuda:0")).to("cuda:1")).tolist()
     inside = "made[1](made[0](torch.ones(1, 8, device='cuda:0')).to('cuda:1')).tolist()"
     assert server.run(inside) == out
+
+
+DEVICES = """
+made = torch.nn.Linear(4, 4, device="cuda:1")
+made.where, made.beside = torch.device("cuda:1"), torch.device("cuda:0")
+
+@share
+def placed():
+    return made
+"""
+
+
+def test_devices_of_a_module_are_the_readers_own(torch: Any, served: Served) -> None:
+    """A number that the module keeps means the same GPU in a process that counts them otherwise."""
+    served.server(DEVICES, index=1)
+    reader = served.peer(CUDA_VISIBLE_DEVICES="1,0")
+    code = "it = call('placed'); list(map(str, (it.where, it.beside, it.weight.device)))"
+    assert reader.run(code) == ["cuda:0", "cuda:1", "cuda:0"]
+
+
+def test_a_device_that_the_reader_does_not_see_is_named(torch: Any, served: Served) -> None:
+    """Unless tensors of the module lie on it: then it is the one that reads them."""
+    from shared_tensor import _native
+
+    served.server(DEVICES, index=1)
+    error = served.peer(CUDA_VISIBLE_DEVICES="1").error("call('placed')")
+    assert str(_native.gpu_uuid(0)) in error.message
+    assert "CUDA_VISIBLE_DEVICES" in error.message
+    if not torch.cuda.can_device_access_peer(0, 1):
+        absent("these GPUs do not reach each other's memory")
+    path = str(served.client(index=1).socket_path)
+    code = """
+near = SharedTensorClient(base, device="cuda", socket_path=path, timeout=60.0)
+it = near.call("placed")
+out = list(map(str, (it.where, it.beside, it.weight.device)))
+near.close()
+out
+"""
+    reader = served.peer(CUDA_VISIBLE_DEVICES="0")
+    assert reader.run(code, path=path) == ["cuda:0", "cuda:0", "cuda:0"]

@@ -8,7 +8,7 @@ the opening side has and accepts. No constructor runs there.
 from __future__ import annotations
 
 from shared_tensor._modules._encoder import Encoded, encode
-from shared_tensor._modules._errors import SerializationError
+from shared_tensor._modules._errors import HiddenGpuError, SerializationError
 from shared_tensor._modules._policy import Policy
 from shared_tensor._modules._regions import Packed, Region, pack
 from shared_tensor._modules._resolver import Opener, opener
@@ -17,6 +17,7 @@ from shared_tensor._modules._tensors import TensorParts, join, split
 
 __all__ = [
     "Encoded",
+    "HiddenGpuError",
     "Opener",
     "Packed",
     "Policy",

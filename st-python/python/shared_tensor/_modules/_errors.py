@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["Refusal", "SerializationError"]
+__all__ = ["HiddenGpu", "HiddenGpuError", "Refusal", "SerializationError"]
 
 _TABLE = re.compile(r"\._(?:modules|parameters|buffers)\['([^']*)'\]")
 
@@ -38,3 +38,11 @@ class Refusal(Exception):
     def as_error(self) -> SerializationError:
         """Return the error that callers see."""
         return SerializationError(f"{self.path}: {self.found}; {self.advice}")
+
+
+class HiddenGpu(Refusal):
+    """A device is meant that this process does not see."""
+
+
+class HiddenGpuError(SerializationError):
+    """The same, as callers see it: they may know what reads its memory here."""

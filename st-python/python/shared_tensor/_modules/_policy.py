@@ -38,12 +38,16 @@ class Policy:
         Whether versions of packages and sources of classes may differ between the ends.
     meta : bool
         Whether tensors on the meta device are sent. They have no values: a forward pass fails.
+    stand_ins : tuple of (str, int)
+        Of GPUs that this process does not see, by identity: the numbers of those that read their
+        memory here.
     """
 
     allow: tuple[str, ...] = ()
     allow_pickle: bool = False
     any_version: bool = False
     meta: bool = False
+    stand_ins: tuple[tuple[str, int], ...] = ()
     _environment: tuple[str, ...] = field(default_factory=_from_environment, repr=False)
 
     def __post_init__(self) -> None:

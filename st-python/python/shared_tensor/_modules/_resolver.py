@@ -9,9 +9,14 @@ from typing import Any, Callable
 
 import torch
 
-from shared_tensor._modules import _skeleton
+from shared_tensor._modules import _gpus, _skeleton
 from shared_tensor._modules._builders import ACTIONS, BUILDERS
-from shared_tensor._modules._errors import Refusal, SerializationError
+from shared_tensor._modules._errors import (
+    HiddenGpu,
+    HiddenGpuError,
+    Refusal,
+    SerializationError,
+)
 from shared_tensor._modules._layout import Layout
 from shared_tensor._modules._origin import verify
 from shared_tensor._modules._paths import NATIVE_FUNCTIONS, class_at, function_at, standing_at
@@ -106,7 +111,8 @@ def _told(error: Exception) -> SerializationError:
     if isinstance(error, SerializationError):
         return error
     if isinstance(error, Refusal):
-        return SerializationError(f"{error.found}; {error.advice}")
+        kind = HiddenGpuError if isinstance(error, HiddenGpu) else SerializationError
+        return kind(f"{error.found}; {error.advice}")
     if isinstance(error, ValueError):
         return SerializationError(str(error))
     return SerializationError(
@@ -158,7 +164,10 @@ class Resolver:
         return found
 
     def device(self, kind: str, index: int | None) -> Any:
-        """Return a device; it need not exist."""
+        """Return a device; it need not exist. A GPU is meant by its identity."""
+        if kind.startswith(_gpus.PREFIX):
+            index = _gpus.number(kind, index or 0, self._policy.stand_ins)
+            kind = "cuda"
         try:
             return torch.device(kind) if index is None else torch.device(kind, index)
         except RuntimeError as error:

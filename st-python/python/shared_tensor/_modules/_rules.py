@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import torch
 
-from shared_tensor._modules import _instances
+from shared_tensor._modules import _gpus, _instances
 from shared_tensor._modules._builders import NUMPY_CODES
 from shared_tensor._modules._errors import Refusal
 from shared_tensor._modules._skeleton import Skeleton
@@ -326,7 +326,10 @@ def _torch(kind: str) -> Handler:
 
 
 def _device(encoder: Encoder, each: Any) -> int:
-    return encoder.builder.device(each.type, each.index)
+    uuid = None
+    if each.type == "cuda" and each.index is not None:
+        uuid = _gpus.identity(each.index)
+    return encoder.builder.device(uuid or each.type, each.index)
 
 
 def _enum(encoder: Encoder, each: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Container
 from dataclasses import dataclass, field
@@ -10,7 +11,14 @@ from typing import Any
 import torch
 
 from shared_tensor import _native
-from shared_tensor._modules import Encoded, Policy, SerializationError, encode, opener
+from shared_tensor._modules import (
+    Encoded,
+    HiddenGpuError,
+    Policy,
+    SerializationError,
+    encode,
+    opener,
+)
 from shared_tensor._modules._torch import TORCH
 from shared_tensor.errors import SharedTensorSerializationError
 
@@ -343,7 +351,13 @@ def module(
         return copy
 
     try:
-        known = opener(manifest, policy)
+        try:
+            known = opener(manifest, policy)
+        except HiddenGpuError:
+            # Its memory is read by another one, on which the tensors lie here.
+            places = {it.place: it for it in storages if it.place != "cpu"}
+            stand_ins = tuple((place, it.ordinal(ordinal)) for place, it in places.items())
+            known = opener(manifest, dataclasses.replace(policy, stand_ins=stand_ins))
         return known.open(memory, private=private)
     except SerializationError as error:
         raise SharedTensorSerializationError(str(error)) from error
