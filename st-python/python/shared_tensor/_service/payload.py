@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shared_tensor._service import checks, failures, handles, rules
+from shared_tensor._service import checks, failures, foreign, handles, rules
 from shared_tensor.errors import SharedTensorCapabilityError, SharedTensorSerializationError
 
 if TYPE_CHECKING:
@@ -81,7 +81,9 @@ class Codec:
         """Put tensors and modules where others can map them.
 
         Tensors that share memory go on to do so. Those that are not in shared memory yet are moved
-        there: they are the same objects as before, with their elements in another place.
+        there: they are the same objects as before, with their elements in another place. Arrays of
+        other libraries on a GPU are lent as tensors; they stay where they are, and are copied
+        unless they are in shared memory.
 
         Raises
         ------
@@ -90,21 +92,29 @@ class Codec:
         SharedTensorSerializationError
             For what cannot be described.
         """
-        for leaf in leaves:
+        arrays = []
+        lent = list(leaves)
+        for at, leaf in enumerate(leaves):
             try:
-                rules.check_leaf(leaf, self.device, is_result=is_result)
+                if foreign.is_foreign(leaf):
+                    lent[at] = foreign.tensor_of(leaf)
+                    arrays.append(lent[at])
+                rules.check_leaf(lent[at], self.device, is_result=is_result)
             except SharedTensorCapabilityError as error:
                 # For whoever knows in what it lies.
                 error._culprit = leaf
                 raise
         from shared_tensor._service import lending
 
-        if len(leaves) == 1:
-            value = lending.lend_in_place(leaves[0], writable=writable)
+        if len(lent) == 1:
+            value = lending.lend_in_place(lent[0], writable=writable)
             if value is not None:
                 return [value]
-        policy = self._policy()
-        return lending.lend(leaves, writable=writable, policy=policy, is_kept=is_result)
+        # Whoever made an array may use its memory again.
+        is_kept = is_result and not arrays
+        values = lending.lend(lent, writable=writable, policy=self._policy(), is_kept=is_kept)
+        foreign.wait_for(arrays)
+        return values
 
     @staticmethod
     def refused_result(error: BaseException, endpoint: str, value: Any) -> BaseException:

@@ -39,6 +39,8 @@ def _advice(leaf: Any, is_result: bool) -> str:  # noqa: FBT001
         return f"{verb} torch.from_numpy(...) of it"
     if numpy is not None and isinstance(leaf, numpy.generic):
         return f"{verb} its item(){', and share the endpoint with plain=True' * is_result}"
+    if hasattr(type(leaf), "__dlpack__"):
+        return f"{verb} torch.from_dlpack(...) of it"
     return (
         f"{verb} tensors, modules"
         + (", in tuples, lists or a dict" if is_result else ", plain values")

@@ -1,0 +1,78 @@
+"""Arrays of other libraries: taken as tensors if they lie on a GPU, refused elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from shared_tensor._service import lending, payload  # noqa: E402
+from shared_tensor.errors import SharedTensorCapabilityError  # noqa: E402
+
+
+class Array:
+    """Says to be on some device."""
+
+    def __init__(self, kind: int, *, broken: bool = False) -> None:
+        self.kind, self.broken = kind, broken
+        self.tensor = torch.ones(3)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """Give it."""
+        return self.kind, 0
+
+    def __dlpack__(self, **request: Any) -> Any:
+        """Hand over memory, which is the host's here."""
+        if self.broken:
+            raise BufferError("not now")
+        return self.tensor.__dlpack__()
+
+
+@pytest.fixture
+def lent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Note what is lent, and how."""
+    noted: list[Any] = []
+
+    def lend(leaves: list[Any], **options: Any) -> list[Any]:
+        noted.append((leaves, options["is_kept"]))
+        return leaves
+
+    monkeypatch.setattr(lending, "lend", lend)
+    monkeypatch.setattr(
+        torch, "from_dlpack", lambda it: torch.utils.dlpack.from_dlpack(it.__dlpack__())
+    )
+    return noted
+
+
+@pytest.mark.parametrize("what", ["argument", "result"])
+def test_one_of_a_gpu_is_lent_as_a_tensor(lent: list[Any], what: str) -> None:
+    """Over its memory; it is never lent where it lies, since torch does not keep that."""
+    array, tensor, is_result = Array(2), torch.zeros(2), what == "result"
+    leaves = [tensor, array]
+    payload.Codec("any").lend(leaves, writable=False, is_result=is_result)
+    ((first, second), is_kept) = lent[0]
+    assert first is tensor
+    assert second.data_ptr() == array.tensor.data_ptr()
+    assert is_kept is False
+    assert leaves[1] is array
+    payload.Codec("any").lend([tensor], writable=False, is_result=is_result)
+    assert lent[1] == ([tensor], is_result)
+
+
+@pytest.mark.parametrize(
+    ("array", "told"),
+    [
+        (Array(1), "torch.from_dlpack"),
+        (Array(13), "managed memory"),
+        (Array(2, broken=True), "cannot be taken as a tensor: not now"),
+    ],
+    ids=["host", "managed", "broken"],
+)
+def test_others_are_refused(lent: list[Any], array: Array, told: str) -> None:
+    """By name, and with what to do."""
+    with pytest.raises(SharedTensorCapabilityError, match=told.replace(".", r"\.")) as caught:
+        payload.Codec("any").lend([array], writable=False, is_result=True)
+    assert "Array" in str(caught.value)
+    assert lent == []
