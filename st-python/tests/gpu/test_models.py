@@ -143,10 +143,80 @@ def lent():
 """,
         PYTORCH_CUDA_ALLOC_CONF="expandable_segments:True",
     )
-    came = served.client().call("lent")
+    client = served.client()
+    came = client.call("lent")
     assert server.run("weights.data_ptr() == where")
+    assert client.call("lent").data_ptr() == came.data_ptr(), "lent again, it is the same"
     assert int(came[-1]) == (48 << 20) - 1
     assert torch.equal(came, torch.arange(48 << 20, device="cuda", dtype=torch.int32))
     came[5] = -3
     torch.cuda.synchronize()
     assert server.run("int(weights[5])") == -3
+
+
+SENTENCES = """
+import os
+import transformers
+
+#: Real weights, if the machine has them; else random ones of the same architecture, from a seed.
+PATH = os.environ.get("ST_MINILM")
+
+def built():
+    if PATH:
+        return transformers.AutoModel.from_pretrained(PATH).to(device).eval()
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536,
+        max_position_embeddings=512, vocab_size=30522)
+    return transformers.BertModel(config).to(device).eval()
+
+kept = built()
+
+@share
+def sentences():
+    return kept
+
+def embedded():
+    ids = torch.arange(1000, 1032, device=device).reshape(2, 16)
+    with torch.no_grad():
+        return kept(ids).last_hidden_state.mean(1).flatten().tolist()
+"""
+
+
+def test_minilm_embeds_as_on_the_server(torch: Any, served: Served) -> None:
+    """Its architecture with seeded weights; with the real ones where ``ST_MINILM`` names them."""
+    pytest.importorskip("transformers")
+    server = served.server(SENTENCES)
+    model = served.client().call("sentences")
+    assert sum(it.numel() for it in model.parameters()) == 22_713_216
+    ids = torch.arange(1000, 1032, device="cuda").reshape(2, 16)
+    with torch.no_grad():
+        found = model(ids).last_hidden_state.mean(1)
+    assert found.flatten().tolist() == server.run("embedded()")
+
+
+def test_what_a_large_model_moved_from_is_free(torch: Any, served: Served) -> None:
+    """Of 1 GiB and more torch gives the old place back: the model is not there twice."""
+    server = served.server(
+        """
+made = torch.nn.ModuleList(
+    torch.nn.Linear(8192, 8192, bias=False, device=device) for _ in range(8))
+bytes_of = sum(it.nbytes for it in made.parameters())
+torch.cuda.synchronize()
+free = torch.cuda.mem_get_info()[0]
+
+@share
+def large():
+    return made
+"""
+    )
+    model = served.client().call("large")
+    bytes_of, before = server.run("bytes_of"), server.run("free")
+    assert bytes_of == 2 << 30
+    taken = before - server.run("torch.cuda.mem_get_info()[0]")
+    # The client's context is among it, and its kernels.
+    assert taken < bytes_of - (512 << 20), f"{taken} bytes more than before it was lent"
+    assert server.run("torch.cuda.memory_reserved()") < bytes_of
+    assert torch.equal(
+        model[7].weight[:2].cpu(), torch.tensor(server.run("made[7].weight[:2].tolist()"))
+    )

@@ -128,8 +128,7 @@ def _place_on(
             begin = min(it.begin for it in group)
             length = max(it.begin + it.length for it in group) - begin
             missing.append((begin, length, group))
-    ranges = [(begin, length) for begin, length, _ in missing]
-    shared = gpu.share(ranges) if ranges and is_kept else None
+    shared = _shared_in_place(gpu, missing) if missing and is_kept else None
     if shared is not None:
         for (begin, _, group), whole in zip(missing, shared):
             for it in group:
@@ -143,6 +142,36 @@ def _place_on(
         torch.cuda.empty_cache()
     lent = [it.place for group in groups for it in group]
     gpu.publish(lent, _stream(ordinal))
+
+
+#: What torch's storages have been shared as, where they lie: an attribute, which goes with them.
+_IN_PLACE = "_shared_tensor_in_place"
+
+
+def _shared_in_place(
+    gpu: _native.ServiceGpu, missing: list[tuple[int, int, Sequence[Range]]]
+) -> list[_native.ServiceStorage] | None:
+    """Share ranges where they are; None if their allocator did not make them to be shared.
+
+    What was shared before is the same again, and whoever has it open opens it once. A storage that
+    lives keeps its memory from being used for something else.
+    """
+    found: dict[int, _native.ServiceStorage] = {}
+    for at, (begin, length, group) in enumerate(missing):
+        known = getattr(group[0].storage, _IN_PLACE, None) if len(group) == 1 else None
+        if known is not None and known[:2] == (begin, length):
+            found[at] = known[2]
+    fresh = [at for at in range(len(missing)) if at not in found]
+    if fresh:
+        shared = gpu.share([missing[at][:2] for at in fresh])
+        if shared is None:
+            return None
+        found.update(zip(fresh, shared))
+        for at in fresh:
+            begin, length, group = missing[at]
+            if len(group) == 1:
+                setattr(group[0].storage, _IN_PLACE, (begin, length, found[at]))
+    return [found[at] for at in range(len(missing))]
 
 
 def _batches(

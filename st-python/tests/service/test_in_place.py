@@ -1,0 +1,78 @@
+"""Memory of a GPU that is lent where torch allocated it: the same is the same when lent again."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from shared_tensor._service import gpu  # noqa: E402
+from shared_tensor._service.lending import Range  # noqa: E402
+
+
+class Gpu:
+    """Shares whatever it is asked for, and notes that."""
+
+    def __init__(self, *, can_share: bool = True) -> None:
+        self.asked: list[list[tuple[int, int]]] = []
+        self.can_share = can_share
+
+    def share(self, ranges: list[tuple[int, int]]) -> list[str] | None:
+        """Give a new name for each."""
+        self.asked.append(ranges)
+        return [f"{len(self.asked)}.{at}" for at in range(len(ranges))] if self.can_share else None
+
+
+def missing(*tensors: Any) -> list[Any]:
+    """Describe ranges as placing them does."""
+    made = []
+    for tensor in tensors:
+        it = Range(tensor.untyped_storage(), 0, tensor.untyped_storage().data_ptr())
+        it.include(0, tensor.nbytes)
+        it.tensors.append(tensor)
+        made.append((it.begin, it.length, [it]))
+    return made
+
+
+def test_what_was_lent_before_is_the_same() -> None:
+    """Only what is new is shared; what moved is new."""
+    device: Any = Gpu()
+    one, other = torch.zeros(64), torch.ones(32)
+    assert gpu._shared_in_place(device, missing(one)) == ["1.0"]
+    assert gpu._shared_in_place(device, missing(one)) == ["1.0"]
+    assert gpu._shared_in_place(device, missing(other, one)) == ["2.0", "1.0"]
+    assert [len(ranges) for ranges in device.asked] == [1, 1]
+    one.data = torch.zeros(64)
+    assert gpu._shared_in_place(device, missing(one)) == ["3.0"]
+
+
+def test_it_is_forgotten_with_its_memory() -> None:
+    """Nothing of the service keeps what was shared then."""
+
+    class Shared(str):
+        """A name that can be looked after."""
+
+    device: Any = Gpu()
+    tensor = torch.zeros(64)
+    device.share = lambda ranges: [Shared("only") for _ in ranges]
+    (shared,) = gpu._shared_in_place(device, missing(tensor)) or [None]
+    alive = weakref.ref(shared)
+    del shared
+    gc.collect()
+    assert alive() is not None
+    del tensor
+    gc.collect()
+    assert alive() is None
+
+
+def test_what_cannot_be_shared_is_not_remembered() -> None:
+    """It is moved, and then known by its address."""
+    tensor = torch.zeros(64)
+    cannot: Any = Gpu(can_share=False)
+    assert gpu._shared_in_place(cannot, missing(tensor)) is None
+    can: Any = Gpu()
+    assert gpu._shared_in_place(can, missing(tensor)) == ["1.0"]
