@@ -46,14 +46,16 @@ def empty(
         raise SharedTensorCapabilityError(
             f"memory on {place} cannot be shared: say device='cpu' or device='cuda'"
         )
-    if length == 0:
-        return torch.empty(shape, dtype=kind, device=place)
-    if place.type == "cpu":
-        memory = _native.ServiceStorage.allocate([length])[0].memory()
-    else:
+    ordinal = None
+    if place.type == "cuda":
         from shared_tensor._service import gpu
 
-        ordinal = torch.cuda.current_device() if place.index is None else place.index
+        ordinal = gpu.ordinal_of(place.index)
+    if length == 0:
+        return torch.empty(shape, dtype=kind, device=place)
+    if ordinal is None:
+        memory = _native.ServiceStorage.allocate([length])[0].memory()
+    else:
         memory = gpu.allocate(length, ordinal)
     whole = memory.tensor(TORCH, "uint8", [length], [1], 0)
     made = torch.empty(0, dtype=kind, device=whole.device)

@@ -63,6 +63,34 @@ def empty(ordinal: int) -> _native.ServiceStorage:
     return place
 
 
+def _begun(ordinal: int) -> _native.ServiceGpu:
+    # The package's own reason first: torch's names no driver that is too old, nor a container.
+    gpu = _gpu(ordinal)
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        # Builds without CUDA assert.
+        raise SharedTensorCapabilityError(
+            f"torch cannot use cuda:{ordinal}: {error}; install a torch with CUDA"
+        ) from error
+    return gpu
+
+
+def ordinal_of(index: int | None) -> int:
+    """Give the number of a device of torch, which has to be there.
+
+    Raises
+    ------
+    SharedTensorCapabilityError
+        If there is no driver or no such GPU, or torch cannot use it.
+    """
+    if index is None:
+        # Asking torch would start it, and fail in its own words.
+        index = torch.cuda.current_device() if torch.cuda.is_initialized() else 0
+    _begun(index)
+    return index
+
+
 def allocate(length: int, ordinal: int) -> _native.Memory:
     """Give new bytes on a GPU that are lent where they are.
 
@@ -73,8 +101,7 @@ def allocate(length: int, ordinal: int) -> _native.Memory:
     SharedTensorCapabilityError
         If the GPU cannot share memory.
     """
-    torch.cuda.init()
-    gpu = _gpu(ordinal)
+    gpu = _begun(ordinal)
     (place,) = gpu.allocate([length], is_for_writing=True)
     (memory,) = gpu.memory([place], _stream(ordinal))
     return memory
