@@ -111,7 +111,10 @@ def find(begin: int, length: int, ordinal: int, *, writable: bool) -> _native.Se
     """Give what lies at an address of a GPU if it can be lent as it is, to be there in turn."""
     place = _native.ServiceStorage.find_on_gpu(begin, length, writable)
     if place is not None:
-        _gpu(ordinal).publish([place], _stream(ordinal))
+        try:
+            _gpu(ordinal).publish([place], _stream(ordinal))
+        except RuntimeError as error:
+            raise _failed(f"memory of cuda:{ordinal} cannot be lent", error) from error
     return place
 
 

@@ -355,8 +355,8 @@ def module(
             known = opener(manifest, policy)
         except HiddenGpuError:
             # Its memory is read by another one, on which the tensors lie here.
-            places = {it.place: it for it in storages if it.place != "cpu"}
-            stand_ins = tuple((place, it.ordinal(ordinal)) for place, it in places.items())
+            places = {it.place for it in storages if it.place != "cpu"}
+            stand_ins = tuple((place, ordinal) for place in sorted(places))
             known = opener(manifest, dataclasses.replace(policy, stand_ins=stand_ins))
         return known.open(memory, private=private)
     except SerializationError as error:
