@@ -249,6 +249,19 @@ def test_a_soak_counts_its_kills(ground: Ground, driver: Path) -> None:
     rounds = programs[0]["rounds"]
     assert (rounds["rounds"], rounds["kills"]) == (1, 3)
     assert set(rounds["free_bytes"]) == set(UUIDS)
+    assert ground.run("soak", "--soak", "0", "--kills", "7", driver=driver).returncode == 0
+    programs = ground.report()["programs"]
+    assert isinstance(programs, list)
+    assert programs[0]["rounds"]["kills"] == 9
+    line = {"name": "one", "counts": {"kills": 3, "objects_read": 1, "wrong_words": 1}, "sizes": {}}
+    written = f"open(os.environ['ST_COUNTS'], 'a').write({json.dumps(line)!r})\n"
+    listing = 'if "--list" not in sys.argv:\n    '
+    ground.add("counted", "soak", good_test([]) + listing + written, kills=3)
+    assert ground.run("soak", "--soak", "0", "--only", "counted", driver=driver).returncode == 1
+    assert "counted: counted 1 wrong_words" in ground.problems()
+    ended = ground.run("soak", "--only", "nothing of that name", driver=driver)
+    assert ended.returncode == 1
+    assert "no program of soak" in ground.problems()
     bad = (
         good_test([]).replace("one ... ok", "one ... FAILED").replace("1 passed; 0", "0 passed; 1")
     )

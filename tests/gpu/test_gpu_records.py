@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_bundle import calls, devices, figures, junit, libtest
+from gpu_bundle import calls, counts, devices, figures, junit, libtest
 from gpu_bundle.calls import Line
 from gpu_bundle.figures import Figure
 from gpu_bundle.report import Report, Run
@@ -295,3 +295,48 @@ def test_names_of_devices() -> None:
     assert devices.uuid_text(bytes([0xA0] * 16)) == UUID
     assert devices.version_text(13010) == "13.1"
     assert devices.version_text(11080) == "11.8"
+
+
+def counted(**changes: int) -> str:
+    """Give a line as a round of a soak writes it."""
+    counts = {"kills": 25, "objects_read": 93, "wrong_words": 0, "leaked_descriptors": 0, **changes}
+    return json.dumps(
+        {"name": "makers_die", "counts": counts, "sizes": {"bytes": 16, "at_once": 7}}
+    )
+
+
+def test_counts_of_rounds_are_added(tmp_path: Path) -> None:
+    """And are what so many rounds have to give."""
+    path = tmp_path / "counts"
+    path.write_text(counted() + "\n" + counted().replace('"at_once": 7', '"at_once": 5') + "\n")
+    said, problems = counts.read(path)
+    assert problems == []
+    assert said["sizes"] == {"bytes": 16, "at_once": 5}
+    summed = said["counted"]
+    assert isinstance(summed, dict)
+    assert (summed["kills"], summed["objects_read"]) == (50, 186)
+    assert counts.judge(said, 2, 25) == []
+    run = Run("soak", "soak", rounds={"rounds": 2, **said})
+    report = Report("soak", "today", {}, {}, runs=[run], finished=True)
+    assert "soak: rounds 2, kills 50, objects_read 186" in report.table()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (counted(wrong_words=1), "counted 1 wrong_words"),
+        (counted(leaked_descriptors=-1), "counted -1 leaked_descriptors"),
+        (counted(kills=24), "counted 24 kills, not 25"),
+        (counted(objects_read=0), "read nothing"),
+        (counted() + "\n" + counted(), "counted in 2 rounds of 1"),
+        ('{"counts": 1}', "cannot be read"),
+        ("", "counted in 0 rounds of 1"),
+    ],
+)
+def test_counts_that_do_not_bear_it_out(tmp_path: Path, text: str, told: str) -> None:
+    """Fail the soak."""
+    path = tmp_path / "counts"
+    path.write_text(text)
+    said, problems = counts.read(path)
+    problems += counts.judge(said, 1, 25)
+    assert any(told in problem for problem in problems), problems

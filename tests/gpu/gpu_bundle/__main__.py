@@ -54,6 +54,16 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--within", type=float, metavar="S", help="seconds for everything; what is left out failed"
     )
     parser.add_argument("--soak", type=float, metavar="S", default=60, help="seconds of each soak")
+    parser.add_argument(
+        "--kills",
+        type=int,
+        metavar="N",
+        default=0,
+        help="rounds of each soak until it killed so many",
+    )
+    parser.add_argument(
+        "--only", metavar="TEXT", help="of the programs, those with this in their names"
+    )
     return parser.parse_args(arguments)
 
 
@@ -82,22 +92,26 @@ def work(options: argparse.Namespace, scratch: Path) -> int:
     deadline = None if options.within is None else time.monotonic() + options.within
     runner = Runner(bundle, report, out, deadline)
     kinds = WHATS[options.what]
-    chosen = [program for program in bundle.programs if program.kind in kinds]
+    only = options.only or ""
+    chosen = [it for it in bundle.programs if it.kind in kinds and only in it.name]
+    has_pytest = "test" in kinds and only in PYTEST
+    if not chosen and not has_pytest:
+        report.problems.append(f"no program of {options.what} has {only!r} in its name")
     reason = runner.find_devices()
     if reason is not None:
         report.problems.append(f"no CUDA device: {reason}")
         report.runs = [Run(it.name, it.kind, problems=["did not run"]) for it in chosen]
-        if "test" in kinds:
+        if has_pytest:
             report.runs.append(Run(PYTEST, "test", problems=["did not run"]))
     else:
         tests = [program for program in chosen if program.kind in WHATS["tests"]]
         for program in tests:
-            runner.run(program, options.soak)
-        if "test" in kinds:
+            runner.run(program, options.soak, options.kills)
+        if has_pytest:
             runner.pytest(PYTEST_LIMIT_S)
         for program in chosen:
             if program not in tests:
-                runner.run(program, options.soak)
+                runner.run(program, options.soak, options.kills)
     report.finished = True
     report.write(out)
     print(report.table())

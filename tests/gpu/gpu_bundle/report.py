@@ -118,6 +118,11 @@ class Report:
             verdict = "passed" if run.is_good else "FAILED"
             rows.append([run.name, run.kind, *counts, f"{run.seconds:.1f}", verdict])
         lines += ["", *_columns(rows)]
+        for run in self.runs:
+            counted = run.rounds.get("counted")
+            if isinstance(counted, dict):
+                said = ", ".join(f"{name} {count:,}" for name, count in counted.items())
+                lines.append(f"{run.name}: rounds {run.rounds['rounds']}, {said}")
         if self.figures:
             rows = [["figure", "p50", "p90", "p99", "samples", "ordering", "devices"]]
             for figure in self.figures:

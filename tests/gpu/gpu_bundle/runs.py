@@ -6,7 +6,7 @@ import json
 import time
 from pathlib import Path
 
-from . import calls, figures, junit, libtest, process
+from . import calls, counts, figures, junit, libtest, process
 from .bundle import Bundle, Program
 from .figures import Figure
 from .report import Report, Run
@@ -67,7 +67,7 @@ class Runner:
             if ended.err:
                 log.write(f"---- {name}, standard error\n{ended.err}")
 
-    def run(self, program: Program, soak_s: float) -> None:
+    def run(self, program: Program, soak_s: float, kills: int) -> None:
         """Run one, whatever its kind."""
         print(f"running {program.name} ({program.kind})", flush=True)
         run = Run(program.name, program.kind)
@@ -75,7 +75,7 @@ class Runner:
         if self.limit(program.limit_s) <= 0:
             run.problems.append("did not run: no time was left")
         elif program.kind == "soak":
-            self._soak(program, run, soak_s)
+            self._soak(program, run, soak_s, kills)
         elif program.kind == "bench":
             self._bench(program, run)
         elif program.kind == "example":
@@ -162,16 +162,22 @@ class Runner:
         figures.judge(found, [str(device["uuid"]) for device in self.report.devices])
         self.report.figures += found
 
-    def _soak(self, program: Program, run: Run, seconds: float) -> None:
+    def _soak(self, program: Program, run: Run, seconds: float, kills: int) -> None:
         expected = libtest.listed(self._go(program, run, "--list").out)
         if len(expected) != 1:
             run.problems.append(f"{program.arguments} chooses {len(expected)} tests, not one")
         begun = time.monotonic()
         rounds, first = 0, None
-        while not run.problems and (not rounds or time.monotonic() - begun < seconds):
+        path = self._scratch(run, "counts")
+        while not run.problems and (
+            not rounds or time.monotonic() - begun < seconds or rounds * program.kills < kills
+        ):
             if self.limit(program.limit_s) <= 0:
+                if rounds * program.kills < kills:
+                    run.problems.append(f"had no time for {kills} kills")
                 break
-            tests, problems = libtest.parse(self._go(program, run).out, expected)
+            ended = self._go(program, run, ST_COUNTS=str(path))
+            tests, problems = libtest.parse(ended.out, expected)
             run.problems += problems
             bad = [test for test in tests if test.outcome != "passed"]
             run.problems += [f"round {rounds}: {test.name}: {test.reason}" for test in bad]
@@ -181,6 +187,11 @@ class Runner:
         free, problems = compare_memory(first or {}, self._ask_devices("--memory"))
         run.problems += problems
         run.rounds = {"rounds": rounds, "kills": rounds * program.kills, "free_bytes": free}
+        if path.exists():
+            added, problems = counts.read(path)
+            run.rounds.update(added)
+            run.problems += problems
+            run.problems += counts.judge(added, rounds, program.kills)
 
     def pytest(self, limit_s: float) -> None:
         """Run the package's tests that belong to the GPU."""

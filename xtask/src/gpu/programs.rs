@@ -20,8 +20,9 @@ pub(crate) enum Kind {
     Example { says: &'static str },
     /// Criterion's, or one that writes figures as lines.
     Bench { legacy: &'static [&'static str] },
-    /// One test of a test program, again and again; it kills so many processes each time.
-    Soak { test: &'static str, kills: u32 },
+    /// One test of a test program, again and again, with these arguments; it kills so many processes
+    /// each time.
+    Soak { test: &'static str, arguments: &'static [&'static str], kills: u32 },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +36,9 @@ pub(crate) struct Program {
     pub(crate) limit_s: u32,
 }
 
+const OBJECT: &str = "--bytes=17179869184";
+const CHUNK: &str = "--chunk=1073741824";
+
 pub(crate) const PROGRAMS: &[Program] = &[
     Program {
         name: "cuda-ipc it",
@@ -45,6 +49,13 @@ pub(crate) const PROGRAMS: &[Program] = &[
             several_devices: &["chunks::order_and_hiding_of_devices_do_not_matter"],
         },
         limit_s: 420,
+    },
+    Program {
+        name: "cuda-ipc survivors",
+        package: "cuda-ipc",
+        target: Target::Test("survivors"),
+        kind: Kind::Test { legacy: &[], several_devices: &[] },
+        limit_s: 240,
     },
     Program {
         name: "cuda-ipc hand_over",
@@ -64,15 +75,56 @@ pub(crate) const PROGRAMS: &[Program] = &[
         name: "cuda-ipc makers killed",
         package: "cuda-ipc",
         target: Target::Test("it"),
-        kind: Kind::Soak { test: "chunks::memory_outlives_its_maker", kills: 1 },
+        kind: Kind::Soak {
+            test: "chunks::memory_outlives_its_maker",
+            arguments: &[],
+            kills: 1,
+        },
         limit_s: 120,
     },
     Program {
         name: "cuda-ipc writers killed",
         package: "cuda-ipc",
         target: Target::Test("it"),
-        kind: Kind::Soak { test: "words::a_dead_writers_word_is_released", kills: 1 },
+        kind: Kind::Soak {
+            test: "words::a_dead_writers_word_is_released",
+            arguments: &[],
+            kills: 1,
+        },
         limit_s: 120,
+    },
+    Program {
+        name: "makers of 16 GiB killed",
+        package: "cuda-ipc",
+        target: Target::Test("survivors"),
+        kind: Kind::Soak {
+            test: "makers_die",
+            arguments: &[OBJECT, CHUNK, "--kills=25", "--at-once=8", "--readers=3"],
+            kills: 25,
+        },
+        limit_s: 420,
+    },
+    Program {
+        name: "all but a holder killed",
+        package: "cuda-ipc",
+        target: Target::Test("survivors"),
+        kind: Kind::Soak {
+            test: "a_holder_is_all_that_is_left",
+            arguments: &[OBJECT, CHUNK],
+            kills: 2,
+        },
+        limit_s: 240,
+    },
+    Program {
+        name: "readers of 16 GiB killed",
+        package: "cuda-ipc",
+        target: Target::Test("survivors"),
+        kind: Kind::Soak {
+            test: "readers_die",
+            arguments: &[OBJECT, CHUNK, "--kills=100", "--at-once=10"],
+            kills: 100,
+        },
+        limit_s: 420,
     },
 ];
 
@@ -99,8 +151,10 @@ impl Program {
             }
             Kind::Example { says } => json!({"kind": "example", "says": says}),
             Kind::Bench { legacy } => json!({"kind": "bench", "legacy": legacy}),
-            Kind::Soak { test, kills } => {
-                json!({"kind": "soak", "arguments": [test], "kills": kills})
+            Kind::Soak { test, arguments, kills } => {
+                let arguments: Vec<&str> =
+                    std::iter::once(test).chain(arguments.iter().copied()).collect();
+                json!({"kind": "soak", "arguments": arguments, "kills": kills})
             }
         };
         if let (Some(fields), Value::Object(more)) = (value.as_object_mut(), more) {
