@@ -340,3 +340,76 @@ def test_counts_that_do_not_bear_it_out(tmp_path: Path, text: str, told: str) ->
     said, problems = counts.read(path)
     problems += counts.judge(said, 1, 25)
     assert any(told in problem for problem in problems), problems
+
+
+def summary() -> Any:
+    """Give the module of the service's benchmark that sums up its rounds."""
+    path = Path(__file__).parents[2] / "st-python/tests/gpu/bench/summary.py"
+    spec = importlib.util.spec_from_file_location("bench_summary", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def of_round(p50: float, ordering: str = "memops", row: str = "echo") -> dict[str, object]:
+    """Give what one package says of one round."""
+    marks = {"p50": p50, "p90": 2 * p50, "p99": 3 * p50, "first": 9.0, "samples": 400}
+    return {row: marks, "ordering": ordering, "device": UUID, "sum": 1.0}
+
+
+def test_rounds_become_figures(tmp_path: Path) -> None:
+    """Each with its spread, and ours with the floor and the limit."""
+    found = {
+        "ours": [of_round(140.0), of_round(160.0), of_round(145.0)],
+        "0.2.16": [of_round(1700.0, "none")],
+        "floor": [of_round(20.0), of_round(30.0), of_round(22.0)],
+    }
+    made = summary().figures(found)
+    path = tmp_path / "figures"
+    path.write_text("".join(json.dumps(figure) + "\n" for figure in made))
+    read, problems = figures.of_lines("service bench", path)
+    assert problems == []
+    assert [it.name for it in read] == [f"echo of 4 KB: {name}" for name in found]
+    ours = read[0]
+    assert (ours.p50, ours.least, ours.greatest) == (145.0, 140.0, 160.0)
+    assert (ours.floor, ours.limit, ours.verdict) == (22.0, 150.0, "pass")
+    assert (ours.rounds, ours.samples) == (3, 1200)
+    assert (read[1].floor, read[1].limit, read[1].verdict) == (None, None, None)
+    figures.judge(read, [UUID])
+    report = Report("bench", "today", {}, {}, runs=[Run("it", "bench")], finished=True)
+    report.figures = read
+    assert (report.headline(), report.is_good) == ("passed", True)
+    assert "pass" in report.table()
+    assert "pass" in summary().line(made[0])
+
+
+def test_a_missed_limit_is_no_secret(tmp_path: Path) -> None:
+    """It is in the headline; the run is good all the same, unless the fallback ran once."""
+    module = summary()
+    report = Report("bench", "today", {}, {}, runs=[Run("it", "bench")], finished=True)
+    for ordering, headline in (("memops", "missed"), ("host", "failed")):
+        found = {"ours": [of_round(151.0), of_round(155.0, ordering)]}
+        path = tmp_path / ordering
+        path.write_text(json.dumps(module.figures(found)[0]))
+        report.figures, _ = figures.of_lines("bench", path)
+        figures.judge(report.figures, [UUID])
+        assert report.headline() == headline
+        assert report.is_good == (headline == "missed")
+    first = module.figures({"ours": [of_round(1.0, row="bert")]})[1]
+    assert (first["name"], first["p50"]) == ("Bert, first: ours", 9.0)
+
+
+def test_limits_from_below_and_memory() -> None:
+    """A bandwidth is to be at least so much; of memory nothing may be taken, of time not."""
+    share = Figure("b", "publish", "%", 84.0, 84.0, 84.0, 1, "none", [UUID], limit=85.0)
+    share.is_least = True
+    assert share.verdict == "miss"
+    share.p50 = 85.0
+    assert share.verdict == "pass"
+    taken = Figure("b", "taken", "bytes", 0.0, 0.0, 0.0, 1, "none", [UUID], limit=0.0)
+    never = Figure("b", "open", "us", 0.0, 0.0, 0.0, 1, "none", [UUID])
+    figures.judge([taken, never], [UUID])
+    assert (taken.problems, taken.verdict) == ([], "pass")
+    assert never.problems == ["its percentiles are no times"]

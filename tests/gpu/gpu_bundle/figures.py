@@ -28,11 +28,28 @@ class Figure:
     ordering: str
     devices: list[str]
     calls: dict[str, int] = field(default_factory=dict)
+    #: How often it was measured anew, and the least and greatest p50 of these.
+    rounds: int = 1
+    least: float | None = None
+    greatest: float | None = None
+    #: What the same takes without anything of ours, measured in the same run.
+    floor: float | None = None
+    #: What p50 may be at most, or is to be at least.
+    limit: float | None = None
+    is_least: bool = False
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> str | None:
+        """Tell whether it is within its limit, if it has one: ``pass`` or ``miss``."""
+        if self.limit is None:
+            return None
+        is_within = self.p50 >= self.limit if self.is_least else self.p50 <= self.limit
+        return "pass" if is_within else "miss"
 
     def as_json(self) -> dict[str, object]:
         """Give it as the report has it."""
-        return asdict(self)
+        return {**asdict(self), "verdict": self.verdict}
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -100,12 +117,19 @@ def of_lines(program: str, path: Path) -> tuple[list[Figure], list[str]]:
                 str(value["ordering"]),
                 [str(each) for each in value["devices"]],
                 {str(name): int(count) for name, count in value.get("calls", {}).items()},
+                int(value.get("rounds", 1)),
+                *(_maybe(value.get(it)) for it in ("least", "greatest", "floor", "limit")),
+                bool(value.get("is_least", False)),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             problems.append(f"line {number} of its figures cannot be read: {error!r}")
             continue
         figures.append(figure)
     return figures, problems
+
+
+def _maybe(value: object) -> float | None:
+    return None if value is None else float(str(value))
 
 
 def judge(figures: list[Figure], known: list[str]) -> None:
@@ -120,5 +144,10 @@ def judge(figures: list[Figure], known: list[str]) -> None:
         strangers = [uuid for uuid in figure.devices if uuid not in known]
         if strangers:
             figure.problems.append(f"ran on devices that nobody found: {', '.join(strangers)}")
-        if not (0 < figure.p50 <= figure.p90 <= figure.p99) or not math.isfinite(figure.p99):
+        # Nothing takes no time; of memory nothing may be taken.
+        is_possible = figure.p50 > 0 or (figure.p50 == 0 and figure.unit == "bytes")
+        is_ordered = figure.p50 <= figure.p90 <= figure.p99
+        if not (is_possible and is_ordered) or not math.isfinite(figure.p99):
             figure.problems.append("its percentiles are no times")
+        if figure.rounds < 1 or figure.samples < 1:
+            figure.problems.append("was never measured")

@@ -68,7 +68,9 @@ class Report:
         """Judge the figures together."""
         if not self.figures:
             return "none"
-        return "failed" if any(figure.problems for figure in self.figures) else "passed"
+        if any(figure.problems for figure in self.figures):
+            return "failed"
+        return "missed" if any(it.verdict == "miss" for it in self.figures) else "passed"
 
     def as_json(self) -> dict[str, object]:
         """Give it as it is written."""
@@ -124,13 +126,14 @@ class Report:
                 said = ", ".join(f"{name} {count:,}" for name, count in counted.items())
                 lines.append(f"{run.name}: rounds {run.rounds['rounds']}, {said}")
         if self.figures:
-            rows = [["figure", "p50", "p90", "p99", "samples", "ordering", "devices"]]
+            marks = ["p50", "p90", "p99", "least", "greatest", "floor", "limit"]
+            rows = [["figure", *marks, "verdict", "rounds", "samples", "ordering", "devices"]]
             for figure in self.figures:
-                marks = [_shown(each, figure.unit) for each in (figure.p50, figure.p90, figure.p99)]
+                shown = [_shown(getattr(figure, mark), figure.unit) for mark in marks]
+                counts = [str(figure.rounds), str(figure.samples)]
+                verdict = figure.verdict or "-"
                 devices = " ".join(figure.devices)
-                rows.append(
-                    [figure.name, *marks, str(figure.samples), figure.ordering, devices],
-                )
+                rows.append([figure.name, *shown, verdict, *counts, figure.ordering, devices])
             lines += ["", *_columns(rows)]
         lines += ["", *self._complaints()]
         lines.append(f"{self.what}: {'passed' if self.is_good else 'FAILED'}")
@@ -150,7 +153,9 @@ class Report:
         return lines
 
 
-def _shown(value: float, unit: str) -> str:
+def _shown(value: float | None, unit: str) -> str:
+    if value is None:
+        return "-"
     if unit != "ns":
         return f"{value:,.4g} {unit}"
     for bound, divisor, name in ((1e3, 1.0, "ns"), (1e6, 1e3, "us"), (1e9, 1e6, "ms")):

@@ -145,7 +145,9 @@ class Runner:
             ST_FIGURES=str(own),
             CRITERION_HOME=str(folder),
         )
-        lines, problems = calls.read(path)
+        # What Python calls, it calls through others, who do not count.
+        is_counted = path.exists() or not program.is_python
+        lines, problems = calls.read(path) if is_counted else ([], [])
         run.calls = calls.total(lines)
         run.problems += problems + calls.beyond_legacy(lines, program.legacy) + calls.waited(lines)
         run.problems += calls.named_waits(self.bundle.folder / program.file)

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::fetched::{self, PEERS};
 use super::glibc::{self, NEWEST};
-use super::programs::{PROGRAMS, Program};
+use super::programs::{PROGRAMS, Program, of_python};
 use super::{SOURCES, parts, sizes};
 use crate::python::{Interpreter, Tools};
 use crate::verb::Verb;
@@ -49,6 +49,7 @@ pub(crate) fn make(
     let wheel = wheel::build(workspace, interpreter, &folder.join("wheel"))?;
     screen::step("Bundle: programs");
     parts::programs(workspace, folder)?;
+    parts::floor(workspace, folder)?;
     screen::step("Bundle: peers and pytest");
     let tools = Tools::prepare(workspace, interpreter, &["build"])?;
     let scratch = workspace.target.join("gpu-scratch");
@@ -123,7 +124,7 @@ fn manifest(workspace: &Workspace, wheel: &Path, needed: &[(String, String)]) ->
         "peers": PEERS.iter().map(|peer| json!({
             "name": peer.name, "version": peer.version, "folder": peer.folder(),
         })).collect::<Vec<_>>(),
-        "programs": PROGRAMS.iter().map(Program::as_json).collect::<Vec<_>>(),
+        "programs": PROGRAMS.iter().map(Program::as_json).chain(of_python()).collect::<Vec<_>>(),
     })
 }
 

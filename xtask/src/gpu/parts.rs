@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::programs::{PROGRAMS, Program, Target};
+use super::programs::{FLOOR, PROGRAMS, Program, Target};
 use crate::task::Task;
 use crate::{Failure, Workspace, screen};
 
@@ -44,6 +44,17 @@ pub(crate) fn programs(workspace: &Workspace, bundle: &Path) -> Result<(), Failu
         }
     }
     Ok(())
+}
+
+/// Compiles what the figures are compared with.
+pub(crate) fn floor(workspace: &Workspace, bundle: &Path) -> Result<(), Failure> {
+    let (source, name) = FLOOR;
+    let to = bundle.join("programs").join(name);
+    Task::new("cc")
+        .args(["-O2", "-Wall", "-Wextra", "-Werror", "-o"])
+        .args([&to, &workspace.root.join(source)])
+        .args(["-ldl"])
+        .run()
 }
 
 fn kind_and_name(target: Target) -> (&'static str, &'static str) {

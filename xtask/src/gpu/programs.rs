@@ -75,11 +75,7 @@ pub(crate) const PROGRAMS: &[Program] = &[
         name: "cuda-ipc makers killed",
         package: "cuda-ipc",
         target: Target::Test("it"),
-        kind: Kind::Soak {
-            test: "chunks::memory_outlives_its_maker",
-            arguments: &[],
-            kills: 1,
-        },
+        kind: Kind::Soak { test: "chunks::memory_outlives_its_maker", arguments: &[], kills: 1 },
         limit_s: 120,
     },
     Program {
@@ -127,6 +123,21 @@ pub(crate) const PROGRAMS: &[Program] = &[
         limit_s: 420,
     },
 ];
+
+/// Of C: the sources, and what it is called in the folder of programs. It needs the C library alone.
+pub(crate) const FLOOR: (&str, &str) = ("tests/gpu/floor/floor.c", "floor");
+
+/// What the interpreter runs, beside pytest.
+pub(crate) fn of_python() -> Vec<Value> {
+    vec![json!({
+        "name": "service bench",
+        "kind": "bench",
+        "file": "python/gpu/bench/__main__.py",
+        "arguments": ["3"],
+        "is_python": true,
+        "limit_s": 570,
+    })]
+}
 
 impl Program {
     /// The name of its file in the bundle.

@@ -1,13 +1,14 @@
 """Runs the benchmark for each package in turn, several rounds, and prints medians.
 
-python -m gpu.bench ROUNDS NAME=PYTHONPATH [NAME=PYTHONPATH ...]
+python -m gpu.bench ROUNDS [NAME=PYTHONPATH ...] [torch.multiprocessing] [floor=PROGRAM]
+
+Without names: everything that a bundle has, by ST_PEERS. Figures go to the file of ST_FIGURES.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -15,9 +16,15 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import summary  # noqa: E402
+
+RIVAL = "torch.multiprocessing"
+FLOOR_SAMPLES = 400
 
 
-def once(path: str) -> dict[str, Any]:
+def served(path: str) -> dict[str, Any]:
     """Start a server and a client of the package on a path."""
     env = {**os.environ, "PYTHONPATH": path}
     with tempfile.TemporaryDirectory(prefix="st-", dir="/tmp") as folder:
@@ -26,34 +33,68 @@ def once(path: str) -> dict[str, Any]:
         server = subprocess.Popen([sys.executable, str(HERE / "server.py"), base], env=env)
         try:
             command = [sys.executable, str(HERE / "client.py"), base]
-            said = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE).stdout
+            subprocess.run([*command, "build"], env=env, check=True)
+            return said(command, env)
         finally:
             server.terminate()
             server.wait()
-    found: dict[str, Any] = json.loads(said.splitlines()[-1])
+
+
+def said(command: list[str], env: dict[str, str] | None = None) -> dict[str, Any]:
+    """Run a program that prints what it found."""
+    out = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE).stdout
+    found: dict[str, Any] = json.loads(out.splitlines()[-1])
     return found
 
 
-def main() -> None:
-    """Interleave the packages."""
+def once(name: str, path: str) -> dict[str, Any]:
+    """Run one of them."""
+    if name == summary.FLOOR:
+        return said([path, str(FLOOR_SAMPLES)])
+    if name == RIVAL:
+        return said([sys.executable, str(HERE / "rival.py")])
+    return served(path)
+
+
+def everything() -> dict[str, str]:
+    """Give what a bundle has."""
+    peers = Path(os.environ["ST_PEERS"])
+    return {
+        summary.OURS: os.environ["PYTHONPATH"],
+        "0.2.16": str(peers / "shared-tensor-0.2.16"),
+        RIVAL: "",
+        summary.FLOOR: str(peers.parent / "programs/floor"),
+    }
+
+
+def main() -> int:
+    """Interleave them; the exit code is 1 if one of them cannot do it."""
     rounds = int(sys.argv[1])
-    packages = dict(it.split("=", 1) for it in sys.argv[2:])
+    packages = {it.partition("=")[0]: it.partition("=")[2] for it in sys.argv[2:]} or everything()
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in packages}
+    failed = set()
     for _ in range(rounds):
         for name, path in packages.items():
-            found[name].append(once(path))
-    for row in ("echo", "gibibyte", "bert"):
-        for name in packages:
-            line = [f"{row:10} {name:14}"]
-            for what in ("p50", "p99", "first"):
-                values = [it[row][what] for it in found[name]]
-                middle, low, high = statistics.median(values), min(values), max(values)
-                line.append(f"{what} {middle:10.1f} us ({low:.1f} to {high:.1f})")
-            print("  ".join(line))
-    for name in packages:
-        print(name, "values", {it["sum"] for it in found[name]}, end=" ")
-        print("bytes taken", [it["taken"] for it in found[name]])
+            if name in failed:
+                continue
+            try:
+                found[name].append(once(name, path))
+            except (OSError, subprocess.CalledProcessError, ValueError, IndexError) as error:
+                # The others are measured all the same.
+                print(f"{name} failed: {error!r}", file=sys.stderr, flush=True)
+                failed.add(name)
+    figures = summary.figures(found)
+    for figure in figures:
+        print(summary.line(figure))
+    for name, rounds_of in found.items():
+        if name != summary.FLOOR:
+            print(name, "values", {it["sum"] for it in rounds_of}, end=" ")
+            print("bytes taken", [it.get("taken") for it in rounds_of])
+    if "ST_FIGURES" in os.environ:
+        with Path(os.environ["ST_FIGURES"]).open("a") as file:
+            file.writelines(json.dumps(figure) + "\n" for figure in figures)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,4 +1,7 @@
-"""The client of the benchmark: times calls, and prints quantiles as JSON."""
+"""The client of the benchmark: times calls, and prints quantiles as JSON.
+
+client.py BASE [build]: with `build` it only asks once for everything, which the server then has.
+"""
 
 from __future__ import annotations
 
@@ -7,62 +10,71 @@ import sys
 import time
 from typing import Any, Callable
 
+import rows
 import torch
 
 from shared_tensor import SharedTensorClient
 
 #: How long a server may take to start, in seconds.
 PATIENCE = 300.0
-SAMPLES = {"echo": 400, "gibibyte": 200, "bert": 200}
 
 
-def timed(work: Callable[[], Any], samples: int) -> dict[str, float]:
-    """Time calls one by one, what they return being dropped between them; in microseconds."""
-    begun = time.perf_counter()
-    kept = work()
-    first = time.perf_counter() - begun
-    del kept
-    took = []
-    for _ in range(samples):
-        begun = time.perf_counter()
-        kept = work()
-        took.append(time.perf_counter() - begun)
-        del kept
-    took.sort()
-    quantile = {"p50": took[samples // 2], "p99": took[samples * 99 // 100], "first": first}
-    return {name: seconds * 1e6 for name, seconds in quantile.items()}
+def ordering() -> str:
+    """Give by what the device's work is ordered, in the words of the report."""
+    try:
+        from shared_tensor._service import gpu
+    except ImportError:
+        return "none"
+    return {"device": "memops", "host": "host"}[gpu.ordering(0)]
 
 
-def main() -> None:
-    """Run every row against the server at a base path."""
-    client = SharedTensorClient(sys.argv[1], device_index=0)
+def connected(base: str) -> Any:
+    """Wait for the server."""
+    client = SharedTensorClient(base, device_index=0)
     give_up = time.monotonic() + PATIENCE
     while True:
         try:
             client.ping()
-            break
+            return client
         except Exception:
             if time.monotonic() > give_up:
                 raise
-    # Imports, context and kernels are no part of what is timed.
-    import transformers
-    from transformers.models.bert import modeling_bert
 
-    del transformers, modeling_bert
+
+def skipped(work: Callable[[], Any], name: str) -> Any:
+    """Do it; what a peer cannot do is told, and left out."""
+    try:
+        return work()
+    except Exception as error:
+        if ordering() != "none":
+            raise
+        print(f"{name} is refused: {error!r}", file=sys.stderr, flush=True)
+        return None
+
+
+def main() -> None:
+    """Run every row against the server at a base path."""
+    client = connected(sys.argv[1])
+    rows.warm()
+    names = ["gibibyte", "bert", *(f"tensors_{count}" for count in rows.TENSORS)]
+    if sys.argv[2:] == ["build"]:
+        for name in names:
+            skipped(lambda name=name: client.call(name), name)
+        return
     value = torch.arange(1024.0, device="cuda")
     free = torch.cuda.mem_get_info()[0]
     found: dict[str, Any] = {}
-    found["echo"] = timed(lambda: client.call("echo", value), SAMPLES["echo"])
-    for name in ("gibibyte", "bert"):
-        # Whoever asks first waits for the building.
-        del_me = client.call(name)
-        del del_me
-        found[name] = timed(lambda name=name: client.call(name), SAMPLES[name])
-    model = client.call("bert")
-    with torch.no_grad():
-        out = model(torch.arange(16, device="cuda")[None]).last_hidden_state
-    found["sum"] = float(out.double().sum())
+    found["echo"] = rows.timed(lambda: client.call("echo", value), rows.SAMPLES["echo"])
+    for name in names:
+        samples = rows.SAMPLES[name.partition("_")[0]]
+        work = lambda name=name, samples=samples: rows.timed(lambda: client.call(name), samples)  # noqa: E731
+        row = skipped(work, name)
+        if row is not None:
+            found[name] = row
+    found["sum"] = rows.computed(client.call("bert"))
     found["taken"] = free - torch.cuda.mem_get_info()[0]
+    found["ordering"] = ordering()
+    found["device"] = rows.device()
     print(json.dumps(found), flush=True)
 
 

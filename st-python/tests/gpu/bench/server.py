@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import rows
 import torch
-import transformers
 
 from shared_tensor import SharedTensorProvider, SharedTensorServer
 
@@ -27,12 +27,36 @@ def gibibyte() -> Any:
 
 @provider.share
 def bert() -> Any:
-    """Make a model of 676 million parameters."""
-    config = transformers.BertConfig(
-        hidden_size=2048, num_hidden_layers=12, num_attention_heads=64, intermediate_size=8192
-    )
-    with torch.device("cuda"):
-        return transformers.BertModel(config).eval()
+    """Make a model."""
+    return rows.bert()
+
+
+def _divided(count: int) -> Any:
+    return [torch.ones((1 << 28) // count, device="cuda") for _ in range(count)]
+
+
+@provider.share
+def tensors_1() -> Any:
+    """Make one tensor."""
+    return _divided(1)
+
+
+@provider.share
+def tensors_10() -> Any:
+    """Make ten."""
+    return _divided(10)
+
+
+@provider.share
+def tensors_100() -> Any:
+    """Make a hundred."""
+    return _divided(100)
+
+
+@provider.share
+def tensors_1000() -> Any:
+    """Make a thousand."""
+    return _divided(1000)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,67 @@
+"""The rows of the benchmark, for every package."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable
+
+#: How often each is timed in a round.
+SAMPLES = {"echo": 400, "gibibyte": 200, "bert": 200, "tensors": 50}
+#: Among how many tensors a gibibyte is divided.
+TENSORS = (1, 10, 100, 1000)
+
+
+def timed(work: Callable[[], Any], samples: int) -> dict[str, float]:
+    """Time calls one by one, what they return being dropped between them; in microseconds."""
+    begun = time.perf_counter()
+    kept = work()
+    first = time.perf_counter() - begun
+    del kept
+    took = []
+    for _ in range(samples):
+        begun = time.perf_counter()
+        kept = work()
+        took.append(time.perf_counter() - begun)
+        del kept
+    took.sort()
+    places = {"p50": samples // 2, "p90": samples * 9 // 10, "p99": samples * 99 // 100}
+    marks = {name: took[place] for name, place in places.items()}
+    found = {name: seconds * 1e6 for name, seconds in {**marks, "first": first}.items()}
+    return {**found, "samples": samples}
+
+
+def bert() -> Any:
+    """Make a model of 672 million parameters."""
+    import torch
+    import transformers
+
+    config = transformers.BertConfig(
+        hidden_size=2048, num_hidden_layers=12, num_attention_heads=64, intermediate_size=8192
+    )
+    with torch.device("cuda"):
+        return transformers.BertModel(config).eval()
+
+
+def warm() -> None:
+    """Import what a model needs: no part of what is timed."""
+    import transformers
+    from transformers.models.bert import modeling_bert
+
+    del transformers, modeling_bert
+
+
+def device() -> str:
+    """Name the first GPU."""
+    import torch
+
+    name = str(torch.cuda.get_device_properties(0).uuid)
+    return name if name.startswith("GPU-") else f"GPU-{name}"
+
+
+def computed(model: Any) -> float:
+    """Let a model compute."""
+    import torch
+
+    with torch.no_grad():
+        out = model(torch.arange(16, device="cuda")[None]).last_hidden_state
+    return float(out.double().sum())

@@ -1,0 +1,83 @@
+"""What rounds of several packages come to, as figures of the report."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+OURS = "ours"
+FLOOR = "floor"
+#: Rows: what the report calls them, and the most that p50 of ours may be, in microseconds.
+ROWS = {
+    "echo": ("echo of 4 KB", 150.0),
+    "gibibyte": ("1 GiB, kept", 200.0),
+    "bert": ("Bert, opened again", 1500.0),
+    "tensors_1": ("1 GiB in 1 tensor", 5000.0),
+    "tensors_10": ("1 GiB in 10 tensors", 5000.0),
+    "tensors_100": ("1 GiB in 100 tensors", 5000.0),
+    "tensors_1000": ("1 GiB in 1000 tensors", 5000.0),
+    "gibibyte anew": ("1 GiB, mapped anew", None),
+    "bert anew": ("Bert, mapped anew", None),
+}
+#: Of a process's first call, in microseconds; and the row of the floor that it is beside.
+FIRST = {"bert": ("Bert, first", 15000.0, "bert anew")}
+
+
+def figures(found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Sum up the rounds of each, by name."""
+    floors = found.get(FLOOR, [])
+    made = []
+    for row, (title, limit) in ROWS.items():
+        for name, rounds in found.items():
+            some = [it[row] for it in rounds if row in it]
+            if not some:
+                continue
+            figure = _about(f"{title}: {name}", rounds)
+            p50 = [it["p50"] for it in some]
+            figure.update({mark: _middle(some, mark) for mark in ("p50", "p90", "p99")})
+            figure.update(samples=sum(it["samples"] for it in some), rounds=len(some))
+            figure.update(least=min(p50), greatest=max(p50))
+            if name == OURS:
+                figure.update(limit=limit, floor=_floor(floors, row))
+            made.append(figure)
+    for row, (title, limit, beside) in FIRST.items():
+        for name, rounds in found.items():
+            took = sorted(it[row]["first"] for it in rounds if row in it)
+            if not took or name == FLOOR:
+                continue
+            figure = _about(f"{title}: {name}", rounds)
+            figure.update(p50=statistics.median(took), p90=took[-1], p99=took[-1])
+            figure.update(samples=len(took), rounds=len(took), least=took[0], greatest=took[-1])
+            if name == OURS:
+                figure.update(limit=limit, floor=_floor(floors, beside))
+            made.append(figure)
+    return made
+
+
+def line(figure: dict[str, Any]) -> str:
+    """Say it in a line."""
+    text = f"{figure['name']:40} p50 {figure['p50']:10.1f} us "
+    text += f"({figure['least']:.1f} to {figure['greatest']:.1f})  p99 {figure['p99']:10.1f} us"
+    if figure.get("floor") is not None:
+        text += f"  floor {figure['floor']:.1f} us"
+    if figure.get("limit") is not None:
+        verdict = "pass" if figure["p50"] <= figure["limit"] else "miss"
+        text += f"  limit {figure['limit']:.0f} us: {verdict}"
+    return text
+
+
+def _about(name: str, rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    orderings = {it["ordering"] for it in rounds}
+    # One round by the fallback spoils the figure.
+    ordering = "host" if "host" in orderings else sorted(orderings)[0]
+    devices = sorted({it["device"] for it in rounds})
+    return {"name": name, "unit": "us", "ordering": ordering, "devices": devices}
+
+
+def _middle(rounds: list[dict[str, Any]], mark: str) -> float:
+    return float(statistics.median(it[mark] for it in rounds))
+
+
+def _floor(floors: list[dict[str, Any]], row: str) -> float | None:
+    some = [it[row] for it in floors if row in it]
+    return _middle(some, "p50") if some else None
