@@ -4,6 +4,8 @@
  * microseconds as one line of JSON. An echo goes there and back with a descriptor, ordered by words that
  * the streams of both write and wait for. Memory is opened again by a message with its descriptors, which
  * are closed; opened anew also by importing, reserving, mapping and granting access.
+ *
+ * floor SAMPLES COUNT BYTES prints the median time in microseconds for opening so many chunks anew.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -214,7 +216,25 @@ static void row(const char *name, char kind, int count, size_t bytes, int is_ane
     free(took);
 }
 
+static int open_only(int samples, int count, size_t bytes) {
+    double *took = malloc((samples + 1) * sizeof *took);
+    int *fds = malloc(count * sizeof *fds), page = memfd_create("words", MFD_CLOEXEC);
+    if (samples < 1 || count < 1 || page < 0 || ftruncate(page, 4096)) fail("starting", samples);
+    begin(page);
+    for (int i = 0; i < count; i++) fds[i] = make(bytes);
+    for (int i = 0; i <= samples; i++) {
+        double begun = now();
+        number base = open_all(fds, count, bytes);
+        took[i] = now() - begun;
+        close_all(base, count, bytes);
+    }
+    qsort(took + 1, samples, sizeof *took, by_value);
+    printf("%.3f\n", took[1 + samples / 2]);
+    return 0;
+}
+
 int main(int argc, char **argv) {
+    if (argc > 3) return open_only(atoi(argv[1]), atoi(argv[2]), strtoull(argv[3], NULL, 10));
     int samples = argc > 1 ? atoi(argv[1]) : 400, pair[2];
     int page = memfd_create("words", MFD_CLOEXEC);
     if (samples < 1 || page < 0 || ftruncate(page, 4096) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) fail("starting", samples);

@@ -72,6 +72,13 @@ pub(crate) const PROGRAMS: &[Program] = &[
         limit_s: 420,
     },
     Program {
+        name: "cuda-ipc large",
+        package: "cuda-ipc",
+        target: Target::Bench("large"),
+        kind: Kind::Bench { legacy: &[] },
+        limit_s: 420,
+    },
+    Program {
         name: "cuda-ipc makers killed",
         package: "cuda-ipc",
         target: Target::Test("it"),
