@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs this bundle on a GPU: run.sh tests|bench|soak|all [--out DIR] [--python PY]; --help says more.
+# Runs this bundle on a GPU: run.sh tests|bench|soak|sanitize|all [--out DIR] [--python PY]; --help says more.
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 python=${PYTHON:-python3}

@@ -143,7 +143,7 @@ def ground(tmp_path: Path) -> Ground:
     return Ground(tmp_path)
 
 
-@pytest.mark.parametrize("what", ["tests", "bench", "soak", "all"])
+@pytest.mark.parametrize("what", ["tests", "bench", "soak", "sanitize", "all"])
 def test_without_a_device_everything_fails(ground: Ground, what: str) -> None:
     """With the reason, and a report."""
     for kind in ("test", "example", "bench", "soak"):
@@ -357,3 +357,40 @@ def test_who_outlives_a_program_is_listened_to(tmp_path: Path) -> None:
     ended = process.run(["sh", "-c", script], env=dict(os.environ), limit=60, folder=tmp_path)
     assert (ended.exit, ended.out, ended.left, ended.hung) == (0, "late\n", False, False)
     assert ended.problems(60) == []
+
+
+TOOL = """#!{python}
+import subprocess, sys
+at = sys.argv.index("--target-processes") + 2
+print("========= COMPUTE-SANITIZER")
+if "survivors" in sys.argv[at]:
+    print("========= Error: no")
+    sys.exit(1)
+code = subprocess.run(sys.argv[at:]).returncode
+print("========= ERROR SUMMARY: 0 errors")
+sys.exit(code)
+"""
+
+
+def test_what_the_sanitizer_refuses_is_quoted(
+    ground: Ground, driver: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what it finds clean has passed."""
+    tool = tmp_path / "compute-sanitizer"
+    tool.write_text(TOOL.replace("{python}", sys.executable))
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for name in ("cuda-ipc-it", "cuda-ipc-survivors"):
+        program = ground.bundle / "programs" / name
+        program.write_text("#!/bin/sh\nexit 0\n")
+        program.chmod(0o755)
+    tests = ground.bundle / "python/gpu/test_it.py"
+    text = tests.read_text().replace("test_it", "test_an_argument_comes_back")
+    (tests.parent / "test_tensors.py").write_text(text)
+    ended = ground.run("sanitize", driver=driver)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    programs = ground.report()["programs"]
+    assert isinstance(programs, list)
+    outcomes = [test["outcome"] for test in programs[0]["tests"]]
+    assert outcomes == ["passed"] * 4 + ["skipped", "passed"]
+    assert "Error: no" in programs[0]["tests"][4]["reason"]

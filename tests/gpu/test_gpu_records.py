@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_bundle import calls, counts, devices, figures, junit, libtest
+from gpu_bundle import calls, counts, devices, figures, junit, libtest, sanitizer
 from gpu_bundle.calls import Line
 from gpu_bundle.figures import Figure
 from gpu_bundle.report import Report, Run
@@ -413,3 +413,35 @@ def test_limits_from_below_and_memory() -> None:
     figures.judge([taken, never], [UUID])
     assert (taken.problems, taken.verdict) == ([], "pass")
     assert never.problems == ["its percentiles are no times"]
+
+
+CLEAN = "========= COMPUTE-SANITIZER\ntest a ... ok\n========= ERROR SUMMARY: 0 errors\n"
+REFUSED = "========= Error: Device not supported. Please refer to the documentation\n"
+
+
+@pytest.mark.parametrize(
+    ("out", "wrong", "outcome", "reason"),
+    [
+        (CLEAN, [], "passed", ""),
+        (CLEAN + CLEAN.replace("0 errors", "2 errors"), [], "failed", "2 errors"),
+        (CLEAN.replace("0 errors", "1 error"), ["exited with 99"], "failed", "1 error"),
+        (CLEAN, ["exited with 1"], "failed", "exited with 1"),
+        (REFUSED, ["exited with 1"], "skipped", "Device not supported"),
+        ("", [], "skipped", "says nothing; exited with 0"),
+    ],
+)
+def test_the_sanitizer_is_believed_by_its_summary(
+    out: str, wrong: list[str], outcome: str, reason: str
+) -> None:
+    """And quoted where it has none, which is no pass."""
+    found = sanitizer.judge("it", out, wrong)
+    assert found.outcome == outcome
+    assert reason in found.reason
+
+
+def test_the_sanitizer_leaves_out_errors_that_are_provoked() -> None:
+    """And follows children where it is told to."""
+    command = sanitizer.command("/bin/tool", ["program", "one"], with_children=True)
+    assert command[0] == "/bin/tool"
+    assert command[-4:] == ["--target-processes", "all", "program", "one"]
+    assert command[command.index("--report-api-errors") + 1] == "no"

@@ -14,13 +14,14 @@ from pathlib import Path
 from . import process
 from .bundle import Bundle, NoBundle
 from .report import Report, Run
-from .runs import PYTEST, Runner
+from .runs import PYTEST, SANITIZER, Runner
 
 #: What each word runs.
 WHATS = {
     "tests": ("test", "example"),
     "bench": ("bench",),
     "soak": ("soak",),
+    "sanitize": ("sanitize",),
     "all": ("test", "example", "bench", "soak"),
 }
 PROBE = """
@@ -95,20 +96,23 @@ def work(options: argparse.Namespace, scratch: Path) -> int:
     only = options.only or ""
     chosen = [it for it in bundle.programs if it.kind in kinds and only in it.name]
     has_pytest = "test" in kinds and only in PYTEST
-    if not chosen and not has_pytest:
+    if not chosen and not has_pytest and "sanitize" not in kinds:
         report.problems.append(f"no program of {options.what} has {only!r} in its name")
     reason = runner.find_devices()
     if reason is not None:
         report.problems.append(f"no CUDA device: {reason}")
         report.runs = [Run(it.name, it.kind, problems=["did not run"]) for it in chosen]
-        if has_pytest:
-            report.runs.append(Run(PYTEST, "test", problems=["did not run"]))
+        for name, has_it in ((PYTEST, has_pytest), (SANITIZER, "sanitize" in kinds)):
+            if has_it:
+                report.runs.append(Run(name, "test", problems=["did not run"]))
     else:
         tests = [program for program in chosen if program.kind in WHATS["tests"]]
         for program in tests:
             runner.run(program, options.soak, options.kills)
         if has_pytest:
             runner.pytest(PYTEST_LIMIT_S)
+        if "sanitize" in kinds:
+            runner.sanitize()
         for program in chosen:
             if program not in tests:
                 runner.run(program, options.soak, options.kills)

@@ -6,7 +6,7 @@ import json
 import time
 from pathlib import Path
 
-from . import calls, counts, figures, junit, libtest, process
+from . import calls, counts, figures, junit, libtest, process, sanitizer
 from .bundle import Bundle, Program
 from .figures import Figure
 from .report import Report, Run
@@ -17,6 +17,7 @@ DEVICES_LIMIT_S = 120
 #: Free memory of a device differs by less between two looks at an idle one.
 MEMORY_BYTES = 32 << 20
 PYTEST = "python tests"
+SANITIZER = "compute-sanitizer memcheck"
 #: Without the first it would only try whether the benchmarks run.
 CRITERION = ["--bench", "--noplot", "--warm-up-time", "1", "--measurement-time", "3"]
 
@@ -231,6 +232,43 @@ class Runner:
             if ended.exit != 1 or not run.count("failed"):
                 run.problems += [*wrong, *([f"its last lines: {_last(ended.out)}"] * bool(wrong))]
         self.report.write(self.out)
+
+    def sanitize(self) -> None:
+        """Have compute-sanitizer look at some programs."""
+        run = Run(SANITIZER, "test")
+        self.report.runs.append(run)
+        tool = sanitizer.find()
+        if tool is None:
+            run.problems.append(f"there is no {sanitizer.TOOL}: put it on the PATH")
+            return
+        folder = self.bundle.folder / "python"
+        name, file, test = sanitizer.PYTHON
+        python = [self.bundle.python, "-B", "-m", "pytest", "-p", "no:cacheprovider"]
+        python += ["-c", str(folder / "pyproject.toml"), "-m", "gpu", "-k", test]
+        chosen = [
+            (title, [str(self.bundle.folder / "programs" / program), *arguments], with_children)
+            for title, program, arguments, with_children in sanitizer.PROGRAMS
+        ]
+        chosen.append((name, [*python, str(folder / file)], True))
+        env = self.bundle.environment(
+            PYTHONPATH=f"{self.bundle.wheel}:{self.bundle.folder / 'tools'}",
+            PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",
+        )
+        for title, program, with_children in chosen:
+            print(f"running {SANITIZER}: {title}", flush=True)
+            limit = self.limit(sanitizer.LIMIT_S)
+            if limit <= 0:
+                run.problems.append("did not run to its end: no time was left")
+                break
+            command = sanitizer.command(tool, program, with_children=with_children)
+            ended = process.run(command, env=env, limit=limit, folder=self.bundle.scratch)
+            self.log(f"{SANITIZER}: {title}", ended)
+            run.seconds += ended.seconds
+            found = sanitizer.judge(title, ended.out + ended.err, ended.problems(limit))
+            run.take([found], {})
+            self.report.write(self.out)
+        if not run.count("passed"):
+            run.problems.append("nothing was found to be clean")
 
 
 def _beside(lines: list[calls.Line]) -> dict[str, dict[str, object]]:

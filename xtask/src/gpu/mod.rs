@@ -22,7 +22,7 @@ const SOURCES: &str = "tests/gpu";
 
 pub(crate) const VERB: Verb = Verb {
     name: "gpu",
-    usage: "[tests|bench|soak|all] [--out DIR] [--python PY] [options of run.sh]",
+    usage: "[tests|bench|soak|sanitize|all] [--out DIR] [--python PY] [options of run.sh]",
     summary: "build the bundle and run it on the GPUs of this machine, with a report",
     exists: |workspace| workspace.has(SOURCES),
     run,
