@@ -445,3 +445,25 @@ def test_the_sanitizer_leaves_out_errors_that_are_provoked() -> None:
     assert command[0] == "/bin/tool"
     assert command[-4:] == ["--target-processes", "all", "program", "one"]
     assert command[command.index("--report-api-errors") + 1] == "no"
+
+
+def test_large_things_become_figures(tmp_path: Path) -> None:
+    """Of publishing the share of bare copies and the extra memory; of clients what they take."""
+    module = summary()
+    about = {"ordering": "memops", "device": UUID, "gib": 100}
+    rounds = [{"seconds": each, "whole": 1, "floor": 0.05, **about} for each in (0.055, 0.1, 0.056)]
+    free = [50 << 30, 49 << 30, 48 << 30]
+    clients = [{"before": it, "after": it - (1 << 20), **about} for it in free]
+    made = module.of_publishing(rounds, {"extra": 2 << 30, **about}) + module.of_clients(clients)
+    path = tmp_path / "figures"
+    path.write_text("".join(json.dumps(figure) + "\n" for figure in made))
+    read, problems = figures.of_lines("service large", path)
+    figures.judge(read, [UUID])
+    assert problems == [each for it in read for each in it.problems] == []
+    moved, whole, share, extra, context, beside = read
+    assert (moved.p50, moved.floor) == (pytest.approx(56_000), pytest.approx(50_000))
+    assert whole.p50 == pytest.approx(1e6)
+    assert (share.verdict, share.least) == ("pass", pytest.approx(50))
+    assert (extra.verdict, extra.p50) == ("miss", 2 << 30)
+    assert (context.p50, context.verdict, context.rounds) == ((1 << 30) - (1 << 20), None, 2)
+    assert (beside.p50, beside.verdict) == (1 << 20, "pass")

@@ -136,14 +136,17 @@ pub(crate) const FLOOR: (&str, &str) = ("tests/gpu/floor/floor.c", "floor");
 
 /// What the interpreter runs, beside pytest.
 pub(crate) fn of_python() -> Vec<Value> {
-    vec![json!({
-        "name": "service bench",
-        "kind": "bench",
-        "file": "python/gpu/bench/__main__.py",
-        "arguments": ["3"],
-        "is_python": true,
-        "limit_s": 570,
-    })]
+    let bench = |name: &str, file: &str, arguments: &[&str]| {
+        json!({
+            "name": name,
+            "kind": "bench",
+            "file": format!("python/gpu/bench/{file}"),
+            "arguments": arguments,
+            "is_python": true,
+            "limit_s": 570,
+        })
+    };
+    vec![bench("service bench", "__main__.py", &["3"]), bench("service large", "large.py", &[])]
 }
 
 impl Program {

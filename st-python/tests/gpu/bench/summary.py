@@ -81,3 +81,50 @@ def _middle(rounds: list[dict[str, Any]], mark: str) -> float:
 def _floor(floors: list[dict[str, Any]], row: str) -> float | None:
     some = [it[row] for it in floors if row in it]
     return _middle(some, "p50") if some else None
+
+
+#: What a module may take beside itself while it is published, in bytes: a chunk.
+EXTRA = 1 << 30
+#: By so much less differ two looks at the free memory of a device with the same things on it.
+NOISE = 32 << 20
+
+
+def of_publishing(rounds: list[dict[str, Any]], watched: dict[str, Any]) -> list[dict[str, Any]]:
+    """Sum up how long it took beside bare copies, and what it took beside the module."""
+    title = f"publish of {rounds[0]['gib']} GiB"
+    shares = [100 * it["floor"] / it["seconds"] for it in rounds]
+    seconds = [1e6 * it["seconds"] for it in rounds]
+    whole = [1e6 * it["whole"] for it in rounds]
+    floor = statistics.median(1e6 * it["floor"] for it in rounds)
+    return [
+        {**_spread(title, "us", seconds, rounds), "floor": floor},
+        _spread(f"{title}, with the call and its opening", "us", whole, rounds),
+        {
+            **_spread(f"{title}, share of copy bandwidth", "%", shares, rounds),
+            **{"floor": 100.0, "limit": 85.0, "is_least": True},
+        },
+        {
+            **_spread(f"{title}, extra memory", "bytes", [watched["extra"]], [watched]),
+            "limit": EXTRA,
+        },
+    ]
+
+
+def of_clients(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sum up what each client's context took, and what it took beside that."""
+    contexts = [one["after"] - other["before"] for one, other in zip(found, found[1:])]
+    beside = [max(0, it["before"] - it["after"]) for it in found[1:]]
+    title = f"client of Bert, {len(contexts)} of them"
+    return [
+        _spread(f"{title}: context", "bytes", contexts, found[1:]),
+        {**_spread(f"{title}: beside its context", "bytes", beside, found[1:]), "limit": NOISE},
+    ]
+
+
+def _spread(
+    name: str, unit: str, values: list[float], rounds: list[dict[str, Any]]
+) -> dict[str, Any]:
+    ordered = sorted(values)
+    figure = {**_about(name, rounds), "unit": unit, "p50": ordered[len(ordered) // 2]}
+    figure.update(p90=ordered[-1], p99=ordered[-1], least=ordered[0], greatest=ordered[-1])
+    return {**figure, "samples": len(ordered), "rounds": len(ordered)}

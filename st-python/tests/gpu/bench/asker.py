@@ -1,0 +1,61 @@
+"""Clients of the benchmark for large things: asker.py publish BASE, or asker.py open BASE.
+
+`publish` asks for a module that nobody had yet, and times it until its last byte can be read.
+`open` opens Bert, and keeps it until its standard input ends. Both print a line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import rows
+import torch
+from client import connected, ordering
+
+
+def say(**found: Any) -> None:
+    """Print a line."""
+    print(json.dumps(found), flush=True)
+
+
+def publish(base: str) -> None:
+    """Ask for the module."""
+    client = connected(base)
+    torch.zeros(1, device="cuda")
+    about = {"ordering": ordering(), "device": rows.device()}
+    floor = client.call("begin")
+    begun = time.perf_counter()
+    module = client.call("module")
+    last = [float(it[-1]) for it in (module[0], module[len(module) - 1])]
+    whole = time.perf_counter() - begun
+    if last != [0.0, len(module) - 1.0]:
+        raise ValueError(f"the first and last parameters end with {last}")
+    wrong = [at for at, it in enumerate(module) if not bool((it == float(at)).all())]
+    if wrong:
+        raise ValueError(f"parameters {wrong} are not what they were")
+    found: dict[str, Any] = {"whole": whole, "seconds": client.call("moving")}
+    found.update(floor=floor, gib=len(module))
+    if sys.argv[3:] == ["watch"]:
+        found["extra"] = client.call("extra")
+    say(**found, **about)
+
+
+def keep(base: str) -> None:
+    """Open the model."""
+    torch.zeros(1, device="cuda")
+    rows.warm()
+    client = connected(base)
+    about = {"ordering": ordering(), "device": rows.device()}
+    before = torch.cuda.mem_get_info()[0]
+    model = client.call("bert")
+    parameter = next(model.parameters())
+    float(parameter.flatten()[0])
+    say(before=before, after=torch.cuda.mem_get_info()[0], **about)
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    {"publish": publish, "open": keep}[sys.argv[1]](sys.argv[2])

@@ -1,0 +1,105 @@
+"""A server that publishes a large module: publisher.py BASE GIB [watch].
+
+It has the module before anybody asks. With `watch`, what is free on the device is looked at again
+and again meanwhile, which would cost time where that is what is measured.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import Any
+
+import torch
+
+from shared_tensor import SharedTensorProvider, SharedTensorServer
+from shared_tensor._service import gpu
+
+GIB = 1 << 30
+LOOK_S = 0.0005
+
+provider = SharedTensorProvider(sys.argv[1], execution_mode="server", device_index=0)
+count = int(sys.argv[2])
+
+
+def copying() -> float:
+    """Give the seconds that copies of as many bytes take within the device."""
+    one, other = (torch.zeros(GIB // 4, device="cuda") for _ in range(2))
+    other.copy_(one)
+    torch.cuda.synchronize()
+    begun = time.perf_counter()
+    for _ in range(count):
+        other.copy_(one)
+    torch.cuda.synchronize()
+    return time.perf_counter() - begun
+
+
+class Least(threading.Thread):
+    """The least that was free."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.free = torch.cuda.mem_get_info()[0]
+
+    def run(self) -> None:
+        """Look until the process ends."""
+        while True:
+            self.free = min(self.free, torch.cuda.mem_get_info()[0])
+            # Between looks, for the thread that works.
+            time.sleep(LOOK_S)
+
+
+floor = copying()
+torch.cuda.empty_cache()
+made = torch.nn.ParameterList(
+    torch.nn.Parameter(torch.full((GIB // 4,), float(number), device="cuda"), requires_grad=False)
+    for number in range(count)
+)
+torch.cuda.synchronize()
+state: dict[str, Any] = {}
+
+
+place = gpu.place
+
+
+def timed(*arguments: Any, **more: Any) -> None:
+    """Move storages into memory that can be lent, and note the seconds until all is there."""
+    torch.cuda.synchronize()
+    begun = time.perf_counter()
+    place(*arguments, **more)
+    torch.cuda.synchronize()
+    state["seconds"] = time.perf_counter() - begun
+
+
+@provider.share(cache=False)
+def begin() -> float:
+    """Begin to watch, and give the floor in seconds; who asks has a context by now."""
+    state["before"] = torch.cuda.mem_get_info()[0]
+    if sys.argv[3:] == ["watch"]:
+        state["least"] = Least()
+        state["least"].start()
+    gpu.place = timed
+    return floor
+
+
+@provider.share(cache=False)
+def moving() -> float:
+    """Give the seconds of the move."""
+    return float(state["seconds"])
+
+
+@provider.share
+def module() -> Any:
+    """Give the module."""
+    return made
+
+
+@provider.share(cache=False)
+def extra() -> int:
+    """Give how many bytes more were taken at a time than before."""
+    return int(state["before"] - state["least"].free)
+
+
+if __name__ == "__main__":
+    SharedTensorServer(provider).start(blocking=True)
