@@ -117,9 +117,12 @@ def of_lines(program: str, path: Path) -> tuple[list[Figure], list[str]]:
                 str(value["ordering"]),
                 [str(each) for each in value["devices"]],
                 {str(name): int(count) for name, count in value.get("calls", {}).items()},
-                int(value.get("rounds", 1)),
-                *(_maybe(value.get(it)) for it in ("least", "greatest", "floor", "limit")),
-                bool(value.get("is_least", False)),
+                rounds=int(value.get("rounds", 1)),
+                least=_maybe(value.get("least")),
+                greatest=_maybe(value.get("greatest")),
+                floor=_maybe(value.get("floor")),
+                limit=_maybe(value.get("limit")),
+                is_least=bool(value.get("is_least", False)),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             problems.append(f"line {number} of its figures cannot be read: {error!r}")
