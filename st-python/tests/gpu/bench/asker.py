@@ -52,7 +52,7 @@ def keep(base: str) -> None:
     before = torch.cuda.mem_get_info()[0]
     model = client.call("bert")
     parameter = next(model.parameters())
-    float(parameter.flatten()[0])
+    float(parameter.detach().flatten()[0])
     say(before=before, after=torch.cuda.mem_get_info()[0], **about)
     sys.stdin.read()
 

@@ -72,7 +72,7 @@ def timed(*arguments: Any, **more: Any) -> None:
     state["seconds"] = time.perf_counter() - begun
 
 
-@provider.share(cache=False)
+@provider.share(cache=False, plain=True)
 def begin() -> float:
     """Begin to watch, and give the floor in seconds; who asks has a context by now."""
     state["before"] = torch.cuda.mem_get_info()[0]
@@ -83,7 +83,7 @@ def begin() -> float:
     return floor
 
 
-@provider.share(cache=False)
+@provider.share(cache=False, plain=True)
 def moving() -> float:
     """Give the seconds of the move."""
     return float(state["seconds"])
@@ -95,7 +95,7 @@ def module() -> Any:
     return made
 
 
-@provider.share(cache=False)
+@provider.share(cache=False, plain=True)
 def extra() -> int:
     """Give how many bytes more were taken at a time than before."""
     return int(state["before"] - state["least"].free)

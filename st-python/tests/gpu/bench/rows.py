@@ -38,6 +38,7 @@ def bert() -> Any:
     config = transformers.BertConfig(
         hidden_size=2048, num_hidden_layers=12, num_attention_heads=64, intermediate_size=8192
     )
+    torch.manual_seed(0)
     with torch.device("cuda"):
         return transformers.BertModel(config).eval()
 
