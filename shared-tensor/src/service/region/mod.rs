@@ -78,6 +78,8 @@ pub struct Region {
     rights: Rights,
     /// Whether everybody may write to it, whatever is granted with what it comes with.
     is_for_writers: bool,
+    /// Whether an allocator of somebody else has it, which uses it again.
+    is_borrowed: bool,
     /// Says when the last user of what a peer lent is gone.
     _hold: Option<Arc<Hold>>,
 }
@@ -107,12 +109,24 @@ impl Region {
 
     /// Memory on a GPU that there is already, such as what
     /// [`share_in_place`](cuda_ipc::share_in_place) finds.
+    ///
+    /// Its allocator uses it again when it is freed there, whoever else has it. So a result that lies in
+    /// it is leased, also that of an endpoint which keeps nothing: what
+    /// [`Output::with_native`](crate::service::Output::with_native) keeps lives until the last client
+    /// is done.
     pub fn of_chunk(chunk: cuda_ipc::Chunk) -> Self {
-        Self::own(Memory::OnDevice(Arc::new(OnDevice::of(chunk))))
+        let memory = Memory::OnDevice(Arc::new(OnDevice::of(chunk)));
+        Self { is_borrowed: true, ..Self::own(memory) }
     }
 
     fn own(memory: Memory) -> Self {
-        Self { memory, rights: Rights::Write, is_for_writers: false, _hold: None }
+        let is_borrowed = false;
+        Self { memory, rights: Rights::Write, is_for_writers: false, is_borrowed, _hold: None }
+    }
+
+    /// Whether its bytes are others' as soon as its owner lets go of it.
+    pub(crate) fn is_borrowed(&self) -> bool {
+        self.is_borrowed
     }
 
     /// What a peer sent; `rights` are those it granted, of which the descriptor may allow less.
@@ -135,7 +149,7 @@ impl Region {
                 Memory::OnDevice(Arc::new(OnDevice::adopt(fd, id, device, bytes)))
             }
         };
-        Ok(Self { memory, rights, is_for_writers: false, _hold: None })
+        Ok(Self { rights, ..Self::own(memory) })
     }
 
     pub(crate) fn held(&self, hold: Arc<Hold>) -> Self {

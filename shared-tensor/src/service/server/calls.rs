@@ -642,6 +642,7 @@ fn build_alone(core: &Arc<Core>, asked: Asked, receiver: Receiver, key: Option<C
         let text = key.as_ref().map(CacheKey::text);
         let outcome = run(&noted, &own, &asked, terms, text).and_then(|kept| {
             let is_admitted = kept.object.is_some()
+                || kept.is_borrowed()
                 || (matches!(receiver.to, Some(To::Task(_))) && kept.is_leased());
             if !is_admitted {
                 return Ok(Made::Loose(Arc::new(kept)));

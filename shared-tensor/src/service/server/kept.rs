@@ -8,7 +8,7 @@ use tensor_cache::Charges;
 use crate::service::endpoint::{Endpoint, Native, Output};
 use crate::service::failure::{Code, Failure};
 use crate::service::place::Device;
-use crate::service::region::{Id, Place, Rights};
+use crate::service::region::{Id, Place, Region, Rights};
 use crate::service::value::{Storage, Value};
 use crate::service::wire::payload::{PackError, Packed, Packer};
 
@@ -79,6 +79,11 @@ impl Kept {
     /// Whether those who get it hold it: its memory or its name is of use to them later.
     pub(crate) fn is_leased(&self) -> bool {
         self.object.is_some() || !self.packed.regions.is_empty()
+    }
+
+    /// Whether it has to stay here for as long as anybody has it.
+    pub(crate) fn is_borrowed(&self) -> bool {
+        self.packed.regions.iter().any(Region::is_borrowed)
     }
 
     pub(crate) fn charges(&self) -> Charges {
