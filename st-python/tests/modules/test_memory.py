@@ -272,3 +272,17 @@ def test_the_last_tensor_goes_while_compiled_code_is_at_work() -> None:
     without_collections(opened.clear)
     gc.collect()
     assert gone() is None
+
+
+def test_nothing_of_a_walk_waits_for_the_collector() -> None:
+    """What was met is free as soon as nobody else has it."""
+    module = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    known = weakref.ref(module), weakref.ref(module[0].weight.untyped_storage())
+    gc.disable()
+    try:
+        encoded = encode(module)
+        assert encoded.tensors
+        del encoded, module
+        assert [it() for it in known] == [None, None]
+    finally:
+        gc.enable()

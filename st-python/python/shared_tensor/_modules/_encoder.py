@@ -77,8 +77,9 @@ def encode(
         If something in it has no rule, naming the attribute.
     """
     try:
-        encoder = functools.partial(Encoder, policy or Policy(), shared, is_written=is_written)
-        return without_collections(lambda: _walked(root, encoder))
+        policy = policy or Policy()
+        made = functools.partial(Encoder, policy, shared, is_written=is_written)
+        return without_collections(lambda: _walked(root, made, policy))
     except RecursionError as error:
         raise SerializationError(
             "root: found something that nests too deep, or holds itself; make it flatter"
@@ -88,16 +89,24 @@ def encode(
         raise SerializationError(f"root: {error}") from error
 
 
-def _walked(root: Any, made: Callable[[], Encoder]) -> Encoded:
+def _walked(root: Any, made: Callable[[], Encoder], policy: Policy) -> Encoded:
     with torch._C.DisableTorchFunctionSubclass():
-        encoder = made()
         try:
-            return encoder.run(root)
+            return _run(made(), root)
         except Refusal as refusal:
-            if not encoder.policy.allow_pickle:
+            if not policy.allow_pickle:
                 raise refusal.as_error() from None
             reason = str(refusal.as_error())
-            return made().run(_skeleton.pickled(root, reason))
+            return _run(made(), _skeleton.pickled(root, reason))
+
+
+def _run(encoder: Encoder, root: Any) -> Encoded:
+    try:
+        return encoder.run(root)
+    finally:
+        # A walk refers to itself. What it met would stay until garbage is collected: the place on a
+        # GPU that a model has just been moved from.
+        vars(encoder).clear()
 
 
 class Encoder:
