@@ -1,9 +1,15 @@
 //! Whose memory a result is, how often it travels, and what is left of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use shared_tensor::service::{Access, Address, Client, Rights, Server, Tensor, Value};
+use rustix::fs::{MemfdFlags, memfd_create};
+use shared_tensor::DType;
+use shared_tensor::service::cuda::{Chunk, ChunkId, ChunkLabel, Uuid};
+use shared_tensor::service::{
+    Access, Address, Call, Client, Endpoint, Layout, Output, Provider, Region, Rights, Server,
+    Storage, Tensor, Value,
+};
 
 use crate::desk::{Scratch, Service, options, soon, stat, until};
 use crate::harness::tests;
@@ -21,6 +27,7 @@ tests![
     a_view_apart_is_seen_by_nobody,
     a_gigabyte_is_a_few_hundred_bytes_on_the_socket,
     many_threads_of_one_client_agree_with_the_server,
+    memory_of_another_allocator_stays_its_owners_while_it_is_used,
 ];
 
 fn tensor(value: &Value) -> &Tensor {
@@ -28,11 +35,7 @@ fn tensor(value: &Value) -> &Tensor {
 }
 
 fn identity(value: &Value) -> shared_tensor::shm::Identity {
-    tensor(value)
-        .storage()
-        .region()
-        .and_then(shared_tensor::service::Region::identity)
-        .expect("memory")
+    tensor(value).storage().region().and_then(Region::identity).expect("memory")
 }
 
 fn cached_results_are_one_memory_and_private_to_write() {
@@ -272,4 +275,49 @@ fn many_threads_of_one_client_agree_with_the_server() {
         info.get("regions_held") == Some(&Value::Int(0)) && client.regions_held() == 0
     });
     assert_eq!(stat(&client, "leases"), 0);
+}
+
+/// Says when it is let go of.
+struct Owner(mpsc::Sender<&'static str>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let _ = self.0.send("let go of");
+    }
+}
+
+/// Memory on a GPU, named and never looked at: none is needed.
+fn borrowed() -> Tensor {
+    const BYTES: u64 = 2 << 20;
+    let label = ChunkLabel::new(ChunkId::from_bytes([1; 16]), Uuid::from_bytes([7; 16]), BYTES);
+    let descriptor = memfd_create("no memory of a GPU", MemfdFlags::CLOEXEC).unwrap();
+    let region = Region::of_chunk(Chunk::from_parts(label, descriptor));
+    let storage = Storage::new(region, 0, BYTES).unwrap();
+    Tensor::new(storage, Layout::contiguous(DType::U8, [BYTES])).unwrap()
+}
+
+fn memory_of_another_allocator_stays_its_owners_while_it_is_used() {
+    let scratch = Scratch::new();
+    let (told, ends) = mpsc::channel();
+    let provider = Provider::new()
+        .with(
+            Endpoint::new("borrowed", move |_: &Call| {
+                let owner = Owner(told.clone());
+                Ok(Output::from(Value::from(borrowed())).with_native(Arc::new(owner)))
+            })
+            .cache(false),
+        )
+        .with(Endpoint::new("nothing", |_: &Call| Ok(Value::None)).cache(false));
+    let address = Address::at(scratch.socket());
+    let server = Server::options().max_workers(1).serve(&address, &provider).unwrap();
+    let client = Client::at(address);
+    let value = client.call("borrowed", (), options()).unwrap().value;
+    // The one worker is done with the first call when it has answered the next.
+    client.call("nothing", (), options()).unwrap();
+    assert_eq!(ends.try_recv(), Err(mpsc::TryRecvError::Empty));
+    assert_eq!((stat(&client, "leases"), stat(&client, "objects")), (1, 0));
+    drop(value);
+    assert_eq!(ends.recv(), Ok("let go of"));
+    until("its lease is over", || stat(&client, "leases") == 0);
+    assert!(server.stop(Duration::from_secs(120)).unwrap().is_drained);
 }
