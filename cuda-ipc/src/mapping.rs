@@ -1,5 +1,6 @@
 //! Chunks at addresses of this process.
 
+use std::any::Any;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use crate::chunk::{Chunk, ChunkId};
 use crate::device::Context;
 use crate::error::{Absent, DriverError};
 use crate::opened::{self, Key};
+use crate::reaper;
 use crate::sync::{Mutex, lock};
 use crate::sys::{Generation, Reservation, Stream};
 use crate::uuid::Uuid;
@@ -193,6 +195,19 @@ impl Mapping {
         }
         Ok(())
     }
+
+    /// Lets go of `kept`, and of this reference, when everything is done that is queued by now in the
+    /// streams of [`used_on`](Self::used_on), for memory that its owner uses again as soon as it hears
+    /// that nobody has it. While one of them is captured, that is after the capture's end.
+    ///
+    /// Returns at once and calls nothing of the driver: it may be called where things are dropped.
+    pub fn let_go_when_done(self, kept: impl Any + Send) {
+        reaper::let_go_when_done(self, Box::new(kept));
+    }
+
+    pub(crate) fn mapped(&self) -> &Arc<Mapped> {
+        &self.inner
+    }
 }
 
 impl Mapped {
@@ -275,7 +290,7 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         if self.inner.users.fetch_sub(1, Ordering::AcqRel) == 1 {
             lock(&self.inner.rest).since = Some(Instant::now());
-            crate::reaper::tell(&self.inner);
+            reaper::tell(&self.inner);
         }
     }
 }

@@ -5,12 +5,13 @@
 //! usual: that spoils every capture in it, whatever the capture mode of the thread that waits. So the
 //! streams that were named are waited for, one by one, and none of them while it is captured.
 
+use std::any::Any;
 use std::sync::{Arc, Condvar, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::DriverError;
-use crate::mapping::Mapped;
+use crate::mapping::{Mapped, Mapping};
 use crate::opened;
 use crate::sync::{Mutex, lock};
 use crate::sys::{Event, Generation, Stream, table};
@@ -21,6 +22,7 @@ const ASK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mill
 
 struct Reaper {
     waiting: Vec<Waiting>,
+    leaving: Vec<Leaving>,
     linger: Duration,
     /// How many flushes have been asked for: while there are any nothing lingers.
     flushes: usize,
@@ -40,8 +42,16 @@ struct Waiting {
     events: Option<(Instant, Vec<Event>)>,
 }
 
+/// Something that is let go of when the device is done with a mapping.
+struct Leaving {
+    mapping: Mapping,
+    events: Option<Vec<Event>>,
+    _kept: Box<dyn Any + Send>,
+}
+
 static REAPER: Mutex<Reaper> = Mutex::new(Reaper {
     waiting: Vec::new(),
+    leaving: Vec::new(),
     linger: Duration::from_millis(500),
     flushes: 0,
     runs: None,
@@ -71,7 +81,7 @@ pub fn flush(deadline: Instant) -> bool {
     // What is unmapped in the round in which this came may have been judged before it.
     let enough = reaper.rounds + 2;
     let is_done = loop {
-        let is_done = reaper.waiting.is_empty() && !reaper.is_busy;
+        let is_done = reaper.is_empty() && !reaper.is_busy;
         if is_done || !runs(&reaper) {
             break is_done;
         }
@@ -96,37 +106,60 @@ pub(crate) fn tell(mapped: &Arc<Mapped>) {
         // In a forked child nothing of the driver is left to give back.
         return;
     }
-    let generation = mapped.made;
     let mut reaper = lock(&REAPER);
     if reaper.waiting.iter().all(|known| !Arc::ptr_eq(&known.mapped, mapped)) {
         reaper.waiting.push(Waiting { mapped: Arc::clone(mapped), events: None });
     }
-    if !runs(&reaper) {
-        let builder = thread::Builder::new().name("cuda-ipc reaper".to_owned());
-        // Without a thread it stays mapped until the next one is told of.
-        if builder.spawn(run).is_ok() {
-            reaper.runs = Some(generation);
-        }
+    reaper.wake(mapped.made);
+}
+
+/// Lets go of `kept`, and of the mapping, when what is queued in its streams is done. As [`tell`].
+pub(crate) fn let_go_when_done(mapping: Mapping, kept: Box<dyn Any + Send>) {
+    let made = mapping.mapped().made;
+    if !made.is_current() {
+        return;
     }
-    TOLD.notify_all();
+    let mut reaper = lock(&REAPER);
+    reaper.leaving.push(Leaving { mapping, events: None, _kept: kept });
+    reaper.wake(made);
+}
+
+impl Reaper {
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.leaving.is_empty()
+    }
+
+    fn wake(&mut self, generation: Generation) {
+        if !runs(self) {
+            let builder = thread::Builder::new().name("cuda-ipc reaper".to_owned());
+            // Without a thread everything stays until the next one is told of.
+            if builder.spawn(run).is_ok() {
+                self.runs = Some(generation);
+            }
+        }
+        TOLD.notify_all();
+    }
 }
 
 fn run() {
     let mut pause = ASK.0;
     loop {
-        let (mut waiting, linger) = {
+        let (mut waiting, mut leaving, linger) = {
             let mut reaper = lock(&REAPER);
-            while reaper.waiting.is_empty() {
+            while reaper.is_empty() {
                 reaper = TOLD.wait(reaper).unwrap_or_else(PoisonError::into_inner);
             }
             reaper.is_busy = true;
             let linger = if reaper.flushes > 0 { Duration::ZERO } else { reaper.linger };
-            (std::mem::take(&mut reaper.waiting), linger)
+            (std::mem::take(&mut reaper.waiting), std::mem::take(&mut reaper.leaving), linger)
         };
-        let before = waiting.len();
+        let before = waiting.len() + leaving.len();
+        leaving.retain_mut(|leaving| !leaving.is_over());
         waiting.retain_mut(|waiting| !waiting.is_over(linger));
-        pause = if waiting.len() < before { ASK.0 } else { (pause * 2).min(ASK.1) };
+        let is_news = waiting.len() + leaving.len() < before;
+        pause = if is_news { ASK.0 } else { (pause * 2).min(ASK.1) };
         let mut reaper = lock(&REAPER);
+        reaper.leaving.append(&mut leaving);
         // What was told of meanwhile may be there already.
         for old in waiting {
             if reaper.waiting.iter().all(|new| !Arc::ptr_eq(&new.mapped, &old.mapped)) {
@@ -136,7 +169,7 @@ fn run() {
         reaper.is_busy = false;
         reaper.rounds += 1;
         DONE.notify_all();
-        if !reaper.waiting.is_empty() {
+        if !reaper.is_empty() {
             drop(TOLD.wait_timeout(reaper, pause).unwrap_or_else(PoisonError::into_inner));
         }
     }
@@ -164,27 +197,58 @@ impl Waiting {
     fn is_done(&mut self, since: Instant) -> Result<bool, DriverError> {
         let mapped = Arc::clone(&self.mapped);
         mapped.context.within(|| {
-            let streams: Vec<_> = lock(&mapped.rest).streams.iter().map(Stream::borrowed).collect();
             if self.events.as_ref().is_none_or(|(then, _)| *then != since) {
-                for stream in &streams {
-                    if stream.is_capturing()? {
-                        return Ok(false);
-                    }
-                }
-                let record = |stream| {
-                    let event = Event::create()?;
-                    event.record(stream)?;
-                    Ok::<_, DriverError>(event)
-                };
-                let events = streams.iter().map(record).collect::<Result<_, _>>()?;
+                let Some(events) = recorded(&mapped)? else { return Ok(false) };
                 self.events = Some((since, events));
             }
-            for event in self.events.iter().flat_map(|(_, events)| events) {
-                if !event.has_come()? {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
+            all_have_come(self.events.iter().flat_map(|(_, events)| events))
         })
     }
+}
+
+impl Leaving {
+    /// Whether the device is done with it.
+    fn is_over(&mut self) -> bool {
+        let mapped = Arc::clone(self.mapping.mapped());
+        let is_done = mapped.context.within(|| {
+            if self.events.is_none() {
+                self.events = recorded(&mapped)?;
+            }
+            match &self.events {
+                Some(events) => all_have_come(events),
+                None => Ok(false),
+            }
+        });
+        // A context that is lost runs nothing any more.
+        is_done.unwrap_or(true)
+    }
+}
+
+/// What comes when all that is queued in the streams of a mapping is done; `None` while one of them is
+/// captured. Streams that have nothing to do take no event.
+fn recorded(mapped: &Mapped) -> Result<Option<Vec<Event>>, DriverError> {
+    let streams: Vec<_> = lock(&mapped.rest).streams.iter().map(Stream::borrowed).collect();
+    for stream in &streams {
+        if stream.is_capturing()? {
+            return Ok(None);
+        }
+    }
+    let mut events = Vec::new();
+    for stream in &streams {
+        if !stream.is_idle()? {
+            let event = Event::create()?;
+            event.record(stream)?;
+            events.push(event);
+        }
+    }
+    Ok(Some(events))
+}
+
+fn all_have_come<'a>(events: impl IntoIterator<Item = &'a Event>) -> Result<bool, DriverError> {
+    for event in events {
+        if !event.has_come()? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

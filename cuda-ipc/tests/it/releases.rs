@@ -1,5 +1,6 @@
 //! When memory is unmapped, and when not.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use cuda_ipc::{Access, Context, Copies, Mapping, Words, flush, probe, usage};
@@ -12,6 +13,7 @@ use crate::sys::{self, Graph};
 tests![
     work_in_a_named_stream_is_waited_for,
     coming_back_meanwhile_keeps_it,
+    what_is_kept_goes_when_the_work_is_done,
     a_capture_is_not_spoilt,
     a_graph_keeps_what_it_uses,
     waiting_for_a_context_would_spoil_it,
@@ -58,6 +60,28 @@ fn coming_back_meanwhile_keeps_it() {
     assert!(!flush(Instant::now()));
     words.release(1, 1);
     assert!(flush(soon()));
+    context.synchronize(&stream).expect("done");
+}
+
+fn what_is_kept_goes_when_the_work_is_done() {
+    let (context, chunk) = (context(), filled(1, BYTES));
+    let (stream, words) = (context.stream().expect("a stream"), Words::create(1).expect("memory"));
+    let words = words.attach(&context).expect("attached");
+    let mapping = Mapping::open(&context, &[&chunk], Access::ReadWrite).expect("mapped");
+    mapping.used_on(&stream).expect("noted");
+    let kept = Arc::new(());
+    // With nothing to wait for it goes as soon as the thread looks, mapped as the memory still is.
+    mapping.clone().let_go_when_done(Arc::clone(&kept));
+    while Arc::strong_count(&kept) > 1 {
+        std::thread::yield_now();
+    }
+    words.wait(&stream, 0, 1).expect("queued");
+    mapping.let_go_when_done(Arc::clone(&kept));
+    assert!(!flush(Instant::now()), "the stream is not done");
+    assert_eq!((Arc::strong_count(&kept), usage().mappings), (2, 1));
+    words.release(0, 1);
+    assert!(flush(soon()));
+    assert_eq!((Arc::strong_count(&kept), usage().mappings), (1, 0));
     context.synchronize(&stream).expect("done");
 }
 

@@ -463,39 +463,52 @@ pub(crate) fn service_memory(
     Ok(made.into_iter().flatten().collect())
 }
 
+/// What is kept by tensors over storages of one mapping.
+///
+/// When the last of them is gone, kernels that read them may still be queued. Whoever lent them hears of it
+/// when these are done: an allocator that has the memory uses it again.
+struct Use {
+    mapping: Option<Mapping>,
+    storages: Vec<Storage>,
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        if let Some(mapping) = self.mapping.take() {
+            mapping.let_go_when_done(std::mem::take(&mut self.storages));
+        }
+    }
+}
+
 /// The bytes of storages on a GPU. What is queued in `stream` from now on finds them there.
 fn memory(gpu: &Gpu, storages: &[Storage], stream: usize) -> PyResult<Vec<Memory>> {
     let stream = sys::stream_of_torch(stream);
-    // Most of one object lies in few regions and waits for one word.
-    let mut last: Option<(&Storage, Mapping)> = None;
     let mut awaited = None;
     let mut made = Vec::with_capacity(storages.len());
-    for storage in storages {
-        let mapping = match &last {
-            Some((known, mapping)) if known.regions() == storage.regions() => mapping.clone(),
-            _ => {
-                let mapping = gpu.open(storage)?;
-                mapping.used_on(&stream).map_err(|error| failed(&error))?;
-                mapping
+    // Most of one object lies in few regions and waits for one word.
+    for together in storages.chunk_by(|one, next| one.regions() == next.regions()) {
+        let mapping = gpu.open(&together[0])?;
+        mapping.used_on(&stream).map_err(|error| failed(&error))?;
+        for storage in together {
+            if awaited != storage.ready() {
+                gpu.await_ready(storage, &stream)?;
+                awaited = storage.ready();
             }
-        };
-        if awaited != storage.ready() {
-            gpu.await_ready(storage, &stream)?;
-            awaited = storage.ready();
         }
-        made.push(memory_in(gpu, storage, mapping.clone()));
-        last = Some((storage, mapping));
+        let kept = Use { mapping: Some(mapping.clone()), storages: together.to_vec() };
+        let kept = Arc::new(kept);
+        let one = |storage| memory_in(gpu, storage, &mapping, Arc::clone(&kept));
+        made.extend(together.iter().map(one));
     }
     Ok(made)
 }
 
-fn memory_in(gpu: &Gpu, storage: &Storage, mapping: Mapping) -> Memory {
-    let known = addresses::note_on_device(storage, &mapping);
+fn memory_in(gpu: &Gpu, storage: &Storage, mapping: &Mapping, kept: Arc<Use>) -> Memory {
+    let known = addresses::note_on_device(storage, mapping);
     let ordinal = i32::try_from(gpu.ordinal()).unwrap_or(i32::MAX);
-    let kept = (known, mapping, storage.clone());
-    let address = kept.1.address() + storage.offset();
+    let address = mapping.address() + storage.offset();
     let bytes = usize::try_from(storage.bytes()).unwrap_or(usize::MAX);
-    Memory::over(place::Place::on_device(address, bytes, ordinal, kept))
+    Memory::over(place::Place::on_device(address, bytes, ordinal, (known, kept)))
 }
 
 /// The identity of the GPU with a number of this process, if there is one.

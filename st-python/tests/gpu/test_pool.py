@@ -96,6 +96,22 @@ def test_a_client_keeps_what_the_server_let_go_of(torch: Any, served: Served) ->
     del torch
 
 
+def test_memory_that_kernels_still_read_is_not_used_again(torch: Any, served: Served) -> None:
+    """The tensor is gone, and what was computed from it comes out right."""
+    server = served.server(POOLED)
+    came = served.client().call("filled", 5)
+    torch.cuda._sleep(2_000_000_000)
+    out = came + 1
+    del came
+    server.run(
+        "gc.collect()\n"
+        "with pool:\n"
+        "    others = [torch.full((1 << 18,), -1.0, device=device) for _ in range(8)]\n"
+        "torch.cuda.synchronize()"
+    )
+    assert float(out.min()) == float(out.max()) == 6.0
+
+
 def test_models_are_lent_where_they_were_built(torch: Any, served: Served) -> None:
     """No parameter moves, and the model computes the same."""
     server = served.server(
