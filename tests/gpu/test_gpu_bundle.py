@@ -385,7 +385,9 @@ def test_what_the_sanitizer_refuses_is_quoted(
         program.write_text("#!/bin/sh\nexit 0\n")
         program.chmod(0o755)
     tests = ground.bundle / "python/gpu/test_it.py"
-    text = tests.read_text().replace("test_it", "test_an_argument_comes_back")
+    # Calls are not counted there.
+    text = tests.read_text().replace('    note("test_it", "cuInit")\n', "")
+    text = text.replace("test_it", "test_an_argument_comes_back")
     (tests.parent / "test_tensors.py").write_text(text)
     ended = ground.run("sanitize", driver=driver)
     assert ended.returncode == 0, ended.stdout + ended.stderr
