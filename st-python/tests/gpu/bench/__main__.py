@@ -22,9 +22,11 @@ import summary  # noqa: E402
 
 RIVAL = "torch.multiprocessing"
 FLOOR_SAMPLES = 400
+#: How long a round of what we are compared with may take, in seconds.
+PATIENCE = 90.0
 
 
-def served(path: str) -> dict[str, Any]:
+def served(path: str, patience: float | None) -> dict[str, Any]:
     """Start a server and a client of the package on a path."""
     env = {**os.environ, "PYTHONPATH": path}
     with tempfile.TemporaryDirectory(prefix="st-", dir="/tmp") as folder:
@@ -33,27 +35,43 @@ def served(path: str) -> dict[str, Any]:
         server = subprocess.Popen([sys.executable, str(HERE / "server.py"), base], env=env)
         try:
             command = [sys.executable, str(HERE / "client.py"), base]
-            subprocess.run([*command, "build"], env=env, check=True)
-            return said(command, env)
+            try:
+                subprocess.run([*command, "build"], env=env, check=True, timeout=patience)
+            except subprocess.TimeoutExpired as late:
+                print(f"{path} builds no more: {late}", file=sys.stderr, flush=True)
+            return said(command, env, patience)
         finally:
             server.terminate()
             server.wait()
 
 
-def said(command: list[str], env: dict[str, str] | None = None) -> dict[str, Any]:
-    """Run a program that prints what it found."""
-    out = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE).stdout
+def said(
+    command: list[str], env: dict[str, str] | None = None, patience: float | None = None
+) -> dict[str, Any]:
+    """Run a program that prints what it has found so far, a line each time.
+
+    What has no end within `patience` counts with what it found, marked as late.
+    """
+    is_late = False
+    try:
+        run = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, timeout=patience)
+        out = run.stdout
+    except subprocess.TimeoutExpired as late:
+        print(f"what it found before counts: {late}", file=sys.stderr, flush=True)
+        out, is_late = late.stdout or b"", True
     found: dict[str, Any] = json.loads(out.splitlines()[-1])
-    return found
+    return {**found, "is_late": is_late}
 
 
 def once(name: str, path: str) -> dict[str, Any]:
     """Run one of them."""
+    if name == summary.OURS:
+        return served(path, None)
     if name == summary.FLOOR:
-        return said([path, str(FLOOR_SAMPLES)])
+        return said([path, str(FLOOR_SAMPLES)], patience=PATIENCE)
     if name == RIVAL:
-        return said([sys.executable, str(HERE / "rival.py")])
-    return served(path)
+        return said([sys.executable, str(HERE / "rival.py")], patience=PATIENCE)
+    return served(path, PATIENCE)
 
 
 def everything() -> dict[str, str]:
@@ -72,13 +90,15 @@ def main() -> int:
     rounds = int(sys.argv[1])
     packages = {it.partition("=")[0]: it.partition("=")[2] for it in sys.argv[2:]} or everything()
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in packages}
-    failed = set()
+    failed, late = set(), set()
     for _ in range(rounds):
         for name, path in packages.items():
-            if name in failed:
+            if name in failed | late:
                 continue
             try:
                 found[name].append(once(name, path))
+                if found[name][-1]["is_late"]:
+                    late.add(name)
             except (OSError, subprocess.CalledProcessError, ValueError, IndexError) as error:
                 # The others are measured all the same.
                 print(f"{name} failed: {error!r}", file=sys.stderr, flush=True)
@@ -88,7 +108,7 @@ def main() -> int:
         print(summary.line(figure))
     for name, rounds_of in found.items():
         if name != summary.FLOOR:
-            print(name, "values", {it["sum"] for it in rounds_of}, end=" ")
+            print(name, "values", {it.get("sum") for it in rounds_of}, end=" ")
             print("bytes taken", [it.get("taken") for it in rounds_of])
     if "ST_FIGURES" in os.environ:
         with Path(os.environ["ST_FIGURES"]).open("a") as file:

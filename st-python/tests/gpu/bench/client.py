@@ -1,4 +1,4 @@
-"""The client of the benchmark: times calls, and prints quantiles as JSON.
+"""The client of the benchmark: times calls, and prints quantiles as JSON, after each row.
 
 client.py BASE [build]: with `build` it only asks once for everything, which the server then has.
 """
@@ -63,18 +63,18 @@ def main() -> None:
         return
     value = torch.arange(1024.0, device="cuda")
     free = torch.cuda.mem_get_info()[0]
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"ordering": ordering(), "device": rows.device()}
     found["echo"] = rows.timed(lambda: client.call("echo", value), rows.SAMPLES["echo"])
+    print(json.dumps(found), flush=True)
     for name in names:
         samples = rows.SAMPLES[name.partition("_")[0]]
         work = lambda name=name, samples=samples: rows.timed(lambda: client.call(name), samples)  # noqa: E731
         row = skipped(work, name)
         if row is not None:
             found[name] = row
+            print(json.dumps(found), flush=True)
     found["sum"] = rows.computed(client.call("bert"))
     found["taken"] = free - torch.cuda.mem_get_info()[0]
-    found["ordering"] = ordering()
-    found["device"] = rows.device()
     print(json.dumps(found), flush=True)
 
 

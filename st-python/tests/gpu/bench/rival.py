@@ -53,16 +53,16 @@ def main() -> None:
         pipe.send((name, value))
         return pipe.recv()
 
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"ordering": "none", "device": rows.device()}
     found["echo"] = rows.timed(lambda: call("echo", value), rows.SAMPLES["echo"])
     for name in ("gibibyte", "bert"):
+        print(json.dumps(found), flush=True)
         found[name] = rows.timed(lambda name=name: call(name), rows.SAMPLES[name])
     for count in rows.TENSORS:
+        print(json.dumps(found), flush=True)
         work = lambda count=count: call("tensors", count)  # noqa: E731
         found[f"tensors_{count}"] = rows.timed(work, rows.SAMPLES["tensors"])
     found["sum"] = rows.computed(call("bert"))
-    found["ordering"] = "none"
-    found["device"] = rows.device()
     pipe.close()
     server.join()
     print(json.dumps(found), flush=True)
