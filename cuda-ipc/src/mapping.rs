@@ -186,12 +186,10 @@ impl Mapping {
     ///
     /// The stream must outlive the mapping, as [`Stream::from_raw`] asks.
     pub fn used_on(&self, stream: &Stream) -> Result<(), DriverError> {
-        let kept = self.inner.context.within(|| stream.keep_in_graph(self.clone()))?;
-        if kept.is_some() {
-            let mut rest = lock(&self.inner.rest);
-            if rest.streams.iter().all(|known| known.as_raw() != stream.as_raw()) {
-                rest.streams.push(stream.borrowed());
-            }
+        drop(self.inner.context.within(|| stream.keep_in_graph(self.clone()))?);
+        let mut rest = lock(&self.inner.rest);
+        if rest.streams.iter().all(|known| known.as_raw() != stream.as_raw()) {
+            rest.streams.push(stream.borrowed());
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 //! streams that were named are waited for, one by one, and none of them while it is captured.
 
 use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -154,7 +155,11 @@ fn run() {
             (std::mem::take(&mut reaper.waiting), std::mem::take(&mut reaper.leaving), linger)
         };
         let before = waiting.len() + leaving.len();
-        leaving.retain_mut(|leaving| !leaving.is_over());
+        let ended = leaving.extract_if(.., Leaving::is_over);
+        for ended in ended {
+            // What is kept is the caller's, and this thread everybody's.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(ended)));
+        }
         waiting.retain_mut(|waiting| !waiting.is_over(linger));
         let is_news = waiting.len() + leaving.len() < before;
         pause = if is_news { ASK.0 } else { (pause * 2).min(ASK.1) };
@@ -187,11 +192,7 @@ impl Waiting {
         if since.elapsed() < linger {
             return false;
         }
-        match self.is_done(since) {
-            // A context that is lost runs nothing any more.
-            Ok(true) | Err(_) => opened::take(&self.mapped, since),
-            Ok(false) => false,
-        }
+        is_certain(self.is_done(since)) && opened::take(&self.mapped, since)
     }
 
     fn is_done(&mut self, since: Instant) -> Result<bool, DriverError> {
@@ -219,8 +220,17 @@ impl Leaving {
                 None => Ok(false),
             }
         });
-        // A context that is lost runs nothing any more.
-        is_done.unwrap_or(true)
+        is_certain(is_done)
+    }
+}
+
+/// A stream that another one's capture keeps from being asked is asked again. A context that is lost runs
+/// nothing any more.
+fn is_certain(is_done: Result<bool, DriverError>) -> bool {
+    match is_done {
+        Ok(is_done) => is_done,
+        Err(DriverError::Call(error)) => !error.is_capture(),
+        Err(_) => true,
     }
 }
 

@@ -83,6 +83,18 @@ fn what_is_kept_goes_when_the_work_is_done() {
     assert!(flush(soon()));
     assert_eq!((Arc::strong_count(&kept), usage().mappings), (1, 0));
     context.synchronize(&stream).expect("done");
+    // What a graph is made of is waited for until it is made.
+    let mapping = Mapping::open(&context, &[&chunk], Access::ReadWrite).expect("mapped");
+    Graph::begin(&context, &stream);
+    mapping.used_on(&stream).expect("noted");
+    mapping.let_go_when_done(Arc::clone(&kept));
+    assert!(!flush(Instant::now()), "it is captured");
+    assert_eq!(Arc::strong_count(&kept), 2);
+    let graph = Graph::end(&context, &stream).expect("not spoilt");
+    assert!(flush(soon()));
+    assert_eq!(Arc::strong_count(&kept), 1);
+    drop(graph);
+    is_unmapped();
 }
 
 fn a_capture_is_not_spoilt() {
@@ -119,6 +131,11 @@ fn a_graph_keeps_what_it_uses() {
     assert!(flush(soon()));
     assert_eq!((usage().mappings, usage().lingering), (1, 0), "the graph refers to it");
     drop(graph);
+    is_unmapped();
+}
+
+/// A driver lets go of what a graph kept on a thread of its own.
+fn is_unmapped() {
     while usage().lingering == 0 && usage().mappings > 0 {
         std::thread::yield_now();
     }

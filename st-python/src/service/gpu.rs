@@ -3,7 +3,7 @@
 //! Nothing here waits for a device. What is lent comes with a word that the lender's stream writes, and
 //! whoever opens it has their own stream wait for that.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -110,7 +110,7 @@ impl Gpu {
     }
 
     /// Says for `storages` that they are there when everything queued in `stream` so far is done.
-    fn publish(&self, storages: &[&Storage], stream: &Stream) -> PyResult<()> {
+    fn publish(&self, storages: &[Storage], stream: &Stream) -> PyResult<()> {
         // Without a word they are there at once. Two processes whose streams wait for each other have
         // the device change between them each time, 100 us and more.
         if self.context.is_idle(stream).unwrap_or(false) {
@@ -381,9 +381,23 @@ impl ServiceGpu {
 
     /// Say that storages are there when everything is done that is queued in a stream of torch.
     #[expect(clippy::needless_pass_by_value, reason = "lists of Python arrive as vectors")]
-    fn publish(&self, storages: Vec<Bound<'_, ServiceStorage>>, stream: usize) -> PyResult<()> {
-        let storages: Vec<&Storage> = storages.iter().map(|it| &it.get().storage).collect();
-        self.gpu.publish(&storages, &sys::stream_of_torch(stream))
+    fn publish(
+        &self,
+        py: Python<'_>,
+        storages: Vec<Bound<'_, ServiceStorage>>,
+        stream: usize,
+    ) -> PyResult<()> {
+        let storages: Vec<Storage> = storages.iter().map(|it| it.get().storage.clone()).collect();
+        let stream = sys::stream_of_torch(stream);
+        py.detach(|| self.gpu.publish(&storages, &stream))
+    }
+
+    /// Whether so many regions as storages lie in, together, travel in one message.
+    #[staticmethod]
+    #[expect(clippy::needless_pass_by_value, reason = "lists of Python arrive as vectors")]
+    fn travels(storages: Vec<Bound<'_, ServiceStorage>>) -> bool {
+        let regions = storages.iter().flat_map(|it| it.get().storage.regions());
+        regions.map(Region::id).collect::<HashSet<_>>().len() <= PIECES_MAX
     }
 
     fn __repr__(&self) -> String {
@@ -452,6 +466,10 @@ pub(crate) fn service_memory(
         let gpu = Arc::clone(&gpu_of.call1((here,))?.cast_into::<ServiceGpu>()?.get().gpu);
         let stream = stream_of.call1((here,))?.extract()?;
         let opened = py.detach(|| memory(&gpu, &theirs, stream)).map_err(|error| {
+            // Not what has a meaning of its own, such as want of memory.
+            if !error.get_type(py).is(py.get_type::<PyRuntimeError>()) {
+                return error;
+            }
             let text = error.value(py);
             let said = format!("memory on {place} cannot be read by cuda:{here}: {text}");
             PyRuntimeError::new_err(said)

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use shared_tensor::lock::PerProcess;
-use shared_tensor::service::cuda::{ChunkError, Pool, Stream, flush, probe, usage};
+use shared_tensor::service::cuda::{ChunkError, Pool, Stream, flush, probe};
 
 static POOLS: PerProcess<Mutex<HashMap<usize, Arc<Pool>>>> = PerProcess::new();
 
@@ -46,7 +46,7 @@ pub(crate) fn allocate(bytes: u64, ordinal: usize) -> Option<u64> {
     let allocate = || {
         let pool = pool(ordinal).ok()?;
         match pool.allocate(bytes) {
-            Err(ChunkError::OutOfMemory { .. }) if usage().lingering > 0 => {
+            Err(ChunkError::OutOfMemory { .. }) => {
                 flush(Instant::now() + ROOM);
                 pool.allocate(bytes).ok()
             }

@@ -17,9 +17,14 @@ from shared_tensor._service.lending import Range  # noqa: E402
 class Gpu:
     """Shares whatever it is asked for, and notes that."""
 
-    def __init__(self, *, can_share: bool = True) -> None:
+    def __init__(self, *, can_share: bool = True, limit: int = 250) -> None:
         self.asked: list[list[tuple[int, int]]] = []
         self.can_share = can_share
+        self.limit = limit
+
+    def travels(self, storages: list[str]) -> bool:
+        """Count every time that was asked as a region."""
+        return len({it.split(".")[0] for it in storages}) <= self.limit
 
     def share(self, ranges: list[tuple[int, int]]) -> list[str] | None:
         """Give a new name for each."""
@@ -48,6 +53,16 @@ def test_what_was_lent_before_is_the_same() -> None:
     assert [len(ranges) for ranges in device.asked] == [1, 1]
     one.data = torch.zeros(64)
     assert gpu._shared_in_place(device, missing(one)) == ["3.0"]
+
+
+def test_what_was_shared_one_by_one_is_shared_at_once_where_it_is_too_much() -> None:
+    """A message takes so many, and what lies in one chunk is one if it is asked for together."""
+    device: Any = Gpu(limit=2)
+    parts = [torch.zeros(64) for _ in range(4)]
+    for at, part in enumerate(parts):
+        assert gpu._shared_in_place(device, missing(part)) == [f"{at + 1}.0"]
+    assert gpu._shared_in_place(device, missing(*parts)) == ["5.0", "5.1", "5.2", "5.3"]
+    assert gpu._shared_in_place(device, missing(*parts[:2])) == ["1.0", "2.0"]
 
 
 def test_it_is_forgotten_with_its_memory() -> None:

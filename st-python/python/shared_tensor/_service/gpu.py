@@ -201,7 +201,11 @@ def _shared_in_place(
             begin, length, group = missing[at]
             if len(group) == 1:
                 setattr(group[0].storage, _IN_PLACE, (begin, length, found[at]))
-    return [found[at] for at in range(len(missing))]
+    together = [found[at] for at in range(len(missing))]
+    if gpu.travels(together):
+        return together
+    # What was shared one by one has names of its own for what is one piece when shared at once.
+    return gpu.share([it[:2] for it in missing])
 
 
 def _batches(
@@ -281,13 +285,17 @@ def memory(storages: Sequence[_native.ServiceStorage], ordinal: int) -> list[_na
     """
     if storages and not _is_there():
         raise SharedTensorCapabilityError(
-            f"a tensor came that lies on {storages[0].place}, and torch has no GPU here: ask a "
-            "server of CPU memory (device='cpu'), or install a driver and a torch with CUDA"
+            f"a tensor came that lies on {_first_place(storages)}, and torch has no GPU here: ask "
+            "a server of CPU memory (device='cpu'), or install a driver and a torch with CUDA"
         )
     try:
         return _native.service_memory(storages, ordinal, _gpu, _stream)
     except RuntimeError as error:
         raise SharedTensorCapabilityError(str(error)) from error
+
+
+def _first_place(storages: Sequence[_native.ServiceStorage]) -> str:
+    return next((it.place for it in storages if it.is_on_gpu), "a GPU")
 
 
 def private(memory: _native.Memory) -> _native.Memory:
