@@ -184,7 +184,8 @@ impl Mapping {
     /// While the stream is captured into a graph, the graph takes a reference: replaying it needs the
     /// addresses.
     ///
-    /// The stream must outlive the mapping, as [`Stream::from_raw`] asks.
+    /// The stream must outlive the mapping, as [`Stream::from_raw`] asks; a captured one too, and so the graph
+    /// that keeps the mapping.
     pub fn used_on(&self, stream: &Stream) -> Result<(), DriverError> {
         drop(self.inner.context.within(|| stream.keep_in_graph(self.clone()))?);
         let mut rest = lock(&self.inner.rest);

@@ -233,7 +233,7 @@ impl Pieces<'_> {
 }
 
 /// How long room is waited for that mappings take which nobody uses any more.
-const ROOM: Duration = Duration::from_secs(2);
+pub(super) const ROOM: Duration = Duration::from_secs(2);
 
 /// Allocates, once more if what lingers unused takes the room.
 fn with_room<T>(allocate: impl Fn() -> Result<T, RegionError>) -> Result<T, RegionError> {

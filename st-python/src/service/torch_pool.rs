@@ -6,17 +6,16 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use shared_tensor::lock::PerProcess;
 use shared_tensor::service::cuda::{ChunkError, Pool, Stream, flush, probe};
 
-static POOLS: PerProcess<Mutex<HashMap<usize, Arc<Pool>>>> = PerProcess::new();
+use super::gpu::ROOM;
 
-/// How long room is waited for that mappings take which nobody uses any more.
-const ROOM: Duration = Duration::from_secs(2);
+static POOLS: PerProcess<Mutex<HashMap<usize, Arc<Pool>>>> = PerProcess::new();
 
 /// The pool of a GPU, by its number in this process.
 fn pool(ordinal: usize) -> Result<Arc<Pool>, String> {
