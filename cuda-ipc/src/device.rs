@@ -4,6 +4,7 @@ use std::ffi::c_int;
 use std::sync::Arc;
 
 use crate::error::DriverError;
+use crate::idle;
 use crate::sys::{self, PrimaryContext, Stream};
 use crate::uuid::Uuid;
 
@@ -173,15 +174,20 @@ impl Context {
         self.within(Stream::create)
     }
 
-    /// Waits on the host until everything that is queued in `stream` is done.
+    /// Waits on the host until everything that is queued in `stream` is done. For the default stream that
+    /// includes what is queued in streams for which it waits by itself.
     pub fn synchronize(&self, stream: &Stream) -> Result<(), DriverError> {
         self.within(|| stream.synchronize())
     }
 
     /// Whether everything that is queued in `stream` is done. What goes into a graph never is.
+    ///
+    /// The default stream (a null handle) waits for all streams that were not made otherwise, such as
+    /// those of other libraries. It is idle when these are; with a driver that does not tell, never.
     pub fn is_idle(&self, stream: &Stream) -> Result<bool, DriverError> {
         // To ask a stream that is captured spoils the capture.
-        self.within(|| Ok(!stream.is_capturing()? && stream.is_idle()?))
+        let is_idle = self.within(|| Ok(!stream.is_capturing()? && stream.is_idle()?))?;
+        Ok(is_idle && (!stream.is_default() || idle::default_counts_others(self)))
     }
 
     pub(crate) fn within<T>(

@@ -82,6 +82,44 @@ pub struct InPlace {
     pub offset: u64,
 }
 
+/// The memory behind a range of addresses, to be told from what lies there later: allocators that put
+/// memory together from pieces use addresses again, with other pieces.
+///
+/// It keeps the memory.
+#[derive(Debug)]
+pub struct Backing {
+    /// Where each piece begins.
+    pieces: Vec<(u64, Allocation)>,
+}
+
+impl Backing {
+    /// What is mapped at `bytes` bytes from `address` on.
+    ///
+    /// # Errors
+    ///
+    /// [`ForeignError::CopyOnly`] for memory that is not mapped from chunks, and as [`origin`].
+    pub fn of(context: &Context, address: u64, bytes: u64) -> Result<Self, ForeignError> {
+        let origin = origin(context, address, bytes)?;
+        if origin != Origin::Chunks {
+            return Err(ForeignError::CopyOnly { address, origin });
+        }
+        let (mut at, _) = context.within(|| sys::address_range(address))?;
+        let mut pieces = Vec::new();
+        while at < address + bytes {
+            pieces.push((at, Allocation::retain(at)?));
+            at = next(context, address, bytes, at)?;
+        }
+        Ok(Self { pieces })
+    }
+
+    /// Whether it is still what is mapped there.
+    pub fn is_there(&self) -> bool {
+        let is_same =
+            |(at, known): &(u64, Allocation)| Allocation::retain(*at).is_ok_and(|it| it == *known);
+        self.pieces.iter().all(is_same)
+    }
+}
+
 /// What a range of memory on the context's device is.
 pub fn origin(context: &Context, address: u64, bytes: u64) -> Result<Origin, ForeignError> {
     let end = address.checked_add(bytes).ok_or(ForeignError::NotOnDevice { address })?;

@@ -1,10 +1,13 @@
 //! Memory for an allocator of somebody else's, which can be shared where it is.
 
 use std::collections::BTreeMap;
+use std::ffi::c_int;
 use std::fmt;
+use std::iter;
+use std::sync::OnceLock;
 
 use crate::chunk::{ChunkError, create};
-use crate::device::Context;
+use crate::device::{Context, Device};
 use crate::error::DriverError;
 use crate::probe::probe;
 use crate::space::Space;
@@ -19,6 +22,8 @@ use crate::sys::{Reservation, Stream, table};
 /// given back to the device when none of its blocks is left; whoever it was shared with keeps it.
 pub struct Pool {
     context: Context,
+    /// The devices that could reach it, once they have been looked for.
+    peers: OnceLock<Vec<Device>>,
     state: Mutex<State>,
 }
 
@@ -29,6 +34,8 @@ struct State {
     /// Blocks, by address, that were given back while their stream was captured, which nobody may wait
     /// for.
     unsettled: Vec<(u64, Stream)>,
+    /// The other devices, by number, that reach all chunks.
+    reached_by: Vec<c_int>,
 }
 
 struct Held {
@@ -44,12 +51,12 @@ const CHUNK: (u64, u64) = (32 << 20, 1 << 30);
 impl Pool {
     /// A pool without memory.
     pub fn new(context: &Context) -> Self {
-        Self { context: context.clone(), state: Mutex::default() }
+        Self { context: context.clone(), peers: OnceLock::new(), state: Mutex::default() }
     }
 
     /// The address of at least `bytes` of new memory, a multiple of the
     /// [granularity](crate::Device::granularity), its content undefined. Its device reads and writes it,
-    /// and so does any other that has a context in this process by now and reaches it.
+    /// and so does any other that [reaches](Self::reach) it.
     ///
     /// # Errors
     ///
@@ -65,6 +72,7 @@ impl Pool {
         let wanted = wanted.ok_or(ChunkError::Size { bytes, max })?;
         let mut state = lock(&self.state);
         let state = &mut *state;
+        self.let_reach(state)?;
         for (base, held) in &mut state.chunks {
             if let Some(offset) = held.space.take(wanted) {
                 return Ok(base + offset);
@@ -72,8 +80,10 @@ impl Pool {
         }
         let there: u64 = state.chunks.values().map(|held| held.space.bytes()).sum();
         let ahead = (there / AHEAD).clamp(CHUNK.0, CHUNK.1);
-        let reservation = match self.map(wanted.max(ahead)) {
-            Err(ChunkError::OutOfMemory { .. }) if wanted < ahead => self.map(wanted)?,
+        let reservation = match self.map(wanted.max(ahead), &state.reached_by) {
+            Err(ChunkError::OutOfMemory { .. }) if wanted < ahead => {
+                self.map(wanted, &state.reached_by)?
+            }
             mapped => mapped?,
         };
         let (base, bytes) = (reservation.base(), reservation.bytes() as u64);
@@ -83,9 +93,23 @@ impl Pool {
         Ok(base + offset)
     }
 
+    /// Lets every device at the memory, now and from now on, that has a context in this process and peer
+    /// access. [`allocate`](Self::allocate) does this, too: what was allocated before a device came into
+    /// use is beyond its reach until then, and a kernel there that touches it loses its context.
+    ///
+    /// # Errors
+    ///
+    /// The driver's.
+    pub fn reach(&self) -> Result<(), DriverError> {
+        table()?;
+        self.let_reach(&mut lock(&self.state))
+    }
+
     /// Takes back a block, once everything is done that is queued in `stream` so far: this waits for it.
     /// While the stream is captured into a graph it is taken back later, within another call. Returns
     /// whether there is such a block.
+    ///
+    /// The stream exists, as [`Stream::from_raw`] asks.
     pub fn release(&self, address: u64, stream: &Stream) -> bool {
         if table().is_err() {
             return false;
@@ -98,6 +122,12 @@ impl Pool {
         self.take_back(address)
     }
 
+    /// Takes back a block of which the caller knows that no stream has work on it any more. Returns
+    /// whether there is such a block.
+    pub fn release_settled(&self, address: u64) -> bool {
+        table().is_ok() && self.take_back(address)
+    }
+
     /// The bytes that it has of the device.
     pub fn bytes(&self) -> u64 {
         if table().is_err() {
@@ -106,21 +136,44 @@ impl Pool {
         lock(&self.state).chunks.values().map(|held| held.space.bytes()).sum()
     }
 
-    fn map(&self, bytes: u64) -> Result<Reservation, ChunkError> {
+    fn map(&self, bytes: u64, reached_by: &[c_int]) -> Result<Reservation, ChunkError> {
         let device = self.context.device();
         let (allocation, size) = create(device, bytes)?;
         let mut reservation = Reservation::new(size)?;
         reservation.map(allocation, size)?;
-        reservation.allow(device.raw_ordinal(), true)?;
-        for other in probe()?.devices()? {
-            let is_peer = other.ordinal() != device.ordinal()
-                && other.has_context()?
-                && other.can_access(device)?;
-            if is_peer {
-                reservation.allow(other.raw_ordinal(), true)?;
-            }
+        for ordinal in iter::once(device.raw_ordinal()).chain(reached_by.iter().copied()) {
+            reservation.allow(ordinal, true)?;
         }
         Ok(reservation)
+    }
+
+    /// Lets devices at all chunks that have come into use.
+    fn let_reach(&self, state: &mut State) -> Result<(), DriverError> {
+        for peer in self.peers()? {
+            let ordinal = peer.raw_ordinal();
+            if state.reached_by.contains(&ordinal) || !peer.has_context()? {
+                continue;
+            }
+            for held in state.chunks.values() {
+                held.reservation.allow(ordinal, true)?;
+            }
+            state.reached_by.push(ordinal);
+        }
+        Ok(())
+    }
+
+    fn peers(&self) -> Result<&[Device], DriverError> {
+        if let Some(known) = self.peers.get() {
+            return Ok(known);
+        }
+        let device = self.context.device();
+        let mut peers = Vec::new();
+        for other in probe()?.devices()? {
+            if other.ordinal() != device.ordinal() && other.can_access(device)? {
+                peers.push(other);
+            }
+        }
+        Ok(self.peers.get_or_init(|| peers))
     }
 
     /// Waits for what is queued in a stream. Returns whether that could be.

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::DriverError;
+use crate::idle;
 use crate::mapping::{Mapped, Mapping};
 use crate::opened;
 use crate::sync::{Mutex, lock};
@@ -24,6 +25,8 @@ const ASK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mill
 struct Reaper {
     waiting: Vec<Waiting>,
     leaving: Vec<Leaving>,
+    /// How many ever came to be there.
+    left: u64,
     linger: Duration,
     /// How many flushes have been asked for: while there are any nothing lingers.
     flushes: usize,
@@ -45,6 +48,8 @@ struct Waiting {
 
 /// Something that is let go of when the device is done with a mapping.
 struct Leaving {
+    /// Counted from 0.
+    number: u64,
     mapping: Mapping,
     events: Option<Vec<Event>>,
     _kept: Box<dyn Any + Send>,
@@ -53,6 +58,7 @@ struct Leaving {
 static REAPER: Mutex<Reaper> = Mutex::new(Reaper {
     waiting: Vec::new(),
     leaving: Vec::new(),
+    left: 0,
     linger: Duration::from_millis(500),
     flushes: 0,
     runs: None,
@@ -97,6 +103,25 @@ pub fn flush(deadline: Instant) -> bool {
     is_done
 }
 
+/// Returns when everything is let go of that was left to
+/// [`let_go_when_done`](Mapping::let_go_when_done) so far, or at `deadline`. Returns whether it is. What
+/// lingers goes on to.
+pub fn settle(deadline: Instant) -> bool {
+    if table().is_err() {
+        return true;
+    }
+    let mut reaper = lock(&REAPER);
+    let left = reaper.left;
+    loop {
+        let is_done = !reaper.is_busy && reaper.leaving.iter().all(|it| it.number >= left);
+        let patience = deadline.saturating_duration_since(Instant::now());
+        if is_done || !runs(&reaper) || patience.is_zero() {
+            return is_done;
+        }
+        reaper = DONE.wait_timeout(reaper, patience).unwrap_or_else(PoisonError::into_inner).0;
+    }
+}
+
 fn runs(reaper: &Reaper) -> bool {
     reaper.runs.is_some_and(Generation::is_current)
 }
@@ -121,7 +146,9 @@ pub(crate) fn let_go_when_done(mapping: Mapping, kept: Box<dyn Any + Send>) {
         return;
     }
     let mut reaper = lock(&REAPER);
-    reaper.leaving.push(Leaving { mapping, events: None, _kept: kept });
+    let number = reaper.left;
+    reaper.left += 1;
+    reaper.leaving.push(Leaving { number, mapping, events: None, _kept: kept });
     reaper.wake(made);
 }
 
@@ -235,7 +262,8 @@ fn is_certain(is_done: Result<bool, DriverError>) -> bool {
 }
 
 /// What comes when all that is queued in the streams of a mapping is done; `None` while one of them is
-/// captured. Streams that have nothing to do take no event.
+/// captured. Streams that have nothing to do take no event; the default stream has if one for which it
+/// waits has.
 fn recorded(mapped: &Mapped) -> Result<Option<Vec<Event>>, DriverError> {
     let streams: Vec<_> = lock(&mapped.rest).streams.iter().map(Stream::borrowed).collect();
     for stream in &streams {
@@ -245,7 +273,8 @@ fn recorded(mapped: &Mapped) -> Result<Option<Vec<Event>>, DriverError> {
     }
     let mut events = Vec::new();
     for stream in &streams {
-        if !stream.is_idle()? {
+        let is_told = !stream.is_default() || idle::default_is_known_to_count_others();
+        if !is_told || !stream.is_idle()? {
             let event = Event::create()?;
             event.record(stream)?;
             events.push(event);

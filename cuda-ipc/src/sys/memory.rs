@@ -133,6 +133,14 @@ impl Allocation {
     }
 }
 
+impl PartialEq for Allocation {
+    /// Whether both are the same memory: a driver gives what is retained the handle that it was mapped
+    /// by, and one that is kept is nobody else's.
+    fn eq(&self, other: &Self) -> bool {
+        self.raw == other.raw
+    }
+}
+
 impl Drop for Allocation {
     fn drop(&mut self) {
         if !self.made.is_current() {

@@ -51,29 +51,52 @@ impl Stream {
         Self { raw: self.raw, made: None }
     }
 
+    /// Whether it is the default stream, in which nothing begins before all blocking streams of its
+    /// context are done with what was queued earlier.
+    pub(crate) fn is_default(&self) -> bool {
+        const BY_NAME: usize = 1;
+        self.as_raw() <= BY_NAME
+    }
+
     /// A new one of the current context, which waits for no other stream by itself.
     pub(crate) fn create() -> Result<Self, DriverError> {
         const NON_BLOCKING: c_uint = 1;
+        Self::with(NON_BLOCKING)
+    }
+
+    /// A new one of the current context, for which the default stream waits.
+    pub(crate) fn create_blocking() -> Result<Self, DriverError> {
+        const BLOCKING: c_uint = 0;
+        Self::with(BLOCKING)
+    }
+
+    fn with(flags: c_uint) -> Result<Self, DriverError> {
         let table = table()?;
         let function = table.stream_create.get()?;
         let made = Generation::watch().map_err(Absent::Fork)?;
         let mut raw = ptr::null_mut();
         // SAFETY: D1, D3.
-        let code = unsafe { function(&raw mut raw, NON_BLOCKING) };
+        let code = unsafe { function(&raw mut raw, flags) };
         table.stream_create.done(code)?;
         Ok(Self { raw, made: Some(made) })
     }
 
-    /// Waits on the host until everything that is queued is done.
+    /// Waits on the host until everything that is queued is done, and for the default stream also what it
+    /// waits for itself.
     pub(crate) fn synchronize(&self) -> Result<(), DriverError> {
         let table = table()?;
+        if self.is_default() {
+            // Work, which comes after that of the blocking streams. Nothing is said of waiting alone.
+            Event::create()?.record(self)?;
+        }
         let function = table.stream_synchronize.get()?;
         // SAFETY: D1, D5.
         let code = unsafe { function(self.raw) };
         Ok(table.stream_synchronize.done(code)?)
     }
 
-    /// Whether everything that is queued is done.
+    /// Whether everything that is queued is done. Of the default stream this may leave out what it waits
+    /// for.
     pub(crate) fn is_idle(&self) -> Result<bool, DriverError> {
         let table = table()?;
         let function = table.stream_query.get()?;

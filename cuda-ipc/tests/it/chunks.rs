@@ -58,7 +58,7 @@ fn a_holder_needs_no_driver() {
     drop(chunk);
     // Now the holder is the only one.
     assert!(!holder.maps().contains("libcuda"));
-    holder.say_word();
+    holder.say(b'w');
     let chunk = parcel::receive_chunk(&holder.socket);
     holder.join();
     assert!(holds(&chunk, 0, 7, BYTES));

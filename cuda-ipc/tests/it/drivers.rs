@@ -64,6 +64,7 @@ pub(crate) fn play(role: &str) {
             drop(context);
             assert!(!device.has_context().expect("an answer"), "given back");
         }
+        "asking" => crate::idle::asking(),
         "old" => old(),
         "bare" => {
             let device = probe().expect("a driver").device_at(0).expect("one");

@@ -1,8 +1,8 @@
 //! Memory that others made.
 
 use cuda_ipc::{
-    Access, Chunk, Context, Copies, ForeignError, InPlace, Legacy, LegacyHandle, Mapping, Origin,
-    origin, probe, share_in_place,
+    Access, Backing, Chunk, Context, Copies, ForeignError, InPlace, Legacy, LegacyHandle, Mapping,
+    Origin, origin, probe, share_in_place,
 };
 
 use crate::harness::tests;
@@ -12,6 +12,7 @@ use crate::sys::{Allocated, Segment};
 
 tests![
     mapped_memory_is_shared_in_place,
+    other_memory_at_an_address_is_told,
     opened_memory_is_passed_on,
     allocated_memory_is_copied,
     ranges_are_checked,
@@ -41,6 +42,27 @@ fn mapped_memory_is_shared_in_place() {
     // It does not need the segment.
     drop(segment);
     assert!(holds_at(&context, &shared, &bytes));
+}
+
+/// As when torch gives pieces back to the driver and takes others for the same addresses.
+fn other_memory_at_an_address_is_told() {
+    let context = context();
+    let unit = context.device().granularity().expect("an answer");
+    let mut segment = Segment::new(&context, unit, 4);
+    let middle = Backing::of(&context, segment.address + unit + 7, unit).expect("mapped");
+    let last = Backing::of(&context, segment.address + 3 * unit, 1).expect("mapped");
+    assert!(middle.is_there() && last.is_there());
+    segment.replace(0);
+    assert!(middle.is_there() && last.is_there());
+    segment.replace(2);
+    assert!(!middle.is_there() && last.is_there());
+    let again = Backing::of(&context, segment.address + unit + 7, unit).expect("mapped");
+    assert!(again.is_there());
+    drop(segment);
+    assert!(!again.is_there() && !last.is_there());
+    let allocated = Allocated::new(&context, BYTES);
+    let error = Backing::of(&context, allocated.address, 1).expect_err("not from chunks");
+    assert!(matches!(error, ForeignError::CopyOnly { .. }), "{error}");
 }
 
 /// The driver exports nothing that it imported; what was opened here is passed on all the same.

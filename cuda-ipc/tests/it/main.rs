@@ -11,10 +11,14 @@ mod drivers;
 mod foreign;
 mod forks;
 mod harness;
+mod idle;
 mod mappings;
 mod parcel;
 mod peer;
 mod pools;
+mod process;
+#[expect(unsafe_code, reason = "the driver's functions have no safe form")]
+mod raw;
 mod releases;
 #[expect(unsafe_code, reason = "forks and the driver's functions for captures have no safe form")]
 mod sys;
@@ -23,7 +27,7 @@ mod words;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if let Some(role) = std::env::var_os("CUDA_IPC_ROLE") {
+    if let Some(role) = std::env::var_os(process::ROLE) {
         let role = role.to_string_lossy();
         peer::play(&role);
         calls::note("role", &role, &calls::Calls::now());
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
         ("mappings", mappings::TESTS),
         ("releases", releases::TESTS),
         ("words", words::TESTS),
+        ("idle", idle::TESTS),
         ("foreign", foreign::TESTS),
         ("pools", pools::TESTS),
         ("drivers", drivers::TESTS),

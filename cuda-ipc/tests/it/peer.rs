@@ -1,69 +1,15 @@
-//! Other processes: this program again, in a role.
+//! What other processes do for a test.
 
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command};
 
 use cuda_ipc::{Access, Chunk, Copies, Legacy, LegacyHandle, Mapping, Words, probe};
 
 use crate::calls::Calls;
 use crate::foreign::LENT;
 use crate::parcel;
-
-/// Another process, killed when this is dropped.
-#[derive(Debug)]
-pub(crate) struct Peer {
-    child: Child,
-    pub(crate) socket: UnixStream,
-}
-
-impl Peer {
-    pub(crate) fn start(role: &str) -> Self {
-        Self::with(role, |command| command)
-    }
-
-    pub(crate) fn with(role: &str, how: impl FnOnce(&mut Command) -> &mut Command) -> Self {
-        let (socket, theirs) = UnixStream::pair().expect("a pair");
-        let mut command = Command::new(std::env::current_exe().expect("an executable"));
-        command.env("CUDA_IPC_ROLE", role).stdin(OwnedFd::from(theirs));
-        let child = how(&mut command).spawn().expect("it starts");
-        Self { child, socket }
-    }
-
-    /// Waits until it says that it is so far.
-    pub(crate) fn await_word(&mut self) {
-        let mut word = [0];
-        self.socket.read_exact(&mut word).expect("it is so far");
-    }
-
-    pub(crate) fn say_word(&mut self) {
-        self.socket.write_all(b"w").expect("it listens");
-    }
-
-    pub(crate) fn kill(mut self) {
-        self.child.kill().expect("it lives");
-        self.child.wait().expect("a child");
-    }
-
-    /// Waits for its end, which must be a good one.
-    pub(crate) fn join(mut self) {
-        let status = self.child.wait().expect("a child");
-        assert!(status.success(), "{status}");
-    }
-
-    pub(crate) fn maps(&self) -> String {
-        std::fs::read_to_string(format!("/proc/{}/maps", self.child.id())).expect("it lives")
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+pub(crate) use crate::process::Peer;
 
 pub(crate) fn pattern(seed: u8, bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (at % 251) as u8 ^ seed).collect()

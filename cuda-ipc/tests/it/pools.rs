@@ -19,7 +19,9 @@ tests![
     a_block_is_taken_back_when_its_stream_is_done,
     a_capture_is_not_spoilt,
     threads_get_blocks_of_their_own,
+    a_block_outlives_its_stream,
     devices_in_use_reach_it,
+    devices_that_come_into_use_reach_it,
     a_child_is_told,
 ];
 
@@ -158,6 +160,51 @@ fn devices_in_use_reach_it() -> Outcome {
     theirs.download(&mut found, block).expect("copied by the other device");
     assert_eq!(found, bytes);
     assert!(pool.release(block, copies.stream()));
+    Ok(())
+}
+
+/// Streams of other libraries end whenever these like; then somebody else has waited.
+fn a_block_outlives_its_stream() {
+    let context = context();
+    let (pool, stream) = (Pool::new(&context), context.stream().expect("a stream"));
+    let (first, second) = (pool.allocate(1).expect("one"), pool.allocate(1).expect("one"));
+    drop(stream);
+    let before = Calls::now();
+    assert!(pool.release_settled(first) && !pool.release_settled(first));
+    assert!(pool.release_settled(second));
+    let made = Calls::now().since(&before);
+    let asked =
+        ["cuStreamSynchronize", "cuStreamIsCapturing", "cuStreamQuery"].map(|it| made.of(it));
+    assert_eq!((asked, pool.bytes()), ([0; 3], 0), "no stream was asked");
+}
+
+fn devices_that_come_into_use_reach_it() -> Outcome {
+    let devices = probe().expect("a driver").devices().expect("some");
+    let [first, second, ..] = devices.as_slice() else { return Err(Skip("there is one device")) };
+    if !second.can_access(first).expect("an answer") {
+        return Err(Skip("the devices do not reach each other"));
+    }
+    if second.has_context().expect("an answer") {
+        return Err(Skip("the other device is in use already"));
+    }
+    let context = first.context().expect("one");
+    let (pool, bytes) = (Pool::new(&context), pattern(6, BYTES));
+    let block = pool.allocate(BYTES as u64).expect("memory");
+    let copies = Copies::new(&context).expect("a stream");
+    copies.upload(block, &bytes).expect("copied");
+    let grants = || Calls::now().of("cuMemSetAccess");
+    let before = grants();
+    pool.reach().expect("nothing to do");
+    assert_eq!(grants(), before);
+    let other = second.context().expect("one");
+    pool.reach().expect("granted");
+    assert_eq!(grants(), before + 1, "to one device, for one chunk");
+    let within = pool.allocate(1).expect("of the same chunk");
+    assert_eq!(grants(), before + 1, "it is within reach already");
+    let (theirs, mut found) = (Copies::new(&other).expect("a stream"), vec![0; BYTES]);
+    theirs.download(&mut found, block).expect("copied by the other device");
+    assert_eq!(found, bytes);
+    assert!(pool.release(block, copies.stream()) && pool.release(within, copies.stream()));
     Ok(())
 }
 

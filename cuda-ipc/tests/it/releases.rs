@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use cuda_ipc::{Access, Context, Copies, Mapping, Words, flush, probe, usage};
+use cuda_ipc::{Access, Context, Copies, Mapping, Words, flush, probe, settle, usage};
 
 use crate::harness::tests;
 use crate::mappings::soon;
@@ -14,6 +14,7 @@ tests![
     work_in_a_named_stream_is_waited_for,
     coming_back_meanwhile_keeps_it,
     what_is_kept_goes_when_the_work_is_done,
+    what_was_let_go_of_is_waited_for,
     a_capture_is_not_spoilt,
     a_graph_keeps_what_it_uses,
     waiting_for_a_context_would_spoil_it,
@@ -95,6 +96,40 @@ fn what_is_kept_goes_when_the_work_is_done() {
     assert_eq!(Arc::strong_count(&kept), 1);
     drop(graph);
     is_unmapped();
+}
+
+fn what_was_let_go_of_is_waited_for() {
+    let (context, chunk) = (context(), filled(1, BYTES));
+    let (stream, words) = (context.stream().expect("a stream"), Words::create(1).expect("memory"));
+    let words = words.attach(&context).expect("attached");
+    let mapping = Mapping::open(&context, &[&chunk], Access::ReadWrite).expect("mapped");
+    mapping.used_on(&stream).expect("noted");
+    let (kept, later) = (Arc::new(()), Arc::new(()));
+    words.wait(&stream, 0, 1).expect("queued");
+    mapping.clone().let_go_when_done(Arc::clone(&kept));
+    assert!(!settle(Instant::now()), "the stream is not done");
+    assert_eq!(Arc::strong_count(&kept), 2);
+    words.release(0, 1);
+    assert!(settle(soon()));
+    assert_eq!((Arc::strong_count(&kept), usage().mappings), (1, 1));
+    // What lingers is left alone, and what comes after is not waited for.
+    words.wait(&stream, 0, 2).expect("queued");
+    let (words, stream) = (&words, &stream);
+    std::thread::scope(|scope| {
+        let first = mapping.clone();
+        first.let_go_when_done(Arc::clone(&kept));
+        let settled = scope.spawn(|| settle(soon()));
+        words.release(0, 2);
+        assert!(settled.join().expect("it ends"));
+    });
+    assert_eq!(Arc::strong_count(&kept), 1);
+    words.wait(stream, 0, 3).expect("queued");
+    mapping.let_go_when_done(Arc::clone(&later));
+    assert!(!settle(Instant::now()));
+    words.release(0, 3);
+    assert!(settle(soon()));
+    assert_eq!((Arc::strong_count(&later), usage().mappings), (1, 1));
+    assert!(flush(soon()));
 }
 
 fn a_capture_is_not_spoilt() {

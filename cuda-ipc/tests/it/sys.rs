@@ -1,9 +1,10 @@
 //! What tests need of the system and of the driver beside the crate.
 
-use std::ffi::{c_int, c_uint, c_void};
+use std::ffi::{c_int, c_uint};
 
 use cuda_ipc::{Context, Stream};
-use libloading::os::unix::Library;
+
+use crate::raw::{Handle, entered, function};
 
 /// Runs `act` in a forked child, which exits with 0 if it returns true.
 pub(crate) fn in_forked_child(act: impl FnOnce() -> bool) -> bool {
@@ -21,16 +22,6 @@ pub(crate) fn in_forked_child(act: impl FnOnce() -> bool) -> bool {
     waited == child && libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
 }
 
-/// A function of the driver that the crate does not use.
-fn function<F: Copy>(symbol: &str) -> F {
-    // SAFETY: the driver is loaded already.
-    let library = unsafe { Library::new("libcuda.so.1") }.expect("the driver is there");
-    // SAFETY: each caller gives the type of the driver's documentation.
-    *unsafe { library.get::<F>(symbol.as_bytes()) }.expect("the driver has it")
-}
-
-type Handle = *mut c_void;
-
 /// What is current to this thread.
 pub(crate) fn current_context() -> usize {
     let mut context: Handle = std::ptr::null_mut();
@@ -39,27 +30,6 @@ pub(crate) fn current_context() -> usize {
     let code = unsafe { get(&raw mut context) };
     assert_eq!(code, 0);
     context as usize
-}
-
-/// Runs `act` with the device's primary context current.
-fn entered<T>(context: &Context, act: impl FnOnce() -> T) -> T {
-    let mut raw: Handle = std::ptr::null_mut();
-    let ordinal = c_int::try_from(context.device().ordinal()).expect("few devices");
-    let retain =
-        function::<unsafe extern "C" fn(*mut Handle, c_int) -> c_uint>("cuDevicePrimaryCtxRetain");
-    let release = function::<unsafe extern "C" fn(c_int) -> c_uint>("cuDevicePrimaryCtxRelease_v2");
-    let push = function::<unsafe extern "C" fn(Handle) -> c_uint>("cuCtxPushCurrent_v2");
-    let pop = function::<unsafe extern "C" fn(*mut Handle) -> c_uint>("cuCtxPopCurrent_v2");
-    // SAFETY: the variable is written to.
-    assert_eq!(unsafe { retain(&raw mut raw, ordinal) }, 0);
-    // SAFETY: it was retained.
-    assert_eq!(unsafe { push(raw) }, 0);
-    let outcome = act();
-    // SAFETY: the variable is written to.
-    assert_eq!(unsafe { pop(&raw mut raw) }, 0);
-    // SAFETY: it was retained.
-    assert_eq!(unsafe { release(ordinal) }, 0);
-    outcome
 }
 
 /// Memory as `cudaMalloc` makes it, freed when it is dropped.
@@ -92,42 +62,64 @@ impl Drop for Allocated {
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) address: u64,
-    bytes: usize,
+    unit: usize,
+    ordinal: c_int,
     handles: Vec<u64>,
 }
 
 impl Segment {
     pub(crate) fn new(context: &Context, unit: u64, count: usize) -> Self {
+        type Reserve = unsafe extern "C" fn(*mut u64, usize, usize, u64, u64) -> c_uint;
+        let reserve = function::<Reserve>("cuMemAddressReserve");
+        let unit = usize::try_from(unit).expect("few");
+        let ordinal = c_int::try_from(context.device().ordinal()).expect("few");
+        let mut address = 0;
+        // SAFETY: the variable is written to.
+        assert_eq!(unsafe { reserve(&raw mut address, unit * count, 0, 0, 0) }, 0);
+        let mut made = Self { address, unit, ordinal, handles: Vec::new() };
+        for index in 0..count {
+            let handle = made.mapped(index);
+            made.handles.push(handle);
+        }
+        made
+    }
+
+    /// Puts other memory in the place of one piece.
+    pub(crate) fn replace(&mut self, index: usize) {
+        let unmap = function::<unsafe extern "C" fn(u64, usize) -> c_uint>("cuMemUnmap");
+        let release = function::<unsafe extern "C" fn(u64) -> c_uint>("cuMemRelease");
+        // SAFETY: mapped by `mapped`.
+        assert_eq!(unsafe { unmap(self.at(index), self.unit) }, 0);
+        // SAFETY: made by `mapped`.
+        assert_eq!(unsafe { release(self.handles[index]) }, 0);
+        self.handles[index] = self.mapped(index);
+    }
+
+    fn at(&self, index: usize) -> u64 {
+        self.address + (index * self.unit) as u64
+    }
+
+    /// Maps new memory.
+    fn mapped(&self, index: usize) -> u64 {
         #[repr(C)]
         struct Properties(c_int, c_int, c_int, c_int, usize, u64);
         #[repr(C)]
         struct Access(c_int, c_int, c_int);
         type Create = unsafe extern "C" fn(*mut u64, usize, *const Properties, u64) -> c_uint;
-        type Reserve = unsafe extern "C" fn(*mut u64, usize, usize, u64, u64) -> c_uint;
         type Map = unsafe extern "C" fn(u64, usize, usize, u64, u64) -> c_uint;
         type Allow = unsafe extern "C" fn(u64, usize, *const Access, usize) -> c_uint;
         let create = function::<Create>("cuMemCreate");
-        let reserve = function::<Reserve>("cuMemAddressReserve");
         let (map, allow) = (function::<Map>("cuMemMap"), function::<Allow>("cuMemSetAccess"));
-        let unit = usize::try_from(unit).expect("few");
-        let ordinal = c_int::try_from(context.device().ordinal()).expect("few");
-        let (mut address, mut handles) = (0, Vec::new());
-        // SAFETY: the variable is written to.
-        assert_eq!(unsafe { reserve(&raw mut address, unit * count, 0, 0, 0) }, 0);
-        for index in 0..count {
-            let properties = Properties(1, 1, 1, ordinal, 0, 0);
-            let mut handle = 0;
-            // SAFETY: the variables are read and written to.
-            assert_eq!(unsafe { create(&raw mut handle, unit, &raw const properties, 0) }, 0);
-            // SAFETY: within what was reserved.
-            let code = unsafe { map(address + (index * unit) as u64, unit, 0, handle, 0) };
-            assert_eq!(code, 0);
-            handles.push(handle);
-        }
-        let access = Access(1, ordinal, 3);
+        let properties = Properties(1, 1, 1, self.ordinal, 0, 0);
+        let mut handle = 0;
+        // SAFETY: the variables are read and written to.
+        assert_eq!(unsafe { create(&raw mut handle, self.unit, &raw const properties, 0) }, 0);
+        // SAFETY: within what was reserved.
+        assert_eq!(unsafe { map(self.at(index), self.unit, 0, handle, 0) }, 0);
+        let access = Access(1, self.ordinal, 3);
         // SAFETY: what was mapped, and a variable that is read.
-        assert_eq!(unsafe { allow(address, unit * count, &raw const access, 1) }, 0);
-        Self { address, bytes: unit * count, handles }
+        assert_eq!(unsafe { allow(self.at(index), self.unit, &raw const access, 1) }, 0);
+        handle
     }
 }
 
@@ -136,14 +128,49 @@ impl Drop for Segment {
         let unmap = function::<unsafe extern "C" fn(u64, usize) -> c_uint>("cuMemUnmap");
         let free = function::<unsafe extern "C" fn(u64, usize) -> c_uint>("cuMemAddressFree");
         let release = function::<unsafe extern "C" fn(u64) -> c_uint>("cuMemRelease");
-        // SAFETY: mapped by `new`.
-        unsafe { unmap(self.address, self.bytes) };
+        let bytes = self.unit * self.handles.len();
+        // SAFETY: mapped by `mapped`.
+        unsafe { unmap(self.address, bytes) };
         // SAFETY: reserved by `new`.
-        unsafe { free(self.address, self.bytes) };
+        unsafe { free(self.address, bytes) };
         for handle in &self.handles {
-            // SAFETY: made by `new`.
+            // SAFETY: made by `mapped`.
             unsafe { release(*handle) };
         }
+    }
+}
+
+/// A stream as other libraries make theirs, for which the default stream waits.
+#[derive(Debug)]
+pub(crate) struct Foreign {
+    stream: Stream,
+    context: Context,
+}
+
+impl Foreign {
+    pub(crate) fn new(context: &Context) -> Self {
+        const BLOCKING: c_uint = 0;
+        type Create = unsafe extern "C" fn(*mut Handle, c_uint) -> c_uint;
+        let create = function::<Create>("cuStreamCreate");
+        let mut raw = std::ptr::null_mut();
+        // SAFETY: the variable is written to, and a context is current.
+        let code = entered(context, || unsafe { create(&raw mut raw, BLOCKING) });
+        assert_eq!(code, 0);
+        // SAFETY: it lives as long as this value, which lends it out.
+        let stream = unsafe { Stream::from_raw(raw as usize) };
+        Self { stream, context: context.clone() }
+    }
+
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        let destroy = function::<unsafe extern "C" fn(Handle) -> c_uint>("cuStreamDestroy_v2");
+        // SAFETY: made by `new`, destroyed once.
+        entered(&self.context, || unsafe { destroy(self.stream.as_raw() as Handle) });
     }
 }
 

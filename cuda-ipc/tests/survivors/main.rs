@@ -17,6 +17,11 @@ mod parcel;
 mod pattern;
 mod peer;
 mod plan;
+#[path = "../it/process.rs"]
+mod process;
+#[path = "../it/raw.rs"]
+#[expect(unsafe_code, reason = "the driver's functions have no safe form")]
+mod raw;
 mod roles;
 #[expect(unsafe_code, reason = "the driver's functions for kernels have no safe form")]
 mod sys;
@@ -39,7 +44,7 @@ fn say(line: &str) {
 }
 
 fn main() -> ExitCode {
-    if let Some(role) = std::env::var_os(peer::ROLE) {
+    if let Some(role) = std::env::var_os(process::ROLE) {
         let role = role.to_string_lossy();
         roles::play(&role);
         calls::note("role", &role, &calls::Calls::now());

@@ -6,7 +6,8 @@
  *
  * VERSION is the CUDA that it claims to be, such as 11080. WITHOUT_WORDS and WITHOUT_CHUNKS leave out the
  * functions of stream memory operations and of virtual memory. In the environment: TEST_DRIVER_DEVICES,
- * CUDA_VISIBLE_DEVICES (numbers), TEST_DRIVER_NO_PEERS, TEST_DRIVER_DEAD (cuInit fails with the code).
+ * CUDA_VISIBLE_DEVICES (numbers), TEST_DRIVER_NO_PEERS, TEST_DRIVER_DEAD (cuInit fails with the code),
+ * TEST_DRIVER_APART (asking for the default stream leaves out the streams that it waits for).
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -410,8 +411,12 @@ struct graph { int spoilt; struct kept *kept; };
 struct stream {
     pthread_mutex_t lock; pthread_cond_t moved; pthread_t thread;
     struct step *first, **last; int running, over; struct context *context; struct graph *capture;
+    int is_blocking; struct stream *next;
 };
 static struct stream default_stream[8];
+/* Those that were made. The blocking ones wait for their context's default stream, and it for them. */
+static struct stream *streams;
+static pthread_mutex_t order = PTHREAD_MUTEX_INITIALIZER;
 
 static void let_go_event(struct event *it) { if (atomic_fetch_sub(&it->references, 1) == 1) free(it); }
 
@@ -480,26 +485,55 @@ static struct stream *which(struct stream *it) {
     pthread_mutex_unlock(&everything);
     return own;
 }
-static int queue(struct stream *it, struct step step) {
-    if (!(it = which(it))) return INVALID_CONTEXT;
-    if (atomic_load(&lost)) { if (step.event) let_go_event(step.event); return atomic_load(&lost); }
-    if (it->capture) { if (step.event) let_go_event(step.event); return it->capture->spoilt ? CAPTURE_INVALIDATED : OK; }
+static void append(struct stream *it, struct step step) {
     struct step *made = malloc(sizeof *made);
     *made = step; made->next = NULL;
     pthread_mutex_lock(&it->lock);
     *it->last = made; it->last = &made->next;
     pthread_cond_broadcast(&it->moved);
     pthread_mutex_unlock(&it->lock);
+}
+static int is_busy(struct stream *it) {
+    pthread_mutex_lock(&it->lock);
+    int busy = it->first || it->running;
+    pthread_mutex_unlock(&it->lock);
+    return busy;
+}
+static void order_behind(struct stream *then, struct stream *first) {
+    if (!is_busy(first)) return;
+    struct event *event = calloc(1, sizeof *event);
+    event->recorded = 1; event->references = 2;
+    append(first, (struct step){.kind = RECORD, .value = 1, .event = event});
+    append(then, (struct step){.kind = AWAIT, .value = 1, .event = event});
+}
+static int queue(struct stream *it, struct step step) {
+    if (!(it = which(it))) return INVALID_CONTEXT;
+    if (atomic_load(&lost)) { if (step.event) let_go_event(step.event); return atomic_load(&lost); }
+    if (it->capture) { if (step.event) let_go_event(step.event); return it->capture->spoilt ? CAPTURE_INVALIDATED : OK; }
+    struct stream *own = &default_stream[it->context->ordinal];
+    pthread_mutex_lock(&order);
+    if (it == own) {
+        for (struct stream *at = streams; at; at = at->next)
+            if (at->is_blocking && at->context == it->context) order_behind(it, at);
+    } else if (it->is_blocking && own->last) order_behind(it, own);
+    append(it, step);
+    pthread_mutex_unlock(&order);
     return OK;
 }
 int cuStreamCreate(struct stream **made, unsigned flags) {
-    (void)flags;
     if (!current()) return INVALID_CONTEXT;
     *made = calloc(1, sizeof **made);
+    (*made)->is_blocking = !flags;
     begin(*made, current());
+    pthread_mutex_lock(&order);
+    (*made)->next = streams; streams = *made;
+    pthread_mutex_unlock(&order);
     return OK;
 }
 int cuStreamDestroy_v2(struct stream *it) {
+    pthread_mutex_lock(&order);
+    for (struct stream **at = &streams; *at; at = &(*at)->next) if (*at == it) { *at = it->next; break; }
+    pthread_mutex_unlock(&order);
     pthread_mutex_lock(&it->lock);
     it->over = 1; pthread_cond_broadcast(&it->moved);
     pthread_mutex_unlock(&it->lock);
@@ -518,16 +552,29 @@ int cuStreamSynchronize(struct stream *it) {
 int cuStreamQuery(struct stream *it) {
     if (!(it = which(it))) return INVALID_CONTEXT;
     if (it->capture) { it->capture->spoilt = 1; return CAPTURE_UNSUPPORTED; }
-    pthread_mutex_lock(&it->lock);
-    int code = it->first || it->running ? NOT_READY : OK;
-    pthread_mutex_unlock(&it->lock);
-    return atomic_load(&lost) ? atomic_load(&lost) : code;
+    int busy = is_busy(it);
+    pthread_mutex_lock(&order);
+    if (it == &default_stream[it->context->ordinal] && !getenv("TEST_DRIVER_APART"))
+        for (struct stream *at = streams; at; at = at->next)
+            busy |= at->is_blocking && at->context == it->context && is_busy(at);
+    pthread_mutex_unlock(&order);
+    return atomic_load(&lost) ? atomic_load(&lost) : busy ? NOT_READY : OK;
 }
 /* As on a device: waiting for a context spoils every capture in it, whoever waits. */
 int cuCtxSynchronize(void) {
     if (!current()) return INVALID_CONTEXT;
     if (current()->capture) { current()->capture->spoilt = 1; return CAPTURE_UNSUPPORTED; }
-    return OK;
+    struct context *context = current();
+    for (;;) {
+        int busy = 0;
+        pthread_mutex_lock(&order);
+        for (struct stream *at = streams; at; at = at->next) busy |= at->context == context && is_busy(at);
+        struct stream *own = &default_stream[context->ordinal];
+        busy |= own->last && is_busy(own);
+        pthread_mutex_unlock(&order);
+        if (!busy) return atomic_load(&lost);
+        nap();
+    }
 }
 #ifndef WITHOUT_WORDS
 int cuStreamWriteValue64_v2(struct stream *it, address to, unsigned long long value, unsigned flags) {
