@@ -76,6 +76,9 @@ pub(crate) fn unmap(map: Arc<Map>) {
     }
 }
 
+/// How long that is waited for if nothing else is said.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Comes back when everything that was left to the thread so far, and concerns these connections, is
 /// done, or at the deadline.
 pub(crate) fn settle(links: Vec<Weak<Link>>, deadline: Option<Instant>) {
@@ -85,9 +88,8 @@ pub(crate) fn settle(links: Vec<Weak<Link>>, deadline: Option<Instant>) {
     }
     let (mark, done) = mpsc::channel();
     send(Errand::Mark(mark, links));
-    let left = deadline.map_or(Duration::from_secs(10), |deadline| {
-        deadline.saturating_duration_since(Instant::now())
-    });
+    let left =
+        deadline.map_or(PATIENCE, |deadline| deadline.saturating_duration_since(Instant::now()));
     // It is dropped, never sent.
     let _ = done.recv_timeout(left);
 }

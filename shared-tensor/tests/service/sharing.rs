@@ -28,6 +28,7 @@ tests![
     a_gigabyte_is_a_few_hundred_bytes_on_the_socket,
     many_threads_of_one_client_agree_with_the_server,
     memory_of_another_allocator_stays_its_owners_while_it_is_used,
+    closing_a_client_ends_no_lease_on_memory_of_another_allocator,
 ];
 
 fn tensor(value: &Value) -> &Tensor {
@@ -296,10 +297,9 @@ fn borrowed() -> Tensor {
     Tensor::new(storage, Layout::contiguous(DType::U8, [BYTES])).unwrap()
 }
 
-fn memory_of_another_allocator_stays_its_owners_while_it_is_used() {
-    let scratch = Scratch::new();
-    let (told, ends) = mpsc::channel();
-    let provider = Provider::new()
+/// Gives such memory, and tells when its owner is let go of.
+fn lender(told: mpsc::Sender<&'static str>) -> Provider {
+    Provider::new()
         .with(
             Endpoint::new("borrowed", move |_: &Call| {
                 let owner = Owner(told.clone());
@@ -307,7 +307,36 @@ fn memory_of_another_allocator_stays_its_owners_while_it_is_used() {
             })
             .cache(false),
         )
-        .with(Endpoint::new("nothing", |_: &Call| Ok(Value::None)).cache(false));
+        .with(Endpoint::new("nothing", |_: &Call| Ok(Value::None)).cache(false))
+}
+
+/// What is in use keeps its connection: kernels may be queued that read it.
+fn closing_a_client_ends_no_lease_on_memory_of_another_allocator() {
+    let scratch = Scratch::new();
+    let (told, ends) = mpsc::channel();
+    let address = Address::at(scratch.socket());
+    let server = Server::options().serve(&address, &lender(told)).unwrap();
+    let (client, other) = (Client::at(address.clone()), Client::at(address));
+    let value = client.call("borrowed", (), options()).unwrap().value;
+    client.close();
+    drop(client);
+    // The server has answered something since, and would have noticed an end.
+    for _ in 0..100 {
+        other.call("nothing", (), options()).unwrap();
+    }
+    assert_eq!((stat(&other, "leases"), stat(&other, "sessions")), (1, 2));
+    assert_eq!(ends.try_recv(), Err(mpsc::TryRecvError::Empty));
+    drop(value);
+    assert_eq!(ends.recv(), Ok("let go of"));
+    until("its lease is over", || stat(&other, "leases") == 0);
+    until("so is its connection", || stat(&other, "sessions") == 1);
+    assert!(server.stop(Duration::from_secs(120)).unwrap().is_drained);
+}
+
+fn memory_of_another_allocator_stays_its_owners_while_it_is_used() {
+    let scratch = Scratch::new();
+    let (told, ends) = mpsc::channel();
+    let provider = lender(told);
     let address = Address::at(scratch.socket());
     let server = Server::options().max_workers(1).serve(&address, &provider).unwrap();
     let client = Client::at(address);

@@ -83,6 +83,7 @@ class Pool:
         """Have this thread allocate from the pool."""
         import torch
 
+        _settle(torch, self._ordinal)
         with self._lock:
             mine = self._idle.pop() if self._idle else None
         if mine is None:
@@ -162,6 +163,20 @@ def _check(torch: Any) -> None:
             f"torch allocates with {backend}, which has no pools: leave backend out of "
             f"PYTORCH_CUDA_ALLOC_CONF, or {_INSTEAD}"
         )
+
+
+def _settle(torch: Any, ordinal: int) -> None:
+    """See to what torch's allocations cannot: streams that may be gone, GPUs that come into use."""
+    stream = torch.cuda.current_stream(ordinal)
+    # A stream of another library has its handle for a number.
+    if stream.stream_id != stream.cuda_stream:
+        _native.gpu_pool_stream(stream.cuda_stream)
+    _native.gpu_pool_reach()
+    aside = _native.gpu_pool_aside(ordinal)
+    if aside and not torch.cuda.is_current_stream_capturing():
+        # Nobody may ask a stream that may be destroyed: as `cudaFree` does.
+        torch.cuda.synchronize(ordinal)
+        _native.gpu_pool_take_back(ordinal, aside)
 
 
 #: Kept for the life of the process: torch calls it for tensors that outlive their pool.

@@ -4,15 +4,15 @@
 //! whoever opens it has their own stream wait for that.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use shared_tensor::lock::PerProcess;
 use shared_tensor::service::cuda::{
-    Access, ChunkError, Context, Copies, Device, DeviceWords, Mapping, Ordering, Origin, Stream,
-    Uuid, Words, flush, lost, origin, probe, share_in_place,
+    Access, Backing, ChunkError, Context, Copies, Device, DeviceWords, Mapping, Ordering, Origin,
+    Stream, Uuid, Words, flush, lost, origin, probe, share_in_place,
 };
 use shared_tensor::service::{
     Arena, Id, Place, REGIONS_MAX, Ready, Region, RegionError, Rights, Storage,
@@ -20,6 +20,7 @@ use shared_tensor::service::{
 
 use super::addresses;
 use super::storage::ServiceStorage;
+use super::torch_pool;
 use crate::modules::memory::Memory;
 use crate::sys;
 use crate::sys::place;
@@ -65,10 +66,14 @@ fn failed(error: &impl std::fmt::Display) -> PyErr {
     PyRuntimeError::new_err(advised(error))
 }
 
+/// With what to do, if this is what ended CUDA. Other errors go on to be possible: of another GPU, say.
 fn advised(error: &impl std::fmt::Display) -> String {
+    let text = error.to_string();
     match lost() {
-        Some(first) if first.suspects() > 0 => format!("{error}; {ADVICE}"),
-        _ => error.to_string(),
+        Some(first) if first.suspects() > 0 && text.contains(first.name()) => {
+            format!("{text}; {ADVICE}")
+        }
+        _ => text,
     }
 }
 
@@ -102,6 +107,8 @@ impl Gpu {
         let arenas = [(); 2].map(|()| Arena::on(context.device().clone()));
         let gpu = Arc::new(Self { context, copies, words, arenas, region, written, theirs });
         gpus.insert(ordinal, Arc::clone(&gpu));
+        drop(gpus);
+        torch_pool::reach();
         Ok(gpu)
     }
 
@@ -338,6 +345,17 @@ impl ServiceGpu {
         })
     }
 
+    /// What memory lies at an address, for so many bytes.
+    ///
+    /// Raises
+    /// ------
+    /// RuntimeError
+    ///     If it was not made to be shared.
+    fn backing(&self, py: Python<'_>, address: u64, bytes: u64) -> PyResult<ServiceBacking> {
+        let backing = py.detach(|| Backing::of(&self.gpu.context, address, bytes));
+        Ok(ServiceBacking { backing: backing.map_err(|error| failed(&error))? })
+    }
+
     /// Queue copies of ranges, each from an address to a storage, after what is queued in a stream of
     /// torch; what is queued there from now on comes after them.
     #[expect(clippy::needless_pass_by_value, reason = "lists of Python arrive as vectors")]
@@ -402,6 +420,20 @@ impl ServiceGpu {
 
     fn __repr__(&self) -> String {
         format!("ServiceGpu({}, {})", self.gpu.ordinal(), self.uuid())
+    }
+}
+
+/// Memory that an allocator has put together from pieces, to be told from what lies there later.
+#[pyclass(frozen, module = "shared_tensor._native")]
+pub(crate) struct ServiceBacking {
+    backing: Backing,
+}
+
+#[pymethods]
+impl ServiceBacking {
+    /// Whether it is still what lies at its address.
+    fn is_there(&self, py: Python<'_>) -> bool {
+        py.detach(|| self.backing.is_there())
     }
 }
 
@@ -576,24 +608,29 @@ pub(crate) fn gpus(py: Python<'_>) -> PyResult<(String, Vec<(String, String)>)> 
     })
 }
 
-/// Why CUDA is lost to this process, if it is; `None` also where the service has used no GPU here. Waits
-/// for nothing.
+/// Why CUDA is lost to this process on the GPU with a number, or on any, if it is; `None` also where the
+/// service has used no GPU here, and where another thread is about to begin to. Waits for nothing.
 #[pyfunction]
-pub(crate) fn gpu_fault(py: Python<'_>) -> Option<String> {
+#[pyo3(signature = (ordinal = None))]
+pub(crate) fn gpu_fault(py: Python<'_>, ordinal: Option<usize>) -> Option<String> {
     py.detach(|| {
         if !shared_tensor::service::cuda::is_loaded() {
             return None;
         }
-        let gpus: Vec<Arc<Gpu>> = {
-            let gpus = GPUS.get_or_init(Mutex::default);
-            gpus.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        let gpus: Vec<Arc<Gpu>> = match GPUS.get_or_init(Mutex::default).try_lock() {
+            Ok(gpus) => gpus.values().cloned().collect(),
+            Err(TryLockError::Poisoned(gpus)) => gpus.into_inner().values().cloned().collect(),
+            Err(TryLockError::WouldBlock) => Vec::new(),
         };
-        for gpu in gpus {
+        for gpu in gpus.into_iter().filter(|gpu| ordinal.is_none_or(|it| it == gpu.ordinal())) {
             // Its own stream, which takes part in no capture.
-            if let Err(error) = gpu.context.is_idle(gpu.copies.stream()) {
-                return Some(advised(&error));
+            let asked = gpu.context.is_idle(gpu.copies.stream());
+            let error = asked.as_ref().err().and_then(|error| error.as_call());
+            if let Some(error) = error.filter(|error| error.is_sticky()) {
+                return Some(advised(error));
             }
         }
-        lost().map(advised)
+        // What another GPU's was is not this one's.
+        lost().filter(|_| ordinal.is_none()).map(advised)
     })
 }

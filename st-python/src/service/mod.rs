@@ -33,9 +33,14 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<storage::ServiceStorage>()?;
     module.add_class::<storage::ServiceValue>()?;
     module.add_class::<gpu::ServiceGpu>()?;
+    module.add_class::<gpu::ServiceBacking>()?;
     module.add_function(wrap_pyfunction!(gpu::gpu_uuid, module)?)?;
     module.add_function(wrap_pyfunction!(gpu::service_memory, module)?)?;
+    module.add_function(wrap_pyfunction!(torch_pool::gpu_pool_aside, module)?)?;
     module.add_function(wrap_pyfunction!(torch_pool::gpu_pool_bytes, module)?)?;
+    module.add_function(wrap_pyfunction!(torch_pool::gpu_pool_reach, module)?)?;
+    module.add_function(wrap_pyfunction!(torch_pool::gpu_pool_stream, module)?)?;
+    module.add_function(wrap_pyfunction!(torch_pool::gpu_pool_take_back, module)?)?;
     module.add_function(wrap_pyfunction!(gpu::gpus, module)?)?;
     module.add_function(wrap_pyfunction!(gpu::gpu_fault, module)?)?;
     module.add_function(wrap_pyfunction!(gpu::driver_calls, module)?)?;

@@ -3,17 +3,19 @@
 //! Torch calls in whichever thread it likes, with the interpreter's lock or without, and expects what
 //! C functions do: a null pointer instead of an error, and no more.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use shared_tensor::lock::PerProcess;
-use shared_tensor::service::cuda::{ChunkError, Pool, Stream, flush, probe};
+use shared_tensor::service::cuda::{ChunkError, Pool, flush, probe};
 
 use super::gpu::ROOM;
+use crate::sys::stream_of_torch;
 
 static POOLS: PerProcess<Mutex<HashMap<usize, Arc<Pool>>>> = PerProcess::new();
 
@@ -55,11 +57,84 @@ pub(crate) fn allocate(bytes: u64, ordinal: usize) -> Option<u64> {
     catch_unwind(AssertUnwindSafe(allocate)).ok().flatten()
 }
 
-/// Takes memory back when what is queued in a stream is done.
-pub(crate) fn release(address: u64, ordinal: usize, stream: &Stream) {
-    let release = || pool(ordinal).is_ok_and(|pool| pool.release(address, stream));
+/// Lets GPUs that have come into use at what there is of others.
+pub(super) fn reach() {
+    let Some(pools) = POOLS.get() else { return };
+    let pools: Vec<_> = {
+        let pools = pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.values().cloned().collect()
+    };
+    for pool in pools {
+        // Whoever allocates next is told.
+        let _ = pool.reach();
+    }
+}
+
+/// Streams, by their numbers, that are never destroyed, and blocks of others.
+#[derive(Default)]
+struct Streams {
+    lasting: HashSet<usize>,
+    /// By GPU: addresses of blocks whose streams nobody may ask, since they may be gone.
+    aside: HashMap<usize, Vec<u64>>,
+}
+
+static STREAMS: PerProcess<Mutex<Streams>> = PerProcess::new();
+
+fn streams() -> MutexGuard<'static, Streams> {
+    STREAMS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The streams that a process has without making any, by the driver's numbers.
+const DEFAULT_STREAMS: RangeInclusive<usize> = 0..=2;
+
+/// Takes memory back when what is queued in a stream, by its number, is done. That of a stream which may
+/// be gone is put aside.
+pub(crate) fn release(address: u64, ordinal: usize, stream: usize) {
+    let release = || {
+        // In a child of a process that uses CUDA there is nothing to be given back.
+        let Ok(pool) = pool(ordinal) else { return };
+        if DEFAULT_STREAMS.contains(&stream) || streams().lasting.contains(&stream) {
+            pool.release(address, &stream_of_torch(stream));
+        } else {
+            streams().aside.entry(ordinal).or_default().push(address);
+        }
+    };
     // There is nobody to tell of a failure.
     let _ = catch_unwind(AssertUnwindSafe(release));
+}
+
+/// A stream of torch's own, by its number: torch destroys none of them, so that it may be waited for
+/// whenever memory comes back that was allocated in it.
+#[pyfunction]
+pub(crate) fn gpu_pool_stream(py: Python<'_>, stream: usize) {
+    py.detach(|| streams().lasting.insert(stream));
+}
+
+/// Blocks that came back and wait for somebody who knows that their GPU is done with them.
+#[pyfunction]
+pub(crate) fn gpu_pool_aside(py: Python<'_>, ordinal: usize) -> Vec<u64> {
+    py.detach(|| streams().aside.get(&ordinal).cloned().unwrap_or_default())
+}
+
+/// Take these blocks back: their GPU is done with all that was queued when they were put aside.
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "lists of Python arrive as vectors")]
+pub(crate) fn gpu_pool_take_back(py: Python<'_>, ordinal: usize, blocks: Vec<u64>) {
+    py.detach(|| {
+        let Ok(pool) = pool(ordinal) else { return };
+        if let Some(aside) = streams().aside.get_mut(&ordinal) {
+            aside.retain(|it| !blocks.contains(it));
+        }
+        for block in blocks {
+            pool.release_settled(block);
+        }
+    });
+}
+
+/// Let every GPU that this process uses by now at the memory of all pools.
+#[pyfunction]
+pub(crate) fn gpu_pool_reach(py: Python<'_>) {
+    py.detach(reach);
 }
 
 /// The bytes that torch has in memory of a GPU that can be lent where it is.

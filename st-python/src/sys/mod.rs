@@ -14,7 +14,9 @@
 //!   lives as long as the array and every view of it.
 //! - **S5, attached in truth**: code that others call when they please finds out for itself whether
 //!   it may touch objects; that Rust code further up the stack was attached says nothing.
-//! - **S6, streams**: numbers of streams come from torch, which destroys none that it has made.
+//! - **S6, streams**: numbers of streams come from torch, which destroys none that it has made. One of
+//!   another library that is current in torch when a tensor comes lives as long as the tensor: the guide
+//!   asks for that.
 
 mod attached;
 pub(crate) mod dlpack;

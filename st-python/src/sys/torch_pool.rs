@@ -3,7 +3,6 @@
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-use super::stream_of_torch;
 use crate::service::torch_pool;
 
 /// Memory of `size` bytes on a device; null if there is none.
@@ -22,7 +21,8 @@ extern "C" fn shared_tensor_pool_allocate(
     address.map_or(ptr::null_mut(), ptr::without_provenance_mut)
 }
 
-/// Takes it back; `stream` is the one that was current when it was allocated (S6).
+/// Takes it back; `stream` is the one that was current when it was allocated, and may be gone by now if it
+/// is another library's.
 // SAFETY: nothing else has this name.
 #[unsafe(no_mangle)]
 extern "C" fn shared_tensor_pool_release(
@@ -34,6 +34,6 @@ extern "C" fn shared_tensor_pool_release(
     if let Ok(ordinal) = usize::try_from(device)
         && !address.is_null()
     {
-        torch_pool::release(address.addr() as u64, ordinal, &stream_of_torch(stream.addr()));
+        torch_pool::release(address.addr() as u64, ordinal, stream.addr());
     }
 }

@@ -473,10 +473,15 @@ impl Client {
     /// most until the deadline, or ten seconds without one.
     ///
     /// A result that is dropped here is given back by a thread of its own soon after: this is for who
-    /// wants to see it gone on the server, because memory is scarce there or a test counts it.
+    /// wants to see it gone on the server, because memory is scarce there or a test counts it. What was
+    /// left to [`let_go_when_done`](cuda_ipc::Mapping::let_go_when_done) is given back when a GPU is done
+    /// with it, and waited for as well.
     pub fn settle<'a>(&self, options: impl Into<CallOptions<'a>>) {
         if self.check().is_ok() {
-            self.settled(options.into().deadline);
+            let deadline = options.into().deadline;
+            let deadline = deadline.unwrap_or_else(|| Instant::now() + reaper::PATIENCE);
+            cuda_ipc::settle(deadline);
+            self.settled(Some(deadline));
         }
     }
 

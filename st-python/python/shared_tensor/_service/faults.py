@@ -10,7 +10,7 @@ _LOG = "/dev/kmsg"
 #: A record has at most so many bytes.
 _RECORD = 8192
 _FAULT = re.compile(
-    r"NVRM: Xid \([^)]*\): 31,(?:.*?\bpid=(?P<pid>\d+))?(?:.*?\bname=(?P<name>[^,]+))?"
+    r"NVRM: Xid \([^)]*\): 31,(?:.*?\bpid=(?P<pid>\d+))?(?:.*?\bname=(?P<name>[^,<][^,]*))?"
     r".*FAULT_RO_VIOLATION"
 )
 

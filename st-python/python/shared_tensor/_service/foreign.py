@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from shared_tensor._service.rules import refuse
 
 #: What DLPack calls a device of CUDA.
 _CUDA = 2
+#: What the protocol's functions raise of arrays that were deleted, or lie on several devices; and a
+#: torch that was built without CUDA, which asserts.
+_REFUSALS = (RuntimeError, BufferError, TypeError, ValueError, AssertionError)
 
 
 def is_foreign(leaf: Any) -> bool:
@@ -17,7 +21,8 @@ def is_foreign(leaf: Any) -> bool:
     Raises
     ------
     SharedTensorCapabilityError
-        If it is one of CUDA that moves between host and device, which has no place of its own.
+        If it is one of CUDA that moves between host and device, which has no place of its own, or
+        does not say where it lies.
     """
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(leaf, (torch.Tensor, torch.nn.Module)):
@@ -26,7 +31,13 @@ def is_foreign(leaf: Any) -> bool:
     device_of = getattr(type(leaf), "__dlpack_device__", None)
     if device_of is None or not hasattr(type(leaf), "__dlpack__"):
         return False
-    kind = int(device_of(leaf)[0])
+    try:
+        kind = int(device_of(leaf)[0])
+    except _REFUSALS as error:
+        raise refuse(
+            f"a {type(leaf).__name__} does not lie on one device: {error}",
+            "pass or return one that is whole on one GPU, and was not deleted or donated",
+        ) from error
     if kind == 13:
         raise refuse(
             f"a {type(leaf).__name__} in managed memory, which belongs to one process",
@@ -50,14 +61,14 @@ def tensor_of(leaf: Any) -> Any:
         raise refuse(f"a {kind} on a GPU travels as a tensor", "pip install torch") from error
     try:
         return torch.from_dlpack(leaf)
-    except (RuntimeError, BufferError, TypeError, ValueError) as error:
+    except _REFUSALS as error:
         raise refuse(
             f"a {kind} on a GPU cannot be taken as a tensor: {error}",
             "pass or return torch.from_dlpack(...) of a copy of it",
         ) from error
 
 
-def wait_for(tensors: list[Any]) -> None:
+def wait_for(tensors: Iterable[Any]) -> None:
     """Wait until copies of these are made: what owns them knows nothing of torch's streams."""
     for device in {tensor.device for tensor in tensors if tensor.is_cuda}:
         sys.modules["torch"].cuda.current_stream(device).synchronize()

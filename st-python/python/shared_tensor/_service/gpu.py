@@ -29,12 +29,18 @@ def _gpu(ordinal: int) -> _native.ServiceGpu:
     try:
         return _native.ServiceGpu(ordinal)
     except RuntimeError as error:
-        raise _failed(f"memory of cuda:{ordinal} cannot be shared", error) from error
+        raise _failed(f"memory of cuda:{ordinal} cannot be shared", ordinal, error) from error
 
 
-def _failed(what: str, error: RuntimeError) -> SharedTensorCapabilityError:
+#: What the compiled half says where an answer of the driver was its last.
+_LOST = "CUDA is lost to this process"
+
+
+def _failed(what: str, ordinal: int, error: RuntimeError) -> SharedTensorCapabilityError:
+    text = f"{what}: {error}"
     # What torch says of a process that has lost CUDA names no cause.
-    return SharedTensorCapabilityError(f"{what}: {_native.gpu_fault() or error}")
+    fault = None if _LOST in text else _native.gpu_fault(ordinal)
+    return SharedTensorCapabilityError(text if fault is None else f"{text}; {fault}")
 
 
 def _stream(ordinal: int) -> int:
@@ -114,22 +120,20 @@ def find(begin: int, length: int, ordinal: int, *, writable: bool) -> _native.Se
         try:
             _gpu(ordinal).publish([place], _stream(ordinal))
         except RuntimeError as error:
-            raise _failed(f"memory of cuda:{ordinal} cannot be lent", error) from error
+            raise _failed(f"memory of cuda:{ordinal} cannot be lent", ordinal, error) from error
     return place
 
 
-def place(groups: Sequence[Sequence[Range]], *, writable: bool, is_kept: bool) -> None:
+def place(groups: Sequence[Sequence[Range]], *, writable: bool) -> None:
     """Find ranges on their GPUs, or move them into memory that can be lent.
 
     Parameters
     ----------
     groups : sequence of sequence
-        Ranges; those of one group overlap in memory.
+        Ranges; those of one group overlap in memory. Those that are kept, all of a group, are lent
+        where they are if torch's allocator made their memory to be shared.
     writable : bool
         Whether others may write to them.
-    is_kept : bool
-        Whether their tensors live as long as anybody who gets them: then memory that torch's
-        allocator made to be shared is lent where it is. Otherwise it would be used again.
 
     Raises
     ------
@@ -141,14 +145,12 @@ def place(groups: Sequence[Sequence[Range]], *, writable: bool, is_kept: bool) -
         by_ordinal.setdefault(group[0].storage.device.index, []).append(group)
     for ordinal, theirs in by_ordinal.items():
         try:
-            _place_on(ordinal, theirs, writable=writable, is_kept=is_kept)
+            _place_on(ordinal, theirs, writable=writable)
         except RuntimeError as error:
-            raise _failed(f"memory of cuda:{ordinal} cannot be lent", error) from error
+            raise _failed(f"memory of cuda:{ordinal} cannot be lent", ordinal, error) from error
 
 
-def _place_on(
-    ordinal: int, groups: Sequence[Sequence[Range]], *, writable: bool, is_kept: bool
-) -> None:
+def _place_on(ordinal: int, groups: Sequence[Sequence[Range]], *, writable: bool) -> None:
     gpu = _gpu(ordinal)
     missing = []
     for group in groups:
@@ -158,12 +160,13 @@ def _place_on(
             begin = min(it.begin for it in group)
             length = max(it.begin + it.length for it in group) - begin
             missing.append((begin, length, group))
-    shared = _shared_in_place(gpu, missing) if missing and is_kept else None
+    kept = [it for it in missing if _is_kept(it[2])]
+    shared = _shared_in_place(gpu, kept) if kept else None
     if shared is not None:
-        for (begin, _, group), whole in zip(missing, shared):
+        for (begin, _, group), whole in zip(kept, shared):
             for it in group:
                 it.place = whole.part(it.begin - begin, it.length)
-        missing = []
+        missing = [it for it in missing if not _is_kept(it[2])]
     for batch in _batches(missing):
         _move(gpu, ordinal, batch, writable=writable)
     if sum(length for _, length, _ in missing) >= _TOGETHER:
@@ -174,7 +177,12 @@ def _place_on(
     gpu.publish(lent, _stream(ordinal))
 
 
-#: What torch's storages have been shared as, where they lie: an attribute, which goes with them.
+def _is_kept(group: Sequence[Range]) -> bool:
+    return all(it.is_kept for it in group)
+
+
+#: What torch's storages have been shared as, where they lie, and the memory that lay there: an
+#: attribute, which goes with them.
 _IN_PLACE = "_shared_tensor_in_place"
 
 
@@ -184,12 +192,13 @@ def _shared_in_place(
     """Share ranges where they are; None if their allocator did not make them to be shared.
 
     What was shared before is the same again, and whoever has it open opens it once. A storage that
-    lives keeps its memory from being used for something else.
+    lives keeps its memory from being used for something else, unless it is resized: then other
+    pieces may lie at the same addresses.
     """
     found: dict[int, _native.ServiceStorage] = {}
     for at, (begin, length, group) in enumerate(missing):
         known = getattr(group[0].storage, _IN_PLACE, None) if len(group) == 1 else None
-        if known is not None and known[:2] == (begin, length):
+        if known is not None and known[:2] == (begin, length) and known[3].is_there():
             found[at] = known[2]
     fresh = [at for at in range(len(missing)) if at not in found]
     if fresh:
@@ -200,7 +209,8 @@ def _shared_in_place(
         for at in fresh:
             begin, length, group = missing[at]
             if len(group) == 1:
-                setattr(group[0].storage, _IN_PLACE, (begin, length, found[at]))
+                known = (begin, length, found[at], gpu.backing(begin, length))
+                setattr(group[0].storage, _IN_PLACE, known)
     together = [found[at] for at in range(len(missing))]
     if gpu.travels(together):
         return together

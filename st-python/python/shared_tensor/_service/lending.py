@@ -45,6 +45,9 @@ class Range:
     high: int = 0
     #: How many of what is lent together lie in it.
     users: int = 0
+    #: Whether these live as long as anybody who gets them: then memory that torch's allocator made
+    #: to be shared is lent where it is. Otherwise it would be used again.
+    is_kept: bool = True
     tensors: list[Any] = field(default_factory=list)
     place: Any = None
 
@@ -73,11 +76,12 @@ class _Ranges:
     def __init__(self) -> None:
         self._by_storage: dict[int, Range] = {}
 
-    def of(self, storage: Any) -> Range:
+    def of(self, storage: Any, *, is_kept: bool) -> Range:
         found = self._by_storage.get(storage._cdata)
         if found is None:
             gpu = storage.device.index if storage.device.type == "cuda" else None
             found = self._by_storage[storage._cdata] = Range(storage, gpu, storage.data_ptr())
+        found.is_kept = found.is_kept and is_kept
         return found
 
     def groups(self) -> list[list[Range]]:
@@ -95,14 +99,14 @@ class _Ranges:
             end = max(end, it.address + it.high)
         return groups
 
-    def place(self, groups: list[list[Range]], *, writable: bool, is_kept: bool) -> None:
+    def place(self, groups: list[list[Range]], *, writable: bool) -> None:
         """Find each in shared memory, or move it there."""
         for it in self._by_storage.values():
             if it.length == 0:
                 it.place = _nothing(it.gpu)
         on_gpus = [group for group in groups if group[0].gpu is not None]
         if on_gpus:
-            gpu().place(on_gpus, writable=writable, is_kept=is_kept)
+            gpu().place(on_gpus, writable=writable)
         missing = []
         for group in groups:
             if group[0].gpu is not None:
@@ -209,14 +213,14 @@ def _check(tensor: Any) -> None:
 class _Tensor:
     """A tensor to be lent, as it was before anything moved."""
 
-    def __init__(self, tensor: Any, ranges: _Ranges) -> None:
+    def __init__(self, tensor: Any, ranges: _Ranges, *, is_kept: bool) -> None:
         _check(tensor)
         self.dtype = str(tensor.dtype)[6:]
         self.item = tensor.element_size()
         self.shape, self.strides = list(tensor.shape), list(tensor.stride())
         self.offset = tensor.storage_offset()
         self.requires_grad = tensor.requires_grad
-        self.range = ranges.of(tensor.untyped_storage())
+        self.range = ranges.of(tensor.untyped_storage(), is_kept=is_kept)
         self.range.users += 1
         # What it is a view of moves with it: they go on to share their elements.
         for it in (tensor, tensor._base):
@@ -235,7 +239,9 @@ class _Tensor:
 class _Module:
     """A module to be lent, or a tensor that is more than elements of a storage."""
 
-    def __init__(self, leaf: Any, ranges: _Ranges, policy: Policy, *, writable: bool) -> None:
+    def __init__(
+        self, leaf: Any, ranges: _Ranges, policy: Policy, *, writable: bool, is_kept: bool
+    ) -> None:
         self._leaf = leaf
         self._policy = policy
         self._is_written = writable
@@ -243,7 +249,11 @@ class _Module:
         for note in encoded.notes:
             _log.debug("%s", note)
         self.parts = [
-            (None if it.sharing == "absent" else ranges.of(it.storage), it.start, it.length)
+            (
+                None if it.sharing == "absent" else ranges.of(it.storage, is_kept=is_kept),
+                it.start,
+                it.length,
+            )
             for it in encoded.storages
         ]
         self._private = {it.storage._cdata for it in encoded.storages if it.sharing == "private"}
@@ -253,7 +263,8 @@ class _Module:
                 range_.users += 1
         for tensor in encoded.tensors:
             if tensor.device.type in ("cpu", "cuda"):
-                ranges.of(tensor.untyped_storage()).tensors.append(tensor)
+                storage = tensor.untyped_storage()
+                ranges.of(storage, is_kept=is_kept).tensors.append(tensor)
 
     def _encoded(self, shared: Container[int] = ()) -> Encoded:
         try:
@@ -308,25 +319,25 @@ def lend_in_place(leaf: Any, *, writable: bool) -> _native.ServiceValue | None:
 
 
 def lend(
-    leaves: list[Any], *, writable: bool, policy: Policy, is_kept: bool = False
+    leaves: list[Any], *, writable: bool, policy: Policy, kept: Container[int] = ()
 ) -> list[_native.ServiceValue]:
     """Put tensors and modules into shared memory. See `Codec.lend`.
 
-    `is_kept` says that the leaves live as long as anybody who gets them.
+    `kept` has the numbers of the leaves that live as long as anybody who gets them.
     """
     ranges = _Ranges()
     described: list[_Tensor | _Module] = [
-        _Tensor(leaf, ranges)
+        _Tensor(leaf, ranges, is_kept=at in kept)
         if isinstance(leaf, torch.Tensor) and _is_plain(leaf)
-        else _Module(leaf, ranges, policy, writable=writable)
-        for leaf in leaves
+        else _Module(leaf, ranges, policy, writable=writable, is_kept=at in kept)
+        for at, leaf in enumerate(leaves)
     ]
     groups = ranges.groups()
     contested = _contested(groups)
     for it in described:
         if isinstance(it, _Module):
             it.give_up(contested)
-    ranges.place(groups, writable=writable, is_kept=is_kept)
+    ranges.place(groups, writable=writable)
     return [it.lent() for it in described]
 
 

@@ -92,13 +92,13 @@ class Codec:
         SharedTensorSerializationError
             For what cannot be described.
         """
-        arrays = []
+        arrays: dict[int, Any] = {}
         lent = list(leaves)
         for at, leaf in enumerate(leaves):
             try:
                 if foreign.is_foreign(leaf):
                     lent[at] = foreign.tensor_of(leaf)
-                    arrays.append(lent[at])
+                    arrays[at] = lent[at]
                 rules.check_leaf(lent[at], self.device, is_result=is_result)
             except SharedTensorCapabilityError as error:
                 # For whoever knows in what it lies.
@@ -111,9 +111,9 @@ class Codec:
             if value is not None:
                 return [value]
         # Whoever made an array may use its memory again.
-        is_kept = is_result and not arrays
-        values = lending.lend(lent, writable=writable, policy=self._policy(), is_kept=is_kept)
-        foreign.wait_for(arrays)
+        kept = {at for at in range(len(lent)) if is_result and at not in arrays}
+        values = lending.lend(lent, writable=writable, policy=self._policy(), kept=kept)
+        foreign.wait_for(arrays.values())
         return values
 
     @staticmethod
