@@ -17,8 +17,6 @@ mod parcel;
 mod peer;
 mod pools;
 mod process;
-#[expect(unsafe_code, reason = "the driver's functions have no safe form")]
-mod raw;
 mod releases;
 #[expect(unsafe_code, reason = "forks and the driver's functions for captures have no safe form")]
 mod sys;

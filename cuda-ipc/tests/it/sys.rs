@@ -4,7 +4,9 @@ use std::ffi::{c_int, c_uint};
 
 use cuda_ipc::{Context, Stream};
 
-use crate::raw::{Handle, entered, function};
+use self::raw::{Handle, entered, function};
+
+mod raw;
 
 /// Runs `act` in a forked child, which exits with 0 if it returns true.
 pub(crate) fn in_forked_child(act: impl FnOnce() -> bool) -> bool {

@@ -19,9 +19,6 @@ mod peer;
 mod plan;
 #[path = "../it/process.rs"]
 mod process;
-#[path = "../it/raw.rs"]
-#[expect(unsafe_code, reason = "the driver's functions have no safe form")]
-mod raw;
 mod roles;
 #[expect(unsafe_code, reason = "the driver's functions for kernels have no safe form")]
 mod sys;

@@ -5,7 +5,10 @@ use std::ptr::null_mut;
 
 use cuda_ipc::{Context, Stream};
 
-use crate::raw::{Handle, entered, function};
+use self::raw::{Handle, entered, function};
+
+#[path = "../it/sys/raw.rs"]
+mod raw;
 
 const PTX: &str = concat!(include_str!("pattern.ptx"), "\0");
 const BLOCKS: c_uint = 2048;

@@ -118,7 +118,6 @@ pub(crate) fn gpu_pool_aside(py: Python<'_>, ordinal: usize) -> Vec<u64> {
 
 /// Take these blocks back: their GPU is done with all that was queued when they were put aside.
 #[pyfunction]
-#[expect(clippy::needless_pass_by_value, reason = "lists of Python arrive as vectors")]
 pub(crate) fn gpu_pool_take_back(py: Python<'_>, ordinal: usize, blocks: Vec<u64>) {
     py.detach(|| {
         let Ok(pool) = pool(ordinal) else { return };

@@ -130,6 +130,37 @@ def test_an_open_model_survives_its_server(torch: Any, served: Served) -> None:
         assert torch.equal(model(ids).last_hidden_state, before)
 
 
+def test_a_storage_that_was_resized_is_lent_as_it_is(torch: Any, served: Served) -> None:
+    """Other pieces of expandable segments may lie at the address where it was lent before."""
+    server = served.server(
+        """
+value = torch.arange(16 << 20, device=device, dtype=torch.float32)
+
+@share(cache=False)
+def lent():
+    return value
+""",
+        PYTORCH_CUDA_ALLOC_CONF="expandable_segments:True",
+    )
+    client = served.client()
+    came = client.call("lent")
+    assert float(came[-1]) == (16 << 20) - 1
+    server.run(
+        """
+storage = value.untyped_storage()
+bytes_ = storage.nbytes()
+storage.resize_(0)
+torch.cuda.synchronize()
+torch.cuda.empty_cache()
+storage.resize_(bytes_)
+value.fill_(7.0)
+"""
+    )
+    again = client.call("lent")
+    assert float(again.min()) == float(again.max()) == 7.0
+    del torch
+
+
 def test_expandable_segments_are_lent_where_they_are(torch: Any, served: Served) -> None:
     """Memory that torch's allocator made to be shared is not moved."""
     server = served.server(

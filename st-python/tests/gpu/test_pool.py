@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from support.peer import WATCHDOG_S
+from support.peer import WATCHDOG_S, Peer
 
 import shared_tensor
 from gpu.served import Served
@@ -96,20 +96,101 @@ def test_a_client_keeps_what_the_server_let_go_of(torch: Any, served: Served) ->
     del torch
 
 
-def test_memory_that_kernels_still_read_is_not_used_again(torch: Any, served: Served) -> None:
-    """The tensor is gone, and what was computed from it comes out right."""
+def leases(client: Any) -> int:
+    """Say how many there are on what the server has lent, and is told to have back."""
+    return int(client.get_server_info()["stats"]["leases"])
+
+
+#: Uses all memory of the pool that nobody holds.
+REUSE = """
+gc.collect()
+with pool:
+    others = [torch.full((1 << 18,), -1.0, device=device) for _ in range(8)]
+torch.cuda.synchronize()
+"""
+
+
+@pytest.mark.parametrize("ends", ["dropped", "closed"])
+def test_memory_that_kernels_still_read_is_not_used_again(
+    torch: Any, served: Served, ends: str
+) -> None:
+    """The tensor is gone, its client closed perhaps, and what was computed from it is right."""
     server = served.server(POOLED)
-    came = served.client().call("filled", 5)
+    client, other = served.client(), served.client()
+    # Loading a kernel would wait for the one that runs.
+    torch.cuda._sleep(1)
+    torch.add(torch.ones(4, device="cuda"), 1)
+    came = client.call("filled", 5)
     torch.cuda._sleep(2_000_000_000)
     out = came + 1
+    done = torch.cuda.Event()
+    done.record()
     del came
-    server.run(
-        "gc.collect()\n"
-        "with pool:\n"
-        "    others = [torch.full((1 << 18,), -1.0, device=device) for _ in range(8)]\n"
-        "torch.cuda.synchronize()"
-    )
+    gc.collect()
+    if ends == "closed":
+        client.close()
+    else:
+        # What had ended by now would be given back ahead of this.
+        assert leases(client) == 1
+    server.run(REUSE)
+    assert leases(other) == 1
+    assert not done.query(), "the kernel was to run all the while"
     assert float(out.min()) == float(out.max()) == 6.0
+    give_up = time.monotonic() + WATCHDOG_S
+    while leases(other):
+        assert time.monotonic() < give_up, "the lease does not end"
+
+
+#: A stream as other libraries make theirs, which ends before what was allocated in it.
+FOREIGN = """
+import ctypes
+import gc
+import torch
+import shared_tensor
+from shared_tensor import _native
+
+cuda = ctypes.CDLL("libcuda.so.1")
+torch.cuda.init()
+handle = ctypes.c_void_p()
+torch.zeros(1, device="cuda")
+assert cuda.cuStreamCreate(ctypes.byref(handle), 0) == 0
+with torch.cuda.stream(torch.cuda.ExternalStream(handle.value)):
+    with shared_tensor.cuda.pool(0) as pool:
+        mine = torch.arange(1 << 20, device="cuda")
+torch.cuda.synchronize()
+assert cuda.cuStreamDestroy_v2(handle) == 0
+"""
+
+
+def test_memory_of_a_stream_that_is_gone(torch: Any) -> None:
+    """It is readable, and comes back when a pool is entered next."""
+    del torch
+    peer = Peer(prelude=FOREIGN)
+    try:
+        assert peer.run("int(mine[-1])") == (1 << 20) - 1
+        peer.run("del mine, pool; gc.collect(); torch.cuda.empty_cache()")
+        assert peer.run("len(_native.gpu_pool_aside(0))") == 1
+        assert peer.run("_native.gpu_pool_bytes(0)") > 0
+        found = peer.run(
+            "with shared_tensor.cuda.pool(0):\n    pass\n"
+            "(_native.gpu_pool_aside(0), _native.gpu_pool_bytes(0))"
+        )
+        assert found == [[], 0]
+    finally:
+        peer.close()
+
+
+def test_memory_of_torchs_own_streams_comes_back_at_once(torch: Any) -> None:
+    """They are never destroyed."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    with torch.cuda.stream(torch.cuda.Stream()), shared_tensor.cuda.pool() as pool:
+        mine = torch.ones(1 << 20, device="cuda")
+    assert _native.gpu_pool_bytes(0) > 0
+    del mine, pool
+    gc.collect()
+    torch.cuda.empty_cache()
+    assert (_native.gpu_pool_aside(0), _native.gpu_pool_bytes(0)) == ([], 0)
 
 
 def test_models_are_lent_where_they_were_built(torch: Any, served: Served) -> None:
@@ -218,6 +299,24 @@ def test_gpus_in_use_reach_a_pool_of_another(torch: Any) -> None:
     assert torch.equal(near.cpu(), far.cpu())
     assert torch.equal(near.to("cuda:1"), far)
     assert shared_tensor.cuda.is_lendable(near)
+
+
+def test_gpus_that_come_into_use_reach_a_pool(torch: Any) -> None:
+    """From when a pool is entered next; in a process that has used one GPU until then."""
+    if torch.cuda.device_count() < 2 or not torch.cuda.can_device_access_peer(1, 0):
+        pytest.skip("there are no two GPUs that reach each other")
+    peer = Peer(prelude="import torch, shared_tensor")
+    try:
+        peer.run(
+            "pool = shared_tensor.cuda.pool(0)\n"
+            "with pool:\n    near = torch.arange(1 << 20, device='cuda:0')\n"
+            "far = torch.ones(1 << 20, dtype=torch.int64, device='cuda:1')\n"
+            "with pool:\n    pass"
+        )
+        assert peer.run("int(near.to('cuda:1').sum())") == (1 << 19) * ((1 << 20) - 1)
+        assert peer.run("near.copy_(far); int(near.sum())") == 1 << 20
+    finally:
+        peer.close()
 
 
 def test_an_exception_leaves_the_pool(torch: Any) -> None:

@@ -175,6 +175,41 @@ def test_another_stream_than_the_default_one(torch: Any, served: Served) -> None
             assert float(came.mean()) == number
 
 
+def test_what_another_library_computes_in_its_stream_is_right(torch: Any, served: Served) -> None:
+    """Torch's default stream, which is current, has nothing queued, and waits for such streams."""
+    served.server(
+        """
+import ctypes
+import shared_tensor
+torch.zeros(1, device=device)
+handle = ctypes.c_void_p()
+# As CuPy's are by default: blocking.
+assert ctypes.CDLL("libcuda.so.1").cuStreamCreate(ctypes.byref(handle), 0) == 0
+theirs = torch.cuda.ExternalStream(handle.value)
+# Loading a kernel would wait for the one that runs.
+torch.cuda._sleep(1)
+shared_tensor.zeros(4, device=device).fill_(1)
+
+@share(cache=False)
+def filled(number):
+    value = shared_tensor.zeros(1 << 20, device=device)
+    torch.cuda.synchronize()
+    with torch.cuda.stream(theirs):
+        torch.cuda._sleep(200_000_000)
+        value.fill_(number)
+    return value
+"""
+    )
+    client = served.client()
+    for number in range(1, 5):
+        came = client.call("filled", number)
+        done = torch.cuda.Event()
+        total = came.sum()
+        done.record()
+        assert not done.query(), "the call came back before the kernel was done"
+        assert float(total) == number * (1 << 20)
+
+
 def test_under_capture_of_a_graph(torch: Any, served: Served) -> None:
     """A kept result is used in a graph, which is replayed."""
     served.server(STATE)
