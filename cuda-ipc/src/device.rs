@@ -182,11 +182,18 @@ impl Context {
 
     /// Whether everything that is queued in `stream` is done. What goes into a graph never is.
     ///
-    /// The default stream (a null handle) waits for all streams that were not made otherwise, such as
-    /// those of other libraries. It is idle when these are; with a driver that does not tell, never.
+    /// The default stream (a null handle) waits by itself for all streams that were not made otherwise,
+    /// such as those of other libraries, and these for it. It is idle when they are, and with a driver that
+    /// does not tell, never; they are when it has nothing to do.
     pub fn is_idle(&self, stream: &Stream) -> Result<bool, DriverError> {
-        // To ask a stream that is captured spoils the capture.
-        let is_idle = self.within(|| Ok(!stream.is_capturing()? && stream.is_idle()?))?;
+        let is_idle = self.within(|| {
+            // To ask a stream that is captured spoils the capture.
+            let is_idle = |it: &Stream| Ok::<_, DriverError>(!it.is_capturing()? && it.is_idle()?);
+            Ok(is_idle(stream)?
+                && (stream.is_default()
+                    || !stream.is_blocking()?
+                    || is_idle(&Stream::default_of_context())?))
+        })?;
         Ok(is_idle && (!stream.is_default() || idle::default_counts_others(self)))
     }
 

@@ -21,6 +21,8 @@ pub struct Stream {
     made: Option<Generation>,
 }
 
+const NON_BLOCKING: c_uint = 1;
+
 // SAFETY: D5, and streams may be used from any thread.
 unsafe impl Send for Stream {}
 // SAFETY: as for `Send`.
@@ -58,9 +60,19 @@ impl Stream {
         self.as_raw() <= BY_NAME
     }
 
+    /// Whether it waits for the default stream by itself, and that for it.
+    pub(crate) fn is_blocking(&self) -> Result<bool, DriverError> {
+        let table = table()?;
+        let function = table.stream_flags.get()?;
+        let mut flags: c_uint = 0;
+        // SAFETY: D1, D3, D5.
+        let code = unsafe { function(self.raw, &raw mut flags) };
+        table.stream_flags.done(code)?;
+        Ok(flags & NON_BLOCKING == 0)
+    }
+
     /// A new one of the current context, which waits for no other stream by itself.
     pub(crate) fn create() -> Result<Self, DriverError> {
-        const NON_BLOCKING: c_uint = 1;
         Self::with(NON_BLOCKING)
     }
 

@@ -135,6 +135,7 @@ table! {
     stream_destroy: fn(CUstream) = "cuStreamDestroy_v2",
     stream_synchronize: fn(CUstream) = "cuStreamSynchronize",
     stream_query: fn(CUstream) = "cuStreamQuery",
+    stream_flags: fn(CUstream, *mut c_uint) = "cuStreamGetFlags",
     stream_is_capturing: fn(CUstream, *mut c_uint) = "cuStreamIsCapturing",
     stream_capture_info: fn(
         CUstream, *mut c_uint, *mut c_ulonglong, *mut CUgraph, *mut *const c_void, *mut usize,

@@ -11,6 +11,7 @@ use crate::sys::Foreign;
 tests![
     the_default_stream_is_as_idle_as_those_it_waits_for,
     a_driver_that_does_not_tell_is_not_believed,
+    a_stream_is_as_idle_as_the_default_one,
     waiting_for_the_default_stream_waits_for_others,
 ];
 
@@ -26,6 +27,20 @@ fn the_default_stream_is_as_idle_as_those_it_waits_for() {
 fn a_driver_that_does_not_tell_is_not_believed() {
     // A device's driver answers as it does; the role tells how.
     Peer::with("asking", |it| it.env("TEST_DRIVER_APART", "1")).join();
+}
+
+/// What is queued next in a blocking stream begins when the default one is done, and in others at once.
+fn a_stream_is_as_idle_as_the_default_one() {
+    let context = context();
+    let words = Words::create(1).expect("memory").attach(&context).expect("attached");
+    let (default, own) = (Stream::default_of_context(), context.stream().expect("one"));
+    let foreign = Foreign::new(&context);
+    words.wait(&default, 0, 1).expect("queued");
+    assert!(!context.is_idle(foreign.stream()).expect("an answer"));
+    assert!(context.is_idle(&own).expect("an answer"));
+    words.release(0, 1);
+    context.synchronize(&default).expect("done");
+    assert!(context.is_idle(foreign.stream()).expect("an answer"));
 }
 
 fn waiting_for_the_default_stream_waits_for_others() {

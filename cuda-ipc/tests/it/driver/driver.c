@@ -530,6 +530,7 @@ int cuStreamCreate(struct stream **made, unsigned flags) {
     pthread_mutex_unlock(&order);
     return OK;
 }
+int cuStreamGetFlags(struct stream *it, unsigned *flags) { *flags = it && !it->is_blocking; return OK; }
 int cuStreamDestroy_v2(struct stream *it) {
     pthread_mutex_lock(&order);
     for (struct stream **at = &streams; *at; at = &(*at)->next) if (*at == it) { *at = it->next; break; }
