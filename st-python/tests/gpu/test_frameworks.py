@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gpu.served import Served
+from shared_tensor.errors import SharedTensorCapabilityError
 
 pytestmark = pytest.mark.gpu
 
@@ -111,3 +112,35 @@ def test_arrays_of_jax_are_passed_and_returned(torch: Any, served: Served, jax: 
     assert float(sent.sum()) == 3 * (1 << 16)
     came = client.call("made", "jax.numpy")
     assert came.tolist() == [2.0 * i for i in range(4096)]
+
+
+def test_arrays_of_jax_that_are_deleted_are_refused(torch: Any, served: Served, jax: Any) -> None:
+    """By name, and with what to do."""
+    del torch
+    served.server(SHARES)
+    gone = jax.numpy.ones(8, dtype="float32")
+    gone.delete()
+    with pytest.raises(SharedTensorCapabilityError, match="not deleted or donated"):
+        served.client().call("total", gone)
+
+
+def test_tensors_of_a_pool_stay_beside_arrays(torch: Any, served: Served, cupy: Any) -> None:
+    """An array of another library is copied, what torch keeps is not."""
+    del cupy
+    server = served.server(
+        """
+import shared_tensor
+with shared_tensor.cuda.pool(device):
+    weights = torch.arange(1 << 20, device=device)
+where = weights.data_ptr()
+
+@share(cache=False)
+def both():
+    import cupy
+    return weights, cupy.arange(64, dtype="float32")
+"""
+    )
+    came, array = served.client().call("both")
+    assert server.run("weights.data_ptr() == where")
+    assert torch.equal(came, torch.arange(1 << 20, device="cuda"))
+    assert array.tolist() == [float(i) for i in range(64)]
