@@ -62,6 +62,9 @@ static GPUS: PerProcess<Mutex<HashMap<usize, Arc<Gpu>>>> = PerProcess::new();
 const ADVICE: &str = "what came from a server is read-only, unless its endpoint is shared with \
                       writable=True: change its clone() instead, and start this process again";
 
+/// What an answer of the driver that was its last says of itself.
+const LOST: &str = "CUDA is lost to this process";
+
 fn failed(error: &impl std::fmt::Display) -> PyErr {
     PyRuntimeError::new_err(advised(error))
 }
@@ -70,9 +73,7 @@ fn failed(error: &impl std::fmt::Display) -> PyErr {
 fn advised(error: &impl std::fmt::Display) -> String {
     let text = error.to_string();
     match lost() {
-        Some(first) if first.suspects() > 0 && text.contains(first.name()) => {
-            format!("{text}; {ADVICE}")
-        }
+        Some(first) if first.suspects() > 0 && text.contains(LOST) => format!("{text}; {ADVICE}"),
         _ => text,
     }
 }

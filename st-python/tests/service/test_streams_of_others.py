@@ -116,3 +116,33 @@ def test_what_another_library_has_queued_is_waited_for(driver: str, apart: str) 
             assert peer.run("words_written()") == without
     finally:
         peer.close()
+
+
+#: A write to memory that is mapped for reading, none of which the package knows.
+LOSE = """
+handle, base = ctypes.c_void_p(), ctypes.c_uint64()
+size, none = ctypes.c_size_t(BYTES), ctypes.c_size_t(0)
+properties, access = (ctypes.c_int * 8)(1, 1, 1, 0), (ctypes.c_int * 3)(1, 0, 1)
+checked(cuda.cuMemCreate(ctypes.byref(handle), size, properties, none))
+checked(cuda.cuMemAddressReserve(ctypes.byref(base), size, none, none, none))
+checked(cuda.cuMemMap(base, size, none, handle, none))
+checked(cuda.cuMemSetAccess(base, size, access, ctypes.c_size_t(1)))
+checked(cuda.cuMemsetD8Async(base, 1, ctypes.c_size_t(16), None))
+assert cuda.cuStreamSynchronize(None) == 700
+"""
+
+
+def test_what_was_lost_is_told_of_its_gpu(peer: Peer) -> None:
+    """And nothing is advised of results where there are none."""
+    peer.run("(storage,) = gpu.allocate([64], False)")
+    assert peer.run("_native.gpu_fault()") is None
+    peer.run(LOSE)
+    lost = peer.run("_native.gpu_fault(0)")
+    assert "CUDA_ERROR_ILLEGAL_ADDRESS" in lost
+    assert "CUDA is lost to this process" in lost
+    assert peer.run("_native.gpu_fault()") == lost
+    # No context of that one was used here.
+    assert peer.run("_native.gpu_fault(1)") is None
+    said = peer.error("gpu.publish([storage], 0)").message
+    assert "CUDA is lost to this process" in said
+    assert "clone()" not in said + lost
