@@ -14,8 +14,22 @@ from shared_tensor._service import gpu  # noqa: E402
 from shared_tensor._service.lending import Range  # noqa: E402
 
 
+class Backing:
+    """The memory that lay somewhere when it was shared."""
+
+    def __init__(self, device: Gpu) -> None:
+        self._device, self._memory = device, device.memory
+
+    def is_there(self) -> bool:
+        """Whether it lies there still."""
+        return self._device.memory == self._memory
+
+
 class Gpu:
     """Shares whatever it is asked for, and notes that."""
+
+    #: Another number for other memory at all addresses.
+    memory = 0
 
     def __init__(self, *, can_share: bool = True, limit: int = 250) -> None:
         self.asked: list[list[tuple[int, int]]] = []
@@ -25,6 +39,11 @@ class Gpu:
     def travels(self, storages: list[str]) -> bool:
         """Count every time that was asked as a region."""
         return len({it.split(".")[0] for it in storages}) <= self.limit
+
+    def backing(self, begin: int, length: int) -> Backing:
+        """Remember which memory it is."""
+        assert length > 0 < begin
+        return Backing(self)
 
     def share(self, ranges: list[tuple[int, int]]) -> list[str] | None:
         """Give a new name for each."""
@@ -53,6 +72,17 @@ def test_what_was_lent_before_is_the_same() -> None:
     assert [len(ranges) for ranges in device.asked] == [1, 1]
     one.data = torch.zeros(64)
     assert gpu._shared_in_place(device, missing(one)) == ["3.0"]
+
+
+def test_other_memory_at_the_same_address_is_shared_anew() -> None:
+    """A storage that was resized may have other pieces there."""
+    device: Any = Gpu()
+    tensor = torch.zeros(64)
+    assert gpu._shared_in_place(device, missing(tensor)) == ["1.0"]
+    device.memory = 1
+    for _ in range(2):
+        assert gpu._shared_in_place(device, missing(tensor)) == ["2.0"]
+    assert len(device.asked) == 2
 
 
 def test_what_was_shared_one_by_one_is_shared_at_once_where_it_is_too_much() -> None:
