@@ -223,6 +223,20 @@ def test_figures_and_notes_belong_together(tmp_path: Path) -> None:
     assert figures.join(found, lines) == ["write and wait, queued left no figure"]
 
 
+def test_calls_of_all_rounds_count() -> None:
+    """They are added up, and one round by the fallback spoils the figure."""
+    figure = Figure("bench", "echo", "us", 1.0, 2.0, 3.0, 100, "memops", [UUID])
+    rounds = [
+        Line("bench", "echo", ordering, [UUID], {"cuMemMap": 2}) for ordering in ("memops", "host")
+    ]
+    assert figures.join([figure], rounds[:1]) == figure.problems == []
+    assert figure.calls == {"cuMemMap": 2}
+    figure.calls = {}
+    assert figures.join([figure], rounds) == []
+    assert figure.calls == {"cuMemMap": 4}
+    assert figure.problems == ["is said to be memops, and was ordered by the host"]
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

@@ -6,6 +6,8 @@ import statistics
 from typing import Any
 
 OURS = "ours"
+#: What the report's words mean.
+ORDERED_BY = {"memops": "the device", "host": "the host (fallback)", "none": "itself"}
 FLOOR = "floor"
 #: Rows: what the report calls them, and the most that p50 of ours may be, in microseconds.
 ROWS = {
@@ -23,16 +25,21 @@ ROWS = {
 FIRST = {"bert": ("Bert, first", 15000.0, "bert anew")}
 
 
+def name_of(row: str, package: str) -> str:
+    """Name a row of a package as the report does."""
+    return f"{ROWS[row][0]}: {package}"
+
+
 def figures(found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Sum up the rounds of each, by name."""
     floors = found.get(FLOOR, [])
     made = []
-    for row, (title, limit) in ROWS.items():
+    for row, (_, limit) in ROWS.items():
         for name, rounds in found.items():
             some = [it[row] for it in rounds if row in it]
             if not some:
                 continue
-            figure = _about(f"{title}: {name}", rounds)
+            figure = _about(name_of(row, name), rounds)
             p50 = [it["p50"] for it in some]
             figure.update({mark: _middle(some, mark) for mark in ("p50", "p90", "p99")})
             figure.update(samples=sum(it["samples"] for it in some), rounds=len(some))
@@ -58,6 +65,7 @@ def line(figure: dict[str, Any]) -> str:
     """Say it in a line."""
     text = f"{figure['name']:40} p50 {figure['p50']:10.1f} us "
     text += f"({figure['least']:.1f} to {figure['greatest']:.1f})  p99 {figure['p99']:10.1f} us"
+    text += f"  ordered by {ORDERED_BY[figure['ordering']]}"
     if figure.get("floor") is not None:
         text += f"  floor {figure['floor']:.1f} us"
     if figure.get("limit") is not None:
