@@ -374,6 +374,29 @@ def test_who_outlives_a_program_is_listened_to(tmp_path: Path) -> None:
     assert ended.problems(60) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "rows"),
+    [
+        ("floor", ["5"], {"echo", "gibibyte", "bert", "gibibyte anew", "bert anew"}),
+        ("move", ["4", str(4 << 20)], {"copies", "made", "created", "mapped", "ahead", "in_line"}),
+    ],
+)
+def test_floors_measure_what_the_benchmark_reads(
+    driver: Path, tmp_path: Path, name: str, arguments: list[str], rows: set[str]
+) -> None:
+    """On the driver for tests, which says nothing of a device."""
+    program = tmp_path / name
+    command = ["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", str(program)]
+    subprocess.run([*command, str(HERE / f"floor/{name}.c"), "-ldl"], check=True)
+    env = {**os.environ, "LD_LIBRARY_PATH": str(driver), "CUDA_VISIBLE_DEVICES": "0"}
+    ended = process.run([str(program), *arguments], env=env, limit=60, folder=tmp_path)
+    assert ended.problems(60) == [], ended.err
+    found = json.loads(ended.out)
+    assert found["device"] == UUIDS[0]
+    assert rows <= found.keys()
+    assert all(value if name == "move" else value["p50"] for value in map(found.get, rows))
+
+
 def test_what_is_said_is_shown_as_it_comes(tmp_path: Path) -> None:
     """A program that waits until somebody has heard it does not wait in vain."""
     heard = tmp_path / "heard"

@@ -27,15 +27,6 @@ PATIENCE = 60.0
 PAUSE_S = 0.1
 
 
-def ordering() -> str:
-    """Give by what the device's work is ordered, in the words of the report."""
-    try:
-        from shared_tensor._service import gpu
-    except ImportError:
-        return "none"
-    return {"device": "memops", "host": "host"}[gpu.ordering(0)]
-
-
 def connected(base: str) -> Any:
     """Wait for the server."""
     rows.begin("looks for its server")
@@ -57,7 +48,7 @@ def skipped(work: Callable[[], Any], name: str) -> Any:
     try:
         return work()
     except Exception as error:
-        if ordering() != "none":
+        if rows.ordering() != "none":
             raise
         print(f"{name} is refused: {error!r}", file=sys.stderr, flush=True)
         return None
@@ -67,9 +58,9 @@ def timed(row: str, work: Callable[[], Any]) -> Any:
     """Time calls; of ours it is noted what they call of the driver."""
     rows.begin(f"times {row}")
     noted: Any = contextlib.nullcontext()
-    if ordering() != "none":
+    if rows.ordering() != "none":
         name = summary.name_of(row, summary.OURS)
-        noted = calls.noted("bench", name, devices=[rows.device()], ordering=ordering())
+        noted = calls.noted("bench", name, devices=[rows.device()], ordering=rows.ordering())
     with noted:
         return rows.timed(work, rows.SAMPLES[row.partition("_")[0]])
 
@@ -90,7 +81,7 @@ def main() -> None:
     rows.begin("waits for its turn")
     sys.stdin.read()
     free = torch.cuda.mem_get_info()[0]
-    found: dict[str, Any] = {"ordering": ordering(), "device": rows.device()}
+    found: dict[str, Any] = {"ordering": rows.ordering(), "device": rows.device()}
     found["echo"] = timed("echo", lambda: client.call("echo", value))
     rows.say(found)
     for name in names:

@@ -74,6 +74,15 @@ def warm() -> None:
     del transformers, modeling_bert
 
 
+def ordering() -> str:
+    """Give by what the device's work is ordered, in the words of the report."""
+    try:
+        from shared_tensor._service import gpu
+    except ImportError:
+        return "none"
+    return {"device": "memops", "host": "host"}[gpu.ordering(0)]
+
+
 def device() -> str:
     """Name the first GPU."""
     import torch
