@@ -108,8 +108,8 @@ def move(
 
     def make(batch: list[Missing]) -> Made:
         places = gpu.allocate([length for _, length, _ in batch], is_for_writing=writable)
-        # Mapped by whoever makes them: that takes the driver's time, too.
-        return places, gpu.memory(places, stream)
+        # Ahead of its turn a chunk is mapped, too: that takes the driver its time.
+        return places, gpu.memory(places, stream) if len(batches) > 1 else []
 
     makers = Makers(make, batches)
     gives_back = sum(length for _, length, _ in missing) >= KEPT

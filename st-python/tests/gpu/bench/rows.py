@@ -10,10 +10,10 @@ from typing import Any, Callable
 
 #: How often each is timed in a round,
 SAMPLES = {"echo": 400, "gibibyte": 200, "bert": 200, "tensors": 50}
-#: unless so many seconds are over, and it was timed so often: 0.2.16 copies lists through the host,
-#: some seconds for a gibibyte.
+#: unless so many seconds are over, and it was timed at least so often: 0.2.16 copies lists through
+#: the host, some seconds for a gibibyte.
 ROW_S = 2.0
-LEAST = 2
+LEAST = 1
 #: Among how many tensors a gibibyte is divided.
 TENSORS = (1, 10, 100, 1000)
 

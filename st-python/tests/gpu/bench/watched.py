@@ -93,8 +93,9 @@ class Watched:
                 self._does = told["begins"]
                 tell(f"{self.name}: {self._does}")
                 continue
-            for row in told.keys() - found.keys():
-                tell(f"{self.name}: {row} {_short(told[row])}")
+            for row, value in told.items():
+                if row not in found and isinstance(value, dict):
+                    tell(f"{self.name}: {row} {_short(value)}")
             found = told
         try:
             code: int | None = self._process.wait(GRACE_S)
@@ -145,9 +146,5 @@ def end(process: subprocess.Popen[bytes], name: str, *, is_late: bool = False) -
     return None
 
 
-def _short(value: Any) -> str:
-    if isinstance(value, dict):
-        if "p50" not in value:
-            return ""
-        return f"p50 {value['p50']:.1f} us of {value['samples']}, first {value['first']:.1f} us"
-    return str(value)
+def _short(row: dict[str, Any]) -> str:
+    return f"p50 {row['p50']:.1f} us of {row['samples']}, first {row['first']:.1f} us"
