@@ -1,7 +1,8 @@
 """Storages of torch on GPUs as memory that can be lent. Imported when there is one to lend or open.
 
-Nothing here waits for a GPU: copies are queued beside torch's current stream, and what is lent
-comes with a word that this stream writes when it is there.
+Nothing here waits for a GPU, but for giving back what large modules were moved from: copies are
+queued beside torch's current stream, and what is lent comes with a word that this stream writes
+when it is there.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ CHUNK = 1 << 30
 #: How many chunks are made before they are asked for. So many, and the one that is filled, are
 #: taken beside the model; where there is no room for them, only the latter.
 AHEAD = 1
-#: Torch may keep so many bytes of what was moved from, while the rest is moved and afterwards.
+#: What moves at once and has so many bytes gives its old places back: each time that one more
+#: chunk would make torch keep more than that of them, and at the end.
 KEPT = 1 << 30
 
 _Of = TypeVar("_Of")
