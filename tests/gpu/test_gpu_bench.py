@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,15 @@ pytestmark = pytest.mark.cpu
 
 BENCH = Path(__file__).parents[2] / "st-python/tests/gpu/bench"
 SAYS = "import json, sys; print(json.dumps({'row': 1})); print(json.dumps({'row': 2}), flush=True)"
+HANGS = """
+import faulthandler, json, signal, threading
+faulthandler.register(signal.SIGUSR1)
+print(json.dumps({"row": 1}))
+print(json.dumps({"begins": "the next row"}), flush=True)
+def in_vain():
+    threading.Event().wait()
+in_vain()
+"""
 
 
 def loaded(name: str) -> ModuleType:
@@ -30,41 +40,120 @@ def loaded(name: str) -> ModuleType:
 def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Give the program, which imports what lies beside it."""
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setitem(sys.modules, "summary", loaded("summary"))
+    for name in ("summary", "watched"):
+        monkeypatch.setitem(sys.modules, name, loaded(name))
+    monkeypatch.delenv("ST_FIGURES", raising=False)
+    monkeypatch.delenv("ST_WITHIN", raising=False)
     return loaded("__main__")
+
+
+def hour() -> float:
+    """Have time."""
+    return 3600.0
+
+
+def listened(bench: ModuleType, code: str, patience: float = 60.0) -> dict[str, object]:
+    """Run some code as one of those that are listened to."""
+    watched = bench.Watched("it", [sys.executable, "-c", code], hour, patience)
+    return dict(watched.found())
 
 
 def test_what_ends_counts_with_its_last_line(bench: ModuleType) -> None:
     """It says anew all that it found."""
-    assert bench.said([sys.executable, "-c", SAYS]) == {"row": 2, "is_late": False}
+    assert listened(bench, SAYS) == {"row": 2, "is_late": False}
 
 
 def test_what_hangs_counts_with_what_it_had(
     bench: ModuleType, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """And is told."""
-    hangs = f"{SAYS}; import threading; threading.Event().wait()"
-    found = bench.said([sys.executable, "-c", hangs], patience=3.0)
-    assert found == {"row": 2, "is_late": True}
-    assert "timed out" in capfd.readouterr().err
+    """It is told for what it was waited, and where the program is."""
+    assert listened(bench, HANGS, 3.0) == {"row": 1, "is_late": True}
+    said = capfd.readouterr().err
+    assert "it is silent for 3 s since: the next row" in said
+    assert "in in_vain" in said
+
+
+def test_what_has_no_time_left_is_ended(
+    bench: ModuleType, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever its patience is."""
+    command = [sys.executable, "-c", HANGS]
+    assert bench.Watched("it", command, lambda: 0.0, 3600.0).found()["is_late"]
+    assert "it has no time left" in capfd.readouterr().err
+
+
+def test_what_fails_says_when(bench: ModuleType) -> None:
+    """By what it had begun."""
+    code = 'print(\'{"begins": "the end"}\'); raise SystemExit(3)'
+    with pytest.raises(bench.Failed, match="it exited with 3 after: the end"):
+        listened(bench, code)
+
+
+def test_whose_server_is_gone_is_not_waited_for(bench: ModuleType) -> None:
+    """It would wait for as long as it has patience."""
+    with subprocess.Popen([sys.executable, "-c", "raise SystemExit(5)"]) as server:
+        command = [sys.executable, "-c", HANGS]
+        client = bench.Watched("it", command, hour, 3600.0, beside=server)
+        with pytest.raises(bench.Failed, match="the server of it exited with 5"):
+            client.found()
+
+
+def run(bench: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the program with arguments."""
+    monkeypatch.setattr(sys, "argv", ["bench", *arguments])
+    return int(bench.main())
+
+
+ROW = {"p50": 2.0, "p90": 3.0, "p99": 4.0, "samples": 5, "first": 1.0}
+ABOUT = {"ordering": "none", "device": "GPU-1", "echo": ROW}
 
 
 def test_who_was_late_is_asked_no_more(
     bench: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The others go on, and nothing has failed."""
-    row = {"p50": 2.0, "p90": 3.0, "p99": 4.0, "samples": 5, "first": 1.0}
-    asked = []
+    asked, written = [], []
+    path = tmp_path / "figures"
 
-    def once(name: str, path: str) -> dict[str, object]:
+    def once(name: str, *_: object) -> dict[str, object]:
         asked.append(name)
-        return {"ordering": "none", "device": "GPU-1", "echo": row, "is_late": name == "slow"}
+        written.append(path.exists() and len(path.read_text().splitlines()))
+        return {**ABOUT, "is_late": name == "slow"}
 
     monkeypatch.setattr(bench, "once", once)
-    monkeypatch.setattr(sys, "argv", ["bench", "2", "ours=a", "slow=b"])
-    monkeypatch.setenv("ST_FIGURES", str(tmp_path / "figures"))
-    assert bench.main() == 0
+    monkeypatch.setenv("ST_FIGURES", str(path))
+    assert run(bench, monkeypatch, "2", "ours=a", "slow=b") == 0
     assert asked == ["ours", "slow", "ours"]
-    lines = (tmp_path / "figures").read_text().splitlines()
+    assert written == [False, 1, 2], "there are figures before all is over"
+    lines = path.read_text().splitlines()
     rounds = {it["name"]: it["rounds"] for it in map(json.loads, lines)}
     assert rounds == {"echo of 4 KB: ours": 2, "echo of 4 KB: slow": 1}
+
+
+@pytest.mark.parametrize(("late", "code"), [("ours", 1), ("slow", 0)])
+def test_ours_may_not_be_late(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch, late: str, code: int
+) -> None:
+    """What others do not end in time is told, and no failure."""
+    monkeypatch.setattr(bench, "once", lambda name, *_: {**ABOUT, "is_late": name == late})
+    assert run(bench, monkeypatch, "1", "ours=a", "slow=b") == code
+
+
+def test_nothing_is_begun_without_time(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The limit of whoever runs it counts, too; without ours it has failed."""
+    monkeypatch.setattr(bench, "once", lambda *_: pytest.fail("it was begun"))
+    monkeypatch.setenv("ST_WITHIN", "30")
+    assert run(bench, monkeypatch, "1", "--within", "400", "ours=a") == 1
+    assert "no time is left for round 1 of ours" in capfd.readouterr().err
+
+
+def test_slow_rows_are_cut(bench: ModuleType) -> None:
+    """A row ends by its time, never before it was timed some times."""
+    del bench
+    rows = loaded("rows")
+    rows.ROW_S = 0.0
+    assert rows.timed(int, 400)["samples"] == rows.LEAST
+    rows.ROW_S = 3600.0
+    assert rows.timed(int, 40)["samples"] == 40

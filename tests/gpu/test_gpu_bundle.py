@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -239,6 +240,20 @@ def test_figures_that_cheat_fail_the_report(
     assert told in ground.problems(), ended.stdout + ended.stderr
 
 
+def test_benchmarks_of_python_count_their_calls(ground: Ground, driver: Path) -> None:
+    """As all others; what they say meanwhile is shown, and they know how long they have."""
+    bench = BENCH.replace("<ordering>", "'memops'").replace("<devices>", repr(UUIDS[:1]))
+    says = "import sys\nprint('within', os.environ['ST_WITHIN'], 'now', file=sys.stderr)\n"
+    ground.add("bench", "bench", bench + says)
+    ended = ground.run("bench", "--within", "50", driver=driver)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    limit = float(ended.stderr.partition("within ")[2].partition(" now")[0])
+    assert 0 < limit <= 50
+    ground.add("silent", "bench", bench + "os.remove(os.environ['ST_DRIVER_CALLS'])\n")
+    assert ground.run("bench", "--only", "silent", driver=driver).returncode == 1
+    assert "silent: counted no calls of the driver" in ground.problems()
+
+
 def test_a_soak_counts_its_kills(ground: Ground, driver: Path) -> None:
     """And ends with the first round that goes wrong."""
     ground.add("soak", "soak", good_test([]), kills=3)
@@ -357,6 +372,47 @@ def test_who_outlives_a_program_is_listened_to(tmp_path: Path) -> None:
     ended = process.run(["sh", "-c", script], env=dict(os.environ), limit=60, folder=tmp_path)
     assert (ended.exit, ended.out, ended.left, ended.hung) == (0, "late\n", False, False)
     assert ended.problems(60) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "rows"),
+    [
+        ("floor", ["5"], {"echo", "gibibyte", "bert", "gibibyte anew", "bert anew"}),
+        ("move", ["4", str(4 << 20)], {"copies", "made", "created", "mapped", "ahead", "in_line"}),
+    ],
+)
+def test_floors_measure_what_the_benchmark_reads(
+    driver: Path, tmp_path: Path, name: str, arguments: list[str], rows: set[str]
+) -> None:
+    """On the driver for tests, which says nothing of a device."""
+    program = tmp_path / name
+    command = ["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", str(program)]
+    subprocess.run([*command, str(HERE / f"floor/{name}.c"), "-ldl"], check=True)
+    env = {**os.environ, "LD_LIBRARY_PATH": str(driver), "CUDA_VISIBLE_DEVICES": "0"}
+    ended = process.run([str(program), *arguments], env=env, limit=60, folder=tmp_path)
+    assert ended.problems(60) == [], ended.err
+    found = json.loads(ended.out)
+    assert found["device"] == UUIDS[0]
+    assert rows <= found.keys()
+    assert all(value if name == "move" else value["p50"] for value in map(found.get, rows))
+
+
+def test_what_is_said_is_shown_as_it_comes(tmp_path: Path) -> None:
+    """A program that waits until somebody has heard it does not wait in vain."""
+    heard = tmp_path / "heard"
+
+    class Screen(io.BytesIO):
+        def write(self, block: object) -> int:
+            heard.touch()
+            return super().write(block)  # type: ignore[arg-type]
+
+    screen = Screen()
+    script = f"echo first >&2; while [ ! -e {heard} ]; do :; done; echo second >&2"
+    ended = process.run(
+        ["sh", "-c", script], env=dict(os.environ), limit=60, folder=tmp_path, shown=screen
+    )
+    assert (ended.exit, ended.hung) == (0, False)
+    assert screen.getvalue() == ended.err.encode() == b"first\nsecond\n"
 
 
 TOOL = """#!{python}

@@ -223,6 +223,20 @@ def test_figures_and_notes_belong_together(tmp_path: Path) -> None:
     assert figures.join(found, lines) == ["write and wait, queued left no figure"]
 
 
+def test_calls_of_all_rounds_count() -> None:
+    """They are added up, and one round by the fallback spoils the figure."""
+    figure = Figure("bench", "echo", "us", 1.0, 2.0, 3.0, 100, "memops", [UUID])
+    rounds = [
+        Line("bench", "echo", ordering, [UUID], {"cuMemMap": 2}) for ordering in ("memops", "host")
+    ]
+    assert figures.join([figure], rounds[:1]) == figure.problems == []
+    assert figure.calls == {"cuMemMap": 2}
+    figure.calls = {}
+    assert figures.join([figure], rounds) == []
+    assert figure.calls == {"cuMemMap": 4}
+    assert figure.problems == ["is said to be memops, and was ordered by the host"]
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -467,3 +481,30 @@ def test_large_things_become_figures(tmp_path: Path) -> None:
     assert (extra.verdict, extra.p50) == ("miss", 2 << 30)
     assert (context.p50, context.verdict, context.rounds) == ((1 << 30) - (1 << 20), None, 2)
     assert (beside.p50, beside.verdict) == (1 << 20, "pass")
+
+
+def test_moves_become_figures(tmp_path: Path) -> None:
+    """Each setting beside what the driver alone takes for the same, and what it takes of memory."""
+    module = summary()
+    floors: list[dict[str, object]] = [
+        {**dict.fromkeys(module.DRIVER, it), "ordering": "none", "device": UUID}
+        for it in (90.0, 70.0, 80.0)
+    ]
+    floors[1]["ahead"] = 30.0
+    in_turn, ahead = module.Setting(0, 1), module.Setting(1, 1)
+    took = {in_turn: [0.3, 0.1, 0.2], ahead: [0.1, 0.1, 0.1]}
+    about = {"ordering": "memops", "device": UUID}
+    made = module.of_moves(100, took, {in_turn: 1 << 30, ahead: 2 << 30}, about, floors)
+    made += module.of_driver(100, floors)
+    path = tmp_path / "figures"
+    path.write_text("".join(json.dumps(figure) + "\n" for figure in made))
+    read, problems = figures.of_lines("service moves", path)
+    figures.judge(read, [UUID])
+    assert problems == [each for it in read for each in it.problems] == []
+    assert read[0].name == module.name_of_move(100, in_turn)
+    assert (read[0].p50, read[0].floor, read[0].ordering) == (pytest.approx(2e5), 80.0, "memops")
+    assert (read[2].name, read[2].floor) == (module.name_of_move(100, ahead), 80.0)
+    assert [it.p50 for it in (read[1], read[3])] == [1 << 30, 2 << 30]
+    alone = {it.name: it.p50 for it in read[4:]}
+    assert len(alone) == len(module.DRIVER)
+    assert alone["driver alone, 100 GiB: copies alone"] == 80.0

@@ -186,15 +186,9 @@ def lent():
 
 
 SENTENCES = """
-import os
 import transformers
 
-#: Real weights, if the machine has them; else random ones of the same architecture, from a seed.
-PATH = os.environ.get("ST_MINILM")
-
 def built():
-    if PATH:
-        return transformers.AutoModel.from_pretrained(PATH).to(device).eval()
     torch.manual_seed(0)
     config = transformers.BertConfig(
         hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536,
@@ -215,7 +209,7 @@ def embedded():
 
 
 def test_minilm_embeds_as_on_the_server(torch: Any, served: Served) -> None:
-    """Its architecture with seeded weights; with the real ones where ``ST_MINILM`` names them."""
+    """Its architecture with seeded weights; `test_minilm` has the real ones."""
     pytest.importorskip("transformers")
     server = served.server(SENTENCES)
     model = served.client().call("sentences")

@@ -7,11 +7,9 @@
  *
  * floor SAMPLES COUNT BYTES prints the median time in microseconds for opening so many chunks anew.
  */
-#define _GNU_SOURCE
-#include <dlfcn.h>
+#include "driver.h"
+
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -19,42 +17,18 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <signal.h>
-#include <time.h>
 #include <unistd.h>
 
-typedef unsigned long long number;
-typedef struct { int kind, id; } location;
-typedef struct { int kind, handles; location where; void *metadata; unsigned char flags[8]; } properties;
-typedef struct { location where; int flags; } grant;
-
-#define GIB ((size_t)1 << 30)
 /* Bert of 672 million parameters: its bytes, and those of a message that says where each one lies. */
 #define BERT_PART ((size_t)428 << 21)
 #define BERT_PARTS 3
 #define MANIFEST 65536
 
-static void fail(const char *what, int code) { fprintf(stderr, "%s failed with %d\n", what, code); exit(1); }
-static void need(int code, const char *what) { if (code) fail(what, code); }
-
-static void *driver;
-static void *find(const char *name) {
-    void *found = dlsym(driver, name);
-    if (!found) fail(name, -1);
-    return found;
-}
-#define CALL(name, types, ...) need(((int (*) types)find(#name))(__VA_ARGS__), #name)
-
-static void *stream;
 static uint64_t *words;
 static number on_device;
 
 static void begin(int fd) {
-    if (!(driver = dlopen("libcuda.so.1", RTLD_NOW))) fail(dlerror(), -1);
-    void *context;
-    CALL(cuInit, (unsigned), 0);
-    CALL(cuDevicePrimaryCtxRetain, (void **, int), &context, 0);
-    CALL(cuCtxPushCurrent_v2, (void *), context);
-    CALL(cuStreamCreate, (void **, unsigned), &stream, 1);
+    take_device();
     words = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (words == MAP_FAILED) fail("mmap", -1);
     CALL(cuMemHostRegister_v2, (void *, size_t, unsigned), words, 4096, 2);
@@ -166,11 +140,6 @@ static void serve(int socket, int page) {
     CALL(cuStreamSynchronize, (void *), stream);
 }
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1e6 + t.tv_nsec / 1e3;
-}
 static int by_value(const void *one, const void *other) {
     double difference = *(const double *)one - *(const double *)other;
     return (difference > 0) - (difference < 0);
@@ -254,11 +223,8 @@ int main(int argc, char **argv) {
     own = make(2 << 20);
     request ready;
     if (!receive_all(socket_of, &ready, sizeof ready, NULL, 0)) fail("the server", -1);
-    unsigned char id[16];
-    CALL(cuDeviceGetUuid_v2, (unsigned char *, int), id, 0);
-    printf("{\"device\": \"GPU-");
-    for (int i = 0; i < 16; i++) printf("%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", id[i]);
-    printf("\", \"ordering\": \"memops\", ");
+    name_device();
+    printf("\"ordering\": \"memops\", ");
     row("echo", 'e', 0, 0, 0, samples, ", ");
     row("gibibyte", 'g', 1, GIB, 0, samples, ", ");
     row("bert", 'b', BERT_PARTS, BERT_PART, 0, samples, ", ");

@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from .calls import ORDERINGS, Line
+from .calls import ORDERINGS, Line, total
 
 #: Where nothing is ordered across streams.
 UNORDERED = "none"
@@ -88,12 +88,20 @@ def of_criterion(program: str, folder: Path, lines: list[Line]) -> tuple[list[Fi
 
 
 def join(figures: list[Figure], lines: list[Line]) -> list[str]:
-    """Give figures the calls of their names, and tell which lines of calls have no figure."""
-    by_name = {line.name: line for line in lines if line.kind == "bench"}
+    """Give figures the calls of their names, and tell which lines of calls have no figure.
+
+    There is a line for each round; one that the fallback ran in spoils the figure.
+    """
+    by_name: dict[str, list[Line]] = {}
+    for line in lines:
+        if line.kind == "bench":
+            by_name.setdefault(line.name, []).append(line)
     for figure in figures:
-        line = by_name.pop(figure.name, None)
-        if line is not None and not figure.calls:
-            figure.calls = line.calls
+        own = by_name.pop(figure.name, [])
+        if not figure.calls:
+            figure.calls = total(own)
+        if figure.ordering != FALLBACK and any(line.ordering == FALLBACK for line in own):
+            figure.problems.append(f"is said to be {figure.ordering}, and was ordered by the host")
     return [f"{name} left no figure" for name in sorted(by_name)]
 
 

@@ -49,9 +49,10 @@ class Ended:
 class _Tail(threading.Thread):
     """Reads a pipe to its end, and keeps the last of it."""
 
-    def __init__(self, pipe: IO[bytes]) -> None:
+    def __init__(self, pipe: IO[bytes], shown: IO[bytes] | None) -> None:
         super().__init__(daemon=True)
         self._pipe = pipe
+        self._shown = shown
         self._kept = bytearray()
 
     def run(self) -> None:
@@ -59,6 +60,9 @@ class _Tail(threading.Thread):
         with self._pipe as pipe:
             for block in iter(lambda: pipe.read1(1 << 16), b""):  # type: ignore[attr-defined]
                 self._kept += block
+                if self._shown is not None:
+                    self._shown.write(block)
+                    self._shown.flush()
                 del self._kept[:-KEPT_BYTES]
 
     def text(self) -> str:
@@ -66,8 +70,18 @@ class _Tail(threading.Thread):
         return bytes(self._kept).decode(errors="replace")
 
 
-def run(command: list[str], *, env: dict[str, str], limit: float, folder: Path) -> Ended:
-    """Run a program to its end, or until the limit in seconds is over."""
+def run(
+    command: list[str],
+    *,
+    env: dict[str, str],
+    limit: float,
+    folder: Path,
+    shown: IO[bytes] | None = None,
+) -> Ended:
+    """Run a program to its end, or until the limit in seconds is over.
+
+    What it says on its standard error is `shown` as it comes.
+    """
     begun = time.monotonic()
     child = subprocess.Popen(
         command,
@@ -80,7 +94,7 @@ def run(command: list[str], *, env: dict[str, str], limit: float, folder: Path) 
     )
     assert child.stdout is not None
     assert child.stderr is not None
-    tails = [_Tail(child.stdout), _Tail(child.stderr)]
+    tails = [_Tail(child.stdout, None), _Tail(child.stderr, shown)]
     for tail in tails:
         tail.start()
     try:

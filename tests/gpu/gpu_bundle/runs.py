@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -90,10 +91,12 @@ class Runner:
     def _go(self, program: Program, run: Run, *more: str, **env: str) -> process.Ended:
         limit = self.limit(program.limit_s)
         command = self.bundle.command(program, *more)
-        environment = self.bundle.environment(**env)
+        environment = self.bundle.environment(ST_WITHIN=f"{limit:.0f}", **env)
         folder = self.bundle.scratch
+        # Those take minutes, and say what they are at: also whoever is cut off is to see it.
+        shown = sys.stderr.buffer if program.is_python and program.kind == "bench" else None
         try:
-            ended = process.run(command, env=environment, limit=limit, folder=folder)
+            ended = process.run(command, env=environment, limit=limit, folder=folder, shown=shown)
         except OSError as error:
             run.problems.append(f"cannot be started: {error}")
             return process.Ended(-1, 0.0, "", "", hung=False, left=False)
@@ -146,9 +149,7 @@ class Runner:
             ST_FIGURES=str(own),
             CRITERION_HOME=str(folder),
         )
-        # What Python calls, it calls through others, who do not count.
-        is_counted = path.exists() or not program.is_python
-        lines, problems = calls.read(path) if is_counted else ([], [])
+        lines, problems = calls.read(path)
         run.calls = calls.total(lines)
         run.problems += problems + calls.beyond_legacy(lines, program.legacy) + calls.waited(lines)
         run.problems += calls.named_waits(self.bundle.folder / program.file)

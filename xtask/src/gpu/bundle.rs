@@ -49,7 +49,7 @@ pub(crate) fn make(
     let wheel = wheel::build(workspace, interpreter, &folder.join("wheel"))?;
     screen::step("Bundle: programs");
     parts::programs(workspace, folder)?;
-    parts::floor(workspace, folder)?;
+    parts::floors(workspace, folder)?;
     screen::step("Bundle: peers and pytest");
     let tools = Tools::prepare(workspace, interpreter, &["build"])?;
     let scratch = workspace.target.join("gpu-scratch");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::programs::{FLOOR, PROGRAMS, Program, Target};
+use super::programs::{FLOORS, PROGRAMS, Program, Target};
 use crate::task::Task;
 use crate::{Failure, Workspace, screen};
 
@@ -47,14 +47,16 @@ pub(crate) fn programs(workspace: &Workspace, bundle: &Path) -> Result<(), Failu
 }
 
 /// Compiles what the figures are compared with.
-pub(crate) fn floor(workspace: &Workspace, bundle: &Path) -> Result<(), Failure> {
-    let (source, name) = FLOOR;
-    let to = bundle.join("programs").join(name);
-    Task::new("cc")
-        .args(["-O2", "-Wall", "-Wextra", "-Werror", "-o"])
-        .args([&to, &workspace.root.join(source)])
-        .args(["-ldl"])
-        .run()
+pub(crate) fn floors(workspace: &Workspace, bundle: &Path) -> Result<(), Failure> {
+    for (source, name) in FLOORS {
+        let to = bundle.join("programs").join(name);
+        Task::new("cc")
+            .args(["-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
+            .args([&to, &workspace.root.join(source)])
+            .args(["-ldl"])
+            .run()?;
+    }
+    Ok(())
 }
 
 fn kind_and_name(target: Target) -> (&'static str, &'static str) {

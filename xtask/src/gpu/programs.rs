@@ -131,22 +131,27 @@ pub(crate) const PROGRAMS: &[Program] = &[
     },
 ];
 
-/// Of C: the sources, and what it is called in the folder of programs. It needs the C library alone.
-pub(crate) const FLOOR: (&str, &str) = ("tests/gpu/floor/floor.c", "floor");
+/// Of C: the sources, and what they are called in the folder of programs. They need the C library alone.
+pub(crate) const FLOORS: &[(&str, &str)] =
+    &[("tests/gpu/floor/floor.c", "floor"), ("tests/gpu/floor/move.c", "floor-move")];
 
 /// What the interpreter runs, beside pytest.
 pub(crate) fn of_python() -> Vec<Value> {
-    let bench = |name: &str, file: &str, arguments: &[&str]| {
+    let bench = |name: &str, file: &str, arguments: &[&str], limit_s: u32| {
         json!({
             "name": name,
             "kind": "bench",
             "file": format!("python/gpu/bench/{file}"),
             "arguments": arguments,
             "is_python": true,
-            "limit_s": 570,
+            "limit_s": limit_s,
         })
     };
-    vec![bench("service bench", "__main__.py", &["3"]), bench("service large", "large.py", &[])]
+    vec![
+        bench("service bench", "__main__.py", &["3"], 480),
+        bench("service large", "large.py", &[], 420),
+        bench("service moves", "moves.py", &[], 240),
+    ]
 }
 
 impl Program {

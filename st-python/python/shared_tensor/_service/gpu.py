@@ -1,7 +1,8 @@
 """Storages of torch on GPUs as memory that can be lent. Imported when there is one to lend or open.
 
-Nothing here waits for a GPU: copies are queued beside torch's current stream, and what is lent
-comes with a word that this stream writes when it is there.
+Nothing here waits for a GPU, but for giving back what large modules were moved from: copies are
+queued beside torch's current stream, and what is lent comes with a word that this stream writes
+when it is there.
 """
 
 from __future__ import annotations
@@ -13,15 +14,14 @@ import torch
 
 from shared_tensor import _native
 from shared_tensor._modules._torch import TORCH
+from shared_tensor._service import moving
 from shared_tensor.errors import SharedTensorCapabilityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from shared_tensor._service.lending import Range
-
-#: Ranges are moved together up to so many bytes: that much more than they take is needed meanwhile.
-_TOGETHER = 1 << 30
+    from shared_tensor._service.moving import Missing
 
 
 @cache
@@ -152,7 +152,7 @@ def place(groups: Sequence[Sequence[Range]], *, writable: bool) -> None:
 
 def _place_on(ordinal: int, groups: Sequence[Sequence[Range]], *, writable: bool) -> None:
     gpu = _gpu(ordinal)
-    missing = []
+    missing: list[Missing] = []
     for group in groups:
         for it in group:
             it.place = _native.ServiceStorage.find_on_gpu(it.begin, it.length, writable)
@@ -167,14 +167,10 @@ def _place_on(ordinal: int, groups: Sequence[Sequence[Range]], *, writable: bool
             for it in group:
                 it.place = whole.part(it.begin - begin, it.length)
         missing = [it for it in missing if not _is_kept(it[2])]
-    for batch in _batches(missing):
-        _move(gpu, ordinal, batch, writable=writable)
-    if sum(length for _, length, _ in missing) >= _TOGETHER:
-        # Torch keeps what is free now, and the model would be there twice. This waits for the GPU,
-        # which has the copies to make anyway.
-        torch.cuda.empty_cache()
-    lent = [it.place for group in groups for it in group]
-    gpu.publish(lent, _stream(ordinal))
+    stream = _stream(ordinal)
+    if missing:
+        moving.move(gpu, ordinal, missing, stream, writable=writable)
+    gpu.publish([it.place for group in groups for it in group], stream)
 
 
 def _is_kept(group: Sequence[Range]) -> bool:
@@ -187,7 +183,7 @@ _IN_PLACE = "_shared_tensor_in_place"
 
 
 def _shared_in_place(
-    gpu: _native.ServiceGpu, missing: list[tuple[int, int, Sequence[Range]]]
+    gpu: _native.ServiceGpu, missing: list[Missing]
 ) -> list[_native.ServiceStorage] | None:
     """Share ranges where they are; None if their allocator did not make them to be shared.
 
@@ -216,66 +212,6 @@ def _shared_in_place(
         return together
     # What was shared one by one has names of its own for what is one piece when shared at once.
     return gpu.share([it[:2] for it in missing])
-
-
-def _batches(
-    missing: list[tuple[int, int, Sequence[Range]]],
-) -> Iterator[list[tuple[int, int, Sequence[Range]]]]:
-    batch: list[tuple[int, int, Sequence[Range]]] = []
-    together = 0
-    for it in missing:
-        if batch and together + it[1] > _TOGETHER:
-            yield batch
-            batch, together = [], 0
-        batch.append(it)
-        together += it[1]
-    if batch:
-        yield batch
-
-
-def _move(
-    gpu: _native.ServiceGpu,
-    ordinal: int,
-    batch: list[tuple[int, int, Sequence[Range]]],
-    *,
-    writable: bool,
-) -> None:
-    lengths = [length for _, length, _ in batch]
-    try:
-        places = gpu.allocate(lengths, is_for_writing=writable)
-    except MemoryError:
-        # Torch keeps what was freed, of earlier batches among it.
-        torch.cuda.empty_cache()
-        try:
-            places = gpu.allocate(lengths, is_for_writing=writable)
-        except MemoryError as error:
-            raise SharedTensorCapabilityError(
-                f"{sum(lengths)} bytes on cuda:{ordinal} are to be moved into memory that can be "
-                f"lent, and there is no room beside them: {error}; free some, or have torch "
-                "allocate with PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True, which is lent "
-                "where it is"
-            ) from error
-    stream = _stream(ordinal)
-    ranges = [(place, begin, length) for (begin, length, _), place in zip(batch, places)]
-    gpu.copy(ranges, stream)
-    for (begin, _, group), place in zip(batch, places):
-        for it in group:
-            it.place = place.part(it.begin - begin, it.length)
-            _rebind(it, gpu, stream)
-
-
-def _rebind(found: Range, gpu: _native.ServiceGpu, stream: int) -> None:
-    """Let the tensors of a range have their elements in its new place."""
-    with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
-        (memory,) = gpu.memory([found.place], stream)
-        target = memory.tensor(TORCH, "uint8", [found.length], [1], 0).untyped_storage()
-        for tensor in found.tensors:
-            offset = tensor.storage_offset() - found.start // tensor.element_size()
-            moved = torch.empty(0, dtype=tensor.dtype, device=target.device)
-            moved.set_(target, offset, tensor.size(), tensor.stride())
-            # Not `set_` on itself, which would count as a write and spoil a pending backward pass.
-            tensor.data = moved
-    found.storage = None
 
 
 def memory(storages: Sequence[_native.ServiceStorage], ordinal: int) -> list[_native.Memory]:

@@ -1,77 +1,81 @@
 """Runs the benchmark for each package in turn, several rounds, and prints medians.
 
-python -m gpu.bench ROUNDS [NAME=PYTHONPATH ...] [torch.multiprocessing] [floor=PROGRAM]
+python -m gpu.bench ROUNDS [--within S] [NAME=PYTHONPATH ...] [torch.multiprocessing]
+[floor=PROGRAM]
 
-Without names: everything that a bundle has, by ST_PEERS. Figures go to the file of ST_FIGURES.
+Without names: everything that a bundle has, by ST_PEERS. Figures go to the file of ST_FIGURES, all
+anew after each part: what is cut off has left those that it had. Nobody is waited for who is silent
+for `PATIENCE` seconds, and all of it ends within S seconds, or the fewer of ST_WITHIN.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import summary  # noqa: E402
+import watched  # noqa: E402
+from watched import Failed, Watched, tell  # noqa: E402
 
 RIVAL = "torch.multiprocessing"
 FLOOR_SAMPLES = 400
-#: How long a round of what we are compared with may take, in seconds.
-PATIENCE = 90.0
+#: How long anybody may be silent, in seconds: importing and building take the longest.
+PATIENCE = 60.0
+#: For all, if nobody says less.
+WITHIN_S = 450.0
+#: What is kept for the end of everything that runs.
+SPARE_S = 20.0
+#: With less than that nothing is begun.
+WORTH_S = 20.0
 
 
-def served(path: str, patience: float | None) -> dict[str, Any]:
-    """Start a server and a client of the package on a path."""
+def served(name: str, path: str, time_left: Callable[[], float]) -> dict[str, Any]:
+    """Start a server and two clients of the package on a path: one has built what is timed."""
     env = {**os.environ, "PYTHONPATH": path}
     with tempfile.TemporaryDirectory(prefix="st-", dir="/tmp") as folder:
         env["SHARED_TENSOR_RUNTIME_DIR"] = str(Path(folder) / "run")
         base = str(Path(folder) / "b")
         server = subprocess.Popen([sys.executable, str(HERE / "server.py"), base], env=env)
+        command = [sys.executable, str(HERE / "client.py"), base]
+        clients: list[Watched] = []
+
+        def client(role: str, *more: str) -> Watched:
+            made = Watched(
+                f"{name}, {role}", [*command, *more], time_left, PATIENCE, env, beside=server
+            )
+            clients.append(made)
+            return made
+
         try:
-            command = [sys.executable, str(HERE / "client.py"), base]
-            try:
-                subprocess.run([*command, "build"], env=env, check=True, timeout=patience)
-            except subprocess.TimeoutExpired as late:
-                print(f"{path} builds no more: {late}", file=sys.stderr, flush=True)
-            return said(command, env, patience)
+            builder = client("builder", "build")
+            timer = client("client")
+            if builder.found()["is_late"]:
+                return {"is_late": True}
+            return timer.found()
         finally:
-            server.terminate()
-            server.wait()
+            for each in clients:
+                each.stop()
+            watched.end(server, f"{name}, server")
 
 
-def said(
-    command: list[str], env: dict[str, str] | None = None, patience: float | None = None
-) -> dict[str, Any]:
-    """Run a program that prints what it has found so far, a line each time.
-
-    What has no end within `patience` counts with what it found, marked as late.
-    """
-    is_late = False
-    try:
-        run = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, timeout=patience)
-        out = run.stdout
-    except subprocess.TimeoutExpired as late:
-        print(f"what it found before counts: {late}", file=sys.stderr, flush=True)
-        out, is_late = late.stdout or b"", True
-    found: dict[str, Any] = json.loads(out.splitlines()[-1])
-    return {**found, "is_late": is_late}
-
-
-def once(name: str, path: str) -> dict[str, Any]:
+def once(name: str, path: str, time_left: Callable[[], float]) -> dict[str, Any]:
     """Run one of them."""
-    if name == summary.OURS:
-        return served(path, None)
     if name == summary.FLOOR:
-        return said([path, str(FLOOR_SAMPLES)], patience=PATIENCE)
+        return Watched(name, [path, str(FLOOR_SAMPLES)], time_left, PATIENCE).found()
     if name == RIVAL:
-        return said([sys.executable, str(HERE / "rival.py")], patience=PATIENCE)
-    return served(path, PATIENCE)
+        command = [sys.executable, str(HERE / "rival.py")]
+        return Watched(name, command, time_left, PATIENCE).found()
+    return served(name, path, time_left)
 
 
 def everything() -> dict[str, str]:
@@ -85,35 +89,72 @@ def everything() -> dict[str, str]:
     }
 
 
+class Figures:
+    """The figures so far, in the file of ST_FIGURES."""
+
+    def __init__(self) -> None:
+        self._path = Path(os.environ["ST_FIGURES"]) if "ST_FIGURES" in os.environ else None
+        is_there = self._path is not None and self._path.exists()
+        self._before = self._path.read_text() if self._path is not None and is_there else ""
+
+    def write(self, figures: list[dict[str, Any]]) -> None:
+        """Replace those that were written before, at once."""
+        if self._path is None:
+            return
+        fresh = self._path.with_name(f"{self._path.name}.new")
+        fresh.write_text(self._before + "".join(json.dumps(it) + "\n" for it in figures))
+        fresh.replace(self._path)
+
+
+def within(asked: float | None) -> Callable[[], float]:
+    """Give a clock of what is left, in seconds."""
+    limits = [WITHIN_S if asked is None else asked, float(os.environ.get("ST_WITHIN", "inf"))]
+    over = time.monotonic() + min(limits) - SPARE_S
+    return lambda: over - time.monotonic()
+
+
 def main() -> int:
-    """Interleave them; the exit code is 1 if one of them cannot do it."""
-    rounds = int(sys.argv[1])
-    packages = {it.partition("=")[0]: it.partition("=")[2] for it in sys.argv[2:]} or everything()
+    """Interleave them; the exit code is 1 if one of them fails, or ours is late."""
+    parser = argparse.ArgumentParser(prog="python -m gpu.bench")
+    parser.add_argument("rounds", type=int)
+    parser.add_argument("--within", type=float, metavar="S")
+    parser.add_argument("packages", nargs="*", metavar="NAME[=PATH]")
+    options = parser.parse_intermixed_args()
+    time_left = within(options.within)
+    packages = {it.partition("=")[0]: it.partition("=")[2] for it in options.packages}
+    packages = packages or everything()
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in packages}
     failed, late = set(), set()
-    for _ in range(rounds):
+    figures = Figures()
+    for number in range(options.rounds):
         for name, path in packages.items():
             if name in failed | late:
                 continue
+            if time_left() < WORTH_S:
+                tell(f"no time is left for round {number + 1} of {name}")
+                continue
             try:
-                found[name].append(once(name, path))
-                if found[name][-1]["is_late"]:
-                    late.add(name)
-            except (OSError, subprocess.CalledProcessError, ValueError, IndexError) as error:
+                one = once(name, path, time_left)
+            except (Failed, OSError, ValueError) as error:
                 # The others are measured all the same.
-                print(f"{name} failed: {error!r}", file=sys.stderr, flush=True)
+                tell(f"{name} failed: {error!r}")
                 failed.add(name)
-    figures = summary.figures(found)
-    for figure in figures:
+                continue
+            if one["is_late"]:
+                late.add(name)
+            if "ordering" in one:
+                found[name].append(one)
+            figures.write(summary.figures(found))
+    for figure in summary.figures(found):
         print(summary.line(figure))
     for name, rounds_of in found.items():
         if name != summary.FLOOR:
             print(name, "values", {it.get("sum") for it in rounds_of}, end=" ")
             print("bytes taken", [it.get("taken") for it in rounds_of])
-    if "ST_FIGURES" in os.environ:
-        with Path(os.environ["ST_FIGURES"]).open("a") as file:
-            file.writelines(json.dumps(figure) + "\n" for figure in figures)
-    return 1 if failed else 0
+    never = [name for name in packages if not found[name]]
+    if never:
+        tell(f"nothing was found of {', '.join(never)}")
+    return 1 if failed or summary.OURS in late or summary.OURS in never else 0
 
 
 if __name__ == "__main__":

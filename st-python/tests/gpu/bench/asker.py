@@ -6,41 +6,40 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import Any
 
 import rows
 import torch
-from client import connected, ordering
-
-
-def say(**found: Any) -> None:
-    """Print a line."""
-    print(json.dumps(found), flush=True)
+from client import connected
 
 
 def publish(base: str) -> None:
     """Ask for the module."""
+    rows.tell_where()
     client = connected(base)
     torch.zeros(1, device="cuda")
-    about = {"ordering": ordering(), "device": rows.device()}
+    about = {"ordering": rows.ordering(), "device": rows.device()}
     floor = client.call("begin")
+    rows.begin("asks for the module")
     begun = time.perf_counter()
     module = client.call("module")
     last = [float(it[-1]) for it in (module[0], module[len(module) - 1])]
     whole = time.perf_counter() - begun
+    # Before anything else takes memory here.
+    extra = client.call("extra") if sys.argv[3:] == ["watch"] else None
     if last != [0.0, len(module) - 1.0]:
         raise ValueError(f"the first and last parameters end with {last}")
+    rows.begin("compares")
     wrong = [at for at, it in enumerate(module) if not bool((it == float(at)).all())]
     if wrong:
         raise ValueError(f"parameters {wrong} are not what they were")
     found: dict[str, Any] = {"whole": whole, "seconds": client.call("moving")}
     found.update(floor=floor, gib=len(module))
-    if sys.argv[3:] == ["watch"]:
-        found["extra"] = client.call("extra")
-    say(**found, **about)
+    if extra is not None:
+        found["extra"] = extra
+    rows.say({**found, **about})
 
 
 def keep(base: str) -> None:
@@ -48,12 +47,12 @@ def keep(base: str) -> None:
     torch.zeros(1, device="cuda")
     rows.warm()
     client = connected(base)
-    about = {"ordering": ordering(), "device": rows.device()}
+    about = {"ordering": rows.ordering(), "device": rows.device()}
     before = torch.cuda.mem_get_info()[0]
     model = client.call("bert")
     parameter = next(model.parameters())
     float(parameter.detach().flatten()[0])
-    say(before=before, after=torch.cuda.mem_get_info()[0], **about)
+    rows.say({"before": before, "after": torch.cuda.mem_get_info()[0], **about})
     sys.stdin.read()
 
 

@@ -18,11 +18,14 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+import driver_alone  # noqa: E402
 import summary  # noqa: E402
+from watched import Watched, end, tell  # noqa: E402
 
 GIB = 100
 ROUNDS = 3
 CLIENTS = 8
+PATIENCE_S = 90.0
 
 
 @contextmanager
@@ -35,16 +38,17 @@ def serving(program: str, *arguments: str) -> Iterator[tuple[str, dict[str, str]
         try:
             yield base, env
         finally:
-            server.terminate()
-            server.wait()
+            end(server, program)
 
 
 def published(gib: int, *watch: str) -> dict[str, Any]:
     """Publish a module anew."""
     with serving("publisher.py", str(gib), *watch) as (base, env):
         command = [sys.executable, str(HERE / "asker.py"), "publish", base, *watch]
-        out = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE).stdout
-    found: dict[str, Any] = json.loads(out.splitlines()[-1])
+        asker = Watched("asker", command, lambda: PATIENCE_S, PATIENCE_S, env)
+        found = asker.found()
+    if found["is_late"]:
+        raise TimeoutError("a module was asked for in vain")
     return found
 
 
@@ -59,7 +63,10 @@ def opened() -> list[dict[str, Any]]:
             # Leaving it closes its input, and waits for its end.
             clients.enter_context(client)
             assert client.stdout is not None
-            found.append(json.loads(client.stdout.readline()))
+            # After what it begins.
+            said = (json.loads(line) for line in client.stdout)
+            found.append(next(it for it in said if "begins" not in it))
+            tell(f"client {len(found)} of {CLIENTS + 1} has the model")
     return found
 
 
@@ -67,7 +74,9 @@ def main() -> None:
     """Measure, and print."""
     gib = int(sys.argv[1]) if len(sys.argv) > 1 else GIB
     rounds = [published(gib) for _ in range(ROUNDS)]
+    floors = [driver_alone.moving(gib) for _ in range(ROUNDS)]
     figures = summary.of_publishing(rounds, published(gib, "watch"))
+    figures += summary.of_driver(gib, floors)
     figures += summary.of_clients(opened())
     for figure in figures:
         print(figure["name"], figure["p50"], figure["unit"], "limit", figure.get("limit"))

@@ -7,17 +7,24 @@ and again meanwhile, which would cost time where that is what is measured.
 from __future__ import annotations
 
 import sys
-import threading
 import time
+from pathlib import Path
 from typing import Any
 
-import torch
+sys.path.append(str(Path(__file__).parents[2]))
 
+import rows
+import summary
+import torch
+from least import Least
+
+from gpu import calls
 from shared_tensor import SharedTensorProvider, SharedTensorServer
 from shared_tensor._service import gpu
 
 GIB = 1 << 30
-LOOK_S = 0.0005
+
+rows.tell_where()
 
 provider = SharedTensorProvider(sys.argv[1], execution_mode="server", device_index=0)
 count = int(sys.argv[2])
@@ -35,21 +42,6 @@ def copying() -> float:
     return time.perf_counter() - begun
 
 
-class Least(threading.Thread):
-    """The least that was free."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.free = torch.cuda.mem_get_info()[0]
-
-    def run(self) -> None:
-        """Look until the process ends."""
-        while True:
-            self.free = min(self.free, torch.cuda.mem_get_info()[0])
-            # Between looks, for the thread that works.
-            time.sleep(LOOK_S)
-
-
 floor = copying()
 torch.cuda.empty_cache()
 made = torch.nn.ParameterList(
@@ -65,9 +57,12 @@ place = gpu.place
 
 def timed(*arguments: Any, **more: Any) -> None:
     """Move storages into memory that can be lent, and note the seconds until all is there."""
+    name = summary.name_of_publishing(count)
+    noted = calls.noted("bench", name, devices=[rows.device()], ordering=rows.ordering())
     torch.cuda.synchronize()
     begun = time.perf_counter()
-    place(*arguments, **more)
+    with noted:
+        place(*arguments, **more)
     torch.cuda.synchronize()
     state["seconds"] = time.perf_counter() - begun
 
@@ -75,7 +70,6 @@ def timed(*arguments: Any, **more: Any) -> None:
 @provider.share(cache=False, plain=True)
 def begin() -> float:
     """Begin to watch, and give the floor in seconds; who asks has a context by now."""
-    state["before"] = torch.cuda.mem_get_info()[0]
     if sys.argv[3:] == ["watch"]:
         state["least"] = Least()
         state["least"].start()
@@ -98,7 +92,7 @@ def module() -> Any:
 @provider.share(cache=False, plain=True)
 def extra() -> int:
     """Give how many bytes more were taken at a time than before."""
-    return int(state["before"] - state["least"].free)
+    return int(state["least"].stop())
 
 
 if __name__ == "__main__":

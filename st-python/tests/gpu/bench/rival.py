@@ -5,7 +5,6 @@ The other process has everything, and keeps it while others use it, as native CU
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import rows
@@ -15,6 +14,7 @@ import torch.multiprocessing as mp
 
 def serve(pipe: Any) -> None:
     """Answer by what was built; an echo is a clone, since torch sends on nothing that came."""
+    rows.tell_where()
     gibibyte, model = torch.ones(1 << 28, device="cuda"), rows.bert()
     tensors = {
         count: [torch.ones((1 << 28) // count, device="cuda") for _ in range(count)]
@@ -40,6 +40,8 @@ def serve(pipe: Any) -> None:
 
 def main() -> None:
     """Print quantiles as JSON."""
+    rows.tell_where()
+    rows.begin("waits for its server")
     context = mp.get_context("spawn")
     pipe, theirs = context.Pipe()
     server = context.Process(target=serve, args=(theirs,), daemon=True)
@@ -54,18 +56,23 @@ def main() -> None:
         return pipe.recv()
 
     found: dict[str, Any] = {"ordering": "none", "device": rows.device()}
-    found["echo"] = rows.timed(lambda: call("echo", value), rows.SAMPLES["echo"])
+
+    def time(row: str, work: Any) -> None:
+        rows.begin(f"times {row}")
+        found[row] = rows.timed(work, rows.SAMPLES[row.partition("_")[0]])
+        rows.say(found)
+
+    time("echo", lambda: call("echo", value))
     for name in ("gibibyte", "bert"):
-        print(json.dumps(found), flush=True)
-        found[name] = rows.timed(lambda name=name: call(name), rows.SAMPLES[name])
+        time(name, lambda name=name: call(name))
     for count in rows.TENSORS:
-        print(json.dumps(found), flush=True)
-        work = lambda count=count: call("tensors", count)  # noqa: E731
-        found[f"tensors_{count}"] = rows.timed(work, rows.SAMPLES["tensors"])
+        time(f"tensors_{count}", lambda count=count: call("tensors", count))
+    rows.begin("computes")
     found["sum"] = rows.computed(call("bert"))
     pipe.close()
+    rows.begin("waits for the end of its server")
     server.join()
-    print(json.dumps(found), flush=True)
+    rows.say(found)
 
 
 if __name__ == "__main__":

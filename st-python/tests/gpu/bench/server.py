@@ -10,6 +10,7 @@ import torch
 
 from shared_tensor import SharedTensorProvider, SharedTensorServer
 
+rows.tell_where()
 provider = SharedTensorProvider(sys.argv[1], execution_mode="server", device_index=0)
 
 

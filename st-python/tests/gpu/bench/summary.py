@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from typing import Any
+from typing import Any, NamedTuple
 
 OURS = "ours"
+#: What the report's words mean.
+ORDERED_BY = {"memops": "the device", "host": "the host (fallback)", "none": "itself"}
 FLOOR = "floor"
 #: Rows: what the report calls them, and the most that p50 of ours may be, in microseconds.
 ROWS = {
@@ -23,16 +25,21 @@ ROWS = {
 FIRST = {"bert": ("Bert, first", 15000.0, "bert anew")}
 
 
+def name_of(row: str, package: str) -> str:
+    """Name a row of a package as the report does."""
+    return f"{ROWS[row][0]}: {package}"
+
+
 def figures(found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Sum up the rounds of each, by name."""
     floors = found.get(FLOOR, [])
     made = []
-    for row, (title, limit) in ROWS.items():
+    for row, (_, limit) in ROWS.items():
         for name, rounds in found.items():
             some = [it[row] for it in rounds if row in it]
             if not some:
                 continue
-            figure = _about(f"{title}: {name}", rounds)
+            figure = _about(name_of(row, name), rounds)
             p50 = [it["p50"] for it in some]
             figure.update({mark: _middle(some, mark) for mark in ("p50", "p90", "p99")})
             figure.update(samples=sum(it["samples"] for it in some), rounds=len(some))
@@ -58,6 +65,7 @@ def line(figure: dict[str, Any]) -> str:
     """Say it in a line."""
     text = f"{figure['name']:40} p50 {figure['p50']:10.1f} us "
     text += f"({figure['least']:.1f} to {figure['greatest']:.1f})  p99 {figure['p99']:10.1f} us"
+    text += f"  ordered by {ORDERED_BY[figure['ordering']]}"
     if figure.get("floor") is not None:
         text += f"  floor {figure['floor']:.1f} us"
     if figure.get("limit") is not None:
@@ -89,9 +97,28 @@ EXTRA = 1 << 30
 NOISE = 32 << 20
 
 
+class Setting(NamedTuple):
+    """How a module is moved."""
+
+    #: Chunks that are made before they are asked for.
+    ahead: int
+    #: GiB of old places that may be kept meanwhile.
+    kept_gib: int
+
+
+def name_of_publishing(gib: int) -> str:
+    """Name it as the report does."""
+    return f"publish of {gib} GiB"
+
+
+def name_of_move(gib: int, setting: Setting) -> str:
+    """Name it as the report does."""
+    return f"move of {gib} GiB, {setting.ahead} ahead, {setting.kept_gib} GiB kept"
+
+
 def of_publishing(rounds: list[dict[str, Any]], watched: dict[str, Any]) -> list[dict[str, Any]]:
     """Sum up how long it took beside bare copies, and what it took beside the module."""
-    title = f"publish of {rounds[0]['gib']} GiB"
+    title = name_of_publishing(rounds[0]["gib"])
     shares = [100 * it["floor"] / it["seconds"] for it in rounds]
     seconds = [1e6 * it["seconds"] for it in rounds]
     whole = [1e6 * it["whole"] for it in rounds]
@@ -107,6 +134,45 @@ def of_publishing(rounds: list[dict[str, Any]], watched: dict[str, Any]) -> list
             **_spread(f"{title}, extra memory", "bytes", [watched["extra"]], [watched]),
             "limit": EXTRA,
         },
+    ]
+
+
+def of_moves(
+    gib: int,
+    took: dict[Setting, list[float]],
+    extra: dict[Setting, int],
+    about: dict[str, Any],
+    floors: list[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Sum up what each setting took, in time beside the driver alone, and in memory."""
+    made = []
+    for setting, seconds in took.items():
+        name = name_of_move(gib, setting)
+        floor = statistics.median(it["ahead" if setting.ahead else "in_line"] for it in floors)
+        made.append({**_spread(name, "us", [1e6 * it for it in seconds], [about]), "floor": floor})
+        made.append(_spread(f"{name}: extra memory", "bytes", [extra[setting]], [about]))
+    return made
+
+
+#: What the floor of moving says of the driver, and what the report calls that.
+DRIVER = {
+    "copies": "copies alone",
+    "made": "chunks made and mapped by 1 thread",
+    "created": "of that, making them",
+    "mapped": "of that, mapping them",
+    "made_by_2": "chunks made and mapped by 2 threads",
+    "made_by_4": "chunks made and mapped by 4 threads",
+    "in_line": "moved, each chunk in turn",
+    "in_line_freed": "of that, waiting and freeing",
+    "ahead": "moved, the next chunk made meanwhile",
+}
+
+
+def of_driver(gib: int, floors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sum up what the driver takes for such a move by itself."""
+    return [
+        _spread(f"driver alone, {gib} GiB: {title}", "us", [it[part] for it in floors], floors)
+        for part, title in DRIVER.items()
     ]
 
 
