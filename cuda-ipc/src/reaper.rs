@@ -47,7 +47,7 @@ struct Waiting {
 struct Leaving {
     mapping: Mapping,
     events: Option<Vec<Event>>,
-    _kept: Box<dyn Any + Send>,
+    kept: Box<dyn Any + Send>,
 }
 
 static REAPER: Mutex<Reaper> = Mutex::new(Reaper {
@@ -121,7 +121,7 @@ pub(crate) fn let_go_when_done(mapping: Mapping, kept: Box<dyn Any + Send>) {
         return;
     }
     let mut reaper = lock(&REAPER);
-    reaper.leaving.push(Leaving { mapping, events: None, _kept: kept });
+    reaper.leaving.push(Leaving { mapping, events: None, kept });
     reaper.wake(made);
 }
 
@@ -156,11 +156,13 @@ fn run() {
         };
         let before = waiting.len() + leaving.len();
         let ended = leaving.extract_if(.., Leaving::is_over);
+        // What is kept is the caller's, and this thread everybody's.
         for ended in ended {
-            // What is kept is the caller's, and this thread everybody's.
+            let _ = catch_unwind(AssertUnwindSafe(|| ended.end()));
+        }
+        for ended in waiting.extract_if(.., |waiting| waiting.is_over(linger)) {
             let _ = catch_unwind(AssertUnwindSafe(|| drop(ended)));
         }
-        waiting.retain_mut(|waiting| !waiting.is_over(linger));
         let is_news = waiting.len() + leaving.len() < before;
         pause = if is_news { ASK.0 } else { (pause * 2).min(ASK.1) };
         let mut reaper = lock(&REAPER);
@@ -221,6 +223,16 @@ impl Leaving {
             }
         });
         is_certain(is_done)
+    }
+
+    fn end(self) {
+        let mapped = self.mapping.mapped();
+        let before = if mapped.is_allocation() {
+            lock(&mapped.rest).last.replace(self.kept)
+        } else {
+            Some(self.kept)
+        };
+        drop(before);
     }
 }
 

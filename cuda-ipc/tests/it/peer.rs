@@ -4,12 +4,18 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command};
+use std::sync::Arc;
 
-use cuda_ipc::{Access, Chunk, Copies, Legacy, LegacyHandle, Mapping, Words, probe};
+use cuda_ipc::{
+    Access, Chunk, Copies, ForeignError, LegacyHandle, Mapping, Origin, Words, flush, origin,
+    probe, usage,
+};
 
 use crate::calls::Calls;
 use crate::foreign::LENT;
+use crate::mappings::soon;
 use crate::parcel;
+use crate::sys::Allocated;
 
 /// Another process, killed when this is dropped.
 #[derive(Debug)]
@@ -92,6 +98,12 @@ pub(crate) fn holds(chunk: &Chunk, ordinal: usize, seed: u8, bytes: usize) -> bo
 
 pub(crate) const BYTES: usize = 3 << 20;
 
+pub(crate) fn receive_handle(socket: &UnixStream) -> LegacyHandle {
+    let mut form = [0; LegacyHandle::BYTES];
+    parcel::receive(socket, &mut form).expect("a handle");
+    LegacyHandle::decode(&form)
+}
+
 /// What the process with a role does. It is spoken to over its standard input.
 pub(crate) fn play(role: &str) {
     let socket = std::io::stdin().as_fd().try_clone_to_owned().expect("a descriptor");
@@ -141,25 +153,50 @@ pub(crate) fn play(role: &str) {
             }
             context.synchronize(&stream).expect("done");
         }
-        // Opens memory of another process twice, which is once.
+        // Opens memory of another process twice, which is once, and for some time.
         "borrower" => {
-            let mut form = [0; LegacyHandle::BYTES];
-            parcel::receive(&socket, &mut form).expect("a handle");
-            let handle = LegacyHandle::decode(&form);
+            let handle = receive_handle(&socket);
             let context = probe().expect("a driver").device_at(0).expect("one");
             let context = context.context().expect("one");
-            let lent = Legacy::open(&context, &handle).expect("its maker lives");
-            let again = Legacy::open(&context, &handle).expect("it is open");
-            assert_eq!((lent.address(), lent.bytes()), (again.address(), LENT.len() as u64));
-            drop(again);
+            let lent = Mapping::open_handle(&context, &handle).expect("its maker lives");
+            let again = Mapping::open_handle(&context, &handle).expect("it is open");
+            assert_eq!((lent.address(), lent.bytes()), (again.address(), BYTES as u64));
+            assert_eq!(handle.bytes(), LENT.len() as u64);
             let mut found = vec![0; LENT.len()];
             let copies = Copies::new(&context).expect("a stream");
-            copies.download(&mut found, lent.address()).expect("copied");
+            copies.download(&mut found, lent.address() + handle.offset()).expect("copied");
             assert!(found == pattern(7, BYTES)[LENT]);
+            // It is nobody's to lend but its maker's.
+            let kind = origin(&context, lent.address(), 16).expect("known");
+            assert_eq!(kind, Origin::CopyOnly);
+            let error = LegacyHandle::new(&context, lent.address(), 16).expect_err("another's");
+            assert!(matches!(error, ForeignError::CopyOnly { .. }), "{error}");
+            // What is let go of last is kept until the allocation is closed: its maker frees it then.
+            let (first, last) = (Arc::new(()), Arc::new(()));
+            again.let_go_when_done(Arc::clone(&first));
+            lent.clone().let_go_when_done(Arc::clone(&last));
+            while Arc::strong_count(&first) > 1 {
+                std::thread::yield_now();
+            }
+            assert_eq!(Arc::strong_count(&last), 2);
             drop(lent);
+            let calls = Calls::now();
+            assert_eq!(calls.of("cuIpcCloseMemHandle"), 0, "not where it is dropped");
+            assert!(flush(soon()));
+            assert_eq!((Arc::strong_count(&last), usage().mappings), (1, 0));
             let calls = Calls::now();
             let made = ["cuIpcOpenMemHandle_v2", "cuIpcCloseMemHandle"].map(|it| calls.of(it));
             assert_eq!(made, [1, 1]);
+        }
+        // Makes memory of the old kind, sends its handle, and waits to be killed.
+        "lender" => {
+            let context = probe().expect("a driver").device_at(0).expect("one");
+            let context = context.context().expect("one");
+            let allocated = Allocated::new(&context, BYTES);
+            let handle = LegacyHandle::new(&context, allocated.address, 16).expect("a handle");
+            parcel::send(&socket, &handle.encode(), &[]);
+            // Ends with the socket at the latest.
+            let _ = socket.read(&mut word);
         }
         // Writes where it may only read, and is told.
         "author" => {
