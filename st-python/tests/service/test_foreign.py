@@ -35,8 +35,8 @@ def lent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Note what is lent, and how."""
     noted: list[Any] = []
 
-    def lend(leaves: list[Any], **options: Any) -> list[Any]:
-        noted.append((leaves, options["is_kept"]))
+    def lend(leaves: list[Any], where: lending.Where, **_: Any) -> list[Any]:
+        noted.append((leaves, where.is_kept))
         return leaves
 
     monkeypatch.setattr(lending, "lend", lend)

@@ -18,7 +18,10 @@ from shared_tensor.errors import SharedTensorCapabilityError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from shared_tensor._service.lending import Range
+    from shared_tensor._service.lending import Range, Where
+
+    #: Ranges of a GPU that overlap, where they begin, and their length in bytes.
+    Missing = tuple[int, int, Sequence[Range]]
 
 #: Ranges are moved together up to so many bytes: that much more than they take is needed meanwhile.
 _TOGETHER = 1 << 30
@@ -107,9 +110,9 @@ def allocate(length: int, ordinal: int) -> _native.Memory:
     return memory
 
 
-def find(begin: int, length: int, ordinal: int, *, writable: bool) -> _native.ServiceStorage | None:
+def find(begin: int, length: int, ordinal: int, where: Where) -> _native.ServiceStorage | None:
     """Give what lies at an address of a GPU if it can be lent as it is, to be there in turn."""
-    place = _native.ServiceStorage.find_on_gpu(begin, length, writable)
+    place = _found(begin, length, where)
     if place is not None:
         try:
             _gpu(ordinal).publish([place], _stream(ordinal))
@@ -118,54 +121,51 @@ def find(begin: int, length: int, ordinal: int, *, writable: bool) -> _native.Se
     return place
 
 
-def place(groups: Sequence[Sequence[Range]], *, writable: bool, is_kept: bool) -> None:
+def _found(begin: int, length: int, where: Where) -> _native.ServiceStorage | None:
+    return _native.ServiceStorage.find_on_gpu(begin, length, where.writable, where.process)
+
+
+def place(groups: Sequence[Sequence[Range]], where: Where) -> None:
     """Find ranges on their GPUs, or move them into memory that can be lent.
 
     Parameters
     ----------
     groups : sequence of sequence
         Ranges; those of one group overlap in memory.
-    writable : bool
-        Whether others may write to them.
-    is_kept : bool
-        Whether their tensors live as long as anybody who gets them: then memory that torch's
-        allocator made to be shared is lent where it is. Otherwise it would be used again.
+    where : Where
+        In what memory they may be lent.
 
     Raises
     ------
     SharedTensorCapabilityError
-        If there is no room, or the GPU cannot share memory.
+        If there is no room, or the GPU cannot share memory, or not such memory where it is.
     """
     by_ordinal: dict[int, list[Sequence[Range]]] = {}
     for group in groups:
         by_ordinal.setdefault(group[0].storage.device.index, []).append(group)
     for ordinal, theirs in by_ordinal.items():
         try:
-            _place_on(ordinal, theirs, writable=writable, is_kept=is_kept)
+            _place_on(ordinal, theirs, where)
         except RuntimeError as error:
             raise _failed(f"memory of cuda:{ordinal} cannot be lent", error) from error
 
 
-def _place_on(
-    ordinal: int, groups: Sequence[Sequence[Range]], *, writable: bool, is_kept: bool
-) -> None:
+def _place_on(ordinal: int, groups: Sequence[Sequence[Range]], where: Where) -> None:
     gpu = _gpu(ordinal)
     missing = []
     for group in groups:
         for it in group:
-            it.place = _native.ServiceStorage.find_on_gpu(it.begin, it.length, writable)
+            it.place = _found(it.begin, it.length, where)
         if any(it.place is None for it in group):
             begin = min(it.begin for it in group)
             length = max(it.begin + it.length for it in group) - begin
             missing.append((begin, length, group))
-    shared = _shared_in_place(gpu, missing) if missing and is_kept else None
-    if shared is not None:
-        for (begin, _, group), whole in zip(missing, shared):
-            for it in group:
-                it.place = whole.part(it.begin - begin, it.length)
-        missing = []
+    if missing and where.is_kept:
+        if not where.copies:
+            missing = _placed(missing, gpu.share_volatile([_keeping(it) for it in missing]))
+        missing = _placed(missing, _shared_in_place(gpu, missing) or [None] * len(missing))
     for batch in _batches(missing):
-        _move(gpu, ordinal, batch, writable=writable)
+        _move(gpu, ordinal, batch, writable=where.writable)
     if sum(length for _, length, _ in missing) >= _TOGETHER:
         # Torch keeps what is free now, and the model would be there twice. This waits for the GPU,
         # which has the copies to make anyway.
@@ -174,12 +174,28 @@ def _place_on(
     gpu.publish(lent, _stream(ordinal))
 
 
+def _keeping(missing: Missing) -> tuple[int, int, list[object]]:
+    begin, length, group = missing
+    return begin, length, [it.storage for it in group]
+
+
+def _placed(
+    missing: list[Missing], wholes: Sequence[_native.ServiceStorage | None]
+) -> list[Missing]:
+    """Give ranges their places, as far as there are some; what is missing still."""
+    for (begin, _, group), whole in zip(missing, wholes):
+        if whole is not None:
+            for it in group:
+                it.place = whole.part(it.begin - begin, it.length)
+    return [it for it, whole in zip(missing, wholes) if whole is None]
+
+
 #: What torch's storages have been shared as, where they lie: an attribute, which goes with them.
 _IN_PLACE = "_shared_tensor_in_place"
 
 
 def _shared_in_place(
-    gpu: _native.ServiceGpu, missing: list[tuple[int, int, Sequence[Range]]]
+    gpu: _native.ServiceGpu, missing: list[Missing]
 ) -> list[_native.ServiceStorage] | None:
     """Share ranges where they are; None if their allocator did not make them to be shared.
 
@@ -209,9 +225,9 @@ def _shared_in_place(
 
 
 def _batches(
-    missing: list[tuple[int, int, Sequence[Range]]],
-) -> Iterator[list[tuple[int, int, Sequence[Range]]]]:
-    batch: list[tuple[int, int, Sequence[Range]]] = []
+    missing: list[Missing],
+) -> Iterator[list[Missing]]:
+    batch: list[Missing] = []
     together = 0
     for it in missing:
         if batch and together + it[1] > _TOGETHER:
@@ -226,7 +242,7 @@ def _batches(
 def _move(
     gpu: _native.ServiceGpu,
     ordinal: int,
-    batch: list[tuple[int, int, Sequence[Range]]],
+    batch: list[Missing],
     *,
     writable: bool,
 ) -> None:
