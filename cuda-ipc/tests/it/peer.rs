@@ -5,10 +5,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cuda_ipc::{
     Access, Chunk, Copies, ForeignError, LegacyHandle, Mapping, Origin, Words, flush, origin,
-    probe, usage,
+    probe, set_linger, usage,
 };
 
 use crate::calls::Calls;
@@ -158,6 +159,8 @@ pub(crate) fn play(role: &str) {
             let handle = receive_handle(&socket);
             let context = probe().expect("a driver").device_at(0).expect("one");
             let context = context.context().expect("one");
+            // Nothing but a flush closes it.
+            set_linger(Duration::from_secs(86_400));
             let lent = Mapping::open_handle(&context, &handle).expect("its maker lives");
             let again = Mapping::open_handle(&context, &handle).expect("it is open");
             assert_eq!((lent.address(), lent.bytes()), (again.address(), BYTES as u64));

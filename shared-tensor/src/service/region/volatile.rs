@@ -169,6 +169,11 @@ pub(crate) mod tests {
         Volatile::register(Uuid::from_bytes([7; 16]), handle, whose)
     }
 
+    /// The same as a region.
+    pub(crate) fn lent(handle: LegacyHandle) -> super::super::Region {
+        super::super::Region::of_volatile(lend(handle, Arc::default()))
+    }
+
     #[test]
     fn what_is_lent_is_found_and_kept_until_nobody_has_it() {
         let (first, second) = (Arc::new(()), Arc::new(()));

@@ -80,8 +80,8 @@ def check_without_copy(name: str, *, device: str, is_kept: bool, writable: bool)
     if is_kept and not writable:
         raise SharedTensorConfigurationError(
             f"endpoint {name!r}: what copy=False lends where it is can be written to by every "
-            "client, and cached or managed results are for reading: add writable=True, or say cache=False "
-            "and managed=False"
+            "client, and cached or managed results are for reading: add writable=True, or say "
+            "cache=False and managed=False"
         )
 
 
