@@ -22,8 +22,8 @@ fn soon() -> Instant {
 fn what_they_cannot_open_is_refused_by_name() {
     let in_place = |_: &Call| {
         let region = volatile_tests::lent(volatile_tests::handle(40, 0, 4096));
-        let storage = Storage::new(region, 0, 64).map_err(Failure::other)?;
-        Ok(Tensor::new(storage, Layout::contiguous(DType::U8, [64])).map_err(Failure::other)?)
+        let storage = Storage::new(region, 0, 64)?;
+        Ok(Tensor::new(storage, Layout::contiguous(DType::U8, [64]))?)
     };
     let provider = Provider::new()
         .with(Endpoint::new("in_place", in_place).cache(false))
