@@ -90,8 +90,8 @@ impl fmt::Debug for LegacyHandle {
     }
 }
 
-/// An allocation of another process, opened. Closing it waits for the device, so a [`Mapping`]
-/// (crate::Mapping) leaves that to the reaper.
+/// An allocation of another process, opened. Closing it waits for the device, so mappings leave that to
+/// the reaper.
 pub(crate) struct Allocation {
     mapping: Option<LegacyMapping>,
     base: u64,

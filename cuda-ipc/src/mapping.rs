@@ -173,7 +173,7 @@ impl Mapping {
         let ordinal = context.device().ordinal();
         let what = What::Allocation(*handle.allocation());
         let key = Key { ordinal, access: Access::ReadWrite, what };
-        let opened = opened::open_as(key, |key| Mapped::of_allocation(context, handle, key))?;
+        let opened = opened::open_as(&key, |key| Mapped::of_allocation(context, handle, key))?;
         match handle.offset().checked_add(handle.bytes()) {
             Some(end) if end <= opened.bytes() => Ok(opened),
             _ => Err(ForeignError::Range {
@@ -294,7 +294,7 @@ impl Mapped {
 
     fn over(context: &Context, memory: Memory, key: Key) -> Result<Self, DriverError> {
         let made = Generation::watch().map_err(Absent::Fork)?;
-        let _read_only = (key.access == Access::Read).then(ReadOnly::counted);
+        let read_only = (key.access == Access::Read).then(ReadOnly::counted);
         Ok(Self {
             key,
             context: context.clone(),
@@ -304,7 +304,7 @@ impl Mapped {
             chunks: Vec::new(),
             users: AtomicUsize::new(0),
             rest: Mutex::default(),
-            _read_only,
+            _read_only: read_only,
         })
     }
 

@@ -64,22 +64,22 @@ pub(crate) fn open(
         access,
         what: What::Chunks(chunks.iter().map(|chunk| chunk.label().id()).collect()),
     };
-    open_as(key, |key| Mapped::make(context, chunks, key))
+    open_as(&key, |key| Mapped::make(context, chunks, key))
 }
 
-/// Opens what a key names with `make`, unless it is open.
+/// Opens what a key names by `open`, unless it is open.
 pub(crate) fn open_as<E: From<DriverError>>(
-    key: Key,
-    make: impl FnOnce(Key) -> Result<Mapped, E>,
+    key: &Key,
+    open: impl FnOnce(Key) -> Result<Mapped, E>,
 ) -> Result<Mapping, E> {
     // Not in a forked child, where somebody may have held the locks.
     table()?;
-    let place = place(&key);
+    let place = place(key);
     let mut mapped = lock(&place.mapped);
     if let Some(mapped) = &*mapped {
         return Ok(mapped.refer());
     }
-    match make(key.clone()) {
+    match open(key.clone()) {
         Ok(made) => {
             let made = Arc::new(made);
             *mapped = Some(Arc::clone(&made));
@@ -87,7 +87,7 @@ pub(crate) fn open_as<E: From<DriverError>>(
         }
         Err(error) => {
             drop(mapped);
-            tidy(&key);
+            tidy(key);
             Err(error)
         }
     }

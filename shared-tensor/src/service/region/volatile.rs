@@ -70,8 +70,7 @@ impl Volatile {
 
     /// What this process lends by a name.
     pub(crate) fn own(id: Id) -> Option<Arc<Self>> {
-        let known = lent().by_id.get(&id).and_then(Weak::upgrade);
-        known
+        lent().by_id.get(&id).and_then(Weak::upgrade)
     }
 
     /// What came from a peer. Whether it is what was said shows when it is opened.

@@ -150,7 +150,7 @@ fn handles_that_cannot_be_are_refused() {
     assert_eq!(checked(&good[..good.len() - 2]), Err(DecodeError::Head));
     let entry: RegionEntry = decode_all(&good).unwrap();
     let descriptor = memfd_create("too many", MemfdFlags::CLOEXEC).unwrap();
-    let received = Table::default().receive(&Weak::new(), 1, &[entry], vec![descriptor.into()]);
+    let received = Table::default().receive(&Weak::new(), 1, &[entry], vec![descriptor]);
     assert_eq!(received.unwrap_err(), DecodeError::Surplus);
 }
 
