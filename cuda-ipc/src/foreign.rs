@@ -75,8 +75,8 @@ pub enum ForeignError {
     },
     /// A handle leads nowhere.
     #[error(
-        "memory that was lent in place cannot be opened: {source}; its maker has ended or freed it, or \
-         is this process: such memory is lent only while its maker lives and keeps it"
+        "memory that was lent in place cannot be opened: {source}; most likely its maker has ended or \
+         freed it, or is this process: such memory is lent only while its maker lives and keeps it"
     )]
     Gone {
         /// What the driver said.

@@ -150,8 +150,9 @@ pub(crate) fn read_only() -> usize {
 pub(crate) struct Rest {
     pub(crate) streams: Vec<Stream>,
     pub(crate) since: Option<Instant>,
-    /// Of another process's allocation: what was let go of last, kept until the allocation is closed. To
-    /// free one that somebody has open is undefined, and its maker may when it hears that nobody has.
+    /// Of another process's allocation that nobody refers to: what was let go of last, kept until it is
+    /// closed. To free one that somebody has open is undefined, and its maker may when it hears that
+    /// nobody has.
     pub(crate) last: Option<Box<dyn Any + Send>>,
 }
 
@@ -233,7 +234,7 @@ impl Mapping {
     /// Lets go of `kept`, and of this reference, when everything is done that is queued by now in the
     /// streams of [`used_on`](Self::used_on), for memory that its owner uses again as soon as it hears
     /// that nobody has it. While one of them is captured, that is after the capture's end. Of an
-    /// allocation, what was let go of last is kept until it is closed.
+    /// allocation, what was let go of last is kept until it is closed or in use again.
     ///
     /// Returns at once and calls nothing of the driver: it may be called where things are dropped.
     pub fn let_go_when_done(self, kept: impl Any + Send) {
@@ -353,7 +354,11 @@ impl Mapped {
     }
 
     pub(crate) fn has_users(&self) -> bool {
-        self.users.load(Ordering::Acquire) > 0
+        self.users() > 0
+    }
+
+    pub(crate) fn users(&self) -> usize {
+        self.users.load(Ordering::Acquire)
     }
 }
 

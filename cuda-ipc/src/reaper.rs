@@ -188,7 +188,9 @@ impl Waiting {
         let mapped = &self.mapped;
         let Some(since) = lock(&mapped.rest).since else { return true };
         if mapped.has_users() {
-            // Told of again when they have gone.
+            // Told of again when they have gone. They keep the allocation now.
+            let last = lock(&mapped.rest).last.take();
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(last)));
             return true;
         }
         if since.elapsed() < linger {
@@ -227,12 +229,11 @@ impl Leaving {
 
     fn end(self) {
         let mapped = self.mapping.mapped();
-        let before = if mapped.is_allocation() {
-            lock(&mapped.rest).last.replace(self.kept)
-        } else {
-            Some(self.kept)
-        };
-        drop(before);
+        // This one is not dropped yet: whoever else there is has something that keeps the allocation.
+        if mapped.is_allocation() && mapped.users() == 1 {
+            let before = lock(&mapped.rest).last.replace(self.kept);
+            drop(before);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use super::failures::{refused, unserialisable};
 
 /// What may be in a value.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each holds or not, whatever the others do")]
 pub(super) struct Rules {
     pub(super) is_result: bool,
     /// Whether a result may consist of plain values, or contain them.

@@ -115,7 +115,7 @@ server = SharedTensorServer(provider)
 server.start(blocking=False)
 """
 CLIENT = """
-client = SharedTensorClient(base, device="cuda", timeout=60.0)
+client = SharedTensorClient(base, device="cuda", socket_path=path, timeout=60.0)
 call = client.call
 """
 
@@ -132,8 +132,8 @@ class Ground:
         }
         self._peers: list[Peer] = []
 
-    def _peer(self) -> Peer:
-        peer = Peer(self._env)
+    def _peer(self, **env: str) -> Peer:
+        peer = Peer({**self._env, **env})
         self._peers.append(peer)
         peer.run(PRELUDE)
         return peer
@@ -148,10 +148,10 @@ class Ground:
         peer.run(SERVER, base=self.base(name))
         return peer
 
-    def client(self, name: str = "s") -> Peer:
+    def client(self, name: str = "s", *, path: str | None = None, **env: str) -> Peer:
         """Start a client of it in another process."""
-        peer = self._peer()
-        peer.run(CLIENT, base=self.base(name))
+        peer = self._peer(**env)
+        peer.run(CLIENT, base=self.base(name), path=path)
         return peer
 
     def close(self) -> None:
@@ -282,6 +282,15 @@ def test_the_dead_lend_nothing(ground: Ground) -> None:
     successor = ground.server()
     successor.run("lent['a'].write(6)")
     assert client.run("call('get', 'a').read()") == 6
+
+
+def test_its_own_gpu_has_to_be_seen(ground: Ground) -> None:
+    """No other one opens it, and the error says which it is."""
+    server = ground.server()
+    client = ground.client(CUDA_VISIBLE_DEVICES="1", path=server.run("server.socket_path"))
+    error = client.error("call('get', 'a')")
+    assert "opened on its own GPU only, GPU-a0a0a0a0" in error.message
+    assert "CUDA_VISIBLE_DEVICES" in error.message
 
 
 def test_what_cannot_be_lent_so_is_refused(ground: Ground) -> None:

@@ -68,6 +68,9 @@ pub(crate) fn open(
     if let [region] = regions
         && let super::Memory::Volatile(memory) = &region.memory
     {
+        if Place::Cuda(context.device().uuid()) != memory.place() {
+            return Err(RegionError::Elsewhere(memory.place()));
+        }
         return Ok(memory.open(context)?);
     }
     let chunks: Vec<&Chunk> = regions.iter().filter_map(super::Region::chunk_on_device).collect();

@@ -418,6 +418,12 @@ pub enum RegionError {
          declare the endpoint `writable`, or lend a copy"
     )]
     Volatile,
+    /// Memory that is lent where it is was to be opened for another GPU.
+    #[error(
+        "memory that is lent where it is (copy=False) is opened on its own GPU only, {0}: let this process \
+         see it (CUDA_VISIBLE_DEVICES), or lend a copy"
+    )]
+    Elsewhere(Place),
     /// Memory that is lent where it is would go to somebody who is not its maker.
     #[error(
         "memory that a server lends where it is (copy=False) goes back to that server and to nobody else: \
