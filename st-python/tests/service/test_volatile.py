@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.peer import Peer
+from support.peer import WATCHDOG_S, Peer
 
 PRELUDE = """
 import ctypes, gc, os, signal, types, weakref
@@ -189,6 +190,13 @@ def ground(tmp_path: Path, driver: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     made.close()
 
 
+def await_gone(server: Peer) -> None:
+    """Wait until what was made first is let go of, by a thread that takes its turn."""
+    give_up = time.monotonic() + WATCHDOG_S
+    while server.run("gc.collect(); gone[0]() is not None"):
+        assert time.monotonic() < give_up, "somebody keeps it"
+
+
 def test_results_stay_where_they_are(ground: Ground) -> None:
     """What either side writes the other one reads; one allocation is opened once."""
     server, client = ground.server(), ground.client()
@@ -227,9 +235,7 @@ def test_it_is_kept_while_somebody_has_it(ground: Ground) -> None:
     assert server.run("kept[0].read()") == 7
     assert server.run("gone[0]() is not None")
     server.run("kept.clear(); gc.collect()")
-    # A thread lets go of it, which has the interpreter in turn.
-    while server.run("gone[0]() is not None"):
-        pass
+    await_gone(server)
 
 
 def test_the_death_of_a_client_lets_go(ground: Ground) -> None:
@@ -238,8 +244,7 @@ def test_the_death_of_a_client_lets_go(ground: Ground) -> None:
     client.run("it = call('made', 7)")
     assert server.run("gone[0]() is not None")
     client.kill()
-    while server.run("gc.collect(); gone[0]() is not None"):
-        pass
+    await_gone(server)
 
 
 def test_third_parties_get_a_copy(ground: Ground) -> None:
