@@ -7,6 +7,7 @@ use crate::device::Context;
 use crate::error::DriverError;
 use crate::opened;
 use crate::sys::{self, Allocation, Kind, table};
+use crate::uuid::Uuid;
 
 /// How a range of somebody else's device memory can be shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +18,8 @@ pub enum Origin {
     /// From `cudaMalloc`: [`LegacyHandle`](crate::LegacyHandle) works while its maker lives, a copy
     /// always.
     Allocated,
-    /// From a memory pool, or from virtual memory that was not made for export: only a copy works.
+    /// From a memory pool, or from virtual memory that was not made for export, or another process's,
+    /// opened here by its handle: only a copy works.
     CopyOnly,
 }
 
@@ -64,6 +66,22 @@ pub enum ForeignError {
         address: u64,
         /// What it is.
         origin: Origin,
+    },
+    /// The driver has no handles for what `cudaMalloc` made.
+    #[error("{device} shares no memory of cudaMalloc in place: its driver lacks cuIpcGetMemHandle")]
+    NoHandles {
+        /// The device.
+        device: Uuid,
+    },
+    /// A handle leads nowhere.
+    #[error(
+        "memory that was lent in place cannot be opened: {source}; most likely its maker has ended or \
+         freed it, or is this process: such memory is lent only while its maker lives and keeps it"
+    )]
+    Gone {
+        /// What the driver said.
+        #[source]
+        source: DriverError,
     },
     /// There is no randomness for an identity.
     #[error("a chunk cannot be named: {0}")]
@@ -123,6 +141,9 @@ impl Backing {
 /// What a range of memory on the context's device is.
 pub fn origin(context: &Context, address: u64, bytes: u64) -> Result<Origin, ForeignError> {
     let end = address.checked_add(bytes).ok_or(ForeignError::NotOnDevice { address })?;
+    if opened::is_allocation_at(address) {
+        return Ok(Origin::CopyOnly);
+    }
     let (kind, base, size) = context.within(|| Ok(known(context, address)))??;
     match kind {
         Kind::Host => return Err(ForeignError::NotOnDevice { address }),

@@ -1,18 +1,20 @@
 //! `cudaMalloc` memory in place, by the handles of CUDA 4: bound to the life of its maker.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Weak};
 
 use crate::device::Context;
+use crate::error::{DriverError, lost};
 use crate::foreign::{ForeignError, Origin, origin};
-use crate::sync::{Mutex, lock};
-use crate::sys::{self, LegacyMapping, table};
+use crate::sys::{self, LegacyMapping};
 
 /// A range of another process's `cudaMalloc` memory.
 ///
 /// It is **volatile**: valid while its maker lives and does not free it, and gone without notice
-/// afterwards. [`Chunk`](crate::Chunk)s have no such bond.
+/// afterwards. [`Chunk`](crate::Chunk)s have no such bond. Its maker must not free it while somebody has
+/// it open, says the driver's documentation, which leaves undefined what happens then.
+///
+/// [`Mapping::open_handle`](crate::Mapping::open_handle) opens it. Memory that is freed and allocated
+/// again has another handle.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LegacyHandle {
     handle: [u8; 64],
@@ -25,7 +27,16 @@ impl LegacyHandle {
     pub const BYTES: usize = 80;
 
     /// The handle of `bytes` from `address` on.
+    ///
+    /// # Errors
+    ///
+    /// [`ForeignError::NoHandles`] where the driver has none, [`ForeignError::CopyOnly`] for memory that
+    /// is not from `cudaMalloc`, or not of this process.
     pub fn new(context: &Context, address: u64, bytes: u64) -> Result<Self, ForeignError> {
+        let device = context.device();
+        if !device.capabilities().legacy_ipc {
+            return Err(ForeignError::NoHandles { device: device.uuid() });
+        }
         match origin(context, address, bytes)? {
             Origin::Allocated => {}
             origin => return Err(ForeignError::CopyOnly { address, origin }),
@@ -34,6 +45,15 @@ impl LegacyHandle {
             let (base, _) = sys::address_range(address)?;
             Ok(Self { handle: sys::legacy_handle(address)?, offset: address - base, bytes })
         })?)
+    }
+
+    /// Where the range begins in its allocation, in bytes.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    pub(crate) fn allocation(&self) -> &[u8; 64] {
+        &self.handle
     }
 
     /// How many bytes.
@@ -70,23 +90,39 @@ impl fmt::Debug for LegacyHandle {
     }
 }
 
-/// Memory of another process, opened. The allocation is closed with its last reference here, which
-/// waits for the device: drop it where that may be.
-#[derive(Clone)]
-pub struct Legacy {
-    opened: Arc<Opened>,
-    address: u64,
-    bytes: u64,
-}
-
-struct Opened {
+/// An allocation of another process, opened. Closing it waits for the device, so mappings leave that to
+/// the reaper.
+pub(crate) struct Allocation {
     mapping: Option<LegacyMapping>,
     base: u64,
     bytes: usize,
     context: Context,
 }
 
-impl Drop for Opened {
+impl Allocation {
+    pub(crate) fn open(context: &Context, handle: &LegacyHandle) -> Result<Self, ForeignError> {
+        let opened = context.within(|| {
+            let mapping = LegacyMapping::open(&handle.handle)?;
+            let (base, bytes) = sys::address_range(mapping.address())?;
+            Ok((Some(mapping), base, bytes))
+        });
+        let (mapping, base, bytes) = opened.map_err(|source| match source {
+            DriverError::Call(_) if lost().is_none() => ForeignError::Gone { source },
+            other => other.into(),
+        })?;
+        Ok(Self { mapping, base, bytes, context: context.clone() })
+    }
+
+    pub(crate) fn base(&self) -> u64 {
+        self.base
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes as u64
+    }
+}
+
+impl Drop for Allocation {
     fn drop(&mut self) {
         let mapping = self.mapping.take();
         // It can be closed only in the context in which it was opened. In a forked child there is none,
@@ -95,73 +131,5 @@ impl Drop for Opened {
             drop(mapping);
             Ok(())
         });
-    }
-}
-
-type Key = (usize, [u8; 64]);
-
-/// A process may open an allocation once; whoever opens another part of it shares that.
-static OPENED: Mutex<Option<HashMap<Key, Weak<Opened>>>> = Mutex::new(None);
-
-impl Legacy {
-    /// Opens the memory for the context's device.
-    ///
-    /// # Errors
-    ///
-    /// The driver's, if the maker is this process or lives no more; [`ForeignError::Range`] if the
-    /// handle leads out of its allocation.
-    pub fn open(context: &Context, handle: &LegacyHandle) -> Result<Self, ForeignError> {
-        table()?;
-        let key = (context.device().ordinal(), handle.handle);
-        let mut opened = lock(&OPENED);
-        let opened = opened.get_or_insert_default();
-        opened.retain(|_, it| it.strong_count() > 0);
-        let there = if let Some(there) = opened.get(&key).and_then(Weak::upgrade) {
-            there
-        } else {
-            let (mapping, base, bytes) = context.within(|| {
-                let mapping = LegacyMapping::open(&handle.handle)?;
-                let (base, bytes) = sys::address_range(mapping.address())?;
-                Ok((Some(mapping), base, bytes))
-            })?;
-            let context = context.clone();
-            let there = Arc::new(Opened { mapping, base, bytes, context });
-            opened.insert(key, Arc::downgrade(&there));
-            there
-        };
-        let base = there.base;
-        let end = base + there.bytes as u64;
-        let fits =
-            handle.offset.checked_add(handle.bytes).is_some_and(|it| it <= there.bytes as u64);
-        if !fits {
-            let address = base.saturating_add(handle.offset);
-            return Err(ForeignError::Range { address, bytes: handle.bytes, end });
-        }
-        Ok(Self { address: base + handle.offset, bytes: handle.bytes, opened: there })
-    }
-
-    /// Its address in this process.
-    pub fn address(&self) -> u64 {
-        self.address
-    }
-
-    /// How many bytes.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// The context for which it was opened.
-    pub fn context(&self) -> &Context {
-        &self.opened.context
-    }
-}
-
-impl fmt::Debug for Legacy {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Legacy")
-            .field("address", &format_args!("{:#x}", self.address))
-            .field("bytes", &self.bytes)
-            .finish_non_exhaustive()
     }
 }

@@ -101,7 +101,7 @@ pub use self::copies::Copies;
 pub use self::device::{Capabilities, Context, Device};
 pub use self::error::{Absent, CallError, DeviceError, DriverError, lost};
 pub use self::foreign::{Backing, ForeignError, InPlace, Origin, origin, share_in_place};
-pub use self::legacy::{Legacy, LegacyHandle};
+pub use self::legacy::LegacyHandle;
 pub use self::mapping::{Access, Mapping, OpenError};
 pub use self::opened::{Usage, usage};
 pub use self::pool::Pool;

@@ -1,4 +1,4 @@
-//! Chunks at addresses of this process.
+//! Memory of others at addresses of this process.
 
 use std::any::Any;
 use std::fmt;
@@ -10,7 +10,9 @@ use std::time::Instant;
 use crate::chunk::{Chunk, ChunkId};
 use crate::device::Context;
 use crate::error::{Absent, DriverError};
-use crate::opened::{self, Key};
+use crate::foreign::ForeignError;
+use crate::legacy::{Allocation, LegacyHandle};
+use crate::opened::{self, Key, What};
 use crate::reaper;
 use crate::sync::{Mutex, lock};
 use crate::sys::{Generation, Reservation, Stream};
@@ -85,7 +87,8 @@ pub enum OpenError {
     Driver(#[from] DriverError),
 }
 
-/// Chunks of one object, one behind the other at addresses of this process, for one device.
+/// Chunks of one object, one behind the other at addresses of this process, for one device; or, by its
+/// [handle](LegacyHandle), an allocation of another process.
 ///
 /// Opening the same chunks for the same device and access again gives the same addresses. A clone is
 /// another reference. After the last one is gone the addresses stay valid until everything is done
@@ -99,7 +102,7 @@ pub struct Mapping {
 pub(crate) struct Mapped {
     pub(crate) key: Key,
     pub(crate) context: Context,
-    pub(crate) reservation: Reservation,
+    memory: Memory,
     pub(crate) made: Generation,
     offsets: Vec<u64>,
     /// What is mapped, once more: the driver exports nothing that it imported, so passing it on takes a
@@ -107,9 +110,16 @@ pub(crate) struct Mapped {
     chunks: Vec<Chunk>,
     /// How many [`Mapping`]s there are; changed from 0 under the table's entry only.
     users: AtomicUsize,
-    /// Streams with work on it, and since when nobody refers to it.
+    /// Streams with work on it, and since when nobody refers to it. Behind the memory, which is unmapped
+    /// before what is kept here goes.
     pub(crate) rest: Mutex<Rest>,
     _read_only: Option<ReadOnly>,
+}
+
+/// What lies at the addresses.
+enum Memory {
+    Chunks(Reservation),
+    Allocation(Allocation),
 }
 
 /// An object that is open for reading only. Counted apart, for errors: they are made where the table
@@ -136,10 +146,14 @@ pub(crate) fn read_only() -> usize {
     READ_ONLY.load(Ordering::Relaxed)
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Rest {
     pub(crate) streams: Vec<Stream>,
     pub(crate) since: Option<Instant>,
+    /// Of another process's allocation that nobody refers to: what was let go of last, kept until it is
+    /// closed. To free one that somebody has open is undefined, and its maker may when it hears that
+    /// nobody has.
+    pub(crate) last: Option<Box<dyn Any + Send>>,
 }
 
 impl Mapping {
@@ -149,17 +163,39 @@ impl Mapping {
         opened::open(context, chunks, access)
     }
 
+    /// Opens the whole allocation of a handle, for reading and writing: there is no other way. What the
+    /// handle is about begins at its [offset](LegacyHandle::offset) there.
+    ///
+    /// # Errors
+    ///
+    /// [`ForeignError::Gone`], if the maker is this process or lives no more; [`ForeignError::Range`] if
+    /// the handle leads out of its allocation.
+    pub fn open_handle(context: &Context, handle: &LegacyHandle) -> Result<Self, ForeignError> {
+        let ordinal = context.device().ordinal();
+        let what = What::Allocation(*handle.allocation());
+        let key = Key { ordinal, access: Access::ReadWrite, what };
+        let opened = opened::open_as(&key, |key| Mapped::of_allocation(context, handle, key))?;
+        match handle.offset().checked_add(handle.bytes()) {
+            Some(end) if end <= opened.bytes() => Ok(opened),
+            _ => Err(ForeignError::Range {
+                address: opened.address().saturating_add(handle.offset()),
+                bytes: handle.bytes(),
+                end: opened.address() + opened.bytes(),
+            }),
+        }
+    }
+
     /// The address of the first byte, for the device and for this process alone.
     pub fn address(&self) -> u64 {
-        self.inner.reservation.base()
+        self.inner.base()
     }
 
     /// How many bytes, all chunks together.
     pub fn bytes(&self) -> u64 {
-        self.inner.reservation.bytes() as u64
+        self.inner.bytes()
     }
 
-    /// Where each chunk begins, in bytes from the address.
+    /// Where each chunk begins, in bytes from the address. An allocation has none.
     pub fn offsets(&self) -> &[u64] {
         &self.inner.offsets
     }
@@ -197,7 +233,8 @@ impl Mapping {
 
     /// Lets go of `kept`, and of this reference, when everything is done that is queued by now in the
     /// streams of [`used_on`](Self::used_on), for memory that its owner uses again as soon as it hears
-    /// that nobody has it. While one of them is captured, that is after the capture's end.
+    /// that nobody has it. While one of them is captured, that is after the capture's end. Of an
+    /// allocation, what was let go of last is kept until it is closed or in use again.
     ///
     /// Returns at once and calls nothing of the driver: it may be called where things are dropped.
     pub fn let_go_when_done(self, kept: impl Any + Send) {
@@ -242,17 +279,56 @@ impl Mapped {
                 None => source.into(),
             }
         })?;
+        let memory = Memory::Chunks(reservation);
+        Ok(Self { offsets, chunks: kept, ..Self::over(context, memory, key)? })
+    }
+
+    /// Opens an allocation, for the first reference.
+    fn of_allocation(
+        context: &Context,
+        handle: &LegacyHandle,
+        key: Key,
+    ) -> Result<Self, ForeignError> {
+        let allocation = Allocation::open(context, handle)?;
+        Ok(Self::over(context, Memory::Allocation(allocation), key)?)
+    }
+
+    fn over(context: &Context, memory: Memory, key: Key) -> Result<Self, DriverError> {
+        let made = Generation::watch().map_err(Absent::Fork)?;
+        let read_only = (key.access == Access::Read).then(ReadOnly::counted);
         Ok(Self {
             key,
             context: context.clone(),
-            reservation,
-            made: Generation::watch().map_err(|errno| DriverError::from(Absent::Fork(errno)))?,
-            offsets,
-            chunks: kept,
+            memory,
+            made,
+            offsets: Vec::new(),
+            chunks: Vec::new(),
             users: AtomicUsize::new(0),
             rest: Mutex::default(),
-            _read_only: (!is_writable).then(ReadOnly::counted),
+            _read_only: read_only,
         })
+    }
+
+    pub(crate) fn base(&self) -> u64 {
+        match &self.memory {
+            Memory::Chunks(reservation) => reservation.base(),
+            Memory::Allocation(allocation) => allocation.base(),
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        match &self.memory {
+            Memory::Chunks(reservation) => reservation.bytes() as u64,
+            Memory::Allocation(allocation) => allocation.bytes(),
+        }
+    }
+
+    pub(crate) fn is_allocation(&self) -> bool {
+        matches!(self.memory, Memory::Allocation(_))
+    }
+
+    pub(crate) fn holds(&self, address: u64) -> bool {
+        address.checked_sub(self.base()).is_some_and(|offset| offset < self.bytes())
     }
 
     /// Another reference. The first since there were none is taken under the table's entry.
@@ -264,9 +340,12 @@ impl Mapped {
     /// The chunks that hold `bytes` from `address` on, and where it begins in the first of them, in
     /// bytes, if all of it is in here.
     pub(crate) fn part(&self, address: u64, bytes: u64) -> Option<(&[Chunk], u64)> {
-        let from = address.checked_sub(self.reservation.base())?;
+        if self.is_allocation() {
+            return None;
+        }
+        let from = address.checked_sub(self.base())?;
         let to = from.checked_add(bytes.max(1))?;
-        if to > self.reservation.bytes() as u64 {
+        if to > self.bytes() {
             return None;
         }
         let first = self.offsets.partition_point(|offset| *offset <= from) - 1;
@@ -275,7 +354,11 @@ impl Mapped {
     }
 
     pub(crate) fn has_users(&self) -> bool {
-        self.users.load(Ordering::Acquire) > 0
+        self.users() > 0
+    }
+
+    pub(crate) fn users(&self) -> usize {
+        self.users.load(Ordering::Acquire)
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crate::chunk::{Chunk, ChunkId};
 use crate::device::Context;
+use crate::error::DriverError;
 use crate::mapping::{Access, Mapped, Mapping, OpenError};
 use crate::sync::{Mutex, lock};
 use crate::sys::table;
@@ -16,7 +17,25 @@ use crate::sys::table;
 pub(crate) struct Key {
     pub(crate) ordinal: usize,
     pub(crate) access: Access,
-    pub(crate) chunks: Vec<ChunkId>,
+    pub(crate) what: What,
+}
+
+/// What is opened.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum What {
+    /// Chunks, one behind the other.
+    Chunks(Vec<ChunkId>),
+    /// Another process's `cudaMalloc`, by its handle.
+    Allocation([u8; 64]),
+}
+
+impl Key {
+    fn chunks(&self) -> usize {
+        match &self.what {
+            What::Chunks(chunks) => chunks.len(),
+            What::Allocation(_) => 0,
+        }
+    }
 }
 
 /// What there is under a key. Whoever opens or unmaps it holds this, and nothing else, meanwhile.
@@ -43,16 +62,24 @@ pub(crate) fn open(
     let key = Key {
         ordinal: context.device().ordinal(),
         access,
-        chunks: chunks.iter().map(|chunk| chunk.label().id()).collect(),
+        what: What::Chunks(chunks.iter().map(|chunk| chunk.label().id()).collect()),
     };
+    open_as(&key, |key| Mapped::make(context, chunks, key))
+}
+
+/// Opens what a key names by `open`, unless it is open.
+pub(crate) fn open_as<E: From<DriverError>>(
+    key: &Key,
+    open: impl FnOnce(Key) -> Result<Mapped, E>,
+) -> Result<Mapping, E> {
     // Not in a forked child, where somebody may have held the locks.
     table()?;
-    let place = place(&key);
+    let place = place(key);
     let mut mapped = lock(&place.mapped);
     if let Some(mapped) = &*mapped {
         return Ok(mapped.refer());
     }
-    match Mapped::make(context, chunks, key.clone()) {
+    match open(key.clone()) {
         Ok(made) => {
             let made = Arc::new(made);
             *mapped = Some(Arc::clone(&made));
@@ -60,7 +87,7 @@ pub(crate) fn open(
         }
         Err(error) => {
             drop(mapped);
-            tidy(&key);
+            tidy(key);
             Err(error)
         }
     }
@@ -110,6 +137,11 @@ pub(crate) fn chunks_at(address: u64, bytes: u64) -> io::Result<Option<(Vec<Chun
     Ok(None)
 }
 
+/// Whether an address lies in another process's `cudaMalloc` that is open here.
+pub(crate) fn is_allocation_at(address: u64) -> bool {
+    all().iter().any(|mapped| mapped.is_allocation() && mapped.holds(address))
+}
+
 fn all() -> Vec<Arc<Mapped>> {
     let places: Vec<Arc<Place>> =
         lock(&PLACES).iter().flat_map(|places| places.values().cloned()).collect();
@@ -120,7 +152,8 @@ fn all() -> Vec<Arc<Mapped>> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Objects: what one [`Mapping::open`] opened, counted once however often it was opened.
+    /// Objects: what one [`Mapping::open`] or [`Mapping::open_handle`] opened, counted once however often
+    /// it was opened.
     pub mappings: usize,
     /// Their chunks.
     pub chunks: usize,
@@ -138,8 +171,8 @@ pub fn usage() -> Usage {
     let mut usage = Usage::default();
     for mapped in all() {
         usage.mappings += 1;
-        usage.chunks += mapped.key.chunks.len();
-        usage.bytes += mapped.reservation.bytes() as u64;
+        usage.chunks += mapped.key.chunks();
+        usage.bytes += mapped.bytes();
         usage.lingering += usize::from(!mapped.has_users());
     }
     usage

@@ -52,7 +52,7 @@ struct Leaving {
     number: u64,
     mapping: Mapping,
     events: Option<Vec<Event>>,
-    _kept: Box<dyn Any + Send>,
+    kept: Box<dyn Any + Send>,
 }
 
 static REAPER: Mutex<Reaper> = Mutex::new(Reaper {
@@ -148,7 +148,7 @@ pub(crate) fn let_go_when_done(mapping: Mapping, kept: Box<dyn Any + Send>) {
     let mut reaper = lock(&REAPER);
     let number = reaper.left;
     reaper.left += 1;
-    reaper.leaving.push(Leaving { number, mapping, events: None, _kept: kept });
+    reaper.leaving.push(Leaving { number, mapping, events: None, kept });
     reaper.wake(made);
 }
 
@@ -183,11 +183,13 @@ fn run() {
         };
         let before = waiting.len() + leaving.len();
         let ended = leaving.extract_if(.., Leaving::is_over);
+        // What is kept is the caller's, and this thread everybody's.
         for ended in ended {
-            // What is kept is the caller's, and this thread everybody's.
+            let _ = catch_unwind(AssertUnwindSafe(|| ended.end()));
+        }
+        for ended in waiting.extract_if(.., |waiting| waiting.is_over(linger)) {
             let _ = catch_unwind(AssertUnwindSafe(|| drop(ended)));
         }
-        waiting.retain_mut(|waiting| !waiting.is_over(linger));
         let is_news = waiting.len() + leaving.len() < before;
         pause = if is_news { ASK.0 } else { (pause * 2).min(ASK.1) };
         let mut reaper = lock(&REAPER);
@@ -213,7 +215,9 @@ impl Waiting {
         let mapped = &self.mapped;
         let Some(since) = lock(&mapped.rest).since else { return true };
         if mapped.has_users() {
-            // Told of again when they have gone.
+            // Told of again when they have gone. They keep the allocation now.
+            let last = lock(&mapped.rest).last.take();
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(last)));
             return true;
         }
         if since.elapsed() < linger {
@@ -248,6 +252,15 @@ impl Leaving {
             }
         });
         is_certain(is_done)
+    }
+
+    fn end(self) {
+        let mapped = self.mapping.mapped();
+        // This one is not dropped yet: whoever else there is has something that keeps the allocation.
+        if mapped.is_allocation() && mapped.users() == 1 {
+            let before = lock(&mapped.rest).last.replace(self.kept);
+            drop(before);
+        }
     }
 }
 

@@ -16,7 +16,9 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create
 use shared_tensor::DType;
 use shared_tensor::manifest::Sharing;
 use shared_tensor::service::probe::{self, Samples};
-use shared_tensor::service::{BigInt, Layout, Object, Region, Rights, Storage, Tensor, Value};
+use shared_tensor::service::{
+    BigInt, Layout, Object, Place, Region, Rights, Storage, Tensor, Value,
+};
 
 use crate::{heap, manifest};
 
@@ -115,6 +117,10 @@ fn read(tensor: &Tensor) {
         *end += span;
     }
     assert!(low >= 0 && (high + 1) * item as i128 <= i128::from(storage.bytes()));
+    if storage.place() != Place::Cpu {
+        // There is no GPU here to look at it.
+        return;
+    }
     let view = storage.view().expect("memory that can be mapped");
     let bytes = view.bytes().expect("a tensor with elements has bytes");
     for at in [low, high] {
@@ -125,6 +131,9 @@ fn read(tensor: &Tensor) {
 
 /// Opens the manifest over the storages that came with it.
 fn opened(object: &Object) {
+    if object.storages.iter().any(|storage| storage.place() != Place::Cpu) {
+        return;
+    }
     let views = object.storages.iter().map(|storage| storage.view().expect("memory"));
     let views: Vec<_> = views.collect();
     let Some(manifest) = manifest::opened(&object.manifest) else { return };
@@ -165,6 +174,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let mut samples = Samples::default();
     samples.carry(&Value::Tuple([views(&short), views(&long)].concat()), Rights::Read);
     add(&mut seeds, &samples, &[SHORT, HOLLOW]);
+    let mut samples = Samples::default();
+    samples.carry(&Value::Tuple(views(&probe::volatile(BYTES))), Rights::Write);
+    add(&mut seeds, &samples, &[]);
     // A call carries them twice.
     let text = "a".repeat(LONG_BYTES as usize);
     for value in [Value::Bytes(text.clone().into_bytes()), Value::Str(text)] {

@@ -1,13 +1,13 @@
 //! Memory that others made.
 
 use cuda_ipc::{
-    Access, Backing, Chunk, Context, Copies, ForeignError, InPlace, Legacy, LegacyHandle, Mapping,
-    Origin, origin, probe, share_in_place,
+    Access, Backing, Chunk, Context, Copies, ForeignError, InPlace, LegacyHandle, Mapping, Origin,
+    origin, probe, share_in_place,
 };
 
 use crate::harness::tests;
 use crate::parcel;
-use crate::peer::{BYTES, Peer, pattern};
+use crate::peer::{BYTES, Peer, pattern, receive_handle};
 use crate::sys::{Allocated, Segment};
 
 tests![
@@ -19,6 +19,7 @@ tests![
     hosts_are_no_devices,
     handles_travel,
     handles_open_in_place,
+    handles_of_the_dead_are_refused,
 ];
 
 fn context() -> Context {
@@ -161,9 +162,21 @@ fn handles_open_in_place() {
     parcel::send(&borrower.socket, &handle.encode(), &[]);
     borrower.join();
     // Its maker cannot open it, and memory of other kinds has none.
-    assert!(Legacy::open(&context, &handle).is_err());
+    let own = Mapping::open_handle(&context, &handle).expect_err("its own");
+    assert!(matches!(own, ForeignError::Gone { .. }), "{own}");
+    let again = LegacyHandle::new(&context, address, LENT.len() as u64).expect("a handle");
+    assert_eq!(again, handle, "the same memory has the same handle");
     let chunk = Chunk::create(context.device(), BYTES as u64).expect("memory");
     let mapping = Mapping::open(&context, &[&chunk], Access::ReadWrite).expect("mapped");
     let error = LegacyHandle::new(&context, mapping.address(), 16).expect_err("not allocated");
     assert!(matches!(error, ForeignError::CopyOnly { .. }), "{error}");
+}
+
+fn handles_of_the_dead_are_refused() {
+    let lender = Peer::start("lender");
+    let handle = receive_handle(&lender.socket);
+    lender.kill();
+    let error = Mapping::open_handle(&context(), &handle).expect_err("its maker is dead");
+    assert!(matches!(error, ForeignError::Gone { .. }), "{error}");
+    assert!(error.to_string().contains("lent only while its maker lives"), "{error}");
 }

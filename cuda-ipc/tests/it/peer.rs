@@ -3,13 +3,21 @@
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use cuda_ipc::{Access, Chunk, Copies, Legacy, LegacyHandle, Mapping, Words, probe};
+use cuda_ipc::{
+    Access, Chunk, Copies, ForeignError, LegacyHandle, Mapping, Origin, Words, flush, origin,
+    probe, set_linger, usage,
+};
 
 use crate::calls::Calls;
 use crate::foreign::LENT;
+use crate::mappings::soon;
 use crate::parcel;
 pub(crate) use crate::process::Peer;
+use crate::sys::Allocated;
 
 pub(crate) fn pattern(seed: u8, bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (at % 251) as u8 ^ seed).collect()
@@ -37,6 +45,21 @@ pub(crate) fn holds(chunk: &Chunk, ordinal: usize, seed: u8, bytes: usize) -> bo
 }
 
 pub(crate) const BYTES: usize = 3 << 20;
+
+/// Notes how many allocations have been closed when it is dropped.
+struct NotesClosing(Arc<AtomicU64>);
+
+impl Drop for NotesClosing {
+    fn drop(&mut self) {
+        self.0.store(Calls::now().of("cuIpcCloseMemHandle"), Ordering::Release);
+    }
+}
+
+pub(crate) fn receive_handle(socket: &UnixStream) -> LegacyHandle {
+    let mut form = [0; LegacyHandle::BYTES];
+    parcel::receive(socket, &mut form).expect("a handle");
+    LegacyHandle::decode(&form)
+}
 
 /// What the process with a role does. It is spoken to over its standard input.
 pub(crate) fn play(role: &str) {
@@ -87,25 +110,56 @@ pub(crate) fn play(role: &str) {
             }
             context.synchronize(&stream).expect("done");
         }
-        // Opens memory of another process twice, which is once.
+        // Opens memory of another process twice, which is once, and for some time.
         "borrower" => {
-            let mut form = [0; LegacyHandle::BYTES];
-            parcel::receive(&socket, &mut form).expect("a handle");
-            let handle = LegacyHandle::decode(&form);
+            let handle = receive_handle(&socket);
             let context = probe().expect("a driver").device_at(0).expect("one");
             let context = context.context().expect("one");
-            let lent = Legacy::open(&context, &handle).expect("its maker lives");
-            let again = Legacy::open(&context, &handle).expect("it is open");
-            assert_eq!((lent.address(), lent.bytes()), (again.address(), LENT.len() as u64));
-            drop(again);
+            // Nothing but a flush closes it.
+            set_linger(Duration::from_secs(86_400));
+            let lent = Mapping::open_handle(&context, &handle).expect("its maker lives");
+            let again = Mapping::open_handle(&context, &handle).expect("it is open");
+            assert_eq!((lent.address(), lent.bytes()), (again.address(), BYTES as u64));
+            assert_eq!(handle.bytes(), LENT.len() as u64);
             let mut found = vec![0; LENT.len()];
             let copies = Copies::new(&context).expect("a stream");
-            copies.download(&mut found, lent.address()).expect("copied");
+            copies.download(&mut found, lent.address() + handle.offset()).expect("copied");
             assert!(found == pattern(7, BYTES)[LENT]);
-            drop(lent);
-            let calls = Calls::now();
-            let made = ["cuIpcOpenMemHandle_v2", "cuIpcCloseMemHandle"].map(|it| calls.of(it));
-            assert_eq!(made, [1, 1]);
+            // It is nobody's to lend but its maker's.
+            let kind = origin(&context, lent.address(), 16).expect("known");
+            assert_eq!(kind, Origin::CopyOnly);
+            let error = LegacyHandle::new(&context, lent.address(), 16).expect_err("another's");
+            assert!(matches!(error, ForeignError::CopyOnly { .. }), "{error}");
+            // What is let go of while others have it goes, and so does what was let go of last when
+            // somebody has it again.
+            let kept = Arc::new(());
+            let is_gone = || Arc::strong_count(&kept) == 1;
+            again.let_go_when_done(Arc::clone(&kept));
+            while !is_gone() {
+                std::thread::yield_now();
+            }
+            lent.let_go_when_done(Arc::clone(&kept));
+            let third = Mapping::open_handle(&context, &handle).expect("it is open");
+            while !is_gone() {
+                std::thread::yield_now();
+            }
+            // Otherwise it is kept until the allocation is closed: its maker may free it then.
+            let closed = Arc::new(AtomicU64::new(0));
+            third.let_go_when_done(NotesClosing(Arc::clone(&closed)));
+            assert_eq!(Calls::now().of("cuIpcCloseMemHandle"), 0, "not where it is dropped");
+            assert!(flush(soon()));
+            assert_eq!((closed.load(Ordering::Acquire), usage().mappings), (1, 0));
+            assert_eq!(Calls::now().of("cuIpcOpenMemHandle_v2"), 1);
+        }
+        // Makes memory of the old kind, sends its handle, and waits to be killed.
+        "lender" => {
+            let context = probe().expect("a driver").device_at(0).expect("one");
+            let context = context.context().expect("one");
+            let allocated = Allocated::new(&context, BYTES);
+            let handle = LegacyHandle::new(&context, allocated.address, 16).expect("a handle");
+            parcel::send(&socket, &handle.encode(), &[]);
+            // Ends with the socket at the latest.
+            let _ = socket.read(&mut word);
         }
         // Writes where it may only read, and is told.
         "author" => {

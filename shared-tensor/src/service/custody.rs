@@ -123,6 +123,10 @@ impl Table {
         }
         for (number, entry) in entries.iter().enumerate() {
             entry.check()?;
+            if let Some(region) = entry.volatile() {
+                held.push(region);
+                continue;
+            }
             let custody = entry.custody();
             if entry.is_attached() {
                 let what = "descriptor";
@@ -235,7 +239,7 @@ mod tests {
         let (table, region) = (Table::default(), Region::allocate(1).unwrap());
         let entry = |is_attached| RegionEntry::new(&region, Rights::Read, is_attached);
         let take = |serial, is_attached: bool| {
-            let own = region.lend(Rights::Read).unwrap();
+            let own = region.lend(Rights::Read).unwrap().unwrap();
             let descriptors = is_attached.then(|| own.try_clone().unwrap());
             let descriptors = descriptors.into_iter().collect();
             table.receive(&Weak::new(), serial, &[entry(is_attached)], descriptors).unwrap()

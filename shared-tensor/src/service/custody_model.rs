@@ -119,7 +119,7 @@ impl World {
             let custody = RegionEntry::new(region, Rights::Write, false).custody();
             let is_attached = !self.ledger.holds(custody);
             if is_attached {
-                let own = region.lend(Rights::Write).expect("writable");
+                let own = region.lend(Rights::Write).expect("writable").expect("one");
                 descriptors.push(own.as_fd().try_clone_to_owned().expect("a descriptor"));
             }
             entries.push(RegionEntry::new(region, Rights::Write, is_attached));

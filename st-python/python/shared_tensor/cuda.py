@@ -135,7 +135,7 @@ def is_lendable(tensor: torch.Tensor) -> bool:
         return _native.ServiceStorage.find(begin, high - low, _READ) is not None
     if tensor.device.type != "cuda":
         return False
-    if _native.ServiceStorage.find_on_gpu(begin, high - low, _READ) is not None:
+    if _native.ServiceStorage.find_on_gpu(begin, high - low, _READ, None) is not None:
         return True
     from shared_tensor._service.gpu import _gpu
 

@@ -78,6 +78,7 @@ class _Endpoint(EndpointDefinition):
     key: Any = None
     plain: bool = False
     writable: bool = False
+    copy: bool = True
 
     def cache_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """Give what the result of a call is found by."""
@@ -206,6 +207,7 @@ class SharedTensorProvider:
         key: Literal["arguments"] | Callable[..., object] | None = None,
         plain: bool = False,
         writable: bool = False,
+        copy: bool = True,
         name: str | None = None,
     ) -> Callable[..., Any]:
         """Make a function an endpoint; what to call instead of it.
@@ -236,6 +238,11 @@ class SharedTensorProvider:
             Whether results may consist of, or contain, None, bool, int, float, str and bytes.
         writable : bool
             Whether clients may write to cached or managed results, for everybody to see.
+        copy : bool
+            False lends memory of ``cudaMalloc``, which torch's allocator takes by default, where it
+            is, instead of moving it when it is first lent. Such results are **volatile**: valid
+            only while this process lives, and only for its clients; all of them can write to it,
+            so that cached and managed endpoints have to be ``writable`` as well.
         name : str, optional
             What it is called by; the function's name if left out.
 
@@ -258,6 +265,10 @@ class SharedTensorProvider:
             cache=cache,
             cache_format_key=cache_format_key,
         )
+        if not copy:
+            options.check_without_copy(
+                named, device=self.device, is_kept=cache or managed, writable=writable
+            )
         is_one_for_all = cache and cache_format_key is None and key is None
         if cache_format_key is None:
             cache_format_key = getattr(func, "__qualname__", named)
@@ -274,6 +285,7 @@ class SharedTensorProvider:
             key=key,
             plain=plain,
             writable=writable,
+            copy=bool(copy),
         )
         with self._lock:
             if named in self._endpoints:
@@ -305,6 +317,7 @@ class SharedTensorProvider:
         key: Literal["arguments"] | Callable[..., object] | None = None,
         plain: bool = False,
         writable: bool = False,
+        copy: bool = True,
         name: str | None = None,
         **_: Any,
     ) -> Any:
@@ -328,6 +341,7 @@ class SharedTensorProvider:
                 key=key,
                 plain=plain,
                 writable=writable,
+                copy=copy,
                 name=name,
             )
 

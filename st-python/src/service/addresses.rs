@@ -47,8 +47,14 @@ pub(super) fn note(view: &StorageView) -> Option<Known> {
 
 /// The same for memory of a GPU, whose addresses are no addresses of the host's memory.
 pub(super) fn note_on_device(storage: &Storage, mapping: &Mapping) -> Option<Known> {
-    let access = storage.region()?.usual_access();
-    let base = usize::try_from(mapping.address()).ok()?;
+    let region = storage.region()?;
+    if region.address_here().is_some() {
+        // What this process lends where it has it is lent anew, so that it is kept each time.
+        return None;
+    }
+    let access = region.usual_access();
+    let base = storage.address_in(mapping).checked_sub(storage.offset())?;
+    let base = usize::try_from(base).ok()?;
     let mut mapped = mapped();
     let regions = || storage.regions().to_vec();
     let known = mapped.entry(base).or_insert_with(|| Mapped {
@@ -81,9 +87,22 @@ pub(super) fn find(address: usize, length: u64, is_for_writing: bool) -> Option<
     is_same.then_some(storage)
 }
 
-/// The same for memory of a GPU.
-pub(super) fn find_on_device(address: usize, length: u64, is_for_writing: bool) -> Option<Storage> {
-    known_at(address, length, is_for_writing).map(|(storage, _)| storage)
+/// The same for memory of a GPU, for a process to get it, if it is known: what is volatile goes back to
+/// its maker only.
+pub(super) fn find_on_device(
+    address: usize,
+    length: u64,
+    is_for_writing: bool,
+    process: Option<u32>,
+) -> Option<Storage> {
+    let (storage, _) = known_at(address, length, is_for_writing)?;
+    storage.region()?.may_go_to(process).then_some(storage)
+}
+
+/// Whether another process's volatile memory lies at an address of a GPU.
+pub(super) fn is_volatile(address: usize) -> bool {
+    let found = known_at(address, 1, false);
+    found.and_then(|(storage, _)| Some(storage.region()?.is_volatile())).unwrap_or(false)
 }
 
 fn known_at(address: usize, length: u64, is_for_writing: bool) -> Option<(Storage, Access)> {

@@ -123,7 +123,7 @@ impl ServiceClient {
         seconds: Option<f64>,
         report: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let arguments = encode::arguments(&self.codec, args, kwargs)?;
+        let arguments = encode::arguments(&self.codec, self.client.server_pid(), args, kwargs)?;
         let answer = self.wait(py, seconds, |options| {
             self.client.call_with(endpoint, &arguments, reporting(options, report))
         })?;
@@ -138,7 +138,7 @@ impl ServiceClient {
         kwargs: &Bound<'py, PyDict>,
         seconds: Option<f64>,
     ) -> PyResult<String> {
-        let arguments = encode::arguments(&self.codec, args, kwargs)?;
+        let arguments = encode::arguments(&self.codec, self.client.server_pid(), args, kwargs)?;
         let task =
             self.wait(py, seconds, |options| self.client.submit(endpoint, arguments, options))?;
         Ok(task.hyphenated())
@@ -220,7 +220,7 @@ impl ServiceClient {
         kwargs: &Bound<'py, PyDict>,
         seconds: Option<f64>,
     ) -> PyResult<bool> {
-        let arguments = encode::arguments(&self.codec, args, kwargs)?;
+        let arguments = encode::arguments(&self.codec, self.client.server_pid(), args, kwargs)?;
         let hit = self.wait(py, seconds, |options| {
             self.client.invalidate_call(endpoint, arguments, options)
         })?;
@@ -346,7 +346,7 @@ impl ServiceClient {
         done: Py<PyAny>,
         report: Option<Py<PyAny>>,
     ) -> PyResult<ServiceStarted> {
-        let arguments = encode::arguments(&self.codec, args, kwargs)?;
+        let arguments = encode::arguments(&self.codec, self.client.server_pid(), args, kwargs)?;
         let on_done = self.telling(done, opened);
         self.start(py, seconds, |options| {
             self.client.start_call(endpoint, arguments, reporting(options, report), on_done)
@@ -363,7 +363,7 @@ impl ServiceClient {
         seconds: Option<f64>,
         done: Py<PyAny>,
     ) -> PyResult<ServiceStarted> {
-        let arguments = encode::arguments(&self.codec, args, kwargs)?;
+        let arguments = encode::arguments(&self.codec, self.client.server_pid(), args, kwargs)?;
         let on_done = self
             .telling(done, |_, _, py, id: Id| Ok(id.hyphenated().into_pyobject(py)?.into_any()));
         self.start(py, seconds, |options| {

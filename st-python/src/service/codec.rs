@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use shared_tensor::service::Address;
 
+use super::encode::Rules;
 use super::storage::ServiceValue;
 
 /// Clones are the same object; they are let go of by the janitor.
@@ -38,13 +39,14 @@ impl Codec {
     pub(super) fn lend<'py>(
         &self,
         leaves: &Bound<'py, PyList>,
-        is_writable: bool,
-        is_result: bool,
+        rules: Rules,
     ) -> PyResult<Vec<Bound<'py, ServiceValue>>> {
         let py = leaves.py();
         let options = PyDict::new(py);
-        options.set_item(intern!(py, "writable"), is_writable)?;
-        options.set_item(intern!(py, "is_result"), is_result)?;
+        options.set_item(intern!(py, "writable"), rules.is_writable)?;
+        options.set_item(intern!(py, "is_result"), rules.is_result)?;
+        options.set_item(intern!(py, "copies"), rules.copies)?;
+        options.set_item(intern!(py, "process"), rules.process)?;
         self.bind(py).call_method(intern!(py, "lend"), (leaves,), Some(&options))?.extract()
     }
 }

@@ -13,27 +13,38 @@ use super::failures::{refused, unserialisable};
 
 /// What may be in a value.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each holds or not, whatever the others do")]
 pub(super) struct Rules {
     pub(super) is_result: bool,
     /// Whether a result may consist of plain values, or contain them.
     pub(super) is_plain: bool,
     /// Whether those who get it may write to its memory.
     pub(super) is_writable: bool,
+    /// Whether memory of `cudaMalloc` is moved to where others can hold it, and not lent where it is.
+    pub(super) copies: bool,
+    /// The process that gets it, if it is one and known.
+    pub(super) process: Option<u32>,
 }
 
 impl Rules {
-    pub(super) const ARGUMENTS: Self =
-        Self { is_result: false, is_plain: true, is_writable: false };
+    pub(super) const PLAIN: Self =
+        Self { is_result: false, is_plain: true, is_writable: false, copies: true, process: None };
+
+    /// Those of arguments for a process, if it is known.
+    pub(super) fn arguments(process: Option<u32>) -> Self {
+        Self { process, ..Self::PLAIN }
+    }
 }
 
-/// The arguments of a call.
+/// The arguments of a call of that process, if it is known.
 pub(super) fn arguments(
     codec: &Codec,
+    process: Option<u32>,
     args: &Bound<'_, PyTuple>,
     kwargs: &Bound<'_, PyDict>,
 ) -> PyResult<Arguments> {
     let py = args.py();
-    let mut walk = Walk::new(py, codec, Rules::ARGUMENTS);
+    let mut walk = Walk::new(py, codec, Rules::arguments(process));
     for item in args.iter() {
         walk.find(&item, 1)?;
     }
@@ -139,7 +150,7 @@ impl<'a, 'py> Walk<'a, 'py> {
         }
         let leaves = PyList::new(self.py, std::mem::take(&mut self.leaves))?;
         let Rules { is_writable, is_result, .. } = self.rules;
-        let lent = self.codec.lend(&leaves, is_writable, is_result)?;
+        let lent = self.codec.lend(&leaves, self.rules)?;
         // What comes with a call may be written to by whoever is called.
         let rights = if is_result && !is_writable { Rights::Read } else { Rights::Write };
         for value in &lent {

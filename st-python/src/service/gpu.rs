@@ -18,9 +18,8 @@ use shared_tensor::service::{
     Arena, Id, Place, REGIONS_MAX, Ready, Region, RegionError, Rights, Storage,
 };
 
-use super::addresses;
 use super::storage::ServiceStorage;
-use super::torch_pool;
+use super::{addresses, janitor, torch_pool};
 use crate::modules::memory::Memory;
 use crate::sys;
 use crate::sys::place;
@@ -240,6 +239,23 @@ impl Pieces<'_> {
     }
 }
 
+/// Why memory cannot be lent where it is, and what to do.
+const NOT_IN_PLACE: &str = "copy=False lends memory of cudaMalloc, of expandable segments and of pools where \
+                            it is, and this is of a stream-ordered memory pool (cudaMallocAsync) or was mapped \
+                            by somebody who shares nothing: leave copy=False out, or have torch allocate \
+                            otherwise (PYTORCH_CUDA_ALLOC_CONF)";
+
+/// What keeps memory that is lent where it is. It ends on any thread.
+struct Keeper(Option<Py<PyAny>>);
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if let Some(object) = self.0.take() {
+            janitor::let_go(object);
+        }
+    }
+}
+
 /// How long room is waited for that mappings take which nobody uses any more.
 pub(super) const ROOM: Duration = Duration::from_secs(2);
 
@@ -357,6 +373,39 @@ impl ServiceGpu {
         Ok(ServiceBacking { backing: backing.map_err(|error| failed(&error))? })
     }
 
+    /// Ranges of `cudaMalloc`'s memory, by address and length, each with what keeps it for this process, to
+    /// be lent where they are; `None` for each that can be lent better, or is another process's.
+    ///
+    /// Raises
+    /// ------
+    /// RuntimeError
+    ///     If one is of a kind that cannot be lent so, or the driver can do it with none.
+    fn share_volatile(
+        &self,
+        py: Python<'_>,
+        ranges: Vec<(u64, u64, Py<PyAny>)>,
+    ) -> PyResult<Vec<Option<ServiceStorage>>> {
+        py.detach(|| {
+            let context = &self.gpu.context;
+            let one = |(address, bytes, keeper): (u64, u64, Py<PyAny>)| {
+                let keeper = Keeper(Some(keeper));
+                if usize::try_from(address).is_ok_and(addresses::is_volatile) {
+                    return Ok(None);
+                }
+                match origin(context, address, bytes).map_err(|error| failed(&error))? {
+                    Origin::Chunks => return Ok(None),
+                    Origin::Allocated => {}
+                    _ => return Err(PyRuntimeError::new_err(NOT_IN_PLACE)),
+                }
+                let region = Region::volatile(context, address, bytes, keeper);
+                let region = region.map_err(|error| refused(&error))?;
+                let storage = Storage::new(region, 0, bytes).map_err(|error| failed(&error))?;
+                Ok(Some(ServiceStorage { storage }))
+            };
+            ranges.into_iter().map(one).collect()
+        })
+    }
+
     /// Queue copies of ranges, each from an address to a storage, after what is queued in a stream of
     /// torch; what is queued there from now on comes after them.
     #[expect(clippy::needless_pass_by_value, reason = "lists of Python arrive as vectors")]
@@ -377,7 +426,7 @@ impl ServiceGpu {
             for (storage, from, bytes) in &ranges {
                 let mapping = self.gpu.open(storage)?;
                 mapping.used_on(copies.stream()).map_err(|error| failed(&error))?;
-                let to = mapping.address() + storage.offset();
+                let to = storage.address_in(&mapping);
                 let bytes = (*bytes).min(storage.bytes());
                 copies.copy(to, *from, bytes).map_err(|error| failed(&error))?;
             }
@@ -538,6 +587,13 @@ fn memory(gpu: &Gpu, storages: &[Storage], stream: usize) -> PyResult<Vec<Memory
     let mut made = Vec::with_capacity(storages.len());
     // Most of one object lies in few regions and waits for one word.
     for together in storages.chunk_by(|one, next| one.regions() == next.regions()) {
+        if let Some(base) = together[0].region().and_then(Region::address_here) {
+            for storage in together {
+                gpu.await_ready(storage, &stream)?;
+                made.push(own_memory(gpu, storage, base));
+            }
+            continue;
+        }
         let mapping = gpu.open(&together[0])?;
         mapping.used_on(&stream).map_err(|error| failed(&error))?;
         for storage in together {
@@ -557,9 +613,17 @@ fn memory(gpu: &Gpu, storages: &[Storage], stream: usize) -> PyResult<Vec<Memory
 fn memory_in(gpu: &Gpu, storage: &Storage, mapping: &Mapping, kept: Arc<Use>) -> Memory {
     let known = addresses::note_on_device(storage, mapping);
     let ordinal = i32::try_from(gpu.ordinal()).unwrap_or(i32::MAX);
-    let address = mapping.address() + storage.offset();
+    let address = storage.address_in(mapping);
     let bytes = usize::try_from(storage.bytes()).unwrap_or(usize::MAX);
     Memory::over(place::Place::on_device(address, bytes, ordinal, (known, kept)))
+}
+
+/// What this process lends where it has it, and was passed back.
+fn own_memory(gpu: &Gpu, storage: &Storage, base: u64) -> Memory {
+    let ordinal = i32::try_from(gpu.ordinal()).unwrap_or(i32::MAX);
+    let address = base + storage.offset();
+    let bytes = usize::try_from(storage.bytes()).unwrap_or(usize::MAX);
+    Memory::over(place::Place::on_device(address, bytes, ordinal, storage.clone()))
 }
 
 /// The identity of the GPU with a number of this process, if there is one.

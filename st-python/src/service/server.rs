@@ -73,7 +73,7 @@ impl ServiceServer {
         if let Some(id) = Id::parse(server_id) {
             options = options.id(id);
         }
-        let plain = Rules { is_result: false, is_plain: true, is_writable: false };
+        let plain = Rules::PLAIN;
         for (name, value) in told.iter() {
             let value = encode::result(&codec, "", &value, plain)?;
             options = options.info(name.extract::<String>()?, value);
@@ -107,6 +107,8 @@ impl ServiceServer {
             is_result: true,
             is_plain: option("plain")?,
             is_writable: is_writable || !(is_cached || is_managed),
+            copies: option("copy")?,
+            process: None,
         };
         let function = Arc::new(Function {
             code: Codec::new(endpoint.getattr("func")?.unbind()),

@@ -30,15 +30,17 @@ impl ServiceStorage {
         found.map(|storage| Self { storage })
     }
 
-    /// The same for memory of a GPU.
+    /// The same for memory of a GPU, for a process to get it; `None` for whoever may.
     #[staticmethod]
     fn find_on_gpu(
         py: Python<'_>,
         address: usize,
         length: u64,
         is_for_writing: bool,
+        process: Option<u32>,
     ) -> Option<Self> {
-        let found = py.detach(|| addresses::find_on_device(address, length, is_for_writing));
+        let found =
+            py.detach(|| addresses::find_on_device(address, length, is_for_writing, process));
         found.map(|storage| Self { storage })
     }
 

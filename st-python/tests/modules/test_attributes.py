@@ -16,7 +16,7 @@ from torch import nn  # noqa: E402
 from modules import specimens as kinds  # noqa: E402
 from modules.carrier import carried, there_and_back  # noqa: E402
 from shared_tensor._modules import SerializationError, encode  # noqa: E402
-from shared_tensor._service.lending import lend  # noqa: E402
+from shared_tensor._service.lending import Where, lend  # noqa: E402
 from shared_tensor.errors import SharedTensorSerializationError  # noqa: E402
 
 pytestmark = [pytest.mark.cpu, pytest.mark.filterwarnings("ignore")]
@@ -214,4 +214,4 @@ def test_zeroes_without_memory_are_not_lent() -> None:
     from shared_tensor._modules import Policy
 
     with pytest.raises(SharedTensorSerializationError, match="no memory: return or pass its clone"):
-        lend([torch._efficientzerotensor((3,))], writable=False, policy=Policy())
+        lend([torch._efficientzerotensor((3,))], Where(writable=False), policy=Policy())

@@ -39,7 +39,7 @@ def lent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Note what is lent, and how."""
     noted: list[Any] = []
 
-    def lend(leaves: list[Any], **options: Any) -> list[Any]:
+    def lend(leaves: list[Any], where: lending.Where, **options: Any) -> list[Any]:
         noted.append((leaves, options["kept"]))
         return leaves
 

@@ -25,9 +25,9 @@ def sizes() -> dict[str, int]:
 def lent(tensors: list[torch.Tensor]) -> None:
     """Lend them, as a server does with what an endpoint returned."""
     from shared_tensor._modules import Policy
-    from shared_tensor._service.lending import lend
+    from shared_tensor._service.lending import Where, lend
 
-    assert len(lend(tensors, writable=False, policy=Policy())) == len(tensors)
+    assert len(lend(tensors, Where(writable=False), policy=Policy())) == len(tensors)
 
 
 def test_the_heap_that_they_lay_in_is_given_back() -> None:

@@ -57,16 +57,18 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     """Give a GPU on which nothing can be lent yet, and moving is noted."""
     made = Gpu()
 
-    def move(_gpu: Gpu, _ordinal: int, batch: list[Any], *, writable: bool) -> None:
+    def move(
+        _gpu: Gpu, _ordinal: int, missing: list[Any], _stream: int, *, writable: bool
+    ) -> None:
         del writable
-        for begin, _, group in batch:
+        for begin, _, group in missing:
             made.moved.append(begin)
             for it in group:
                 it.place = "moved"
 
     monkeypatch.setattr(gpu, "_gpu", lambda ordinal: made)
     monkeypatch.setattr(gpu, "_stream", lambda ordinal: 0)
-    monkeypatch.setattr(gpu, "_move", move)
+    monkeypatch.setattr(gpu.moving, "move", move)
     return made
 
 
@@ -86,7 +88,7 @@ def test_what_is_kept_stays_beside_what_is_not(stand_in: Gpu) -> None:
     groups = ranges("k-k")
     for number, (it,) in enumerate(groups):
         stand_in.memory[it.begin] = number
-    gpu._place_on(0, groups, writable=False)
+    gpu._place_on(0, groups, lending.Where(writable=False))
     assert stand_in.moved == [groups[1][0].begin]
     found = [it.place for (it,) in groups]
     assert found == ["memory 0[0:4096]", "moved", "memory 2[0:4096]"]
@@ -97,7 +99,7 @@ def test_those_that_overlap_are_kept_together_or_not(stand_in: Gpu) -> None:
     """What somebody may use again is lent to nobody."""
     ((one,), (other,)) = ranges("k-")
     stand_in.memory[one.begin] = 0
-    gpu._place_on(0, [[one, other]], writable=False)
+    gpu._place_on(0, [[one, other]], lending.Where(writable=False))
     assert (one.place, other.place) == ("moved", "moved")
     assert stand_in.shared == []
 

@@ -614,3 +614,37 @@ def test_client_mode(serve: Serve, base: str) -> None:
         "server_running", "server_ready", "endpoint_count", "server_info",
     }  # fmt: skip
     provider.close()
+
+
+@pytest.mark.parametrize(
+    ("device", "given", "told"),
+    [
+        ("cpu", {"cache": False}, "copy=False lends memory of a GPU"),
+        ("cuda", {}, "add writable=True"),
+        ("any", {"cache": False, "managed": True}, "add writable=True"),
+    ],
+)
+def test_copy_false_is_refused_where_it_cannot_be(
+    device: str, given: dict[str, Any], told: str
+) -> None:
+    """When it is registered, and nothing is registered then."""
+    provider = SharedTensorProvider(execution_mode="local", device=device)
+    with pytest.raises(errors.SharedTensorConfigurationError, match=told) as caught:
+        provider.share(copy=False, **given)(int)
+    assert "'int'" in str(caught.value)
+    assert provider.list_endpoints() == {}
+
+
+@pytest.mark.parametrize("given", [{"cache": False}, {"writable": True}])
+def test_copy_false_changes_nothing_for_local_calls(given: dict[str, Any]) -> None:
+    """There is nothing to lend."""
+    provider = SharedTensorProvider(execution_mode="local", device="cuda")
+    made = object()
+
+    @provider.share(copy=False, name="made", **given)
+    def make() -> object:
+        return made
+
+    assert make() is made
+    listed = provider.list_endpoints()["made"]
+    assert "copy" not in listed, "as listed by the contract"

@@ -33,8 +33,8 @@ EXTRAS: dict[str, set[str]] = {
         "device", "execution", "strict", "allow_pickle", "allow", "any_version",
     },
     "provider.SharedTensorProvider.cancel_task": {"cooperative"},
-    "provider.SharedTensorProvider.register": {"key", "plain", "writable", "name"},
-    "provider.SharedTensorProvider.share": {"key", "plain", "writable", "name"},
+    "provider.SharedTensorProvider.register": {"key", "plain", "writable", "copy", "name"},
+    "provider.SharedTensorProvider.share": {"key", "plain", "writable", "copy", "name"},
     "server.SharedTensorServer": {"result_bytes"},
 }  # fmt: skip
 

@@ -53,7 +53,7 @@ def test_questions_are_answered(blind: Peer) -> None:
     """Without an error."""
     assert blind.run("_native.gpu_uuid(0)") is None
     assert blind.run("_native.gpu_fault()") is None
-    assert blind.run("_native.ServiceStorage.find_on_gpu(4096, 16, False)") is None
+    assert blind.run("_native.ServiceStorage.find_on_gpu(4096, 16, False, None)") is None
 
 
 def test_the_rest_works(blind: Peer, base: str) -> None:

@@ -45,7 +45,12 @@ pub(crate) const PROGRAMS: &[Program] = &[
         package: "cuda-ipc",
         target: Target::Test("it"),
         kind: Kind::Test {
-            legacy: &["foreign::handles_open_in_place", "borrower"],
+            legacy: &[
+                "foreign::handles_open_in_place",
+                "foreign::handles_of_the_dead_are_refused",
+                "borrower",
+                "lender",
+            ],
             several_devices: &["chunks::order_and_hiding_of_devices_do_not_matter"],
         },
         limit_s: 420,

@@ -164,7 +164,7 @@ int cuThreadExchangeStreamCaptureMode(unsigned *mode) { unsigned was = capture_m
 struct allocation { int fd, references; size_t bytes; int home, imported; };
 struct piece { address base; size_t bytes; struct allocation *of; struct piece *next; int is_writable; };
 static struct piece *pieces;
-struct range { address base; size_t bytes; struct range *next; int fd, is_lent; };
+struct range { address base; size_t bytes; struct range *next; int fd, is_lent; unsigned long number; };
 static struct range *mallocs;
 #ifndef WITHOUT_CHUNKS
 static struct range *ranges;
@@ -241,7 +241,7 @@ int cuMemAddressReserve(address *base, size_t bytes, size_t align, address wish,
     munmap(aligned + bytes, GRANULARITY - (aligned - at));
     struct range *it = malloc(sizeof *it);
     pthread_mutex_lock(&everything);
-    *it = (struct range){(address)aligned, bytes, ranges, -1, 0}; ranges = it;
+    *it = (struct range){(address)aligned, bytes, ranges, -1, 0, 0}; ranges = it;
     pthread_mutex_unlock(&everything);
     *base = it->base;
     return OK;
@@ -310,7 +310,8 @@ static int mapped_range(address *made, size_t bytes, int fd, int is_lent) {
     void *at = fd < 0 ? MAP_FAILED : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (at == MAP_FAILED) return OUT_OF_MEMORY;
     pthread_mutex_lock(&everything);
-    *it = (struct range){(address)at, bytes, mallocs, fd, is_lent}; mallocs = it;
+    static unsigned long number;
+    *it = (struct range){(address)at, bytes, mallocs, fd, is_lent, ++number}; mallocs = it;
     pthread_mutex_unlock(&everything);
     *made = it->base;
     return OK;
@@ -344,14 +345,14 @@ static struct range *allocated_at(address at) {
     return NULL;
 }
 
-/* What the 64 bytes of a legacy handle are here. */
-typedef struct { char mark[8]; pid_t maker; int fd; size_t bytes; char rest[40]; } handle_of;
+/* What the 64 bytes of a legacy handle are here. As on a device, memory that is allocated anew has another. */
+typedef struct { char mark[8]; pid_t maker; int fd; size_t bytes; unsigned long number; char rest[32]; } handle_of;
 _Static_assert(sizeof(handle_of) == 64, "as the driver's");
 
 int cuIpcGetMemHandle(handle_of *made, address at) {
     pthread_mutex_lock(&everything);
     struct range *range = allocated_at(at);
-    if (range) *made = (handle_of){"TESTIPC", getpid(), range->fd, range->bytes, {0}};
+    if (range) *made = (handle_of){"TESTIPC", getpid(), range->fd, range->bytes, range->number, {0}};
     pthread_mutex_unlock(&everything);
     return range && !range->is_lent ? OK : INVALID_VALUE;
 }

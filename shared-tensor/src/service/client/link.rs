@@ -14,7 +14,7 @@ use super::lane::{Lane, guarded};
 use crate::service::custody::{Table, Unused};
 use crate::service::monitor::lock;
 use crate::service::reaper::{self, Errand};
-use crate::service::region::{Region, Rights};
+use crate::service::region::{Region, RegionError, Rights};
 use crate::service::value::{Keeper, Value};
 use crate::service::wire::DecodeError;
 use crate::service::wire::messages::{
@@ -117,9 +117,12 @@ impl Link {
         let mut regions = Vec::with_capacity(packed.regions.len());
         let mut descriptors = Vec::with_capacity(packed.regions.len());
         for region in &packed.regions {
+            if !region.may_go_to(self.rpc.server().pid) {
+                return Err(RegionError::Astray.into());
+            }
             let (descriptor, rights) = lend_all(region)?;
             regions.push(RegionEntry::new(region, rights, true));
-            descriptors.push(descriptor);
+            descriptors.extend(descriptor);
         }
         let order = self.table.order();
         let confirmed = self.table.to_confirm();
@@ -204,7 +207,9 @@ impl Link {
         let (delivery, payload) = decode::<Delivery>(&body)?;
         let lease = delivery.lease.map(|entry| Lease::new(self, entry));
         let (link, serial) = (Arc::downgrade(self), delivery.serial);
+        let maker = self.rpc.server().pid;
         let regions = self.table.receive(&link, serial, &delivery.regions, descriptors)?;
+        let regions: Vec<Region> = regions.into_iter().map(|it| it.made_by(maker)).collect();
         let keeper = lease.clone().map(|lease| Arc::new(lease) as Keeper);
         let mut unpacker =
             Unpacker::open(payload, &regions, keeper.as_ref(), self.rpc.server().pid)?;
@@ -347,7 +352,7 @@ pub(crate) struct Forgetting {
 }
 
 /// Writable, if this side may give that away; memory that came read-only goes on so.
-fn lend_all(region: &Region) -> Result<(Arc<OwnedFd>, Rights), Error> {
+fn lend_all(region: &Region) -> Result<(Option<Arc<OwnedFd>>, Rights), Error> {
     if region.rights() == Rights::Write
         && let Ok(descriptor) = region.lend(Rights::Write)
     {

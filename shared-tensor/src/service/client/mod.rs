@@ -189,6 +189,12 @@ impl Client {
         }
     }
 
+    /// The process that this client is connected to, if it is, and the process is seen here.
+    pub fn server_pid(&self) -> Option<u32> {
+        let slots = [&self.inner.main, &self.inner.lane];
+        slots.into_iter().find_map(|slot| lock(slot).as_ref()?.rpc.server().pid)
+    }
+
     /// Calls an endpoint and waits for its result.
     ///
     /// Results that were let go of before are given back before the server sees the call. Those of

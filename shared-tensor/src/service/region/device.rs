@@ -65,6 +65,14 @@ pub(crate) fn open(
     context: &Context,
     access: Access,
 ) -> Result<Mapping, RegionError> {
+    if let [region] = regions
+        && let super::Memory::Volatile(memory) = &region.memory
+    {
+        if Place::Cuda(context.device().uuid()) != memory.place() {
+            return Err(RegionError::Elsewhere(memory.place()));
+        }
+        return Ok(memory.open(context)?);
+    }
     let chunks: Vec<&Chunk> = regions.iter().filter_map(super::Region::chunk_on_device).collect();
     if chunks.len() != regions.len() {
         return Err(RegionError::OnHost);

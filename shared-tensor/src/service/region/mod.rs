@@ -12,6 +12,9 @@
 //! The owner's own mapping stays writable when the file is sealed: it is made first. A file that
 //! was lent to a writer is not sealed any more; readers get read-only descriptors of it all the
 //! same. One that was sealed is never lent to writers.
+//!
+//! Memory of `cudaMalloc` can be lent where it is, and then lives no longer than its maker keeps it:
+//! [`Region::volatile`]. It has no descriptor, and whoever has it may write to it.
 
 mod arena;
 mod chunk;
@@ -19,6 +22,7 @@ mod descriptors;
 mod device;
 mod id;
 mod place;
+mod volatile;
 
 use std::fmt;
 use std::io;
@@ -39,6 +43,10 @@ pub(crate) use device::open;
 
 use chunk::Chunk;
 use device::OnDevice;
+use volatile::Volatile;
+
+#[cfg(test)]
+pub(crate) use volatile::tests as volatile_tests;
 
 use super::custody::Hold;
 
@@ -88,6 +96,7 @@ pub struct Region {
 enum Memory {
     OnHost(Arc<Chunk>),
     OnDevice(Arc<OnDevice>),
+    Volatile(Arc<Volatile>),
 }
 
 impl Region {
@@ -117,6 +126,85 @@ impl Region {
     pub fn of_chunk(chunk: cuda_ipc::Chunk) -> Self {
         let memory = Memory::OnDevice(Arc::new(OnDevice::of(chunk)));
         Self { is_borrowed: true, ..Self::own(memory) }
+    }
+
+    /// Memory of `cudaMalloc` of this process, lent where it is: `bytes` from `address` on.
+    ///
+    /// It is **volatile**: there while this process lives and does not free it, which `keeper` is to see to.
+    /// It is dropped when nobody has the memory any more, in whichever process; results that lie in it are
+    /// leased, also those of an endpoint that keeps nothing. Whoever gets it may write to it, as the
+    /// driver has no other way, so that only [writable](crate::service::Endpoint::writable) endpoints can
+    /// return it. What a client passes back is this memory again; nobody else can be lent it.
+    ///
+    /// # Errors
+    /// [`RegionError::Foreign`], if the memory is of another kind, or the driver cannot share it.
+    pub fn volatile(
+        context: &cuda_ipc::Context,
+        address: u64,
+        bytes: u64,
+        keeper: impl std::any::Any + Send + Sync,
+    ) -> Result<Self, RegionError> {
+        let made = Volatile::lend(context, address, bytes, Box::new(keeper))?;
+        Ok(Self::of_volatile(made))
+    }
+
+    fn of_volatile(made: Arc<Volatile>) -> Self {
+        let is_borrowed = made.address_here().is_some();
+        Self { is_borrowed, ..Self::own(Memory::Volatile(made)) }
+    }
+
+    /// Volatile memory that a message names: this process's own, if it lends it by that name.
+    pub(crate) fn own_volatile(id: Id) -> Option<Self> {
+        Volatile::own(id).map(Self::of_volatile)
+    }
+
+    /// Volatile memory that a peer lends.
+    pub(crate) fn their_volatile(
+        device: cuda_ipc::Uuid,
+        id: Id,
+        handle: cuda_ipc::LegacyHandle,
+    ) -> Self {
+        Self::of_volatile(Arc::new(Volatile::theirs(device, id, handle)))
+    }
+
+    /// The same, which came from that process: if it is volatile it goes nowhere but back.
+    pub(crate) fn made_by(self, maker: Option<u32>) -> Self {
+        let Memory::Volatile(memory) = &self.memory else { return self };
+        let Some(made) = memory.made_by(maker) else { return self };
+        Self { memory: Memory::Volatile(Arc::new(made)), ..self }
+    }
+
+    /// Whether it lives no longer than its maker keeps it: see [`volatile`](Self::volatile).
+    pub fn is_volatile(&self) -> bool {
+        matches!(self.memory, Memory::Volatile(_))
+    }
+
+    /// Whether that process can be passed it. What is volatile goes back to its maker only.
+    pub fn may_go_to(&self, process: Option<u32>) -> bool {
+        match &self.memory {
+            Memory::Volatile(memory) => process.is_some_and(|process| memory.is_of(process)),
+            _ => true,
+        }
+    }
+
+    /// Where volatile memory of this process lies, which opens it no other way.
+    pub fn address_here(&self) -> Option<u64> {
+        match &self.memory {
+            Memory::Volatile(memory) => memory.address_here(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn handle(&self) -> Option<&cuda_ipc::LegacyHandle> {
+        match &self.memory {
+            Memory::Volatile(memory) => Some(memory.handle()),
+            _ => None,
+        }
+    }
+
+    /// Where it begins in what [`Storage::open`](crate::service::Storage::open) opens, in bytes.
+    pub(crate) fn start(&self) -> u64 {
+        self.handle().map_or(0, cuda_ipc::LegacyHandle::offset)
     }
 
     fn own(memory: Memory) -> Self {
@@ -175,6 +263,7 @@ impl Region {
         match &self.memory {
             Memory::OnHost(chunk) => chunk.id(),
             Memory::OnDevice(chunk) => chunk.id(),
+            Memory::Volatile(memory) => memory.id(),
         }
     }
 
@@ -182,7 +271,7 @@ impl Region {
     pub fn identity(&self) -> Option<Identity> {
         match &self.memory {
             Memory::OnHost(chunk) => Some(chunk.identity()),
-            Memory::OnDevice(_) => None,
+            Memory::OnDevice(_) | Memory::Volatile(_) => None,
         }
     }
 
@@ -191,6 +280,7 @@ impl Region {
         match &self.memory {
             Memory::OnHost(chunk) => chunk.bytes(),
             Memory::OnDevice(chunk) => chunk.bytes(),
+            Memory::Volatile(memory) => memory.bytes(),
         }
     }
 
@@ -198,7 +288,7 @@ impl Region {
     pub(crate) fn bytes_there(&self) -> Result<u64, RegionError> {
         match &self.memory {
             Memory::OnHost(chunk) => chunk.bytes_there(),
-            Memory::OnDevice(chunk) => Ok(chunk.bytes()),
+            Memory::OnDevice(_) | Memory::Volatile(_) => Ok(self.bytes()),
         }
     }
 
@@ -207,6 +297,7 @@ impl Region {
         match &self.memory {
             Memory::OnHost(_) => Place::Cpu,
             Memory::OnDevice(chunk) => chunk.place(),
+            Memory::Volatile(memory) => memory.place(),
         }
     }
 
@@ -221,7 +312,7 @@ impl Region {
         match (self.rights, &self.memory) {
             (Rights::Write, _) => Access::Shared,
             (Rights::Read, Memory::OnHost(_)) => Access::PrivateCopyOnWrite,
-            (Rights::Read, Memory::OnDevice(_)) => Access::ReadOnly,
+            (Rights::Read, Memory::OnDevice(_) | Memory::Volatile(_)) => Access::ReadOnly,
         }
     }
 
@@ -240,13 +331,13 @@ impl Region {
     fn on_host(&self) -> Result<&Chunk, RegionError> {
         match &self.memory {
             Memory::OnHost(chunk) => Ok(chunk),
-            Memory::OnDevice(chunk) => Err(RegionError::OnDevice(chunk.place())),
+            Memory::OnDevice(_) | Memory::Volatile(_) => Err(RegionError::OnDevice(self.place())),
         }
     }
 
     fn chunk_on_device(&self) -> Option<&cuda_ipc::Chunk> {
         match &self.memory {
-            Memory::OnHost(_) => None,
+            Memory::OnHost(_) | Memory::Volatile(_) => None,
             Memory::OnDevice(chunk) => Some(chunk.chunk()),
         }
     }
@@ -256,21 +347,23 @@ impl Region {
     /// # Errors
     /// As for lending it to a peer, and [`RegionError::OnDevice`].
     pub fn descriptor(&self, rights: Rights) -> Result<OwnedFd, RegionError> {
-        self.on_host()?;
-        self.lend(rights)?.try_clone().map_err(RegionError::Descriptor)
+        self.on_host()?.lend(rights)?.try_clone().map_err(RegionError::Descriptor)
     }
 
-    /// A descriptor for a peer, and the rights that go with it: at most `wanted`.
+    /// A descriptor for a peer, and the rights that go with it: at most `wanted`. What is volatile has none.
     ///
     /// # Errors
-    /// [`RegionError::Sealed`] if writing is wanted and was given away before.
-    pub(crate) fn lend(&self, wanted: Rights) -> Result<Arc<OwnedFd>, RegionError> {
+    /// [`RegionError::Sealed`] if writing is wanted and was given away before; [`RegionError::Volatile`] if
+    /// what everybody may write to is to be lent for reading.
+    pub(crate) fn lend(&self, wanted: Rights) -> Result<Option<Arc<OwnedFd>>, RegionError> {
         if wanted > self.rights {
             return Err(RegionError::Sealed);
         }
         match &self.memory {
-            Memory::OnHost(chunk) => chunk.lend(wanted),
-            Memory::OnDevice(chunk) => chunk.lend(),
+            Memory::OnHost(chunk) => chunk.lend(wanted).map(Some),
+            Memory::OnDevice(chunk) => chunk.lend().map(Some),
+            Memory::Volatile(_) if wanted == Rights::Read => Err(RegionError::Volatile),
+            Memory::Volatile(_) => Ok(None),
         }
     }
 }
@@ -281,6 +374,7 @@ impl PartialEq for Region {
         match (&self.memory, &other.memory) {
             (Memory::OnHost(one), Memory::OnHost(other)) => one.identity() == other.identity(),
             (Memory::OnDevice(one), Memory::OnDevice(other)) => one.id() == other.id(),
+            (Memory::Volatile(one), Memory::Volatile(other)) => one.id() == other.id(),
             _ => false,
         }
     }
@@ -315,6 +409,27 @@ pub enum RegionError {
     /// Opening it on a GPU failed.
     #[error(transparent)]
     Open(#[from] cuda_ipc::OpenError),
+    /// Lending it where it is, or opening what is lent so, failed.
+    #[error(transparent)]
+    Foreign(#[from] cuda_ipc::ForeignError),
+    /// Memory that is lent where it is would be lent for reading.
+    #[error(
+        "memory of cudaMalloc that is lent where it is (copy=False) can be written to by whoever gets it: \
+         declare the endpoint `writable`, or lend a copy"
+    )]
+    Volatile,
+    /// Memory that is lent where it is was to be opened for another GPU.
+    #[error(
+        "memory that is lent where it is (copy=False) is opened on its own GPU only, {0}: let this process \
+         see it (CUDA_VISIBLE_DEVICES), or lend a copy"
+    )]
+    Elsewhere(Place),
+    /// Memory that is lent where it is would go to somebody who is not its maker.
+    #[error(
+        "memory that a server lends where it is (copy=False) goes back to that server and to nobody else: \
+         pass a copy of it"
+    )]
+    Astray,
     /// The host is to look at memory of a GPU.
     #[error("this memory is on {0}, where only CUDA reads it: open it there, or copy it")]
     OnDevice(Place),

@@ -177,6 +177,14 @@ pub(crate) fn adopted(
     let mut regions = Vec::with_capacity(entries.len().min(descriptors.len()));
     for entry in entries {
         entry.check()?;
+        if let Some(region) = entry.volatile() {
+            // A client has such memory from us, or it has none to lend.
+            if region.address_here().is_none() {
+                return Err(DecodeError::Astray);
+            }
+            regions.push(region);
+            continue;
+        }
         let Some(descriptor) = descriptors.next().filter(|_| entry.is_attached()) else {
             let number = regions.len() as u64;
             return Err(DecodeError::Reference { what: "descriptor", number });

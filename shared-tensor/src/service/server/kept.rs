@@ -8,7 +8,7 @@ use tensor_cache::Charges;
 use crate::service::endpoint::{Endpoint, Native, Output};
 use crate::service::failure::{Code, Failure};
 use crate::service::place::Device;
-use crate::service::region::{Id, Place, Region, Rights};
+use crate::service::region::{Id, Place, Region, RegionError, Rights};
 use crate::service::value::{Storage, Value};
 use crate::service::wire::payload::{PackError, Packed, Packer};
 
@@ -43,6 +43,9 @@ impl Kept {
         packer.value(&value).map_err(refused)?;
         let payload = packer.finish(bytes_max).map_err(refused)?;
         for region in &payload.regions {
+            if !region.may_go_to(Some(std::process::id())) {
+                return Err(refused(RegionError::Astray.into()));
+            }
             let granted = region.lend(region.granting(grants));
             granted.map_err(|error| refused(error.into()))?;
         }

@@ -17,6 +17,8 @@ mod flight;
 mod kept;
 mod ledger;
 mod local;
+#[cfg(test)]
+mod older_clients;
 mod options;
 mod pool;
 mod serial;

@@ -14,7 +14,8 @@ use crate::service::failure::{Code, Failure};
 use crate::service::monitor::lock;
 use crate::service::region::Id;
 use crate::service::wire::messages::{
-    CustodyAt, Delivery, FailureEntry, HandleEntry, LeaseEntry, RegionEntry, answer, encode,
+    CustodyAt, Delivery, FailureEntry, HandleEntry, LeaseEntry, RegionEntry, VOLATILE, answer,
+    encode,
 };
 
 pub(crate) type CacheSession = tensor_cache::Session<CacheKey, Kept, BuildFailure>;
@@ -72,15 +73,25 @@ impl Session {
             .map(|lease| LeaseEntry { object: lease.id().object.raw(), serial: lease.id().serial });
         let regions = &kept.packed.regions;
         let mut descriptors: Vec<Arc<OwnedFd>> = Vec::new();
+        let agreed = self.connection.agreement().map_or(0, |it| it.features);
+        let knows_volatile = agreed & VOLATILE != 0;
         // Held until the reply is on its way: the ledger tells how.
         let mut ledger = lock(&self.ledger);
         let mut entries = Vec::with_capacity(regions.len());
         for region in regions {
             let rights = region.granting(kept.grants);
+            if region.is_volatile() && !knows_volatile {
+                drop(ledger);
+                let what = "the result lies in memory that is lent where it is (copy=False), which this \
+                            client's release does not know: update it, or leave copy=False out";
+                fail(responder, &Failure::new(Code::Capability, what));
+                return Err(lease);
+            }
             let mut entry = RegionEntry::new(region, rights, false);
-            if !ledger.holds(entry.custody()) {
+            // What is volatile has no custody: nobody but its maker holds it, and it is named whole.
+            if region.is_volatile() || !ledger.holds(entry.custody()) {
                 match region.lend(rights) {
-                    Ok(descriptor) => descriptors.push(descriptor),
+                    Ok(descriptor) => descriptors.extend(descriptor),
                     Err(error) => {
                         drop(ledger);
                         fail(responder, &Failure::new(Code::Capability, error.to_string()));

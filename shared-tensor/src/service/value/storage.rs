@@ -74,7 +74,7 @@ impl Storage {
     /// [`OutsideRegion`], if they are not that long together, or it begins behind the first.
     ///
     /// # Panics
-    /// If there are several, and they are not all on one GPU.
+    /// If there are several, and they are not all on one GPU, or one is volatile.
     pub fn spanning(regions: Vec<Region>, offset: u64, bytes: u64) -> Result<Self, OutsideRegion> {
         assert!(may_follow(&regions), "a storage spans several regions on one GPU only");
         Self::kept(regions, offset, bytes, None)
@@ -123,10 +123,10 @@ impl Storage {
 
     /// Its memory at addresses of this process, for the GPU of `context`, where it may be written to if
     /// the right to was granted and `access` says so. Opening the same again costs a look at a table.
-    /// The storage begins at the mapping's address and [`offset`](Self::offset).
+    /// Where the storage begins there, [`address_in`](Self::address_in) says.
     ///
     /// # Errors
-    /// [`RegionError::Open`], also for a GPU that does not reach that of the memory;
+    /// [`RegionError::Open`] and [`RegionError::Foreign`], also for a GPU that does not reach that of the memory;
     /// [`RegionError::OnHost`] for memory of the host, and for a storage without bytes;
     /// [`RegionError::Sealed`], if writing was not granted.
     pub fn open(
@@ -139,6 +139,11 @@ impl Storage {
             return Err(RegionError::Sealed);
         }
         region::open(&self.0.regions, context, access)
+    }
+
+    /// Its first byte at an address of this process, in what [`open`](Self::open) gave.
+    pub fn address_in(&self, mapping: &cuda_ipc::Mapping) -> u64 {
+        mapping.address() + self.region().map_or(0, Region::start) + self.offset()
     }
 
     /// When its bytes are there; `None`: at once.
@@ -215,7 +220,8 @@ impl Storage {
 /// Whether a storage may span them.
 pub(crate) fn may_follow(regions: &[Region]) -> bool {
     let first = regions.first().map_or(Place::Cpu, Region::place);
-    regions.len() < 2 || (first != Place::Cpu && regions.iter().all(|it| it.place() == first))
+    let follows = |it: &Region| it.place() == first && !it.is_volatile();
+    regions.len() < 2 || (first != Place::Cpu && regions.iter().all(follows))
 }
 
 /// The range was checked against the region when the storage was made, in 64 bits.

@@ -1,14 +1,18 @@
 //! Memory of GPUs on the wire. No GPU is needed to name it.
 
+use std::sync::Weak;
+
 use cuda_ipc::{Chunk, ChunkId, ChunkLabel, Uuid};
 use proptest::prelude::*;
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use super::messages::{RegionEntry, decode_all, encode};
-use super::payload::{Packed, Packer, Unpacker};
+use super::messages::{RegionEntry, VOLATILE_ENTRY_BYTES, decode_all, encode};
+use super::payload::{PackError, Packed, Packer, Unpacker};
 use super::{DecodeError, probe};
-use crate::service::region::{Arena, Place, Region, RegionError, Rights};
-use crate::service::value::{Layout, Ready, Storage, Tensor, Value};
+use crate::service::custody::Table;
+use crate::service::region::{Arena, Id, Place, Region, RegionError, Rights, volatile_tests};
+use crate::service::server::adopted;
+use crate::service::value::{Layout, Ready, Storage, Tensor, Value, may_follow};
 use crate::tensor::DType;
 
 const BYTES: u64 = 2 << 20;
@@ -82,6 +86,90 @@ fn an_entry_says_on_which_gpu() {
     assert!(again.check().is_ok());
     assert_eq!((again.place(), again.bytes), (Place::Cuda(GPU), BYTES));
     assert_eq!(bytes[bytes.len() - 18..], [[1].as_slice(), &[7; 16], &[1]].concat());
+}
+
+/// Memory that is lent where it is, as if another process had made it, or this one.
+fn in_place(is_own: bool) -> Region {
+    let handle = volatile_tests::handle(9, 512, BYTES);
+    if is_own {
+        volatile_tests::lent(handle)
+    } else {
+        Region::their_volatile(GPU, Id::random(), handle)
+    }
+}
+
+#[test]
+fn what_is_lent_where_it_is_comes_with_its_handle() {
+    let region = in_place(false).made_by(Some(17));
+    let value = tensor(Storage::new(region.clone(), 64, 64).unwrap(), 16);
+    let packed = packed(&value);
+    assert_eq!(read(&packed.bytes, &packed.regions).unwrap(), value);
+    assert!(region.lend(Rights::Write).unwrap().is_none(), "no descriptor");
+    assert!(matches!(region.lend(Rights::Read), Err(RegionError::Volatile)));
+    let entry = RegionEntry::new(&region, Rights::Write, true);
+    let bytes = encode(&entry);
+    assert!(bytes.len() <= VOLATILE_ENTRY_BYTES);
+    let again: RegionEntry = decode_all(&bytes).unwrap();
+    assert!(again.check().is_ok());
+    assert_eq!((again.place(), again.handle().as_ref()), (Place::Cuda(GPU), region.handle()));
+    let came = Table::default().receive(&Weak::new(), 1, &[again], Vec::new()).unwrap();
+    assert_eq!((came[0].id(), came[0].bytes(), came[0].start()), (region.id(), BYTES, 512));
+    assert!(came[0].is_volatile() && !came[0].is_borrowed());
+    assert!(region.may_go_to(Some(17)) && !region.may_go_to(Some(18)) && !region.may_go_to(None));
+    assert!(on_gpu(1, GPU).may_go_to(None));
+}
+
+#[test]
+fn what_is_lent_where_it_is_comes_back_to_its_maker_only() {
+    let (own, theirs) = (in_place(true), in_place(false));
+    let entry = |region| RegionEntry::new(region, Rights::Write, true);
+    let back = adopted(&[entry(&own)], Vec::new()).unwrap();
+    assert_eq!((back[0].address_here(), back[0].is_borrowed()), (Some(4096), true));
+    assert_eq!(adopted(&[entry(&theirs)], Vec::new()), Err(DecodeError::Astray));
+    let stale = entry(&own);
+    drop((own, back));
+    assert_eq!(adopted(&[stale], Vec::new()), Err(DecodeError::Astray), "lent no longer");
+}
+
+#[test]
+fn handles_that_cannot_be_are_refused() {
+    let region = in_place(false);
+    let good = encode(&RegionEntry::new(&region, Rights::Write, true));
+    let checked = |bytes: &[u8]| decode_all::<RegionEntry>(bytes).and_then(|it| it.check());
+    assert_eq!(checked(&good), Ok(()));
+    for flags in [0, 1, 2] {
+        let altered = [&good[..good.len() - 1], &[flags]].concat();
+        assert!(matches!(checked(&altered), Err(DecodeError::Region(_))), "{flags}");
+    }
+    let altered = [&good[..good.len() - 1], &[7]].concat();
+    assert!(matches!(checked(&altered), Err(DecodeError::Code { .. })));
+    // The last eight bytes of a handle's form are its length.
+    let mut longer = good.clone();
+    longer[good.len() - 2] = 1;
+    assert!(matches!(checked(&longer), Err(DecodeError::Region(_))));
+    assert_eq!(checked(&good[..good.len() - 2]), Err(DecodeError::Head));
+    let entry: RegionEntry = decode_all(&good).unwrap();
+    let descriptor = memfd_create("too many", MemfdFlags::CLOEXEC).unwrap();
+    let received = Table::default().receive(&Weak::new(), 1, &[entry], vec![descriptor]);
+    assert_eq!(received.unwrap_err(), DecodeError::Surplus);
+}
+
+#[test]
+fn volatile_storages_span_nothing_and_many_travel() {
+    let (near, theirs) = (on_gpu(1, GPU), in_place(false));
+    assert!(!may_follow(&[near.clone(), theirs.clone()]) && !may_follow(&[theirs, near]));
+    let regions: Vec<Region> = (0..300).map(|_| in_place(false)).collect();
+    let one = |region: &Region| tensor(Storage::new(region.clone(), 0, 64).unwrap(), 16);
+    let value = Value::List(regions.iter().map(one).collect());
+    let mut packer = Packer::default();
+    packer.value(&value).unwrap();
+    assert!(matches!(packer.finish(300 * 100), Err(PackError::TooLarge { .. })), "heads count");
+    assert_eq!(packed(&value).regions.len(), 300, "more than descriptors in a message");
+    let on_gpus: Vec<Region> = (0..=250).map(|id| on_gpu(id, GPU)).collect();
+    let value = Value::List(on_gpus.iter().map(one).collect());
+    let mut packer = Packer::default();
+    packer.value(&value).unwrap();
+    assert!(matches!(packer.finish(usize::MAX), Err(PackError::TooManyRegions { found: 251 })));
 }
 
 #[test]

@@ -3,14 +3,17 @@
 use std::fmt;
 use std::time::Duration;
 
+use cuda_ipc::LegacyHandle;
 use serde::{Deserialize, Serialize};
 
 use super::{DecodeError, PayloadKind};
 use crate::service::failure::Failure;
 use crate::service::region::{Id, Place, Region, Rights};
 
-/// The first version of what is said here. What both sides offer beyond it are features.
-pub(crate) const FEATURES: u64 = 0;
+/// What is said here beyond the first version, if both sides offer it.
+pub(crate) const FEATURES: u64 = VOLATILE;
+/// Memory that is lent without a descriptor, by a handle of the driver.
+pub(crate) const VOLATILE: u64 = 1;
 
 /// What a request asks.
 pub(crate) mod ask {
@@ -61,7 +64,13 @@ enum PlaceEntry {
     Cpu,
     /// A GPU, by its identity.
     Cuda([u8; 16]),
+    /// The same, for memory without a descriptor: it is named anew each time, with a handle in its form
+    /// for messages, in parts of a length that serde knows.
+    Volatile([u8; 16], [[u8; 20]; 4]),
 }
+
+/// How long the entry of a volatile region is at most.
+pub(crate) const VOLATILE_ENTRY_BYTES: usize = 16 + 10 + 1 + 16 + LegacyHandle::BYTES + 1;
 
 const ATTACHED: u8 = 1;
 const WRITABLE: u8 = 2;
@@ -70,9 +79,14 @@ impl RegionEntry {
     pub(crate) fn new(region: &Region, rights: Rights, is_attached: bool) -> Self {
         let flags = if is_attached { ATTACHED } else { 0 }
             | if rights == Rights::Write { WRITABLE } else { 0 };
-        let place = match region.place() {
-            Place::Cpu => PlaceEntry::Cpu,
-            Place::Cuda(device) => PlaceEntry::Cuda(device.to_bytes()),
+        let place = match (region.place(), region.handle()) {
+            (Place::Cpu, _) => PlaceEntry::Cpu,
+            (Place::Cuda(device), None) => PlaceEntry::Cuda(device.to_bytes()),
+            (Place::Cuda(device), Some(handle)) => {
+                let form = handle.encode();
+                let part = |at: usize| std::array::from_fn(|byte| form[at * 20 + byte]);
+                PlaceEntry::Volatile(device.to_bytes(), std::array::from_fn(part))
+            }
         };
         Self { id: region.id(), bytes: region.bytes(), place, flags }
     }
@@ -84,13 +98,38 @@ impl RegionEntry {
             let found = self.flags.into();
             return Err(DecodeError::Code { what: PayloadKind::RegionFlags, found });
         }
+        let Some(handle) = self.handle() else { return Ok(()) };
+        if handle.bytes() != self.bytes {
+            return Err(DecodeError::Region("its handle is of another length".to_owned()));
+        }
+        if self.flags != ATTACHED | WRITABLE {
+            let what = "memory without a descriptor that is not for writing".to_owned();
+            return Err(DecodeError::Region(what));
+        }
         Ok(())
+    }
+
+    /// What volatile memory is opened by.
+    pub(crate) fn handle(&self) -> Option<LegacyHandle> {
+        let PlaceEntry::Volatile(_, parts) = &self.place else { return None };
+        let form = std::array::from_fn(|byte| parts[byte / 20][byte % 20]);
+        Some(LegacyHandle::decode(&form))
+    }
+
+    /// The region, if it is volatile: this process's own if it lends it, as far as it knows.
+    pub(crate) fn volatile(&self) -> Option<Region> {
+        let handle = self.handle()?;
+        let Place::Cuda(device) = self.place() else { return None };
+        let own = Region::own_volatile(self.id);
+        Some(own.unwrap_or_else(|| Region::their_volatile(device, self.id, handle)))
     }
 
     pub(crate) fn place(&self) -> Place {
         match self.place {
             PlaceEntry::Cpu => Place::Cpu,
-            PlaceEntry::Cuda(device) => Place::Cuda(cuda_ipc::Uuid::from_bytes(device)),
+            PlaceEntry::Cuda(device) | PlaceEntry::Volatile(device, _) => {
+                Place::Cuda(cuda_ipc::Uuid::from_bytes(device))
+            }
         }
     }
 

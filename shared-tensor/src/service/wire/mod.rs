@@ -81,6 +81,12 @@ pub enum DecodeError {
     /// A storage that waits for a word where nobody can write one.
     #[error("a storage waits for a word that is not in writable memory of the host")]
     Ready,
+    /// Memory that is lent where it is, and is not lent by this process.
+    #[error(
+        "memory that is lent where it is (copy=False) came back to a process that does not lend it, or does \
+         so no longer: pass a copy of it"
+    )]
+    Astray,
     /// A storage outside of its region.
     #[error("a storage leads out of its region: {0}")]
     Storage(OutsideRegion),

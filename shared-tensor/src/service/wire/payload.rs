@@ -26,8 +26,9 @@ use tensor_cache::Charges;
 use thiserror::Error;
 
 use super::bytes::{Reader, Writer};
+use super::messages::VOLATILE_ENTRY_BYTES;
 use super::{DecodeError, PayloadKind};
-use crate::service::region::{Place, Region, RegionError};
+use crate::service::region::{Id, Place, Region, RegionError};
 use crate::service::value::{
     BigInt, Keeper, Layout, Object, Ready, Storage, Tensor, Value, may_follow,
 };
@@ -105,6 +106,8 @@ pub(crate) struct Packer {
     table: Writer,
     storages: HashMap<(Option<usize>, u64, u64), u64>,
     regions: Vec<Region>,
+    /// Of those that are volatile, which are as many as there are storages, the place in `regions`.
+    volatile: HashMap<Id, usize>,
     charges: Charges,
     values: usize,
     has_long_texts: bool,
@@ -146,15 +149,19 @@ impl Packer {
         if self.storages.len() > STORAGES_MAX {
             return Err(PackError::TooManyStorages);
         }
-        if self.regions.len() > REGIONS_MAX {
-            return Err(PackError::TooManyRegions { found: self.regions.len() });
+        // What is volatile takes no descriptor, and room for which a message's head is not made.
+        let volatile = self.regions.iter().filter(|region| region.is_volatile()).count();
+        let found = self.regions.len() - volatile;
+        if found > REGIONS_MAX {
+            return Err(PackError::TooManyRegions { found });
         }
         let mut all = Writer::default();
         all.number(self.storages.len() as u64);
         all.0.extend_from_slice(&self.table.0);
         all.0.extend_from_slice(&self.tree.0);
-        if all.0.len() > bytes_max {
-            return Err(PackError::TooLarge { bytes: all.0.len(), limit: bytes_max });
+        let bytes = all.0.len() + volatile * VOLATILE_ENTRY_BYTES;
+        if bytes > bytes_max {
+            return Err(PackError::TooLarge { bytes, limit: bytes_max });
         }
         let Self { regions, charges, .. } = self;
         Ok(Packed { bytes: all.0, regions, charges })
@@ -287,6 +294,14 @@ impl Packer {
     }
 
     fn region(&mut self, region: &Region) -> usize {
+        if region.is_volatile() {
+            let next = self.regions.len();
+            let index = *self.volatile.entry(region.id()).or_insert(next);
+            if index == next {
+                self.regions.push(region.clone());
+            }
+            return index;
+        }
         let Some(index) = self.regions.iter().position(|known| known == region) else {
             self.regions.push(region.clone());
             return self.regions.len() - 1;

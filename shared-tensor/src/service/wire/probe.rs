@@ -129,6 +129,15 @@ fn packed(value: &Value) -> Packed {
     packer.finish(usize::MAX).expect("what was decoded can be encoded")
 }
 
+/// Memory that is said to be lent where another process has it.
+pub fn volatile(bytes: u64) -> Region {
+    let mut form = [7; cuda_ipc::LegacyHandle::BYTES];
+    form[64..72].copy_from_slice(&512_u64.to_le_bytes());
+    form[72..].copy_from_slice(&bytes.to_le_bytes());
+    let (device, id) = (cuda_ipc::Uuid::from_bytes([9; 16]), Id::from_bytes([8; 16]));
+    Region::their_volatile(device, id, cuda_ipc::LegacyHandle::decode(&form))
+}
+
 /// Messages to begin with: what they answer or ask, by tag, and their bytes.
 #[derive(Debug, Default)]
 pub struct Samples {

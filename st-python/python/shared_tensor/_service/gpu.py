@@ -20,7 +20,7 @@ from shared_tensor.errors import SharedTensorCapabilityError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shared_tensor._service.lending import Range
+    from shared_tensor._service.lending import Range, Where
     from shared_tensor._service.moving import Missing
 
 
@@ -113,9 +113,9 @@ def allocate(length: int, ordinal: int) -> _native.Memory:
     return memory
 
 
-def find(begin: int, length: int, ordinal: int, *, writable: bool) -> _native.ServiceStorage | None:
+def find(begin: int, length: int, ordinal: int, where: Where) -> _native.ServiceStorage | None:
     """Give what lies at an address of a GPU if it can be lent as it is, to be there in turn."""
-    place = _native.ServiceStorage.find_on_gpu(begin, length, writable)
+    place = _found(begin, length, where)
     if place is not None:
         try:
             _gpu(ordinal).publish([place], _stream(ordinal))
@@ -124,7 +124,11 @@ def find(begin: int, length: int, ordinal: int, *, writable: bool) -> _native.Se
     return place
 
 
-def place(groups: Sequence[Sequence[Range]], *, writable: bool) -> None:
+def _found(begin: int, length: int, where: Where) -> _native.ServiceStorage | None:
+    return _native.ServiceStorage.find_on_gpu(begin, length, where.writable, where.process)
+
+
+def place(groups: Sequence[Sequence[Range]], where: Where) -> None:
     """Find ranges on their GPUs, or move them into memory that can be lent.
 
     Parameters
@@ -132,49 +136,63 @@ def place(groups: Sequence[Sequence[Range]], *, writable: bool) -> None:
     groups : sequence of sequence
         Ranges; those of one group overlap in memory. Those that are kept, all of a group, are lent
         where they are if torch's allocator made their memory to be shared.
-    writable : bool
-        Whether others may write to them.
+    where : Where
+        In what memory they may be lent.
 
     Raises
     ------
     SharedTensorCapabilityError
-        If there is no room, or the GPU cannot share memory.
+        If there is no room, or the GPU cannot share memory, or not such memory where it is.
     """
     by_ordinal: dict[int, list[Sequence[Range]]] = {}
     for group in groups:
         by_ordinal.setdefault(group[0].storage.device.index, []).append(group)
     for ordinal, theirs in by_ordinal.items():
         try:
-            _place_on(ordinal, theirs, writable=writable)
+            _place_on(ordinal, theirs, where)
         except RuntimeError as error:
             raise _failed(f"memory of cuda:{ordinal} cannot be lent", ordinal, error) from error
 
 
-def _place_on(ordinal: int, groups: Sequence[Sequence[Range]], *, writable: bool) -> None:
+def _place_on(ordinal: int, groups: Sequence[Sequence[Range]], where: Where) -> None:
     gpu = _gpu(ordinal)
     missing: list[Missing] = []
     for group in groups:
         for it in group:
-            it.place = _native.ServiceStorage.find_on_gpu(it.begin, it.length, writable)
+            it.place = _found(it.begin, it.length, where)
         if any(it.place is None for it in group):
             begin = min(it.begin for it in group)
             length = max(it.begin + it.length for it in group) - begin
             missing.append((begin, length, group))
     kept = [it for it in missing if _is_kept(it[2])]
-    shared = _shared_in_place(gpu, kept) if kept else None
-    if shared is not None:
-        for (begin, _, group), whole in zip(kept, shared):
-            for it in group:
-                it.place = whole.part(it.begin - begin, it.length)
-        missing = [it for it in missing if not _is_kept(it[2])]
+    missing = [it for it in missing if not _is_kept(it[2])]
+    if kept and not where.copies:
+        kept = _placed(kept, gpu.share_volatile([_keeping(it) for it in kept]))
+    missing += _placed(kept, _shared_in_place(gpu, kept) or [None] * len(kept))
     stream = _stream(ordinal)
     if missing:
-        moving.move(gpu, ordinal, missing, stream, writable=writable)
+        moving.move(gpu, ordinal, missing, stream, writable=where.writable)
     gpu.publish([it.place for group in groups for it in group], stream)
 
 
 def _is_kept(group: Sequence[Range]) -> bool:
     return all(it.is_kept for it in group)
+
+
+def _keeping(missing: Missing) -> tuple[int, int, list[object]]:
+    begin, length, group = missing
+    return begin, length, [it.storage for it in group]
+
+
+def _placed(
+    missing: list[Missing], wholes: Sequence[_native.ServiceStorage | None]
+) -> list[Missing]:
+    """Give ranges their places, as far as there are some; what is missing still."""
+    for (begin, _, group), whole in zip(missing, wholes):
+        if whole is not None:
+            for it in group:
+                it.place = whole.part(it.begin - begin, it.length)
+    return [it for it, whole in zip(missing, wholes) if whole is None]
 
 
 #: What torch's storages have been shared as, where they lie, and the memory that lay there: an

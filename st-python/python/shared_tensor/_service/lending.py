@@ -31,6 +31,18 @@ _ALIGNMENT = 64
 _TRIM_FROM = 4 << 20
 
 
+@dataclass(frozen=True)
+class Where:
+    """In what memory what is lent together may lie."""
+
+    #: Whether others may write to it.
+    writable: bool
+    #: Whether memory of ``cudaMalloc`` is moved, and not lent where it is too.
+    copies: bool = True
+    #: The process that gets it, if it is one and known.
+    process: int | None = None
+
+
 @dataclass
 class Range:
     """The part of one storage that is lent, and the tensors that lie in it."""
@@ -99,20 +111,20 @@ class _Ranges:
             end = max(end, it.address + it.high)
         return groups
 
-    def place(self, groups: list[list[Range]], *, writable: bool) -> None:
+    def place(self, groups: list[list[Range]], where: Where) -> None:
         """Find each in shared memory, or move it there."""
         for it in self._by_storage.values():
             if it.length == 0:
                 it.place = _nothing(it.gpu)
         on_gpus = [group for group in groups if group[0].gpu is not None]
         if on_gpus:
-            gpu().place(on_gpus, writable=writable)
+            gpu().place(on_gpus, where)
         missing = []
         for group in groups:
             if group[0].gpu is not None:
                 continue
             for it in group:
-                it.place = _native.ServiceStorage.find(it.begin, it.length, writable)
+                it.place = _native.ServiceStorage.find(it.begin, it.length, where.writable)
             if any(it.place is None for it in group):
                 missing.append((min(it.begin for it in group), group))
         if missing:
@@ -289,7 +301,9 @@ class _Module:
         return _native.ServiceValue.object(KIND, self.manifest, storages)
 
 
-def lend_in_place(leaf: Any, *, writable: bool) -> _native.ServiceValue | None:
+def lend_in_place(
+    leaf: Any, *, writable: bool, process: int | None = None
+) -> _native.ServiceValue | None:
     """Lend one tensor that lies in shared memory already: what most calls pass, again and again.
 
     Gives None for anything else, which takes more than a look.
@@ -303,7 +317,7 @@ def lend_in_place(leaf: Any, *, writable: bool) -> _native.ServiceValue | None:
     if length == 0:
         return None
     if leaf.is_cuda:
-        place = gpu().find(begin, length, leaf.get_device(), writable=writable)
+        place = gpu().find(begin, length, leaf.get_device(), Where(writable, process=process))
     else:
         place = _native.ServiceStorage.find(begin, length, writable)
     if place is None:
@@ -319,7 +333,7 @@ def lend_in_place(leaf: Any, *, writable: bool) -> _native.ServiceValue | None:
 
 
 def lend(
-    leaves: list[Any], *, writable: bool, policy: Policy, kept: Container[int] = ()
+    leaves: list[Any], where: Where, *, policy: Policy, kept: Container[int] = ()
 ) -> list[_native.ServiceValue]:
     """Put tensors and modules into shared memory. See `Codec.lend`.
 
@@ -329,7 +343,7 @@ def lend(
     described: list[_Tensor | _Module] = [
         _Tensor(leaf, ranges, is_kept=at in kept)
         if isinstance(leaf, torch.Tensor) and _is_plain(leaf)
-        else _Module(leaf, ranges, policy, writable=writable, is_kept=at in kept)
+        else _Module(leaf, ranges, policy, writable=where.writable, is_kept=at in kept)
         for at, leaf in enumerate(leaves)
     ]
     groups = ranges.groups()
@@ -337,7 +351,7 @@ def lend(
     for it in described:
         if isinstance(it, _Module):
             it.give_up(contested)
-    ranges.place(groups, writable=writable)
+    ranges.place(groups, where)
     return [it.lent() for it in described]
 
 

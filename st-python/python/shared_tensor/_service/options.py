@@ -17,6 +17,7 @@ KNOWN = (
     "cache",
     "cache_format_key",
     "concurrency",
+    "copy",
     "execution",
     "key",
     "managed",
@@ -65,6 +66,22 @@ def check(
         raise SharedTensorConfigurationError(
             f"key={key!r} says what cached results are found by, and cache=False keeps none: leave "
             "one of them out"
+        )
+
+
+def check_without_copy(name: str, *, device: str, is_kept: bool, writable: bool) -> None:
+    """Raise `SharedTensorConfigurationError` where ``copy=False`` promises what cannot be kept."""
+    if device == "cpu":
+        raise SharedTensorConfigurationError(
+            f"endpoint {name!r}: copy=False lends memory of a GPU where it is, and this provider "
+            "has device='cpu': leave it out; tensors from shared_tensor.empty(...) are lent where "
+            "they are"
+        )
+    if is_kept and not writable:
+        raise SharedTensorConfigurationError(
+            f"endpoint {name!r}: what copy=False lends where it is can be written to by every "
+            "client, and cached or managed results are for reading: add writable=True, or say "
+            "cache=False and managed=False"
         )
 
 

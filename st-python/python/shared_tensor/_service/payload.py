@@ -76,7 +76,13 @@ class Codec:
         return failures.raised_by_core(kind, text)
 
     def lend(
-        self, leaves: list[Any], *, writable: bool, is_result: bool
+        self,
+        leaves: list[Any],
+        *,
+        writable: bool,
+        is_result: bool,
+        copies: bool = True,
+        process: int | None = None,
     ) -> list[_native.ServiceValue]:
         """Put tensors and modules where others can map them.
 
@@ -84,6 +90,9 @@ class Codec:
         there: they are the same objects as before, with their elements in another place. Arrays of
         other libraries on a GPU are lent as tensors; they stay where they are, and are copied
         unless they are in shared memory.
+
+        Without `copies`, results in memory of ``cudaMalloc`` are lent where they are. What a server
+        lent so goes back to that `process` as it is; for everybody else it is moved.
 
         Raises
         ------
@@ -107,12 +116,13 @@ class Codec:
         from shared_tensor._service import lending
 
         if len(lent) == 1:
-            value = lending.lend_in_place(lent[0], writable=writable)
+            value = lending.lend_in_place(lent[0], writable=writable, process=process)
             if value is not None:
                 return [value]
         # Whoever made an array may use its memory again.
         kept = {at for at in range(len(lent)) if is_result and at not in arrays}
-        values = lending.lend(lent, writable=writable, policy=self._policy(), kept=kept)
+        where = lending.Where(writable=writable, copies=copies, process=process)
+        values = lending.lend(lent, where, policy=self._policy(), kept=kept)
         foreign.wait_for(arrays.values())
         return values
 

@@ -29,7 +29,7 @@ from watched import tell  # noqa: E402
 from gpu import calls  # noqa: E402
 from shared_tensor._modules import Policy  # noqa: E402
 from shared_tensor._service import moving  # noqa: E402
-from shared_tensor._service.lending import lend  # noqa: E402
+from shared_tensor._service.lending import Where, lend  # noqa: E402
 
 GIB = 1 << 30
 COUNT = 100
@@ -57,7 +57,7 @@ def moved(module: Any, name: str) -> float:
     torch.cuda.synchronize()
     begun = time.perf_counter()
     with noted:
-        (_value,) = lend([module], writable=False, policy=Policy(), is_kept=True)
+        (_value,) = lend([module], Where(writable=False), policy=Policy(), kept=(0,))
     torch.cuda.synchronize()
     took = time.perf_counter() - begun
     wrong = [at for at, it in enumerate(module) if not bool((it == float(at)).all())]
