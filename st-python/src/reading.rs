@@ -66,8 +66,9 @@ impl Handle {
         self.refuse_to_wait_for_myself(&inner, patience)?;
         let mut output = output()?;
         let out = output.bytes();
+        let last = self.last_of(&inner);
         let (mut publication, of) = self.run(py, patience, self.is_quick_to_copy(), |wait| {
-            self.read_with(&inner, wait, |reader, wait| which.copy(reader, &mut *out, wait))
+            self.read_with(&inner, last, wait, |reader, wait| which.copy(reader, &mut *out, wait))
         })?;
         self.has_read(of, &mut publication);
         Ok((output.into_any(), publication))
@@ -357,8 +358,9 @@ impl Handle {
         };
         // A slot may be waited for, and the private copy that replaces a lease may be large.
         let is_quick = !matches!(on_full, OnFull::Wait(_)) && self.is_quick_to_copy();
+        let last = self.last_of(&inner);
         let (lease, of) = self.run(py, patience, is_quick, |wait| {
-            self.read_with(&inner, wait, |reader, wait| reader.lease_with(on_full, wait))
+            self.read_with(&inner, last, wait, |reader, wait| reader.lease_with(on_full, wait))
         })?;
         let mut publication = *lease.publication();
         self.has_read(of, &mut publication);

@@ -55,20 +55,26 @@ impl Handle {
         self.position.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads a frame with a reader that has seen what this handle has.
+    /// The last frame of `inner` that this handle has read.
+    ///
+    /// To be asked before other Python threads are let run: one of them may fork, and its child would
+    /// wait for ever for a mutex that this thread holds, as it is not there to let go.
+    pub(crate) fn last_of(&self, inner: &Inner) -> u64 {
+        let position = self.position();
+        let is_of_inner =
+            !self.behaviour.reattach || position.generation == inner.stream.generation();
+        // Another thread has gone on with the successor, and so does this one.
+        if is_of_inner { position.last } else { inner.stream.count() }
+    }
+
+    /// Reads a frame with a reader that has seen the frames up to `last`.
     pub(crate) fn read_with<T>(
         &self,
         inner: &Arc<Inner>,
+        last: u64,
         wait: &Wait<'_>,
         read: impl FnOnce(&mut Reader, &Wait<'_>) -> shared_tensor::Result<T>,
     ) -> shared_tensor::Result<(T, Generation)> {
-        let last = {
-            let position = self.position();
-            let is_of_inner =
-                !self.behaviour.reattach || position.generation == inner.stream.generation();
-            // Another thread has gone on with the successor, and so does this one.
-            if is_of_inner { position.last } else { inner.stream.count() }
-        };
         self.with_reader(inner, last, |reader| {
             let outcome = read(reader, wait)?;
             Ok((outcome, reader.generation()))
