@@ -358,6 +358,11 @@ class Handle:
         ValueError
             `on_full` is none of its words.
         """
+    def numpy_bits(self, on_full: str = "copy", wait: float | None = None) -> NDArray[Any]:
+        """Read the newest frame in place as unsigned integers of the same size.
+
+        For types that NumPy lacks; parameters and errors are those of :meth:`numpy`.
+        """
     @staticmethod
     def lease_is_copy(array: NDArray[Any]) -> bool:
         """Tell whether an array of :meth:`numpy` is a private copy, for want of a free slot.
