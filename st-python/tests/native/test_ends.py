@@ -143,7 +143,7 @@ def test_a_child_reads_through_a_handle_that_threads_were_reading_through(name: 
         stream.clear()
         statuses = set()
         with busy(stream):
-            for _ in range(200):
+            for _ in range(500):
                 pid = os.fork()
                 if pid == 0:
                     # A child that hangs is ended by it.
