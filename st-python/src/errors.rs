@@ -84,7 +84,7 @@ fn of_the_system(error: &Error, mut text: String) -> PyErr {
     let mut number = None;
     let mut source = error.source();
     while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
+        text = format!("{text}: {cause}");
         number = number.or_else(|| cause.downcast_ref::<io::Error>()?.raw_os_error());
         source = cause.source();
     }

@@ -118,6 +118,7 @@ pub(crate) fn name<'a>(given: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, str>> {
 }
 
 /// An integer argument of a type of ours, for which Python's own message would speak of conversions.
+#[derive(Clone, Copy)]
 pub(crate) struct Whole<T>(pub(crate) T);
 
 impl<'py, T> FromPyObject<'_, 'py> for Whole<T>

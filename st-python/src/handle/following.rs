@@ -43,6 +43,13 @@ impl Position {
     }
 }
 
+impl Position {
+    /// Nothing was read of this stream, and nothing missed.
+    fn before_any_of(generation: Generation) -> Self {
+        Self { generation, last: 0, missed: 0, missed_total: 0 }
+    }
+}
+
 impl Inner {
     fn idle_readers(&self) -> MutexGuard<'_, Vec<Reader>> {
         let readers = self.readers.get_or_init(Mutex::default);
@@ -52,13 +59,17 @@ impl Inner {
 
 impl Handle {
     pub(super) fn position(&self) -> MutexGuard<'_, Position> {
-        self.position.lock().unwrap_or_else(PoisonError::into_inner)
+        // A child that was forked while another thread went on with a successor begins as a fresh handle.
+        self.position.lock(|| match self.open.load_full() {
+            Some(inner) => Position::at_the_newest(&inner.stream),
+            None => Position::before_any_of(self.origin.load().generation),
+        })
     }
 
     /// The last frame of `inner` that this handle has read.
     ///
-    /// To be asked before other Python threads are let run: one of them may fork, and its child would
-    /// wait for ever for a mutex that this thread holds, as it is not there to let go.
+    /// To be asked before other Python threads are let run: one of them may fork, and what this thread
+    /// holds at that moment its child has lost.
     pub(crate) fn last_of(&self, inner: &Inner) -> u64 {
         let position = self.position();
         let is_of_inner =
@@ -128,12 +139,8 @@ impl Handle {
         } else if current.stream.generation() == from.stream.generation() {
             let stream = reader.stream();
             self.origin.store(Arc::new(Origin::of(&stream)));
-            *position = Position {
-                generation: reader.generation(),
-                last: 0,
-                missed: 0,
-                missed_total: position.missed_total,
-            };
+            let missed_total = position.missed_total;
+            *position = Position { missed_total, ..Position::before_any_of(reader.generation()) };
             let successor = Inner::new(stream);
             successor.idle_readers().push(reader);
             self.open.store(Some(Arc::new(successor)));

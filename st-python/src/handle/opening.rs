@@ -1,12 +1,12 @@
 //! How a handle comes to be: a stream is created or opened.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use shared_tensor::lock::PerProcess;
+use shared_tensor::lock::{InheritedMutex, PerProcess};
 use shared_tensor::stream::{OpenOptions, ReaderOptions, Stream};
 
 use super::following::{Origin, Position};
@@ -35,7 +35,7 @@ impl Handle {
             behaviour,
             ownership: Ownership::of(stream.generation()),
             closed: Arc::default(),
-            position: Mutex::new(Position::at_the_newest(&stream)),
+            position: InheritedMutex::new(Position::at_the_newest(&stream)),
             waits: PerProcess::new(),
             origin: ArcSwap::from_pointee(Origin::of(&stream)),
             namespace: stream.namespace().clone(),
