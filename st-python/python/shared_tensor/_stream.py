@@ -251,7 +251,8 @@ class Stream(_native.Handle):
             After a write that was given up or whose writer died: serve the last good frame, or
             raise `InconsistentStreamError`.
         on_writing : {"serve", "wait"}
-            While a frame is written: serve the last complete one, or wait for the end of the write.
+            While a frame is written: serve the last complete one, or wait for the end of the write,
+            which is also the end of its writer.
         on_empty : {"raise", "zeros"}
             Before the first frame: raise `EmptyStreamError`, or give zeros.
         spin : float, optional
