@@ -447,7 +447,8 @@ class Handle:
         The frame is published at the end of the block, and given up if an exception leaves it. The
         lock is held for the block. **What is published is what the array holds then**: of a view
         that was not filled, whatever its slot held last, an older frame or zeros, as `previous`
-        says. The array is read-only after the block.
+        says. The array is read-only after the block; **views of it that were made in the block are
+        not**, and change a published frame.
 
         Parameters
         ----------
