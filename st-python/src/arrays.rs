@@ -14,6 +14,7 @@ use shared_tensor::stream::{Lease, Stream};
 use crate::options;
 use crate::pool::{self, Pool};
 use crate::sys::{self, OpenFrame};
+use crate::torch_frames;
 
 /// What the arrays of one stream are like.
 pub(crate) struct Frames {
@@ -78,10 +79,7 @@ impl Frames {
         self.bytes
     }
 
-    /// Imports NumPy now. Importing takes long and lets other threads run, and a daemon thread that
-    /// is in the middle of it when the interpreter ends would take the process down: until Python
-    /// 3.14 such threads are unwound, and code that is not Python cannot be. What goes wrong here goes
-    /// wrong again, with an error, when the first array is asked for.
+    /// Looks the element type up now, see [`prepare`].
     pub(crate) fn prepare(&self, py: Python<'_>) {
         let _ = self.descr(py);
     }
@@ -89,10 +87,7 @@ impl Frames {
     /// NumPy's descriptor of the element type.
     fn descr<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyArrayDescr>> {
         let descr = self.descr.get_or_try_init(py, || {
-            // Without this a missing NumPy would be a panic in the bindings.
-            py.import("numpy").map_err(|error| {
-                PyImportError::new_err(format!("NumPy is needed for arrays: {error}"))
-            })?;
+            check_numpy(py)?;
             match PyArrayDescr::new(py, self.dtype.name()) {
                 Ok(descr) => Ok(descr.unbind()),
                 Err(_) => extended(py, self.dtype).map(Bound::unbind),
@@ -105,7 +100,9 @@ impl Frames {
     /// rule allows.
     pub(crate) fn input<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Input<'py>> {
         let py = value.py();
-        if let Some(bits) = self.torch_bits(value)? {
+        if torch_frames::is_beyond_numpy(self.dtype)
+            && let Some(bits) = torch_frames::bits(value, self.dtype, &self.casting)?
+        {
             self.check_shape(&bits)?;
             return Ok(Input(bits));
         }
@@ -126,6 +123,7 @@ impl Frames {
     ) -> PyResult<Bound<'py, PyUntypedArray>> {
         let py = value.py();
         let numpy = py.import("numpy")?;
+        let value = &torch_frames::for_numpy(value, &self.casting)?;
         if self.casting == "unsafe" {
             let keywords = PyDict::new(py);
             keywords.set_item("dtype", descr)?;
@@ -181,10 +179,8 @@ impl Frames {
             return Ok(integers);
         }
         // Types that NumPy lacks are no kind to it.
-        let target = match self.dtype {
-            DType::BF16 | DType::F8E4M3 | DType::F8E5M2 => "float32",
-            dtype => dtype.name(),
-        };
+        let is_beyond = torch_frames::is_beyond_numpy(self.dtype);
+        let target = if is_beyond { "float32" } else { self.dtype.name() };
         let rule = "same_kind";
         if matches!(letter.as_str(), "b" | "i" | "u" | "f" | "c")
             && numpy.call_method1("can_cast", (kind, target, rule))?.is_truthy()?
@@ -201,24 +197,6 @@ impl Frames {
              open the stream with casting='unsafe'",
             self.name, self.creator, self.dtype
         ))
-    }
-
-    /// The bits of a torch tensor of an element type that NumPy lacks.
-    fn torch_bits<'py>(
-        &self,
-        value: &Bound<'py, PyAny>,
-    ) -> PyResult<Option<Bound<'py, PyUntypedArray>>> {
-        if !matches!(self.dtype, DType::BF16 | DType::F8E4M3 | DType::F8E5M2)
-            || !value.hasattr("untyped_storage")?
-            || value.getattr("dtype")?.str()?.to_string() != format!("torch.{}", self.dtype)
-        {
-            return Ok(None);
-        }
-        let bits = value.py().import("torch")?.getattr(format!("int{}", 8 * self.dtype.bytes()))?;
-        let tensor =
-            value.call_method0("detach")?.call_method0("cpu")?.call_method0("contiguous")?;
-        let array = tensor.call_method1("view", (bits,))?.call_method0("numpy")?;
-        Ok(Some(array.cast_into::<PyUntypedArray>()?))
     }
 
     #[inline]
@@ -316,14 +294,27 @@ impl Frames {
 
     /// A new array for a frame's bits, in unsigned integers of the element type's size.
     pub(crate) fn fresh_bits<'py>(&self, py: Python<'py>) -> PyResult<Output<'py>> {
-        py.import("numpy")?;
-        let descr = PyArrayDescr::new(py, format!("uint{}", 8 * self.dtype.bytes()))?;
-        Ok(Output(sys::empty_array(&descr, &self.shape)?))
+        Ok(Output(sys::empty_array(&self.bits(py)?, &self.shape)?))
+    }
+
+    /// NumPy's descriptor of unsigned integers of the element type's size.
+    fn bits<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArrayDescr>> {
+        check_numpy(py)?;
+        PyArrayDescr::new(py, format!("uint{}", 8 * self.dtype.bytes()))
     }
 
     /// A leased frame as a read-only array, which holds the lease.
     pub(crate) fn lent<'py>(&self, py: Python<'py>, lease: Lease) -> PyResult<Bound<'py, PyAny>> {
         Ok(sys::array_over_lease(self.descr(py)?, &self.shape, lease)?.into_any())
+    }
+
+    /// The bits of a leased frame, as [`lent`](Self::lent).
+    pub(crate) fn lent_bits<'py>(
+        &self,
+        py: Python<'py>,
+        lease: Lease,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Ok(sys::array_over_lease(&self.bits(py)?, &self.shape, lease)?.into_any())
     }
 
     /// The frame that is being written, as a writable array.
@@ -334,6 +325,29 @@ impl Frames {
     ) -> PyResult<Bound<'py, PyAny>> {
         Ok(sys::array_over_open_frame(self.descr(py)?, &self.shape, frame)?.into_any())
     }
+}
+
+/// Imports NumPy now. Importing takes long and lets other threads run, and a daemon thread that is in
+/// the middle of it when the interpreter ends would take the process down: until Python 3.14 such
+/// threads are unwound, and code that is not Python cannot be. What goes wrong here goes wrong again,
+/// with an error, when the first array is asked for.
+pub(crate) fn prepare(py: Python<'_>) {
+    let _ = check_numpy(py);
+}
+
+/// Finds NumPy, or says what is wrong: the bindings would panic without it, and with another module of
+/// its name, such as a program's own file.
+fn check_numpy(py: Python<'_>) -> PyResult<()> {
+    let module = py
+        .import("numpy")
+        .map_err(|error| PyImportError::new_err(format!("NumPy is needed for arrays: {error}")))?;
+    let found = numpy::get_array_module(py).and_then(|core| core.getattr("_ARRAY_API"));
+    found.map(drop).map_err(|error| {
+        let file = module.filename().map_or_else(|_| "no file".to_owned(), |name| name.to_string());
+        PyImportError::new_err(format!(
+            "NumPy is needed for arrays, and the module `numpy` of {file} is another one: {error}"
+        ))
+    })
 }
 
 /// Whether an array can be copied from as it is.
@@ -386,8 +400,8 @@ fn contiguous<'py>(array: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyUntypedAr
 fn extended(py: Python<'_>, dtype: DType) -> PyResult<Bound<'_, PyArrayDescr>> {
     let explain = || {
         PyTypeError::new_err(format!(
-            "NumPy has no {dtype}: install `ml_dtypes`, or use a stream of uint{} and view()",
-            8 * dtype.bytes()
+            "NumPy has no {dtype}: install `ml_dtypes`, or write tensors of torch and read them with \
+             torch(); latest_bits() reads the bits"
         ))
     };
     let package = py.import("ml_dtypes").map_err(|_| explain())?;

@@ -1,5 +1,8 @@
 //! What Python programs catch.
 
+use std::error::Error as _;
+use std::io;
+
 use pyo3::exceptions::{
     PyFileExistsError, PyFileNotFoundError, PyMemoryError, PyOSError, PyPermissionError,
     PyRuntimeError, PyTimeoutError, PyValueError,
@@ -71,7 +74,23 @@ pub(crate) fn raised(error: &Error) -> PyErr {
         ErrorKind::Inconsistent => InconsistentStreamError::new_err(text),
         ErrorKind::Fenced => FencedWriteError::new_err(text),
         ErrorKind::Interrupted => PyRuntimeError::new_err(text),
-        _ => PyOSError::new_err(text),
+        _ => of_the_system(error, text),
+    }
+}
+
+/// What the system refused, with its number and its own words, which come last in the chain.
+#[cold]
+fn of_the_system(error: &Error, mut text: String) -> PyErr {
+    let mut number = None;
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        number = number.or_else(|| cause.downcast_ref::<io::Error>()?.raw_os_error());
+        source = cause.source();
+    }
+    match number {
+        Some(number) => PyOSError::new_err((number, text)),
+        None => PyOSError::new_err(text),
     }
 }
 

@@ -25,6 +25,7 @@ mod report;
 mod service;
 #[expect(unsafe_code, reason = "the only module with unsafe code: arrays over memory of ours")]
 mod sys;
+mod torch_frames;
 mod watcher;
 mod writing;
 

@@ -8,7 +8,7 @@ use shared_tensor::stream;
 use crate::errors;
 use crate::handle::Handle;
 use crate::locking::{LockScope, ManyScope};
-use crate::options::{self, namespace};
+use crate::options::{self, Whole, namespace};
 use crate::patience::Patience;
 use crate::report;
 
@@ -91,7 +91,7 @@ fn purge(
 fn wait_any(
     py: Python<'_>,
     handles: Vec<Bound<'_, Handle>>,
-    afters: Vec<u64>,
+    afters: Vec<Whole<u64>>,
     timeout: Option<f64>,
 ) -> PyResult<usize> {
     if handles.len() != afters.len() {
@@ -106,7 +106,7 @@ fn wait_any(
     for (handle, after) in handles.iter().zip(afters) {
         let handle = handle.get();
         let mut reader = handle.live()?.stream.reader_with(handle.behaviour);
-        reader.seek(after);
+        reader.seek(after.0);
         readers.push(reader);
     }
     let _waiting: Vec<_> = handles.iter().map(|handle| handle.get().waiting()).collect();

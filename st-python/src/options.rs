@@ -5,7 +5,8 @@ use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
+use pyo3::Borrowed;
+use pyo3::exceptions::{PyAttributeError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyString};
 use shared_tensor::shm::Namespace;
@@ -53,7 +54,7 @@ pub(crate) fn reading(
         Some(0.0) => Spin::Never,
         Some(seconds) => Spin::For(Duration::try_from_secs_f64(seconds).map_err(|_| {
             PyValueError::new_err(format!(
-                "spin must be None or seconds that are not negative, got {seconds}"
+                "spin must be None or seconds that are not negative, got {seconds:?}"
             ))
         })?),
     };
@@ -114,6 +115,50 @@ pub(crate) fn casting(rule: &str) -> PyResult<&str> {
 pub(crate) fn name<'a>(given: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, str>> {
     let text = given.cast::<PyString>().map_err(|_| not_a("name", "a str", given))?;
     text.to_cow()
+}
+
+/// An integer argument of a type of ours, for which Python's own message would speak of conversions.
+#[derive(Clone, Copy)]
+pub(crate) struct Whole<T>(pub(crate) T);
+
+impl<'py, T> FromPyObject<'_, 'py> for Whole<T>
+where
+    T: for<'a> FromPyObject<'a, 'py, Error = PyErr> + Bounded,
+{
+    type Error = PyErr;
+
+    fn extract(given: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        given.extract::<T>().map(Self).map_err(|error| {
+            // What its own code raises is passed on.
+            if !error.is_instance_of::<PyOverflowError>(given.py())
+                || !given.is_exact_instance_of::<PyInt>()
+            {
+                return error;
+            }
+            PyValueError::new_err(format!(
+                "expected an integer from 0 to {}, got {}",
+                T::MOST,
+                &*given
+            ))
+        })
+    }
+}
+
+/// An unsigned type with its greatest value.
+pub(crate) trait Bounded {
+    const MOST: u64;
+}
+
+impl Bounded for u32 {
+    const MOST: u64 = u32::MAX as u64;
+}
+
+impl Bounded for u64 {
+    const MOST: u64 = Self::MAX;
+}
+
+impl Bounded for usize {
+    const MOST: u64 = Self::MAX as u64;
 }
 
 /// An argument of a type that does not do.

@@ -5,10 +5,11 @@ use std::mem::MaybeUninit;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use shared_tensor::stream::{OnFull, OnWriting, Phase, Publication, Reader, Wait};
+use shared_tensor::stream::{Lease, OnFull, OnWriting, Phase, Publication, Reader, Wait};
 
 use crate::arrays::Output;
 use crate::handle::{Handle, Inner};
+use crate::options::Whole;
 use crate::patience::Patience;
 use crate::{lending, report};
 
@@ -66,8 +67,9 @@ impl Handle {
         self.refuse_to_wait_for_myself(&inner, patience)?;
         let mut output = output()?;
         let out = output.bytes();
+        let last = self.last_of(&inner);
         let (mut publication, of) = self.run(py, patience, self.is_quick_to_copy(), |wait| {
-            self.read_with(&inner, wait, |reader, wait| which.copy(reader, &mut *out, wait))
+            self.read_with(&inner, last, wait, |reader, wait| which.copy(reader, &mut *out, wait))
         })?;
         self.has_read(of, &mut publication);
         Ok((output.into_any(), publication))
@@ -174,11 +176,11 @@ impl Handle {
     fn read_after<'py>(
         &self,
         py: Python<'py>,
-        after: u64,
+        after: Whole<u64>,
         out: Option<&Bound<'py, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Ok(self.copy(py, Which::NewestAfter(after), out, timeout)?.0)
+        Ok(self.copy(py, Which::NewestAfter(after.0), out, timeout)?.0)
     }
 
     /// As `read_after`, with what is known about the frame.
@@ -186,11 +188,11 @@ impl Handle {
     fn read_after_publication<'py>(
         &self,
         py: Python<'py>,
-        after: u64,
+        after: Whole<u64>,
         out: Option<&Bound<'py, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        self.known(py, self.copy(py, Which::NewestAfter(after), out, timeout)?)
+        self.known(py, self.copy(py, Which::NewestAfter(after.0), out, timeout)?)
     }
 
     /// Read the next frame in order that this handle has not read, copied, waiting for it if need be.
@@ -260,21 +262,21 @@ impl Handle {
     /// TimeoutError, UnlinkedStreamError, InconsistentStreamError, RuntimeError
     ///     As of ``next``.
     #[pyo3(signature = (after, timeout=None))]
-    fn wait(&self, py: Python<'_>, after: u64, timeout: Option<f64>) -> PyResult<u64> {
+    fn wait(&self, py: Python<'_>, after: Whole<u64>, timeout: Option<f64>) -> PyResult<u64> {
         let inner = self.live()?;
         let patience = Patience::of(timeout)?;
         self.refuse_to_wait_for_myself(&inner, patience)?;
         self.run(py, patience, true, |wait| {
-            self.with_reader(&inner, after, |reader| reader.wait(after, wait))
+            self.with_reader(&inner, after.0, |reader| reader.wait(after.0, wait))
         })
     }
 
     /// Go on with the frame after number `count`: that one, or the oldest after it that the ring has, is
     /// what ``next`` gives. Frames are numbered from 1, so ``seek(0)`` goes back as far as possible, and
     /// ``seek(stream.count)`` skips everything that there is.
-    fn seek(&self, count: u64) -> PyResult<()> {
+    fn seek(&self, count: Whole<u64>) -> PyResult<()> {
         self.live()?;
-        self.go_to(count);
+        self.go_to(count.0);
         Ok(())
     }
 
@@ -288,7 +290,8 @@ impl Handle {
         on_full: &str,
         wait: Option<f64>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        self.known(py, self.leased(py, on_full, wait)?)
+        let (lease, publication) = self.leased(py, on_full, wait)?;
+        self.known(py, (self.frames.lent(py, lease)?, publication))
     }
 
     /// Read the newest frame in place, without a copy.
@@ -319,7 +322,19 @@ impl Handle {
         on_full: &str,
         wait: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Ok(self.leased(py, on_full, wait)?.0)
+        self.frames.lent(py, self.leased(py, on_full, wait)?.0)
+    }
+
+    /// The newest frame in place as unsigned integers of the same size: for element types that NumPy
+    /// lacks. Otherwise as `numpy`.
+    #[pyo3(signature = (on_full="copy", wait=None))]
+    fn numpy_bits<'py>(
+        &self,
+        py: Python<'py>,
+        on_full: &str,
+        wait: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.frames.lent_bits(py, self.leased(py, on_full, wait)?.0)
     }
 
     /// Whether a leased array is a private copy, because the ring had no slot to spare.
@@ -336,12 +351,12 @@ impl Handle {
 }
 
 impl Handle {
-    fn leased<'py>(
+    fn leased(
         &self,
-        py: Python<'py>,
+        py: Python<'_>,
         on_full: &str,
         wait: Option<f64>,
-    ) -> PyResult<(Bound<'py, PyAny>, Publication)> {
+    ) -> PyResult<(Lease, Publication)> {
         let inner = self.readable()?;
         let patience = Patience::of(None)?;
         self.refuse_to_wait_for_myself(&inner, patience)?;
@@ -357,12 +372,13 @@ impl Handle {
         };
         // A slot may be waited for, and the private copy that replaces a lease may be large.
         let is_quick = !matches!(on_full, OnFull::Wait(_)) && self.is_quick_to_copy();
+        let last = self.last_of(&inner);
         let (lease, of) = self.run(py, patience, is_quick, |wait| {
-            self.read_with(&inner, wait, |reader, wait| reader.lease_with(on_full, wait))
+            self.read_with(&inner, last, wait, |reader, wait| reader.lease_with(on_full, wait))
         })?;
         let mut publication = *lease.publication();
         self.has_read(of, &mut publication);
-        Ok((self.frames.lent(py, lease)?, publication))
+        Ok((lease, publication))
     }
 
     /// A frame, with what is known about it as a tuple.

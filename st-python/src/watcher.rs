@@ -12,6 +12,7 @@ use shared_tensor::lock::PerProcess;
 use shared_tensor::stream::{Bell, Reader, Wait, wait_any_or_bell};
 
 use crate::handle::Handle;
+use crate::options::Whole;
 
 /// Streams that one thread waits for: the kernel's limit, less the bell.
 const STREAMS_PER_THREAD: usize = 127;
@@ -166,10 +167,10 @@ impl Watcher {
 
     /// Waits until `handle` has more than `after` frames, was unlinked, closed, or fails. The number
     /// by which `drain` names this wait.
-    fn add(&self, handle: &Bound<'_, Handle>, after: u64) -> PyResult<u64> {
+    fn add(&self, handle: &Bound<'_, Handle>, after: Whole<u64>) -> PyResult<u64> {
         let handle = handle.get();
         let mut reader = handle.live()?.stream.reader_with(handle.behaviour);
-        reader.seek(after);
+        reader.seek(after.0);
         let token = self.next.fetch_add(1, Ordering::Relaxed);
         let mut entry = Entry { token, reader, closed: Arc::clone(&handle.closed) };
         let mut threads = locked(&self.threads);

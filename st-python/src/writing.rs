@@ -217,6 +217,7 @@ impl Handle {
     ///
     /// Leaving the block publishes the frame, and makes the array read-only; leaving it by an exception
     /// gives the frame up, and readers go on with the one before. The stream's lock is held meanwhile.
+    /// Views of the array that were made in the block stay writable: after it they change a published frame.
     ///
     /// Parameters
     /// ----------

@@ -37,6 +37,13 @@ def test_every_public_name_exists() -> None:
     assert missing == []
 
 
+def test_what_is_offered_is_public() -> None:
+    """Not what the package imports for itself."""
+    offered = {name for name in dir(shared_tensor) if not name.startswith("_")}
+    assert set(shared_tensor.__all__) - {"__version__"} <= offered
+    assert not {"Any", "TYPE_CHECKING", "annotations", "importlib"} & offered
+
+
 def test_types_are_shipped() -> None:
     """Type checkers find the marker and the stub of the compiled module."""
     package = files("shared_tensor")

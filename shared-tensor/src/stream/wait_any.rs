@@ -126,7 +126,9 @@ fn wait_for(
                 let now = reader.attachment().ctl(Ordering::Acquire);
                 let is_gone = now.is_unlinked() || reader.name_is_gone()?;
                 let is_over = is_gone && (!reader.awaits_successors() || reader.moves_on()?);
-                if is_over || reader.is_failed_by_death(now) || reader.awaits_the_dead(now) {
+                // The write that was waited for has ended with its writer.
+                let is_news = now.count() > reader.last_count() && reader.awaits_the_dead(now);
+                if is_over || reader.is_failed_by_death(now) || is_news {
                     return Ok(Some(index));
                 }
             }

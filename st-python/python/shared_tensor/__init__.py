@@ -137,4 +137,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER, *_MODULES})
+    own = {name for name in globals() if name.startswith("__")}
+    return sorted({*__all__, *_MODULES, *own})

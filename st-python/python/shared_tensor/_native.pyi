@@ -363,6 +363,11 @@ class Handle:
         ValueError
             `on_full` is none of its words.
         """
+    def numpy_bits(self, on_full: str = "copy", wait: float | None = None) -> NDArray[Any]:
+        """Read the newest frame in place as unsigned integers of the same size.
+
+        For types that NumPy lacks; parameters and errors are those of :meth:`numpy`.
+        """
     @staticmethod
     def lease_is_copy(array: NDArray[Any]) -> bool:
         """Tell whether an array of :meth:`numpy` is a private copy, for want of a free slot.
@@ -447,7 +452,8 @@ class Handle:
         The frame is published at the end of the block, and given up if an exception leaves it. The
         lock is held for the block. **What is published is what the array holds then**: of a view
         that was not filled, whatever its slot held last, an older frame or zeros, as `previous`
-        says. The array is read-only after the block.
+        says. The array is read-only after the block; **views of it that were made in the block are
+        not**, and change a published frame.
 
         Parameters
         ----------

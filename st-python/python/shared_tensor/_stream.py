@@ -251,7 +251,8 @@ class Stream(_native.Handle):
             After a write that was given up or whose writer died: serve the last good frame, or
             raise `InconsistentStreamError`.
         on_writing : {"serve", "wait"}
-            While a frame is written: serve the last complete one, or wait for the end of the write.
+            While a frame is written: serve the last complete one, or wait for the end of the write,
+            which is also the end of its writer.
         on_empty : {"raise", "zeros"}
             Before the first frame: raise `EmptyStreamError`, or give zeros.
         spin : float, optional
@@ -328,8 +329,8 @@ class Stream(_native.Handle):
             extended = importlib.import_module("ml_dtypes")
         except ImportError:
             raise TypeError(
-                f"NumPy has no {self.dtype_name}: install `ml_dtypes`, or use latest_bits() and "
-                "dtype_name"
+                f"NumPy has no {self.dtype_name}: install `ml_dtypes`, or use dtype_name, with "
+                "torch() or latest_bits() for frames"
             ) from None
         kind: np.dtype[Any] = numpy.dtype(getattr(extended, self.dtype_name))
         return kind
@@ -451,21 +452,26 @@ class Stream(_native.Handle):
 
         import torch
 
+        kind = getattr(torch, self.dtype_name)
         if self.dtype_name in _BEYOND_NUMPY:
-            bits = self.latest_bits()
-            signed = bits.view("int8" if bits.itemsize == 1 else "int16")
-            return torch.from_numpy(signed).view(getattr(torch, self.dtype_name))
-        if copy:
-            return torch.from_numpy(self.latest())
+            bits = self.latest_bits() if copy else self.numpy_bits()
+            # Signed, as older torch has no other integers of two bytes.
+            frame = bits.view("int8" if bits.itemsize == 1 else "int16")
+        else:
+            frame = self.latest() if copy else self.numpy()
         with warnings.catch_warnings():
+            # That the array is read-only, which is what was asked for.
             warnings.simplefilter("ignore", UserWarning)
-            return torch.from_numpy(self.numpy())
+            return torch.from_numpy(frame).view(kind)
 
     def __dlpack__(self, *, copy: bool | None = None, **request: Any) -> Any:
         """Export the newest frame: a private copy, or with ``copy=False`` the frame in place.
 
-        In place it is read-only, which consumers can be told of since DLPack 1.0 (NumPy 2.1).
+        In place it is read-only, which consumers can be told of since DLPack 1.0 (NumPy 2.1). Of
+        element types that NumPy lacks, torch exports it, which must be installed.
         """
+        if self.dtype_name in _BEYOND_NUMPY:
+            return self.torch(copy=copy is not False).__dlpack__(**request)
         return (self.numpy() if copy is False else self.latest()).__dlpack__(**request)
 
     def __dlpack_device__(self) -> tuple[int, int]:

@@ -43,6 +43,13 @@ impl Position {
     }
 }
 
+impl Position {
+    /// Nothing was read of this stream, and nothing missed.
+    fn before_any_of(generation: Generation) -> Self {
+        Self { generation, last: 0, missed: 0, missed_total: 0 }
+    }
+}
+
 impl Inner {
     fn idle_readers(&self) -> MutexGuard<'_, Vec<Reader>> {
         let readers = self.readers.get_or_init(Mutex::default);
@@ -52,23 +59,33 @@ impl Inner {
 
 impl Handle {
     pub(super) fn position(&self) -> MutexGuard<'_, Position> {
-        self.position.lock().unwrap_or_else(PoisonError::into_inner)
+        // A child that was forked while another thread went on with a successor begins as a fresh handle.
+        self.position.lock(|| match self.open.load_full() {
+            Some(inner) => Position::at_the_newest(&inner.stream),
+            None => Position::before_any_of(self.origin.load().generation),
+        })
     }
 
-    /// Reads a frame with a reader that has seen what this handle has.
+    /// The last frame of `inner` that this handle has read.
+    ///
+    /// To be asked before other Python threads are let run: one of them may fork, and what this thread
+    /// holds at that moment its child has lost.
+    pub(crate) fn last_of(&self, inner: &Inner) -> u64 {
+        let position = self.position();
+        let is_of_inner =
+            !self.behaviour.reattach || position.generation == inner.stream.generation();
+        // Another thread has gone on with the successor, and so does this one.
+        if is_of_inner { position.last } else { inner.stream.count() }
+    }
+
+    /// Reads a frame with a reader that has seen the frames up to `last`.
     pub(crate) fn read_with<T>(
         &self,
         inner: &Arc<Inner>,
+        last: u64,
         wait: &Wait<'_>,
         read: impl FnOnce(&mut Reader, &Wait<'_>) -> shared_tensor::Result<T>,
     ) -> shared_tensor::Result<(T, Generation)> {
-        let last = {
-            let position = self.position();
-            let is_of_inner =
-                !self.behaviour.reattach || position.generation == inner.stream.generation();
-            // Another thread has gone on with the successor, and so does this one.
-            if is_of_inner { position.last } else { inner.stream.count() }
-        };
         self.with_reader(inner, last, |reader| {
             let outcome = read(reader, wait)?;
             Ok((outcome, reader.generation()))
@@ -122,12 +139,8 @@ impl Handle {
         } else if current.stream.generation() == from.stream.generation() {
             let stream = reader.stream();
             self.origin.store(Arc::new(Origin::of(&stream)));
-            *position = Position {
-                generation: reader.generation(),
-                last: 0,
-                missed: 0,
-                missed_total: position.missed_total,
-            };
+            let missed_total = position.missed_total;
+            *position = Position { missed_total, ..Position::before_any_of(reader.generation()) };
             let successor = Inner::new(stream);
             successor.idle_readers().push(reader);
             self.open.store(Some(Arc::new(successor)));

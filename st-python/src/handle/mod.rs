@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pyo3::exceptions::{PyPermissionError, PyRuntimeError};
 use pyo3::prelude::*;
-use shared_tensor::lock::PerProcess;
+use shared_tensor::lock::{InheritedMutex, PerProcess};
 use shared_tensor::shm::Namespace;
 use shared_tensor::stream::{Reader, ReaderOptions, Stream, Writer};
 
@@ -39,7 +39,7 @@ pub(crate) struct Handle {
     pub(crate) ownership: Arc<Ownership>,
     pub(crate) closed: Arc<AtomicBool>,
     open: ArcSwapOption<Inner>,
-    position: Mutex<Position>,
+    position: InheritedMutex<Position>,
     waits: PerProcess<Waits>,
     origin: ArcSwap<Origin>,
     namespace: Namespace,

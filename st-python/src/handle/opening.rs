@@ -1,19 +1,19 @@
 //! How a handle comes to be: a stream is created or opened.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use shared_tensor::lock::PerProcess;
+use shared_tensor::lock::{InheritedMutex, PerProcess};
 use shared_tensor::stream::{OpenOptions, ReaderOptions, Stream};
 
 use super::following::{Origin, Position};
 use super::{Handle, Inner};
-use crate::arrays::Frames;
+use crate::arrays::{self, Frames};
 use crate::errors;
-use crate::options::{self, Creation};
+use crate::options::{self, Creation, Whole};
 use crate::ownership::Ownership;
 use crate::patience::Patience;
 
@@ -35,7 +35,7 @@ impl Handle {
             behaviour,
             ownership: Ownership::of(stream.generation()),
             closed: Arc::default(),
-            position: Mutex::new(Position::at_the_newest(&stream)),
+            position: InheritedMutex::new(Position::at_the_newest(&stream)),
             waits: PerProcess::new(),
             origin: ArcSwap::from_pointee(Origin::of(&stream)),
             namespace: stream.namespace().clone(),
@@ -48,8 +48,8 @@ impl Handle {
 impl Handle {
     #[new]
     #[pyo3(signature = (
-        action, name, shape=None, dtype=None, *, slots=None, mode=0o600, group=None, directory=None,
-        prefix=None, lock_memory=false, tag=0, readonly=false, attach=true, timeout=Some(0.0),
+        action, name, shape=None, dtype=None, *, slots=None, mode=Whole(0o600), group=None, directory=None,
+        prefix=None, lock_memory=false, tag=Whole(0), readonly=false, attach=true, timeout=Some(0.0),
         on_abort="serve", on_writing="serve", on_empty="raise", reattach=false, spin=None,
         casting="same_kind",
     ), text_signature = "(action, name, shape=None, dtype=None, *, slots=None, mode=0o600, group=None, \
@@ -64,13 +64,13 @@ impl Handle {
         name: &Bound<'_, PyAny>,
         shape: Option<&Bound<'_, PyAny>>,
         dtype: Option<&Bound<'_, PyAny>>,
-        slots: Option<usize>,
-        mode: u32,
-        group: Option<u32>,
+        slots: Option<Whole<usize>>,
+        mode: Whole<u32>,
+        group: Option<Whole<u32>>,
         directory: Option<&str>,
         prefix: Option<&str>,
         lock_memory: bool,
-        tag: u32,
+        tag: Whole<u32>,
         readonly: bool,
         attach: bool,
         timeout: Option<f64>,
@@ -91,7 +91,19 @@ impl Handle {
             ));
         }
         let patience = Patience::of(timeout)?;
-        let creation = Creation { shape, dtype, slots, mode, group, lock_memory, tag };
+        let creation = Creation {
+            shape,
+            dtype,
+            slots: slots.map(|it| it.0),
+            mode: mode.0,
+            group: group.map(|it| it.0),
+            lock_memory,
+            tag: tag.0,
+        };
+        if attach {
+            // Beforehand: it takes as long as a hundred frames do, which would be missed.
+            arrays::prepare(py);
+        }
         let stream = match action {
             "create" => {
                 let options = creation.options(namespace)?;

@@ -123,6 +123,18 @@ def test_a_ping_pong_loses_nothing(shm: ModuleType, fresh: Callable[..., str], p
         peer.result()
 
 
+def test_a_count_that_no_stream_reaches_is_waited_for(shm: ModuleType, name: str) -> None:
+    """In vain, and not refused."""
+    with shm.create(name, shape=(1,)) as handle:
+        for call in (
+            lambda: handle.read_after(2**70, timeout=0),
+            lambda: handle.read_after_publication(2**64, timeout=0),
+            lambda: handle.wait_for_count(after=2**70, timeout=0),
+        ):
+            with pytest.raises(TimeoutError):
+                call()
+
+
 @pytest.mark.parametrize("after", [2.9, "2", np.int64(2), True])
 def test_after_is_made_an_integer(shm: ModuleType, name: str, after: Any) -> None:
     """Whatever ``int`` takes."""

@@ -10,8 +10,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shared_tensor import Stream
@@ -106,3 +109,50 @@ sys.last = Last()
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout == "timed out" or "Unlinked" in ended.stdout
+
+
+@contextmanager
+def busy(stream: Stream, threads: int = 3) -> Iterator[None]:
+    """Have threads read through a handle all the time, and take turns with them often."""
+    ends = threading.Event()
+
+    def read() -> None:
+        out = np.empty(stream.shape, stream.dtype)
+        while not ends.is_set():
+            with suppress(TimeoutError):
+                stream.next(0, out)
+
+    readers = [threading.Thread(target=read) for _ in range(threads)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    for reader in readers:
+        reader.start()
+    try:
+        yield
+    finally:
+        ends.set()
+        for reader in readers:
+            reader.join()
+        sys.setswitchinterval(before)
+
+
+def test_a_child_reads_through_a_handle_that_threads_were_reading_through(name: str) -> None:
+    """They are not in the child, nor is what they held at that moment."""
+    # From this size on frames are copied while other threads run.
+    with Stream.create(name, (1 << 16,), "float32") as stream:
+        stream.clear()
+        statuses = set()
+        with busy(stream):
+            for _ in range(500):
+                pid = os.fork()
+                if pid == 0:
+                    # A child that hangs is ended by it.
+                    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                    signal.alarm(20)
+                    stream.latest()
+                    os._exit(0)
+                statuses.add(os.waitpid(pid, 0)[1])
+                if statuses != {0}:
+                    break
+        stream.unlink()
+    assert statuses == {0}

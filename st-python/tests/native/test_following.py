@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared_tensor import Stream, UnlinkedStreamError, _loop, wait_any
+from shared_tensor import InconsistentStreamError, Stream, UnlinkedStreamError, _loop, wait_any
 
 from .test_life import in_a_thread
 
@@ -221,4 +221,48 @@ def test_an_event_loop_waits_for_a_writer_without_a_burning_core(
 
     asyncio.run(wait())
     assert reader.count == 2
+    writer.unlink()
+
+
+KILLED = """
+import os, signal, sys
+from shared_tensor import Stream
+with Stream.open(sys.argv[1]) as stream, stream.write_view() as view:
+    view[:] = 7
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("on_abort", ["serve", "raise"])
+def test_a_write_that_is_waited_for_ends_with_its_writer(
+    name: str, on_abort: Any, program: type
+) -> None:
+    """Then the last good frame is served, or the error is raised, as the handle says."""
+    writer = created(name, 1)
+    program(KILLED, name).end()
+    reader = Stream.open(name, on_writing="wait", on_abort=on_abort)
+    reader.seek(0)
+    uses: list[Any] = [
+        reader.latest,
+        reader.numpy,
+        lambda: reader.wait(0),
+        lambda: reader.next(20),
+        lambda: asyncio.run(reader.next_async(20)),
+    ]
+    for use in uses:
+        reader.seek(0)
+        if on_abort == "raise":
+            with pytest.raises(InconsistentStreamError, match="exited during a write"):
+                use()
+        else:
+            use()
+    if on_abort == "serve":
+        assert reader.latest_publication().phase == "crashed"
+        # There is nothing new to be told of.
+        with pytest.raises(TimeoutError):
+            wait_any([reader], 0.2)
+        with pytest.raises(TimeoutError, match="died during a write"):
+            reader.next(0.02)
+        reader.seek(0)
+    assert wait_any([reader], 20) is reader
     writer.unlink()

@@ -75,6 +75,21 @@ def test_opening_waits_for_creation(name: str) -> None:
     created.unlink()
 
 
+def test_numpy_is_there_before_the_stream_is(name: str) -> None:
+    """Importing it takes longer than a ring lasts: frames of that time would be missed."""
+    code = (
+        "import sys, shared_tensor\n"
+        "try:\n"
+        "    shared_tensor.Stream.open(sys.argv[1], timeout=0)\n"
+        "except FileNotFoundError:\n"
+        "    print('numpy' in sys.modules)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, name], capture_output=True, text=True, timeout=60
+    )
+    assert (ran.stdout, ran.stderr) == ("True\n", "")
+
+
 def test_without_its_frames(stream: Stream) -> None:
     """A handle for the lock and for what is known."""
     with Stream.open(stream.name, attach=False) as bare:

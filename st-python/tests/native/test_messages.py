@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import resource
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -221,3 +225,23 @@ def test_a_missing_directory_is_said_plainly(tmp_path: Path) -> None:
     """There are no similar names to look for in it."""
     with pytest.raises(FileNotFoundError):
         Stream.open("camera", directory=str(tmp_path / "none"))
+    with pytest.raises(FileNotFoundError, match="No such file or directory"):
+        shared_tensor.list_streams(directory=str(tmp_path / "none"))
+
+
+def test_what_the_system_refuses_is_said_in_its_words(stream: Stream) -> None:
+    """With its number: it is what one looks up."""
+    held = []
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, before[1]))
+    try:
+        with suppress(OSError):
+            while True:
+                held.append(os.dup(0))
+        with pytest.raises(OSError, match="Too many open files") as caught:
+            Stream.open(stream.name)
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert caught.value.errno == errno.EMFILE

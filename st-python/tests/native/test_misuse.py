@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import shared_tensor
 from shared_tensor import Stream, locked_many, wait_any
 
 pytestmark = pytest.mark.cpu
@@ -103,3 +107,50 @@ def test_what_an_argument_raises_is_passed_on(stream: Stream) -> None:
         Stream.create("unused", (Failing(),))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="frame_id must be an integer"):
         stream.clear(frame_id=1.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("call", "most"),
+    [
+        (lambda stream, number: stream.wait(number, 0), 2**64 - 1),
+        (lambda stream, number: stream.read_after(number, None, 0), 2**64 - 1),
+        (lambda stream, number: stream.seek(number), 2**64 - 1),
+        (lambda stream, number: wait_any([stream], 0, after=[number]), 2**64 - 1),
+        (lambda stream, number: asyncio.run(stream.wait_async(number, 0)), 2**64 - 1),
+        (lambda stream, number: Stream.create(stream.name + "2", (1,), slots=number), 2**64 - 1),
+        (lambda stream, number: Stream.create(stream.name + "2", (1,), tag=number), 2**32 - 1),
+        (lambda stream, number: Stream.create(stream.name + "2", (1,), mode=number), 2**32 - 1),
+        (lambda stream, number: Stream.create(stream.name + "2", (1,), group=number), 2**32 - 1),
+    ],
+    ids=["wait", "read_after", "seek", "wait_any", "wait_async", "slots", "tag", "mode", "group"],
+)
+def test_a_number_out_of_range_is_told_its_range(
+    stream: Stream, call: Callable[[Stream, int], Any], most: int
+) -> None:
+    """Not how integers are converted."""
+    for number in (-1, 2**64):
+        with pytest.raises(ValueError, match=f"expected an integer from 0 to {most}, got {number}"):
+            call(stream, number)
+
+
+def test_a_file_called_numpy_is_not_taken_for_it(name: str, tmp_path: Path) -> None:
+    """The error names the file. Nothing is left of the stream."""
+    own = tmp_path / "numpy.py"
+    own.write_text("array = list\n")
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from shared_tensor import Stream\n"
+        f"with Stream.create({name!r}, (2,), on_empty='zeros') as stream:\n"
+        "    for use in (stream.latest, stream.numpy, lambda: stream.write([1, 2])):\n"
+        "        try:\n"
+        "            use()\n"
+        "        except ImportError as error:\n"
+        "            print(error)\n"
+        "    stream.unlink()\n"
+    )
+    ran = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    said = ran.stdout.splitlines()
+    assert len(said) == 3
+    assert all(f"the module `numpy` of {own} is another one" in line for line in said)
+    assert name not in shared_tensor.list_streams()

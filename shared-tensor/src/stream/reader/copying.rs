@@ -73,13 +73,13 @@ impl Reader {
                 Ok(Moved::Arrived(_)) => return Ok(()),
                 Ok(Moved::Slice(ctl)) => {
                     if writer_has_left(&self.attachment, ctl) {
-                        return Err(self.inconsistent("the writer exited during a write"));
+                        return self.after_a_death();
                     }
                 }
                 Err(error) if error.is_timeout() => {
                     // One look more often than slices are: the caller may never wait that long.
                     if writer_has_left(&self.attachment, seen) {
-                        return Err(self.inconsistent("the writer exited during a write"));
+                        return self.after_a_death();
                     }
                     return Err(Error::new(
                         ErrorKind::Timeout,
@@ -88,6 +88,14 @@ impl Reader {
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// A write that was waited for has ended with its writer.
+    fn after_a_death(&self) -> Result<()> {
+        match self.options.on_abort {
+            OnAbort::Raise => Err(self.inconsistent("the writer exited during a write")),
+            OnAbort::Serve => Ok(()),
         }
     }
 

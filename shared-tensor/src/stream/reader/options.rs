@@ -19,7 +19,8 @@ pub enum OnWriting {
     #[default]
     Serve,
     /// Wait until that write has ended, then serve the newest frame: what a read gives is at least as
-    /// new as what was being written when it began.
+    /// new as what was being written when it began. A write ends with its writer, too, and what follows
+    /// then is for [`OnAbort`] to say.
     Wait,
 }
 

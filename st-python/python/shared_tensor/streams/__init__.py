@@ -23,6 +23,8 @@ Kept here, and different in `shared_tensor.Stream`
   not.
 - `open` does not wait for a stream to be created, writes have no timeout, handles cannot be
   pickled, and times are of the wall clock.
+- A handle goes on when its stream was removed, and does not say so; ``Stream.unlinked`` does.
+- ``numpy.asarray(handle)`` is an array of one object, not the frame.
 - `purge` removes streams that are in use, unless it is asked with ``live=False``.
 - `unlink`, and the command line's ``unlink``, say nothing of a name that is not there.
 - `__all__` has `GPU_SUPPORTED_DTYPES`, which a star import therefore computes. It does so without
@@ -37,6 +39,8 @@ Different from pyshmem, on purpose
   and a wait with ``safe=False`` that could never end.
 - Bad arguments raise before anything is touched; ``frame_id="x"`` leaves no write in progress.
 - A shape of numbers that are no integers, such as (2.7,), raises ValueError.
+- Tensors of torch are written without their history and from any device, where pyshmem raises what
+  torch raises.
 - ``read(safe=False)`` gives a read-only array in place. pyshmem's can be written to, which changes
   a published frame under its readers. Use `SharedMemory.write_view` to change a frame in place.
 - A view of the payload is valid memory for as long as it is kept, also after its block, its handle

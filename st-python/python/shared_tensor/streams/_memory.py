@@ -30,6 +30,7 @@ BEHAVIOUR: dict[str, Any] = {
 NOTIFY_TAG = 1
 
 _FRAME_ID_MASK = 2**64 - 1
+_COUNT_MAX = 2**64 - 1
 
 #: Frames from this size on are copied beside the event loop, not in it.
 _COPY_BESIDE_LOOP_BYTES_MIN = 1 << 20
@@ -683,4 +684,5 @@ def _level(after: Any) -> int:
         raise ValueError(f"after must be an integer, got {after!r}") from None
     if count < 0:
         raise ValueError(f"after must be non-negative, got {count}")
-    return count
+    # No stream gets that far.
+    return min(count, _COUNT_MAX)
