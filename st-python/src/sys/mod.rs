@@ -15,10 +15,13 @@
 //! - **S5, attached in truth**: code that others call when they please finds out for itself whether
 //!   it may touch objects; that Rust code further up the stack was attached says nothing.
 //! - **S6, streams**: numbers of streams come from torch, which destroys none that it has made.
+//! - **S7, calls**: the interpreter calls an entry as the flags say with which it was announced, on a thread
+//!   that is attached, and holds the object, the arguments and their names until the call is over.
 
 mod attached;
 pub(crate) mod dlpack;
 pub(crate) mod instances;
+pub(crate) mod lanes;
 mod mapping;
 pub(crate) mod place;
 mod torch_pool;
