@@ -1,6 +1,7 @@
 //! The lock on a word in shared memory.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,10 +42,10 @@ pub struct Guard<'a, M: Memory> {
     hold: Hold,
 }
 
-/// A held [`FutexLock`] that keeps the lock's handle alive; dropping it releases.
+/// A held [`FutexLock`] that keeps the lock's handle alive, or what it is part of; dropping it releases.
 #[must_use = "the lock is released as soon as its guard is dropped"]
-pub struct OwnedGuard<M: Memory> {
-    lock: Arc<FutexLock<M>>,
+pub struct OwnedGuard<M: Memory, L: Deref<Target = FutexLock<M>> = Arc<FutexLock<M>>> {
+    lock: L,
     hold: Hold,
 }
 
@@ -96,10 +97,28 @@ impl<M: Memory> FutexLock<M> {
 
     /// Like [`acquire`](Self::acquire), for a guard that is not tied to a borrow.
     pub fn acquire_owned(self: &Arc<Self>, wait: &Wait<'_>) -> Result<OwnedGuard<M>, AcquireError> {
-        match self.enter_if_free() {
-            Some(hold) => Ok(OwnedGuard { lock: Arc::clone(self), hold }),
-            None => self.acquire_owned_slowly(wait),
-        }
+        Self::acquire_through(Arc::clone(self), wait)
+    }
+
+    /// Like [`acquire_owned`](Self::acquire_owned) for a lock that is part of something else: the guard
+    /// keeps `way`, which leads to the lock and always to the same one.
+    #[inline]
+    pub fn acquire_through<L: Deref<Target = Self>>(
+        way: L,
+        wait: &Wait<'_>,
+    ) -> Result<OwnedGuard<M, L>, AcquireError> {
+        let hold = match way.enter_if_free() {
+            Some(hold) => hold,
+            None => way.enter_slowly(wait)?,
+        };
+        Ok(OwnedGuard { lock: way, hold })
+    }
+
+    /// Like [`acquire_if_free`](Self::acquire_if_free), for a guard that keeps the `way` to the lock.
+    #[inline]
+    pub fn acquire_through_if_free<L: Deref<Target = Self>>(way: L) -> Option<OwnedGuard<M, L>> {
+        let hold = way.enter_if_free()?;
+        Some(OwnedGuard { lock: way, hold })
     }
 
     /// Who holds the lock at this moment.
@@ -124,12 +143,8 @@ impl<M: Memory> FutexLock<M> {
     }
 
     #[cold]
-    fn acquire_owned_slowly(
-        self: &Arc<Self>,
-        wait: &Wait<'_>,
-    ) -> Result<OwnedGuard<M>, AcquireError> {
-        let hold = self.enter(wait)?;
-        Ok(OwnedGuard { lock: Arc::clone(self), hold })
+    fn enter_slowly(&self, wait: &Wait<'_>) -> Result<Hold, AcquireError> {
+        self.enter(wait)
     }
 
     #[inline]
@@ -301,7 +316,13 @@ impl<M: Memory> Guard<'_, M> {
     }
 }
 
-impl<M: Memory> OwnedGuard<M> {
+impl<M: Memory, L: Deref<Target = FutexLock<M>>> OwnedGuard<M, L> {
+    /// What it keeps, which leads to the lock.
+    #[inline]
+    pub fn way(&self) -> &L {
+        &self.lock
+    }
+
     /// Whether this process took the lock: false in a forked child, which inherits the guard and not
     /// the lock.
     #[inline]
@@ -322,7 +343,7 @@ impl<M: Memory> Drop for Guard<'_, M> {
     }
 }
 
-impl<M: Memory> Drop for OwnedGuard<M> {
+impl<M: Memory, L: Deref<Target = FutexLock<M>>> Drop for OwnedGuard<M, L> {
     #[inline]
     fn drop(&mut self) {
         self.lock.leave(&self.hold);
@@ -331,7 +352,7 @@ impl<M: Memory> Drop for OwnedGuard<M> {
 
 impl<M: Memory> Sealed for FutexLock<M> {}
 impl<M: Memory> Sealed for Guard<'_, M> {}
-impl<M: Memory> Sealed for OwnedGuard<M> {}
+impl<M: Memory, L: Deref<Target = FutexLock<M>>> Sealed for OwnedGuard<M, L> {}
 
 impl<M: Memory> Lock for FutexLock<M> {
     type Guard<'a> = Guard<'a, M>;
@@ -355,7 +376,7 @@ impl<M: Memory> LockGuard for Guard<'_, M> {
     }
 }
 
-impl<M: Memory> LockGuard for OwnedGuard<M> {
+impl<M: Memory, L: Deref<Target = FutexLock<M>> + Send> LockGuard for OwnedGuard<M, L> {
     fn recovered(&self) -> Option<&Recovered> {
         self.recovered()
     }
@@ -373,7 +394,7 @@ impl<M: Memory> fmt::Debug for Guard<'_, M> {
     }
 }
 
-impl<M: Memory> fmt::Debug for OwnedGuard<M> {
+impl<M: Memory, L: Deref<Target = FutexLock<M>>> fmt::Debug for OwnedGuard<M, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OwnedGuard")
             .field("recovered", &self.hold.recovered)

@@ -44,5 +44,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<locking::LockScope>()?;
     module.add_class::<locking::ManyScope>()?;
     module.add_class::<writing::WriteScope>()?;
-    module.add_class::<watcher::Watcher>()
+    module.add_class::<watcher::Watcher>()?;
+    locking::open_lanes(module.py())?;
+    reading::open_lanes(module.py())?;
+    writing::open_lanes(module.py())
 }

@@ -1,18 +1,22 @@
 //! Holding a stream's lock from Python.
 
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyTuple};
 use shared_tensor::lock::process_token;
+use shared_tensor::stream::Writer;
 
 use crate::errors;
 use crate::handle::Handle;
 use crate::ownership::{NotOwner, ThreadId};
 use crate::patience::Patience;
+use crate::sys::lanes::{self, Given, Lane, Method};
 
 impl Handle {
     /// Takes the lock for this thread, or takes it once more if it may.
@@ -39,7 +43,11 @@ impl Handle {
             }
             None => {}
         }
-        let locked = self.run(py, patience, true, |wait| inner.writer()?.lock_owned(wait))?;
+        // Mostly it is free: to try before anything is made ready for a wait takes half the time.
+        let locked = match inner.writer_if_made().and_then(Writer::lock_owned_if_free) {
+            Some(locked) => locked,
+            None => self.run(py, patience, true, |wait| inner.writer()?.lock_owned(wait))?,
+        };
         self.ownership.begin(locked, self.id);
         if self.closed.load(Ordering::Acquire) {
             // Who closes has looked for owners already, and waits only for this wait.
@@ -152,6 +160,16 @@ impl LockScope {
     ) -> Self {
         Self { handle, value, timeout, reentrant, entered_by: AtomicU64::new(0) }
     }
+
+    fn leave(&self) -> PyResult<()> {
+        let handle = self.handle.get();
+        match handle.ownership.release(handle.id) {
+            // Closing the handle inside the scope has released what was acquired through it.
+            Err(_) if handle.is_closed() => Ok(()),
+            Err(_) if self.entered_by.load(Ordering::Relaxed) != process_token() => Ok(()),
+            released => released.map_err(|why| handle.not_owner(why)),
+        }
+    }
 }
 
 #[pymethods]
@@ -172,13 +190,7 @@ impl LockScope {
         _value: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
-        let handle = self.handle.get();
-        match handle.ownership.release(handle.id) {
-            // Closing the handle inside the scope has released what was acquired through it.
-            Err(_) if handle.is_closed() => Ok(false),
-            Err(_) if self.entered_by.load(Ordering::Relaxed) != process_token() => Ok(false),
-            released => released.map(|()| false).map_err(|why| handle.not_owner(why)),
-        }
+        self.leave().map(|()| false)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -283,5 +295,57 @@ impl ManyScope {
             visit.call(handle)?;
         }
         visit.call(&self.value)
+    }
+}
+
+pub(crate) fn open_lanes(py: Python<'_>) -> PyResult<()> {
+    lanes::open::<Locked>(py)?;
+    lanes::open::<Leave>(py)
+}
+
+/// `Handle.locked()`.
+struct Locked;
+
+impl Lane for Locked {
+    type Of = Handle;
+    const NAME: &'static CStr = c"locked";
+    const PARAMETERS: &'static [&'static str] = &["timeout", "reentrant"];
+
+    fn method() -> &'static PyOnceLock<Method> {
+        static METHOD: PyOnceLock<Method> = PyOnceLock::new();
+        &METHOD
+    }
+
+    fn call<'py>(
+        this: &Bound<'py, Handle>,
+        given: &Given<'_, 'py>,
+    ) -> Option<PyResult<Bound<'py, PyAny>>> {
+        if !given.is_empty() {
+            return None;
+        }
+        let scope = LockScope::new(this.clone().unbind(), None, None, false);
+        Some(Bound::new(this.py(), scope).map(Bound::into_any))
+    }
+}
+
+/// The end of `with handle.locked():`.
+struct Leave;
+
+impl Lane for Leave {
+    type Of = LockScope;
+    const NAME: &'static CStr = c"__exit__";
+    const PARAMETERS: &'static [&'static str] = &["kind", "value", "traceback"];
+
+    fn method() -> &'static PyOnceLock<Method> {
+        static METHOD: PyOnceLock<Method> = PyOnceLock::new();
+        &METHOD
+    }
+
+    fn call<'py>(
+        this: &Bound<'py, LockScope>,
+        given: &Given<'_, 'py>,
+    ) -> Option<PyResult<Bound<'py, PyAny>>> {
+        given.each::<3>().filter(|each| each.iter().all(Option::is_some))?;
+        Some(this.get().leave().map(|()| PyBool::new(this.py(), false).to_owned().into_any()))
     }
 }

@@ -48,14 +48,14 @@ impl Drop for HeldByThread {
         for ownership in self.held.drain(..).filter_map(|held| held.upgrade()) {
             // Nobody else can be meant: a tenure ends before another one begins, and this thread's
             // number is never given to another thread.
-            let ended = {
+            let view = {
                 let mut current = ownership.current();
                 match &*current {
                     Some(tenure) if tenure.thread == self.thread => ownership.end(&mut current),
                     _ => None,
                 }
             };
-            drop(ended);
+            drop(view);
         }
     }
 }
@@ -74,7 +74,7 @@ pub(crate) struct Ownership {
 pub(crate) struct Tenure {
     pub(crate) thread: ThreadId,
     /// The handle through which each acquisition was made: as many as there are to release.
-    pub(crate) through: SmallVec<[u64; 4]>,
+    pub(crate) through: SmallVec<[u64; 2]>,
     pub(crate) locked: OwnedLocked,
     /// The array through which the frame is written.
     view: Option<Py<PyWeakrefReference>>,
@@ -122,6 +122,7 @@ impl Ownership {
     }
 
     /// Begins the calling thread's tenure with a lock that it has just taken.
+    #[inline]
     pub(crate) fn begin(self: &Arc<Self>, locked: OwnedLocked, through: u64) {
         let Some(thread) = ThreadId::current() else { return };
         *self.current() = Some(Tenure { thread, through: smallvec![through], locked, view: None });
@@ -136,11 +137,15 @@ impl Ownership {
         });
     }
 
-    /// Ends the tenure. What is returned is to be dropped outside the mutex: that unlocks, and whoever
-    /// waits for the lock looks here next.
-    fn end(&self, current: &mut Option<Tenure>) -> Option<Tenure> {
+    /// Ends the tenure, and releases the lock. What is returned is to be dropped outside the mutex: Python
+    /// may run other threads meanwhile.
+    #[inline]
+    fn end(&self, current: &mut Option<Tenure>) -> Option<Py<PyWeakrefReference>> {
         self.owner.store(0, Ordering::Relaxed);
-        current.take()
+        let view = current.as_mut().and_then(|tenure| tenure.view.take());
+        // Where it is: to move it out of the mutex takes longer than to unlock.
+        *current = None;
+        view
     }
 
     /// Says through which array the calling thread writes its frame, or that it does not any more.
@@ -158,7 +163,7 @@ impl Ownership {
 
     /// Undoes one acquisition of the calling thread, the last one through `handle` if there is one.
     pub(crate) fn release(&self, handle: u64) -> Result<(), NotOwner> {
-        let ended = {
+        let view = {
             let mut current = self.current();
             let Some(tenure) = current.as_mut() else { return Err(NotOwner::Nobody) };
             if Some(tenure.thread) != ThreadId::current() {
@@ -170,7 +175,7 @@ impl Ownership {
             }
             if tenure.through.is_empty() { self.end(&mut current) } else { None }
         };
-        drop(ended);
+        drop(view);
         Ok(())
     }
 
@@ -184,7 +189,7 @@ impl Ownership {
 
     /// Undoes every acquisition that was made through a handle which is being closed.
     pub(crate) fn release_all_through(&self, handle: u64) -> Result<(), NotOwner> {
-        let ended = {
+        let view = {
             let mut current = self.current();
             let Some(tenure) = current.as_mut() else { return Ok(()) };
             if !tenure.through.contains(&handle) {
@@ -196,7 +201,7 @@ impl Ownership {
             tenure.through.retain(|through| *through != handle);
             if tenure.through.is_empty() { self.end(&mut current) } else { None }
         };
-        drop(ended);
+        drop(view);
         Ok(())
     }
 }

@@ -21,9 +21,21 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
+    /// Waits for ever.
+    pub(crate) fn endless() -> Self {
+        Self { deadline: None, is_none: false }
+    }
+
     /// `None` waits for ever; seconds otherwise.
+    #[inline]
     pub(crate) fn of(timeout: Option<f64>) -> PyResult<Self> {
-        let Some(seconds) = timeout else { return Ok(Self { deadline: None, is_none: false }) };
+        match timeout {
+            None => Ok(Self::endless()),
+            Some(seconds) => Self::of_seconds(seconds),
+        }
+    }
+
+    fn of_seconds(seconds: f64) -> PyResult<Self> {
         if !seconds.is_finite() || seconds < 0.0 {
             return Err(PyValueError::new_err(format!(
                 "timeout must be None or a finite number of seconds that is not negative, got \

@@ -1,16 +1,20 @@
 //! Reading: the newest frame, the next in order, in place, and waiting for one.
 
+use std::ffi::CStr;
 use std::mem::MaybeUninit;
 
+use pyo3::Borrowed;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyFloat, PyTuple};
 use shared_tensor::stream::{Lease, OnFull, OnWriting, Phase, Publication, Reader, Wait};
 
 use crate::arrays::Output;
 use crate::handle::{Handle, Inner};
 use crate::options::Whole;
 use crate::patience::Patience;
+use crate::sys::lanes::{self, Given, Lane, Method, unless_none};
 use crate::{lending, report};
 
 /// Which frame is read.
@@ -48,31 +52,61 @@ impl Handle {
         which: Which,
         out: Option<&Bound<'py, PyAny>>,
         timeout: Option<f64>,
-    ) -> PyResult<(Bound<'py, PyAny>, Publication)> {
-        self.copy_to(py, which, timeout, || match out {
-            Some(out) => self.frames.output(out),
-            None => self.frames.fresh(py),
-        })
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Ok(self.copy_to(py, which, timeout, || self.destination(py, out), |_| ())?.0)
     }
 
-    fn copy_to<'py>(
+    /// As `copy`, with what is known about the frame.
+    fn copy_known<'py>(
+        &self,
+        py: Python<'py>,
+        which: Which,
+        out: Option<&Bound<'py, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+        let destination = || self.destination(py, out);
+        let told = |publication: &mut Publication| self.told(py, publication);
+        let (frame, told) = self.copy_to(py, which, timeout, destination, told)?;
+        Ok((frame, told?))
+    }
+
+    fn destination<'py>(
+        &self,
+        py: Python<'py>,
+        out: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Output<'py>> {
+        match out {
+            Some(out) => self.frames.output(out),
+            None => self.frames.fresh(py),
+        }
+    }
+
+    // What is known about a frame is passed by reference: it is as large as a small frame, and a result
+    // that holds it is moved at every return.
+    fn copy_to<'py, T>(
         &self,
         py: Python<'py>,
         which: Which,
         timeout: Option<f64>,
         output: impl FnOnce() -> PyResult<Output<'py>>,
-    ) -> PyResult<(Bound<'py, PyAny>, Publication)> {
+        tell: impl FnOnce(&mut Publication) -> T,
+    ) -> PyResult<(Bound<'py, PyAny>, T)> {
         let inner = self.readable()?;
         let patience = Patience::of(timeout)?;
         self.refuse_to_wait_for_myself(&inner, patience)?;
         let mut output = output()?;
         let out = output.bytes();
         let last = self.last_of(&inner);
-        let (mut publication, of) = self.run(py, patience, self.is_quick_to_copy(), |wait| {
-            self.read_with(&inner, last, wait, |reader, wait| which.copy(reader, &mut *out, wait))
+        let mut read = None;
+        self.run(py, patience, self.is_quick_to_copy(), |wait| {
+            let copy = |reader: &mut Reader, wait: &Wait<'_>| which.copy(reader, &mut *out, wait);
+            read = Some(self.read_with(&inner, last, wait, copy)?);
+            Ok(())
         })?;
-        self.has_read(of, &mut publication);
-        Ok((output.into_any(), publication))
+        let (publication, of) = read.as_mut().expect("a read that succeeds has read a frame");
+        self.has_read(*of, publication);
+        let told = tell(publication);
+        Ok((output.into_any(), told))
     }
 
     /// A read that waits for writes, by the thread that is writing, would wait for ever.
@@ -130,7 +164,7 @@ impl Handle {
         out: Option<&Bound<'py, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Ok(self.copy(py, Which::Newest, out, timeout)?.0)
+        self.copy(py, Which::Newest, out, timeout)
     }
 
     /// The newest frame as unsigned integers of the same size: for element types that NumPy lacks.
@@ -140,7 +174,7 @@ impl Handle {
         py: Python<'py>,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Ok(self.copy_to(py, Which::Newest, timeout, || self.frames.fresh_bits(py))?.0)
+        Ok(self.copy_to(py, Which::Newest, timeout, || self.frames.fresh_bits(py), |_| ())?.0)
     }
 
     /// As `latest`, with what is known about the frame.
@@ -151,7 +185,7 @@ impl Handle {
         out: Option<&Bound<'py, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        self.known(py, self.copy(py, Which::Newest, out, timeout)?)
+        self.copy_known(py, Which::Newest, out, timeout)
     }
 
     /// Wait until more than `after` frames were published, and read the newest one, copied.
@@ -180,7 +214,7 @@ impl Handle {
         out: Option<&Bound<'py, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Ok(self.copy(py, Which::NewestAfter(after.0), out, timeout)?.0)
+        self.copy(py, Which::NewestAfter(after.0), out, timeout)
     }
 
     /// As `read_after`, with what is known about the frame.
@@ -192,7 +226,7 @@ impl Handle {
         out: Option<&Bound<'py, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        self.known(py, self.copy(py, Which::NewestAfter(after.0), out, timeout)?)
+        self.copy_known(py, Which::NewestAfter(after.0), out, timeout)
     }
 
     /// Read the next frame in order that this handle has not read, copied, waiting for it if need be.
@@ -229,7 +263,7 @@ impl Handle {
         timeout: Option<f64>,
         out: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Ok(self.copy(py, Which::Next, out, timeout)?.0)
+        self.copy(py, Which::Next, out, timeout)
     }
 
     /// As `next`, with what is known about the frame.
@@ -240,7 +274,7 @@ impl Handle {
         timeout: Option<f64>,
         out: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        self.known(py, self.copy(py, Which::Next, out, timeout)?)
+        self.copy_known(py, Which::Next, out, timeout)
     }
 
     /// Wait until more than `after` frames were published, without reading any.
@@ -290,8 +324,8 @@ impl Handle {
         on_full: &str,
         wait: Option<f64>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        let (lease, publication) = self.leased(py, on_full, wait)?;
-        self.known(py, (self.frames.lent(py, lease)?, publication))
+        let (lease, mut publication) = self.leased(py, on_full, wait)?;
+        Ok((self.frames.lent(py, lease)?, self.told(py, &mut publication)?))
     }
 
     /// Read the newest frame in place, without a copy.
@@ -381,16 +415,16 @@ impl Handle {
         Ok((lease, publication))
     }
 
-    /// A frame, with what is known about it as a tuple.
-    fn known<'py>(
+    /// What is known about a frame, as a tuple.
+    fn told<'py>(
         &self,
         py: Python<'py>,
-        (array, mut publication): (Bound<'py, PyAny>, Publication),
-    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+        publication: &mut Publication,
+    ) -> PyResult<Bound<'py, PyTuple>> {
         if publication.phase == Phase::Writing {
             publication.phase = self.phase_of_writing();
         }
-        Ok((array, report::publication(py, &publication)?))
+        report::publication(py, publication)
     }
 
     /// What a write in progress turns out to be when one asks after its writer: the frame says what the
@@ -402,4 +436,68 @@ impl Handle {
             _ => Phase::Writing,
         }
     }
+}
+
+pub(crate) fn open_lanes(py: Python<'_>) -> PyResult<()> {
+    lanes::open::<Latest>(py)?;
+    lanes::open::<Following>(py)
+}
+
+/// `Handle.latest`.
+struct Latest;
+
+impl Lane for Latest {
+    type Of = Handle;
+    const NAME: &'static CStr = c"latest";
+    const PARAMETERS: &'static [&'static str] = &["out", "timeout"];
+
+    fn method() -> &'static PyOnceLock<Method> {
+        static METHOD: PyOnceLock<Method> = PyOnceLock::new();
+        &METHOD
+    }
+
+    fn call<'py>(
+        this: &Bound<'py, Handle>,
+        given: &Given<'_, 'py>,
+    ) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let [out, timeout] = given.each()?;
+        quickly(this, Which::Newest, out, timeout)
+    }
+}
+
+/// `Handle.next`.
+struct Following;
+
+impl Lane for Following {
+    type Of = Handle;
+    const NAME: &'static CStr = c"next";
+    const PARAMETERS: &'static [&'static str] = &["timeout", "out"];
+
+    fn method() -> &'static PyOnceLock<Method> {
+        static METHOD: PyOnceLock<Method> = PyOnceLock::new();
+        &METHOD
+    }
+
+    fn call<'py>(
+        this: &Bound<'py, Handle>,
+        given: &Given<'_, 'py>,
+    ) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let [timeout, out] = given.each()?;
+        quickly(this, Which::Next, out, timeout)
+    }
+}
+
+/// A frame, copied, unless seconds come as anything but a float.
+fn quickly<'py>(
+    this: &Bound<'py, Handle>,
+    which: Which,
+    out: Option<Borrowed<'_, 'py, PyAny>>,
+    timeout: Option<Borrowed<'_, 'py, PyAny>>,
+) -> Option<PyResult<Bound<'py, PyAny>>> {
+    let timeout = match unless_none(timeout) {
+        None => None,
+        Some(given) => Some(given.cast_exact::<PyFloat>().ok()?.value()),
+    };
+    let out = unless_none(out);
+    Some(this.get().copy(this.py(), which, out.as_deref(), timeout))
 }

@@ -1,18 +1,21 @@
 //! Writing: a frame copied in, or filled in place.
 
+use std::ffi::CStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 use shared_tensor::stream::{Contents, METADATA_BYTES, Stamp};
 
 use crate::errors;
-use crate::handle::Handle;
+use crate::handle::{Handle, Inner};
 use crate::options;
 use crate::patience::Patience;
 use crate::sys::OpenFrame;
+use crate::sys::lanes::{self, Given, Lane, Method, unless_none};
 
 /// What a writer says about a frame, checked before anything is touched.
 fn stamp(
@@ -86,16 +89,31 @@ impl Payload<'_> {
 }
 
 impl Handle {
-    fn publish(
+    fn write_stamped(
         &self,
         py: Python<'_>,
-        payload: &Payload<'_>,
+        value: &Bound<'_, PyAny>,
         stamp: &Stamp,
         patience: Patience,
         owned: bool,
-        what: &str,
     ) -> PyResult<u64> {
+        let what = if owned { "write_locked" } else { "write" };
+        // First: whether it may be written at all.
         let inner = self.writable(what)?;
+        let input = self.frames.input(value)?;
+        let payload = Payload::Bytes(input.bytes());
+        self.publish(py, &inner, &payload, stamp, patience, owned.then_some(what))
+    }
+
+    fn publish(
+        &self,
+        py: Python<'_>,
+        inner: &Inner,
+        payload: &Payload<'_>,
+        stamp: &Stamp,
+        patience: Patience,
+        owned: Option<&str>,
+    ) -> PyResult<u64> {
         self.refuse_without_frames()?;
         let under_own_lock = |py: Python<'_>| {
             let write = || {
@@ -111,11 +129,17 @@ impl Handle {
         match under_own_lock(py) {
             Some(Some(outcome)) => return outcome.map_err(|error| errors::raised(&error)),
             Some(None) => return Err(self.nested()),
-            None if owned => return Err(self.not_owned(what)),
             None => {}
         }
+        if let Some(what) = owned {
+            return Err(self.not_owned(what));
+        }
         self.run(py, patience, self.is_quick_to_copy(), |wait| {
-            payload.publish(&mut inner.writer()?.lock_owned(wait)?, stamp)
+            let writer = inner.writer()?;
+            match payload {
+                Payload::Bytes(bytes) => writer.write_with(bytes, stamp, wait),
+                Payload::Zeros => writer.lock_owned(wait)?.clear(stamp),
+            }
         })
     }
 
@@ -194,11 +218,7 @@ impl Handle {
         owned: bool,
     ) -> PyResult<u64> {
         let stamp = stamp(frame_id, metadata, acquired_ns)?;
-        let patience = Patience::of(timeout)?;
-        let what = if owned { "write_locked" } else { "write" };
-        self.writable(what)?;
-        let input = self.frames.input(value)?;
-        self.publish(py, &Payload::Bytes(input.bytes()), &stamp, patience, owned, what)
+        self.write_stamped(py, value, &stamp, Patience::of(timeout)?, owned)
     }
 
     /// Publish a frame of zeros. Parameters, result and errors as of ``write``.
@@ -210,7 +230,8 @@ impl Handle {
         timeout: Option<f64>,
     ) -> PyResult<u64> {
         let stamp = stamp(frame_id, None, None)?;
-        self.publish(py, &Payload::Zeros, &stamp, Patience::of(timeout)?, false, "clear")
+        let patience = Patience::of(timeout)?;
+        self.publish(py, &*self.writable("clear")?, &Payload::Zeros, &stamp, patience, None)
     }
 
     /// Write a frame in place: a context manager whose value is the next frame as a writable array.
@@ -414,5 +435,42 @@ impl WriteScope {
     #[getter]
     fn count(&self) -> Option<u64> {
         self.state().count
+    }
+}
+
+pub(crate) fn open_lanes(py: Python<'_>) -> PyResult<()> {
+    lanes::open::<Write>(py)
+}
+
+/// `Handle.write(value)`, with a frame's number and metadata if need be.
+struct Write;
+
+impl Lane for Write {
+    type Of = Handle;
+    const NAME: &'static CStr = c"write";
+    const PARAMETERS: &'static [&'static str] =
+        &["value", "frame_id", "metadata", "acquired_ns", "timeout", "owned"];
+
+    fn method() -> &'static PyOnceLock<Method> {
+        static METHOD: PyOnceLock<Method> = PyOnceLock::new();
+        &METHOD
+    }
+
+    fn call<'py>(
+        this: &Bound<'py, Handle>,
+        given: &Given<'_, 'py>,
+    ) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let [value, frame_id, metadata, None, None, None] = given.each()? else { return None };
+        let (value, py) = (value?, this.py());
+        let (frame_id, metadata) = (unless_none(frame_id), unless_none(metadata));
+        let write = |stamp: &Stamp| {
+            let count = this.get().write_stamped(py, &value, stamp, Patience::endless(), false)?;
+            Ok(count.into_pyobject(py)?.into_any())
+        };
+        if frame_id.is_none() && metadata.is_none() {
+            return Some(write(&Stamp::default()));
+        }
+        let stamp = stamp(frame_id.as_deref(), metadata.as_deref(), None);
+        Some(stamp.and_then(|stamp| write(&stamp)))
     }
 }

@@ -110,47 +110,7 @@ pub(crate) fn play(role: &str) {
             }
             context.synchronize(&stream).expect("done");
         }
-        // Opens memory of another process twice, which is once, and for some time.
-        "borrower" => {
-            let handle = receive_handle(&socket);
-            let context = probe().expect("a driver").device_at(0).expect("one");
-            let context = context.context().expect("one");
-            // Nothing but a flush closes it.
-            set_linger(Duration::from_secs(86_400));
-            let lent = Mapping::open_handle(&context, &handle).expect("its maker lives");
-            let again = Mapping::open_handle(&context, &handle).expect("it is open");
-            assert_eq!((lent.address(), lent.bytes()), (again.address(), BYTES as u64));
-            assert_eq!(handle.bytes(), LENT.len() as u64);
-            let mut found = vec![0; LENT.len()];
-            let copies = Copies::new(&context).expect("a stream");
-            copies.download(&mut found, lent.address() + handle.offset()).expect("copied");
-            assert!(found == pattern(7, BYTES)[LENT]);
-            // It is nobody's to lend but its maker's.
-            let kind = origin(&context, lent.address(), 16).expect("known");
-            assert_eq!(kind, Origin::CopyOnly);
-            let error = LegacyHandle::new(&context, lent.address(), 16).expect_err("another's");
-            assert!(matches!(error, ForeignError::CopyOnly { .. }), "{error}");
-            // What is let go of while others have it goes, and so does what was let go of last when
-            // somebody has it again.
-            let kept = Arc::new(());
-            let is_gone = || Arc::strong_count(&kept) == 1;
-            again.let_go_when_done(Arc::clone(&kept));
-            while !is_gone() {
-                std::thread::yield_now();
-            }
-            lent.let_go_when_done(Arc::clone(&kept));
-            let third = Mapping::open_handle(&context, &handle).expect("it is open");
-            while !is_gone() {
-                std::thread::yield_now();
-            }
-            // Otherwise it is kept until the allocation is closed: its maker may free it then.
-            let closed = Arc::new(AtomicU64::new(0));
-            third.let_go_when_done(NotesClosing(Arc::clone(&closed)));
-            assert_eq!(Calls::now().of("cuIpcCloseMemHandle"), 0, "not where it is dropped");
-            assert!(flush(soon()));
-            assert_eq!((closed.load(Ordering::Acquire), usage().mappings), (1, 0));
-            assert_eq!(Calls::now().of("cuIpcOpenMemHandle_v2"), 1);
-        }
+        "borrower" => borrow(&socket),
         // Makes memory of the old kind, sends its handle, and waits to be killed.
         "lender" => {
             let context = probe().expect("a driver").device_at(0).expect("one");
@@ -182,4 +142,46 @@ pub(crate) fn play(role: &str) {
         // What a driver that lacks things, or none, is to the crate.
         other => crate::drivers::play(other),
     }
+}
+
+/// Opens memory of another process twice, which is once, and for some time.
+fn borrow(socket: &UnixStream) {
+    let handle = receive_handle(socket);
+    let context = probe().expect("a driver").device_at(0).expect("one");
+    let context = context.context().expect("one");
+    // Nothing but a flush closes it.
+    set_linger(Duration::from_secs(86_400));
+    let lent = Mapping::open_handle(&context, &handle).expect("its maker lives");
+    let again = Mapping::open_handle(&context, &handle).expect("it is open");
+    assert_eq!((lent.address(), lent.bytes()), (again.address(), BYTES as u64));
+    assert_eq!(handle.bytes(), LENT.len() as u64);
+    let mut found = vec![0; LENT.len()];
+    let copies = Copies::new(&context).expect("a stream");
+    copies.download(&mut found, lent.address() + handle.offset()).expect("copied");
+    assert!(found == pattern(7, BYTES)[LENT]);
+    // It is nobody's to lend but its maker's.
+    let kind = origin(&context, lent.address(), 16).expect("known");
+    assert_eq!(kind, Origin::CopyOnly);
+    let error = LegacyHandle::new(&context, lent.address(), 16).expect_err("another's");
+    assert!(matches!(error, ForeignError::CopyOnly { .. }), "{error}");
+    // What is let go of while others have it goes, and so does what was let go of last when
+    // somebody has it again.
+    let kept = Arc::new(());
+    let is_gone = || Arc::strong_count(&kept) == 1;
+    again.let_go_when_done(Arc::clone(&kept));
+    while !is_gone() {
+        std::thread::yield_now();
+    }
+    lent.let_go_when_done(Arc::clone(&kept));
+    let third = Mapping::open_handle(&context, &handle).expect("it is open");
+    while !is_gone() {
+        std::thread::yield_now();
+    }
+    // Otherwise it is kept until the allocation is closed: its maker may free it then.
+    let closed = Arc::new(AtomicU64::new(0));
+    third.let_go_when_done(NotesClosing(Arc::clone(&closed)));
+    assert_eq!(Calls::now().of("cuIpcCloseMemHandle"), 0, "not where it is dropped");
+    assert!(flush(soon()));
+    assert_eq!((closed.load(Ordering::Acquire), usage().mappings), (1, 0));
+    assert_eq!(Calls::now().of("cuIpcOpenMemHandle_v2"), 1);
 }

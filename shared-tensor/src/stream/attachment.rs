@@ -58,7 +58,7 @@ pub(crate) enum Role {
 pub(crate) struct Member {
     pub(crate) memory: Arc<StreamMemory>,
     pub(crate) membership: Arc<Membership<StreamMemory>>,
-    pub(crate) lock: Arc<FutexLock<StreamMemory>>,
+    pub(crate) lock: FutexLock<StreamMemory>,
     book: PerProcess<Mutex<LeaseBook>>,
 }
 
@@ -122,7 +122,7 @@ impl Attachment {
             let shared = SharedControl::new(control).map_err(damaged)?;
             let memory = Arc::new(StreamMemory::new(Arc::clone(&segment), shared, &layout));
             let membership = Membership::join(Arc::clone(&memory)).map_err(join_error)?;
-            let lock = Arc::new(FutexLock::new(Arc::clone(&membership)));
+            let lock = FutexLock::new(Arc::clone(&membership));
             Role::Member(Member { memory, membership, lock, book: PerProcess::new() })
         } else {
             let observed = ObservedControl::new(control).map_err(damaged)?;

@@ -1,13 +1,14 @@
 //! The lock of a stream held by a value that borrows nothing.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
-use shm_lock::{OwnedGuard, Wait};
+use shm_lock::{FutexLock, OwnedGuard, Wait};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ring::Claim;
 use crate::stream::Stream;
-use crate::stream::attachment::Attachment;
+use crate::stream::attachment::{Attachment, Role};
 use crate::stream::description::Stamp;
 use crate::stream::lease::out_of_bounds;
 use crate::stream::memory::StreamMemory;
@@ -21,18 +22,43 @@ use crate::stream::writer::Contents;
 /// [`Locked`](crate::stream::Locked), a forked child included.
 #[derive(Debug)]
 pub struct OwnedLocked {
-    attachment: Arc<Attachment>,
-    guard: OwnedGuard<StreamMemory>,
+    guard: OwnedGuard<StreamMemory, Joined>,
     open: Option<Claim>,
+}
+
+/// A stream that this process has joined, so that there is a lock.
+#[derive(Debug)]
+struct Joined(Arc<Attachment>);
+
+impl Deref for Joined {
+    type Target = FutexLock<StreamMemory>;
+
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        &self.0.member().expect("it was joined, and stays so while it is open").lock
+    }
 }
 
 impl OwnedLocked {
     pub(crate) fn acquire(attachment: &Arc<Attachment>, wait: &Wait<'_>) -> Result<Self> {
         let member = attachment.member()?;
-        let guard =
-            member.lock.acquire_owned(wait).map_err(|source| lock_error(attachment, source))?;
+        let guard = FutexLock::acquire_through(Joined(Arc::clone(attachment)), wait)
+            .map_err(|source| lock_error(attachment, source))?;
         Tenure { attachment, member }.begin(guard.recovered().is_some());
-        Ok(Self { attachment: Arc::clone(attachment), guard, open: None })
+        Ok(Self { guard, open: None })
+    }
+
+    #[inline]
+    pub(crate) fn acquire_if_free(attachment: &Arc<Attachment>) -> Option<Self> {
+        let Role::Member(member) = &attachment.role else { return None };
+        let guard = FutexLock::acquire_through_if_free(Joined(Arc::clone(attachment)))?;
+        Tenure { attachment, member }.begin(false);
+        Some(Self { guard, open: None })
+    }
+
+    #[inline]
+    fn attachment(&self) -> &Arc<Attachment> {
+        &self.guard.way().0
     }
 
     /// Whether the previous holder died with the lock, so that what it was doing is unfinished.
@@ -42,7 +68,7 @@ impl OwnedLocked {
 
     /// Whether this is the lock of `stream`.
     pub fn is_of(&self, stream: &Stream) -> bool {
-        Arc::ptr_eq(&self.attachment, &stream.attachment)
+        Arc::ptr_eq(self.attachment(), &stream.attachment)
     }
 
     /// Whether a frame is being written.
@@ -55,7 +81,7 @@ impl OwnedLocked {
     /// # Errors
     /// As [`Writer::write`](crate::stream::Writer::write) and [`begin`](Self::begin).
     pub fn write(&mut self, payload: &[u8], stamp: &Stamp) -> Result<u64> {
-        check_bytes(&self.attachment, payload.len())?;
+        check_bytes(self.attachment(), payload.len())?;
         self.begin(Contents::Fresh)?;
         let written = self.write_at(0, payload);
         self.end(written, stamp)
@@ -84,15 +110,16 @@ impl OwnedLocked {
                 format!(
                     "nested write on stream `{}`: the frame being written has to be published or \
                      given up first",
-                    self.attachment.name()
+                    self.attachment().name()
                 ),
             ));
         }
         self.check_process()?;
-        let bytes = self.attachment.writable()?;
+        // Before a slot is claimed: this may fail.
+        self.attachment().writable()?;
         let claim = self.tenure()?.claim()?;
         self.open = Some(claim);
-        if let Err(error) = self.tenure()?.fill(bytes, &claim, contents) {
+        if let Err(error) = self.filled(&claim, contents) {
             self.abort();
             return Err(error);
         }
@@ -103,8 +130,8 @@ impl OwnedLocked {
     /// not in a forked child. `None` if no frame is open.
     pub fn as_mut_ptr(&mut self) -> Option<*mut u8> {
         let claim = self.open.as_ref()?;
-        let start = self.attachment.layout.slot_start(claim.slot);
-        Some(self.attachment.writable().ok()?.as_ptr().wrapping_add(start))
+        let start = self.attachment().layout.slot_start(claim.slot);
+        Some(self.attachment().writable().ok()?.as_ptr().wrapping_add(start))
     }
 
     /// Copies bytes into the open frame from `offset` on.
@@ -115,7 +142,7 @@ impl OwnedLocked {
     pub fn write_at(&mut self, offset: usize, bytes: &[u8]) -> Result<()> {
         self.check_process()?;
         let claim = self.claim()?;
-        self.tenure()?.write_at(self.attachment.writable()?, &claim, offset, bytes)
+        self.tenure()?.write_at(self.attachment().writable()?, &claim, offset, bytes)
     }
 
     /// Makes the open frame the newest one and wakes whoever waits. Returns its count.
@@ -140,11 +167,15 @@ impl OwnedLocked {
         }
     }
 
+    fn filled(&self, claim: &Claim, contents: Contents) -> Result<()> {
+        self.tenure()?.fill(self.attachment().writable()?, claim, contents)
+    }
+
     fn zero(&mut self) -> Result<()> {
         let claim = self.claim()?;
-        let layout = &self.attachment.layout;
+        let layout = &self.attachment().layout;
         let start = layout.slot_start(claim.slot);
-        let bytes = self.attachment.writable()?;
+        let bytes = self.attachment().writable()?;
         bytes.fill(start..start + layout.payload_bytes, 0).map_err(out_of_bounds)
     }
 
@@ -160,18 +191,18 @@ impl OwnedLocked {
         self.open.ok_or_else(|| {
             Error::new(
                 ErrorKind::InvalidArgument,
-                format!("no frame of stream `{}` is being written", self.attachment.name()),
+                format!("no frame of stream `{}` is being written", self.attachment().name()),
             )
         })
     }
 
     #[inline]
     fn tenure(&self) -> Result<Tenure<'_>> {
-        Ok(Tenure { attachment: &self.attachment, member: self.attachment.member()? })
+        Ok(Tenure { attachment: self.attachment(), member: self.attachment().member()? })
     }
 
     fn check_process(&self) -> Result<()> {
-        check_process(&self.attachment, self.guard.is_of_this_process())
+        check_process(self.attachment(), self.guard.is_of_this_process())
     }
 }
 

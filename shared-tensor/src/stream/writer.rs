@@ -51,13 +51,14 @@ impl Writer {
         self.lock(&Wait::forever())?.write(payload, &Stamp::default())
     }
 
-    /// Publishes one frame with a description, waiting for the lock as `wait` says.
+    /// Publishes one frame with a description, waiting for the lock as `wait` says. Threads may share the
+    /// writer for this: each waits for the others.
     ///
     /// # Errors
     /// As [`write`](Self::write), and those of [`lock`](Self::lock).
-    pub fn write_with(&mut self, payload: &[u8], stamp: &Stamp, wait: &Wait<'_>) -> Result<u64> {
+    pub fn write_with(&self, payload: &[u8], stamp: &Stamp, wait: &Wait<'_>) -> Result<u64> {
         self.check_bytes(payload.len())?;
-        self.lock(wait)?.write(payload, stamp)
+        Locked::acquire(&self.attachment, wait)?.write(payload, stamp)
     }
 
     /// Publishes one frame of elements.
@@ -74,7 +75,7 @@ impl Writer {
     /// # Errors
     /// As [`write_slice`](Self::write_slice), and those of [`lock`](Self::lock).
     pub fn write_slice_with<T: Element>(
-        &mut self,
+        &self,
         elements: &[T],
         stamp: &Stamp,
         wait: &Wait<'_>,
@@ -120,6 +121,13 @@ impl Writer {
     /// As [`lock`](Self::lock).
     pub fn lock_owned(&self, wait: &Wait<'_>) -> Result<OwnedLocked> {
         OwnedLocked::acquire(&self.attachment, wait)
+    }
+
+    /// As [`lock_owned`](Self::lock_owned) where nothing has to be waited for or repaired. `None` says
+    /// that `lock_owned` has more to do, not that it would wait.
+    #[inline]
+    pub fn lock_owned_if_free(&self) -> Option<OwnedLocked> {
+        OwnedLocked::acquire_if_free(&self.attachment)
     }
 
     pub(crate) fn attachment(&self) -> &Attachment {

@@ -152,7 +152,7 @@ fn elements_round_trip() {
     assert_eq!(lease.to_vec::<f32>().unwrap(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
     assert!(lease.to_vec::<u32>().is_err());
     drop(lease);
-    let mut writer = stream.writer().unwrap();
+    let writer = stream.writer().unwrap();
     writer.write_slice_with(&[1.0_f32; 6], &Stamp::frame_id(3), &Wait::forever()).unwrap();
     assert_eq!(stream.reader().latest().unwrap().publication().frame_id, 3);
     stream.unlink().unwrap();

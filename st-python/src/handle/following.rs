@@ -49,9 +49,11 @@ impl Position {
         Self { generation, last: 0, missed: 0, missed_total: 0 }
     }
 }
+/// Readers in boxes: they come and go with every read, and moving one takes longer than finding it.
+pub(super) type Idle = Vec<Box<Reader>>;
 
 impl Inner {
-    fn idle_readers(&self) -> MutexGuard<'_, Vec<Reader>> {
+    fn idle_readers(&self) -> MutexGuard<'_, Idle> {
         let readers = self.readers.get_or_init(Mutex::default);
         readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -81,7 +83,7 @@ impl Handle {
     /// Reads a frame with a reader that has seen the frames up to `last`.
     pub(crate) fn read_with<T>(
         &self,
-        inner: &Arc<Inner>,
+        inner: &Inner,
         last: u64,
         wait: &Wait<'_>,
         read: impl FnOnce(&mut Reader, &Wait<'_>) -> shared_tensor::Result<T>,
@@ -95,12 +97,12 @@ impl Handle {
     /// Runs `with` with a reader that has seen the frames up to `last`.
     pub(crate) fn with_reader<T>(
         &self,
-        inner: &Arc<Inner>,
+        inner: &Inner,
         last: u64,
         with: impl FnOnce(&mut Reader) -> T,
     ) -> T {
         let idle = inner.idle_readers().pop();
-        let mut reader = idle.unwrap_or_else(|| inner.stream.reader_with(self.behaviour));
+        let mut reader = idle.unwrap_or_else(|| Box::new(inner.stream.reader_with(self.behaviour)));
         reader.seek(last);
         let outcome = with(&mut reader);
         if self.behaviour.reattach && reader.generation() != inner.stream.generation() {
@@ -131,7 +133,7 @@ impl Handle {
     }
 
     /// Takes the stream that `reader` has found for its own, unless another thread was first.
-    fn go_on_with(&self, from: &Inner, reader: Reader) {
+    fn go_on_with(&self, from: &Inner, reader: Box<Reader>) {
         let mut position = self.position();
         let Some(current) = self.open.load_full() else { return };
         if current.stream.generation() == reader.generation() {

@@ -6,21 +6,22 @@ mod known;
 mod opening;
 mod waits;
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use pyo3::exceptions::{PyPermissionError, PyRuntimeError};
 use pyo3::prelude::*;
 use shared_tensor::lock::{InheritedMutex, PerProcess};
 use shared_tensor::shm::Namespace;
-use shared_tensor::stream::{Reader, ReaderOptions, Stream, Writer};
+use shared_tensor::stream::{ReaderOptions, Stream, Writer};
 
 use crate::arrays::Frames;
 use crate::errors;
 use crate::ownership::Ownership;
 
-use following::{Origin, Position};
+use following::{Idle, Origin, Position};
 use waits::Waits;
 
 /// An open stream: the core that `shared_tensor.Stream` and `shared_tensor.streams.SharedMemory`
@@ -50,12 +51,29 @@ pub(crate) struct Inner {
     pub(crate) stream: Stream,
     writer: OnceLock<Writer>,
     /// Readers that no thread uses at the moment.
-    readers: PerProcess<Mutex<Vec<Reader>>>,
+    readers: PerProcess<Mutex<Idle>>,
+}
+
+/// What is open, during a call.
+pub(crate) struct Live(Guard<Option<Arc<Inner>>>);
+
+impl Deref for Live {
+    type Target = Inner;
+
+    #[inline]
+    fn deref(&self) -> &Inner {
+        self.0.as_ref().expect("checked when it was made")
+    }
 }
 
 impl Inner {
     fn new(stream: Stream) -> Self {
         Self { stream, writer: OnceLock::new(), readers: PerProcess::new() }
+    }
+
+    #[inline]
+    pub(crate) fn writer_if_made(&self) -> Option<&Writer> {
+        self.writer.get()
     }
 
     /// The writer of this handle; the first one starts to populate the ring's pages.
@@ -74,11 +92,16 @@ impl Handle {
     /// # Errors
     /// `RuntimeError` after closing.
     #[inline]
-    pub(crate) fn live(&self) -> PyResult<Arc<Inner>> {
+    pub(crate) fn live(&self) -> PyResult<Live> {
         // While it is being closed no new call begins, or closing would wait for ever for a thread that
         // reads in a loop.
-        let open = if self.closed.load(Ordering::Acquire) { None } else { self.open.load_full() };
-        open.ok_or_else(|| errors::closed(&self.name))
+        if !self.closed.load(Ordering::Acquire) {
+            let open = self.open.load();
+            if open.is_some() {
+                return Ok(Live(open));
+            }
+        }
+        Err(errors::closed(&self.name))
     }
 
     /// What frames may be read from.
@@ -86,7 +109,7 @@ impl Handle {
     /// # Errors
     /// As [`live`](Self::live); `RuntimeError` for handles that were opened without the payload.
     #[inline]
-    pub(crate) fn readable(&self) -> PyResult<Arc<Inner>> {
+    pub(crate) fn readable(&self) -> PyResult<Live> {
         let inner = self.live()?;
         self.refuse_without_frames()?;
         Ok(inner)
@@ -112,7 +135,7 @@ impl Handle {
     ///
     /// # Errors
     /// As [`live`](Self::live); `PermissionError` for read-only handles.
-    pub(crate) fn writable(&self, what: &str) -> PyResult<Arc<Inner>> {
+    pub(crate) fn writable(&self, what: &str) -> PyResult<Live> {
         let inner = self.live()?;
         self.refuse_if_readonly(what)?;
         Ok(inner)

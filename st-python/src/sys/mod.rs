@@ -17,10 +17,13 @@
 //! - **S6, streams**: numbers of streams come from torch, which destroys none that it has made. One of
 //!   another library that is current in torch when a tensor comes lives as long as the tensor: the guide
 //!   asks for that.
+//! - **S7, calls**: the interpreter calls an entry as the flags say with which it was announced, on a thread
+//!   that is attached, and holds the object, the arguments and their names until the call is over.
 
 mod attached;
 pub(crate) mod dlpack;
 pub(crate) mod instances;
+pub(crate) mod lanes;
 mod mapping;
 pub(crate) mod place;
 mod torch_pool;

@@ -1,0 +1,139 @@
+"""Methods with a quick way in for common arguments: the quick way and the other one do the same."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+
+from shared_tensor import Stream, _native
+
+QUICK = ["write", "latest", "next", "locked"]
+
+
+class Number:
+    """Converts to a float, and is none: not taken by the quick way."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __float__(self):
+        return self.value
+
+
+@pytest.fixture
+def stream(name):
+    with Stream.create(name, shape=(2, 3), dtype="float32") as made:
+        yield made
+        made.unlink()
+
+
+def frame(value):
+    return np.full((2, 3), value, "float32")
+
+
+def test_frames_are_numbered_described_and_read_as_given(stream):
+    assert stream.write(frame(1)) == 1
+    assert stream.write(value=frame(2), frame_id=7) == 2
+    assert stream.write(frame(3), 8, b"meta") == 3
+    assert stream.write(frame(4), metadata=b"more", frame_id=None) == 4
+    last = stream.latest_publication()
+    assert (last.frame_id, last.metadata.rstrip(b"\0")) == (8, b"more")
+    # What the quick way leaves to the other one.
+    assert stream.write(frame(5), acquired_ns=12, timeout=Number(1.0), owned=False) == 5
+    assert stream.latest_publication().acquired_ns == 12
+
+
+@pytest.mark.parametrize("timeout", [None, 1.0, 1, Number(1.0)], ids=repr)
+def test_a_frame_is_read_into_what_is_given(stream, timeout):
+    stream.write(frame(6))
+    out = frame(0)
+    for read in (
+        lambda: stream.latest(out, timeout),
+        lambda: stream.latest(out=out, timeout=timeout),
+        lambda: stream.latest(timeout=timeout, out=out),
+        lambda: stream.next(timeout, out),
+        lambda: stream.next(out=out, timeout=timeout),
+    ):
+        stream.seek(0)
+        out[:] = 0
+        assert read() is out
+        assert (out == 6).all()
+    assert stream.latest() is not out
+    assert stream.latest(None, None) is not out
+
+
+def test_names_may_be_made_while_the_program_runs(stream):
+    stream.write(frame(7))
+    out = frame(0)
+    keyword = "".join(["o", "ut"])
+    assert stream.latest(**{keyword: out}) is out
+    assert stream.write(**{"".join(["val", "ue"]): out}) == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda it: it.write(), "missing 1 required positional argument: 'value'"),
+        (lambda it: it.write(frame(1), oops=1), "unexpected keyword argument 'oops'"),
+        (lambda it: it.write(frame(1), value=frame(1)), "multiple values for argument 'value'"),
+        (lambda it: it.write(*[None] * 7), "takes .* positional arguments"),
+        (lambda it: it.write(frame(1), "a"), "frame_id must be an integer"),
+        (lambda it: it.latest(frame(1), out=frame(1)), "multiple values for argument 'out'"),
+        (lambda it: it.latest(timeout="soon"), "timeout"),
+        (lambda it: it.next(1.0, None, 3), "takes .* positional arguments"),
+        (lambda it: it.locked(1, 2, 3), "takes .* positional arguments"),
+        (lambda it: it.locked().__exit__(), "missing 3 required positional arguments"),
+        (lambda it: it.locked().__exit__(None, None), "missing 1 required positional argument"),
+    ],
+)
+def test_mistakes_are_named_as_everywhere(stream, call, said):
+    with pytest.raises(TypeError, match=said):
+        call(stream)
+
+
+@pytest.mark.parametrize("timeout", [-1.0, float("nan"), float("inf")])
+def test_times_that_are_none_are_refused(stream, timeout):
+    stream.write(frame(1))
+    with pytest.raises(ValueError, match="timeout must be None or a finite number"):
+        stream.latest(timeout=timeout)
+
+
+@pytest.mark.parametrize("method", QUICK)
+def test_what_is_called_is_a_handle(method):
+    with pytest.raises(TypeError, match="Handle"):
+        getattr(_native.Handle, method)(object())
+
+
+@pytest.mark.parametrize("method", QUICK)
+def test_the_documentation_is_the_method_s(method):
+    described = getattr(_native.Handle, method)
+    assert str(inspect.signature(described)).startswith("(self, /")
+    assert len(described.__doc__) > 100
+    assert described.__name__ == method
+
+
+def test_methods_work_without_their_object(stream):
+    stream.write(frame(8))
+    out = frame(0)
+    assert Stream.latest(stream, out=out) is out
+    with Stream.locked(stream) as held:
+        assert held is stream
+        assert Stream.write(stream, out) == 2
+
+
+def test_an_error_within_the_lock_is_raised_and_releases(stream):
+    with pytest.raises(KeyError), stream.locked():
+        raise KeyError
+    assert stream.lock_depth() == 0
+    with stream.locked(timeout=0):
+        pass
+
+
+def test_a_scope_that_was_left_once_is_not_left_again(stream):
+    scope = stream.locked()
+    with scope:
+        pass
+    with pytest.raises(RuntimeError, match="unlocked"):
+        scope.__exit__(None, None, None)
