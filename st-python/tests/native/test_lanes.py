@@ -19,21 +19,25 @@ class Number:
         self.value = value
 
     def __float__(self):
+        """Give the number."""
         return self.value
 
 
 @pytest.fixture
 def stream(name):
+    """Give a stream of small frames."""
     with Stream.create(name, shape=(2, 3), dtype="float32") as made:
         yield made
         made.unlink()
 
 
 def frame(value):
+    """Give a frame of one value."""
     return np.full((2, 3), value, "float32")
 
 
 def test_frames_are_numbered_described_and_read_as_given(stream):
+    """By position, by name, and with what only the other way takes."""
     assert stream.write(frame(1)) == 1
     assert stream.write(value=frame(2), frame_id=7) == 2
     assert stream.write(frame(3), 8, b"meta") == 3
@@ -47,6 +51,7 @@ def test_frames_are_numbered_described_and_read_as_given(stream):
 
 @pytest.mark.parametrize("timeout", [None, 1.0, 1, Number(1.0)], ids=repr)
 def test_a_frame_is_read_into_what_is_given(stream, timeout):
+    """Whatever the order of the arguments, and the type of the seconds."""
     stream.write(frame(6))
     out = frame(0)
     for read in (
@@ -65,6 +70,7 @@ def test_a_frame_is_read_into_what_is_given(stream, timeout):
 
 
 def test_names_may_be_made_while_the_program_runs(stream):
+    """Such names are other objects than those in the program's text."""
     stream.write(frame(7))
     out = frame(0)
     keyword = "".join(["o", "ut"])
@@ -89,12 +95,14 @@ def test_names_may_be_made_while_the_program_runs(stream):
     ],
 )
 def test_mistakes_are_named_as_everywhere(stream, call, said):
+    """By the method itself."""
     with pytest.raises(TypeError, match=said):
         call(stream)
 
 
 @pytest.mark.parametrize("timeout", [-1.0, float("nan"), float("inf")])
 def test_times_that_are_none_are_refused(stream, timeout):
+    """On the quick way, too."""
     stream.write(frame(1))
     with pytest.raises(ValueError, match="timeout must be None or a finite number"):
         stream.latest(timeout=timeout)
@@ -102,12 +110,14 @@ def test_times_that_are_none_are_refused(stream, timeout):
 
 @pytest.mark.parametrize("method", QUICK)
 def test_what_is_called_is_a_handle(method):
+    """Nothing else is taken for one."""
     with pytest.raises(TypeError, match="Handle"):
         getattr(_native.Handle, method)(object())
 
 
 @pytest.mark.parametrize("method", QUICK)
 def test_the_documentation_is_the_method_s(method):
+    """With its signature."""
     described = getattr(_native.Handle, method)
     assert str(inspect.signature(described)).startswith("(self, /")
     assert len(described.__doc__) > 100
@@ -115,6 +125,7 @@ def test_the_documentation_is_the_method_s(method):
 
 
 def test_methods_work_without_their_object(stream):
+    """Called as functions of the class."""
     stream.write(frame(8))
     out = frame(0)
     assert Stream.latest(stream, out=out) is out
@@ -124,6 +135,7 @@ def test_methods_work_without_their_object(stream):
 
 
 def test_an_error_within_the_lock_is_raised_and_releases(stream):
+    """The lock is free afterwards."""
     with pytest.raises(KeyError), stream.locked():
         raise KeyError
     assert stream.lock_depth() == 0
@@ -132,6 +144,7 @@ def test_an_error_within_the_lock_is_raised_and_releases(stream):
 
 
 def test_a_scope_that_was_left_once_is_not_left_again(stream):
+    """It says that nothing is locked."""
     scope = stream.locked()
     with scope:
         pass

@@ -57,9 +57,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     """Give a GPU on which nothing can be lent yet, and moving is noted."""
     made = Gpu()
 
-    def move(
-        _gpu: Gpu, _ordinal: int, missing: list[Any], _stream: int, *, writable: bool
-    ) -> None:
+    def move(_gpu: Gpu, _ordinal: int, missing: list[Any], _stream: int, *, writable: bool) -> None:
         del writable
         for begin, _, group in missing:
             made.moved.append(begin)
