@@ -367,6 +367,16 @@ def summary() -> Any:
     return module
 
 
+def judged(made: list[dict[str, object]], folder: Path) -> list[Figure]:
+    """Give figures as they are read from a file, of which none has a problem."""
+    path = folder / "figures"
+    path.write_text("".join(json.dumps(figure) + "\n" for figure in made))
+    read, problems = figures.of_lines("service large", path)
+    figures.judge(read, [UUID])
+    assert problems == [each for it in read for each in it.problems] == []
+    return read
+
+
 def of_round(p50: float, ordering: str = "memops", row: str = "echo") -> dict[str, object]:
     """Give what one package says of one round."""
     marks = {"p50": p50, "p90": 2 * p50, "p99": 3 * p50, "first": 9.0, "samples": 400}
@@ -468,43 +478,35 @@ def test_large_things_become_figures(tmp_path: Path) -> None:
     rounds = [{"seconds": each, "whole": 1, "floor": 0.05, **about} for each in (0.055, 0.1, 0.056)]
     free = [50 << 30, 49 << 30, 48 << 30]
     clients = [{"before": it, "after": it - (1 << 20), **about} for it in free]
-    made = module.of_publishing(rounds, {"extra": 2 << 30, **about}) + module.of_clients(clients)
-    path = tmp_path / "figures"
-    path.write_text("".join(json.dumps(figure) + "\n" for figure in made))
-    read, problems = figures.of_lines("service large", path)
-    figures.judge(read, [UUID])
-    assert problems == [each for it in read for each in it.problems] == []
-    moved, whole, share, extra, context, beside = read
-    assert (moved.p50, moved.floor) == (pytest.approx(56_000), pytest.approx(50_000))
+    made = module.of_publishing("pooled", rounds, {"extra": 2 << 30, **about}, [])
+    read = judged([*made, *module.of_clients(clients)], tmp_path)
+    lent, whole, share, extra, context, beside = read
+    assert lent.name == "publish of 100 GiB of a pool, lent where it is"
+    assert (lent.p50, lent.floor) == (pytest.approx(56_000), None)
     assert whole.p50 == pytest.approx(1e6)
-    assert (share.verdict, share.least) == ("pass", pytest.approx(50))
+    assert (share.verdict, share.least, share.floor) == ("pass", pytest.approx(50), None)
     assert (extra.verdict, extra.p50) == ("miss", 2 << 30)
     assert (context.p50, context.verdict, context.rounds) == ((1 << 30) - (1 << 20), None, 2)
     assert (beside.p50, beside.verdict) == (1 << 20, "pass")
 
 
-def test_moves_become_figures(tmp_path: Path) -> None:
-    """Each setting beside what the driver alone takes for the same, and what it takes of memory."""
+def test_what_moves_is_beside_the_driver_alone(tmp_path: Path) -> None:
+    """In time, and in its share of the driver's own copies; the limit stays."""
     module = summary()
     floors: list[dict[str, object]] = [
-        {**dict.fromkeys(module.DRIVER, it), "ordering": "none", "device": UUID}
-        for it in (90.0, 70.0, 80.0)
+        {**dict.fromkeys(module.DRIVER, it), "copies": 60.0, "ordering": "none", "device": UUID}
+        for it in (300.0, 150.0, 200.0)
     ]
-    floors[1]["ahead"] = 30.0
-    in_turn, ahead = module.Setting(0, 1), module.Setting(1, 1)
-    took = {in_turn: [0.3, 0.1, 0.2], ahead: [0.1, 0.1, 0.1]}
-    about = {"ordering": "memops", "device": UUID}
-    made = module.of_moves(100, took, {in_turn: 1 << 30, ahead: 2 << 30}, about, floors)
-    made += module.of_driver(100, floors)
-    path = tmp_path / "figures"
-    path.write_text("".join(json.dumps(figure) + "\n" for figure in made))
-    read, problems = figures.of_lines("service moves", path)
-    figures.judge(read, [UUID])
-    assert problems == [each for it in read for each in it.problems] == []
-    assert read[0].name == module.name_of_move(100, in_turn)
-    assert (read[0].p50, read[0].floor, read[0].ordering) == (pytest.approx(2e5), 80.0, "memops")
-    assert (read[2].name, read[2].floor) == (module.name_of_move(100, ahead), 80.0)
-    assert [it.p50 for it in (read[1], read[3])] == [1 << 30, 2 << 30]
-    alone = {it.name: it.p50 for it in read[4:]}
-    assert len(alone) == len(module.DRIVER)
-    assert alone["driver alone, 100 GiB: copies alone"] == 80.0
+    about = {"ordering": "memops", "device": UUID, "gib": 100}
+    rounds = [{"seconds": 0.2, "whole": 1, "floor": 0.05, **about}]
+    made = module.of_publishing("moved", rounds, {"extra": 1 << 30, **about}, floors)
+    moved, _, share, extra, *alone = judged([*made, *module.of_driver(100, floors)], tmp_path)
+    assert moved.name == "publish of 100 GiB of cudaMalloc, moved"
+    assert (moved.p50, moved.floor, moved.ordering) == (pytest.approx(2e5), 200.0, "memops")
+    assert (share.p50, share.floor) == (pytest.approx(25), pytest.approx(30))
+    assert (share.limit, share.verdict) == (85.0, "miss")
+    assert extra.verdict == "pass"
+    by_name = {it.name: it.p50 for it in alone}
+    assert len(by_name) == len(module.DRIVER)
+    assert by_name["driver alone, 100 GiB: copies alone"] == 60.0
+    assert by_name["driver alone, 100 GiB: moved, each chunk in turn"] == 200.0

@@ -1,4 +1,4 @@
-"""What moves to memory of a GPU, chunk by chunk: what is made ahead, and what it takes meanwhile.
+"""What moves to memory of a GPU, chunk by chunk: what it takes meanwhile, and what it gives back.
 
 The GPU is one for tests, which counts bytes and copies at once.
 """
@@ -6,7 +6,6 @@ The GPU is one for tests, which counts bytes and copies at once.
 from __future__ import annotations
 
 import ctypes
-import threading
 from typing import Any
 
 import pytest
@@ -19,7 +18,6 @@ from shared_tensor.errors import SharedTensorCapabilityError  # noqa: E402
 
 CHUNK = 1 << 16
 CHUNKS = 8
-PATIENCE_S = 60.0
 
 
 class Place:
@@ -48,18 +46,23 @@ class Gpu:
         self.most = self.held
         self.refused = 0
         self.given_back = 0
-        self.lock = threading.Lock()
         self._kept = list(ranges)
+
+    def keep(self, unused: Range) -> None:
+        """Have something that nobody uses any more, and that takes room until it is given back."""
+        self._kept.append(unused)
+        self.held += unused.length
+        self.room += unused.length
+        self.most = self.held
 
     def allocate(self, lengths: list[int], *, is_for_writing: bool) -> list[Place]:
         """Take room."""
         assert not is_for_writing
-        with self.lock:
-            if self.held + sum(lengths) > self.room:
-                self.refused += 1
-                raise MemoryError("the GPU for tests is full")
-            self.held += sum(lengths)
-            self.most = max(self.most, self.held)
+        if self.held + sum(lengths) > self.room:
+            self.refused += 1
+            raise MemoryError("the GPU for tests is full")
+        self.held += sum(lengths)
+        self.most = max(self.most, self.held)
         return [Place(torch.empty(length, dtype=torch.uint8)) for length in lengths]
 
     def memory(self, places: list[Place], stream: int) -> list[Place]:
@@ -75,24 +78,22 @@ class Gpu:
 
     def empty_cache(self) -> None:
         """Have room again for what tensors no longer lie in."""
-        with self.lock:
-            self.given_back += 1
-            self.held -= sum(it.length for it in self._kept if it.storage is None)
-            self._kept = [it for it in self._kept if it.storage is not None]
+        self.given_back += 1
+        self.held -= sum(it.length for it in self._kept if it.storage is None)
+        self._kept = [it for it in self._kept if it.storage is not None]
 
 
 def on_gpu(
-    monkeypatch: pytest.MonkeyPatch, beside: int, kept: int = CHUNK, count: int = CHUNKS
+    monkeypatch: pytest.MonkeyPatch, beside: int, size: int = CHUNK, count: int = CHUNKS
 ) -> tuple[Gpu, list[Any]]:
-    """Give a GPU with so many tensors of a chunk, and these."""
+    """Give a GPU with so many tensors of so many bytes, and these."""
     monkeypatch.setattr(moving, "CHUNK", CHUNK)
-    monkeypatch.setattr(moving, "KEPT", kept)
-    tensors = [torch.full((CHUNK // 4,), float(number)) for number in range(count)]
+    tensors = [torch.full((size // 4,), float(number)) for number in range(count)]
     ranges = []
     for tensor in tensors:
         storage = tensor.untyped_storage()
         ranges.append(Range(storage, 0, storage.data_ptr(), tensors=[tensor]))
-        ranges[-1].include(0, CHUNK)
+        ranges[-1].include(0, size)
     gpu = Gpu(ranges, beside)
     monkeypatch.setattr(torch.cuda, "empty_cache", gpu.empty_cache)
     return gpu, tensors
@@ -112,25 +113,28 @@ def check(gpu: Gpu, tensors: list[Any]) -> None:
         assert bool((tensor == float(number)).all())
 
 
-def test_with_room_two_chunks_are_taken_beside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one that is filled, and the one that is made meanwhile; afterwards none."""
-    gpu, tensors = on_gpu(monkeypatch, CHUNKS * CHUNK)
-    before = gpu.held
-    move(gpu)
-    check(gpu, tensors)
-    assert gpu.most - before <= 2 * CHUNK
-    assert (gpu.held, gpu.refused, gpu.given_back) == (before, 0, CHUNKS)
-
-
-def test_short_of_room_one_chunk_is_taken_beside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot be made ahead is made when room was given back."""
-    gpu, tensors = on_gpu(monkeypatch, CHUNK)
+@pytest.mark.parametrize("beside", [CHUNKS * CHUNK, CHUNK])
+def test_one_chunk_is_taken_beside(monkeypatch: pytest.MonkeyPatch, beside: int) -> None:
+    """With room for many and with room for one; afterwards none."""
+    gpu, tensors = on_gpu(monkeypatch, beside)
     before = gpu.held
     move(gpu)
     check(gpu, tensors)
     assert gpu.most - before == CHUNK
-    assert gpu.held == before
-    assert gpu.refused <= 1, "it is tried once, and not for every chunk"
+    assert (gpu.held, gpu.refused, gpu.given_back) == (before, 0, CHUNKS)
+
+
+def test_what_torch_kept_before_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk that is refused is asked for again when that is given back."""
+    gpu, tensors = on_gpu(monkeypatch, 0)
+    unused = torch.zeros(CHUNK // 4)
+    kept = Range(None, 0, unused.data_ptr())
+    kept.include(0, CHUNK)
+    gpu.keep(kept)
+    before = gpu.held
+    move(gpu)
+    check(gpu, tensors)
+    assert (gpu.held, gpu.most, gpu.refused) == (before - CHUNK, before, 1)
 
 
 def test_without_room_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,67 +148,19 @@ def test_without_room_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_small_ones_are_not_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch keeps their places for its next use: nothing waits for the GPU."""
-    gpu, tensors = on_gpu(monkeypatch, CHUNKS * CHUNK, kept=(CHUNKS + 1) * CHUNK)
-    move(gpu)
-    check(gpu, tensors)
-    assert gpu.given_back == 0
-
-
-def test_what_torch_may_keep_is_given_back_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As often as there is as much, and at the end."""
-    gpu, tensors = on_gpu(monkeypatch, CHUNKS * CHUNK, kept=3 * CHUNK)
+    gpu, tensors = on_gpu(monkeypatch, CHUNK, size=CHUNK // 4, count=3)
     before = gpu.held
     move(gpu)
     check(gpu, tensors)
-    assert gpu.given_back == 3
-    assert gpu.held == before
+    assert gpu.given_back == 0
+    assert gpu.held == 2 * before
 
 
-def test_the_next_is_made_while_one_is_used() -> None:
-    """By another thread, and none beyond it."""
-    begun = [threading.Event() for _ in range(4)]
-    asked = 0
-    too_early: list[int] = []
-
-    def make(number: int) -> int:
-        if number > asked + moving.AHEAD:
-            too_early.append(number)
-        begun[number].set()
-        return number
-
-    makers = moving.Makers(make, range(4))
-    threads = threading.active_count()
-    for number in range(4):
-        asked = number
-        assert makers.next() == number
-        if number < 3:
-            assert begun[number + 1].wait(PATIENCE_S), "nothing is made ahead"
-    makers.close()
-    assert too_early == []
-    assert threading.active_count() <= threads
-
-
-def test_what_was_made_ahead_in_vain_is_dropped() -> None:
-    """Whoever stops asks for no more; an error comes when its turn does."""
-    begun = threading.Event()
-
-    def make(number: int) -> int:
-        if number == 1:
-            begun.set()
-            raise ValueError("the second cannot be made")
-        return number
-
-    makers = moving.Makers(make, range(3))
-    assert makers.next() == 0
-    assert begun.wait(PATIENCE_S)
-    with pytest.raises(ValueError, match="the second"):
-        makers.next()
-    makers.close()
-
-
-def test_one_alone_takes_no_thread() -> None:
-    """Most of what is lent fits into one chunk."""
-    threads = threading.active_count()
-    makers = moving.Makers(lambda number: (number, threading.active_count()), [5])
-    assert makers.next() == (5, threads)
-    makers.close()
+def test_small_ones_fill_a_chunk_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their old places are given back with it, as those of large ones are."""
+    gpu, tensors = on_gpu(monkeypatch, CHUNK, size=CHUNK // 4, count=10)
+    before = gpu.held
+    move(gpu)
+    check(gpu, tensors)
+    assert gpu.most - before == CHUNK
+    assert (gpu.held, gpu.given_back) == (before, 3)

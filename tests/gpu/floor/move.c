@@ -3,19 +3,13 @@
  *
  * move COUNT BYTES prints one line of JSON, in microseconds, for so many chunks of so many bytes:
  *   copies                     as many copies within the device, and nothing else
- *   made, created, mapped      the chunks made on a device that has nothing else, by one thread; and of
- *                              that, creating and exporting them, and mapping them with access
- *   made_by_2, made_by_4       the same by several threads
+ *   made, created, mapped      the chunks made on a device that has nothing else; and of that, creating
+ *                              and exporting them, and mapping them with access
  *   in_line, in_line_freed     each chunk made, filled, and its old place freed before the next is made;
  *                              and of that, waiting for the copy and freeing
- *   ahead                      the same with the next chunk made by another thread meanwhile
  */
 #include "driver.h"
 
-#include <pthread.h>
-#include <semaphore.h>
-#include <stdatomic.h>
-#include <stdint.h>
 #include <unistd.h>
 
 typedef struct { number handle, base; int fd; } chunk;
@@ -24,8 +18,7 @@ static int count;
 static size_t bytes;
 static chunk *chunks;
 static number *old;
-/* Of the thread that made chunks last. */
-static _Thread_local double created, mapped;
+static double created, mapped;
 
 static void make(chunk *it) {
     properties wanted = {.kind = 1, .handles = 1, .where = {1, 0}};
@@ -49,29 +42,13 @@ static void drop_all(void) {
     }
 }
 
-/* ---- made alone ---- */
-
-static atomic_int next;
-
-static void *make_some(void *unused) {
-    CALL(cuCtxPushCurrent_v2, (void *), context);
-    for (int i; (i = atomic_fetch_add(&next, 1)) < count;) make(&chunks[i]);
-    return unused;
-}
-static double made_by(int threads) {
-    pthread_t some[8];
-    atomic_store(&next, 0);
+static double made_alone(void) {
     double begun = now();
-    for (int i = 1; i < threads; i++) need(pthread_create(&some[i], NULL, make_some, NULL), "pthread_create");
-    created = mapped = 0;
-    make_some(NULL);
-    for (int i = 1; i < threads; i++) pthread_join(some[i], NULL);
+    for (int i = 0; i < count; i++) make(&chunks[i]);
     double took = now() - begun;
     drop_all();
     return took;
 }
-
-/* ---- moved ---- */
 
 static void allocate_old(void) {
     for (int i = 0; i < count; i++) {
@@ -104,33 +81,6 @@ static double moved_in_line(double *freed) {
     return now() - begun;
 }
 
-static sem_t room, ready;
-
-static void *make_ahead(void *unused) {
-    CALL(cuCtxPushCurrent_v2, (void *), context);
-    for (int i = 0; i < count; i++) {
-        sem_wait(&room);
-        make(&chunks[i]);
-        sem_post(&ready);
-    }
-    return unused;
-}
-static double moved_ahead(void) {
-    pthread_t maker;
-    sem_init(&room, 0, 1);
-    sem_init(&ready, 0, 0);
-    double begun = now();
-    need(pthread_create(&maker, NULL, make_ahead, NULL), "pthread_create");
-    for (int i = 0; i < count; i++) {
-        sem_wait(&ready);
-        sem_post(&room);
-        fill(i);
-    }
-    double took = now() - begun;
-    pthread_join(maker, NULL);
-    return took;
-}
-
 int main(int argc, char **argv) {
     if (argc != 3) fail("move COUNT BYTES", argc);
     count = atoi(argv[1]);
@@ -142,16 +92,11 @@ int main(int argc, char **argv) {
     take_device();
     name_device();
     printf("\"ordering\": \"none\", ");
-    double made = made_by(1), was_created = created, was_mapped = mapped;
-    printf("\"made\": %.3f, \"created\": %.3f, \"mapped\": %.3f, ", made, was_created, was_mapped);
-    double by_2 = made_by(2), by_4 = made_by(4);
-    printf("\"made_by_2\": %.3f, \"made_by_4\": %.3f, ", by_2, by_4);
+    double made = made_alone();
+    printf("\"made\": %.3f, \"created\": %.3f, \"mapped\": %.3f, ", made, created, mapped);
     allocate_old();
     double copies = copied(), freed = 0, in_line = moved_in_line(&freed);
-    printf("\"copies\": %.3f, \"in_line\": %.3f, \"in_line_freed\": %.3f, ", copies, in_line, freed);
-    drop_all();
-    allocate_old();
-    printf("\"ahead\": %.3f}\n", moved_ahead());
+    printf("\"copies\": %.3f, \"in_line\": %.3f, \"in_line_freed\": %.3f}\n", copies, in_line, freed);
     drop_all();
     return 0;
 }

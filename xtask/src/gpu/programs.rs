@@ -155,7 +155,6 @@ pub(crate) fn of_python() -> Vec<Value> {
     vec![
         bench("service bench", "__main__.py", &["3"], 480),
         bench("service large", "large.py", &[], 420),
-        bench("service moves", "moves.py", &[], 240),
     ]
 }
 

@@ -1,7 +1,8 @@
 """Clients of the benchmark for large things: asker.py publish BASE, or asker.py open BASE.
 
 `publish` asks for a module that nobody had yet, and times it until its last byte can be read.
-`open` opens Bert, and keeps it until its standard input ends. Both print a line of JSON.
+`open` imports what it needs, and at a line of its standard input opens Bert, which it keeps until
+that ends. Both print a line of JSON.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def publish(base: str) -> None:
     wrong = [at for at, it in enumerate(module) if not bool((it == float(at)).all())]
     if wrong:
         raise ValueError(f"parameters {wrong} are not what they were")
-    found: dict[str, Any] = {"whole": whole, "seconds": client.call("moving")}
+    found: dict[str, Any] = {"whole": whole, "seconds": client.call("took")}
     found.update(floor=floor, gib=len(module))
     if extra is not None:
         found["extra"] = extra
@@ -43,9 +44,10 @@ def publish(base: str) -> None:
 
 
 def keep(base: str) -> None:
-    """Open the model."""
-    torch.zeros(1, device="cuda")
+    """Open the model in turn, and the device before it: others import meanwhile."""
     rows.warm()
+    sys.stdin.readline()
+    torch.zeros(1, device="cuda")
     client = connected(base)
     about = {"ordering": rows.ordering(), "device": rows.device()}
     before = torch.cuda.mem_get_info()[0]

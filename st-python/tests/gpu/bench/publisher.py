@@ -1,11 +1,13 @@
-"""A server that publishes a large module: publisher.py BASE GIB [watch].
+"""A server that publishes a large module: publisher.py BASE GIB moved|pooled [watch].
 
-It has the module before anybody asks. With `watch`, what is free on the device is looked at again
-and again meanwhile, which would cost time where that is what is measured.
+It has the module before anybody asks, in memory of ``cudaMalloc`` or in a pool's. With `watch`,
+what is free on the device is looked at again and again meanwhile, which would cost time where that
+is what is measured.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -19,7 +21,7 @@ import torch
 from least import Least
 
 from gpu import calls
-from shared_tensor import SharedTensorProvider, SharedTensorServer
+from shared_tensor import SharedTensorProvider, SharedTensorServer, cuda
 from shared_tensor._service import gpu
 
 GIB = 1 << 30
@@ -27,7 +29,7 @@ GIB = 1 << 30
 rows.tell_where()
 
 provider = SharedTensorProvider(sys.argv[1], execution_mode="server", device_index=0)
-count = int(sys.argv[2])
+count, built, watches = int(sys.argv[2]), sys.argv[3], sys.argv[4:] == ["watch"]
 
 
 def copying() -> float:
@@ -44,11 +46,15 @@ def copying() -> float:
 
 floor = copying()
 torch.cuda.empty_cache()
-made = torch.nn.ParameterList(
-    torch.nn.Parameter(torch.full((GIB // 4,), float(number), device="cuda"), requires_grad=False)
-    for number in range(count)
-)
+with cuda.pool() if built == "pooled" else contextlib.nullcontext():
+    made = torch.nn.ParameterList(
+        torch.nn.Parameter(
+            torch.full((GIB // 4,), float(number), device="cuda"), requires_grad=False
+        )
+        for number in range(count)
+    )
 torch.cuda.synchronize()
+where = [it.data_ptr() for it in made]
 state: dict[str, Any] = {}
 
 
@@ -56,8 +62,8 @@ place = gpu.place
 
 
 def timed(*arguments: Any, **more: Any) -> None:
-    """Move storages into memory that can be lent, and note the seconds until all is there."""
-    name = summary.name_of_publishing(count)
+    """Lend storages where they are, or move them, and note the seconds until all is there."""
+    name = summary.name_of_publishing(count, built)
     noted = calls.noted("bench", name, devices=[rows.device()], ordering=rows.ordering())
     torch.cuda.synchronize()
     begun = time.perf_counter()
@@ -70,7 +76,7 @@ def timed(*arguments: Any, **more: Any) -> None:
 @provider.share(cache=False, plain=True)
 def begin() -> float:
     """Begin to watch, and give the floor in seconds; who asks has a context by now."""
-    if sys.argv[3:] == ["watch"]:
+    if watches:
         state["least"] = Least()
         state["least"].start()
     gpu.place = timed
@@ -78,8 +84,11 @@ def begin() -> float:
 
 
 @provider.share(cache=False, plain=True)
-def moving() -> float:
-    """Give the seconds of the move."""
+def took() -> float:
+    """Give the seconds, if as many moved as were to."""
+    moved = sum(it.data_ptr() != old for it, old in zip(made, where))
+    if moved != (count if built == "moved" else 0):
+        raise ValueError(f"{moved} of {count} parameters moved, which was to be measured {built}")
     return float(state["seconds"])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from typing import Any, NamedTuple
+from typing import Any
 
 OURS = "ours"
 #: What the report's words mean.
@@ -97,39 +97,38 @@ EXTRA = 1 << 30
 NOISE = 32 << 20
 
 
-class Setting(NamedTuple):
-    """How a module is moved."""
-
-    #: Chunks that are made before they are asked for.
-    ahead: int
-    #: GiB of old places that may be kept meanwhile.
-    kept_gib: int
+#: How the module was built that is published, and what the report calls that.
+BUILT = {"moved": "of cudaMalloc, moved", "pooled": "of a pool, lent where it is"}
 
 
-def name_of_publishing(gib: int) -> str:
+def name_of_publishing(gib: int, built: str) -> str:
     """Name it as the report does."""
-    return f"publish of {gib} GiB"
+    return f"publish of {gib} GiB {BUILT[built]}"
 
 
-def name_of_move(gib: int, setting: Setting) -> str:
-    """Name it as the report does."""
-    return f"move of {gib} GiB, {setting.ahead} ahead, {setting.kept_gib} GiB kept"
+def of_publishing(
+    built: str,
+    rounds: list[dict[str, Any]],
+    watched: dict[str, Any],
+    floors: list[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Sum up how long it took beside bare copies, and what it took beside the module.
 
-
-def of_publishing(rounds: list[dict[str, Any]], watched: dict[str, Any]) -> list[dict[str, Any]]:
-    """Sum up how long it took beside bare copies, and what it took beside the module."""
-    title = name_of_publishing(rounds[0]["gib"])
+    What is moved has a floor: what the driver alone takes for that, beside its own copies.
+    """
+    title = name_of_publishing(rounds[0]["gib"], built)
     shares = [100 * it["floor"] / it["seconds"] for it in rounds]
     seconds = [1e6 * it["seconds"] for it in rounds]
     whole = [1e6 * it["whole"] for it in rounds]
-    floor = statistics.median(1e6 * it["floor"] for it in rounds)
+    took = _spread(title, "us", seconds, rounds)
+    share = _spread(f"{title}, share of copy bandwidth", "%", shares, rounds)
+    if floors:
+        took["floor"] = statistics.median(it["in_line"] for it in floors)
+        share["floor"] = statistics.median(100 * it["copies"] / it["in_line"] for it in floors)
     return [
-        {**_spread(title, "us", seconds, rounds), "floor": floor},
+        took,
         _spread(f"{title}, with the call and its opening", "us", whole, rounds),
-        {
-            **_spread(f"{title}, share of copy bandwidth", "%", shares, rounds),
-            **{"floor": 100.0, "limit": 85.0, "is_least": True},
-        },
+        {**share, "limit": 85.0, "is_least": True},
         {
             **_spread(f"{title}, extra memory", "bytes", [watched["extra"]], [watched]),
             "limit": EXTRA,
@@ -137,34 +136,14 @@ def of_publishing(rounds: list[dict[str, Any]], watched: dict[str, Any]) -> list
     ]
 
 
-def of_moves(
-    gib: int,
-    took: dict[Setting, list[float]],
-    extra: dict[Setting, int],
-    about: dict[str, Any],
-    floors: list[dict[str, Any]],
-) -> list[dict[str, Any]]:
-    """Sum up what each setting took, in time beside the driver alone, and in memory."""
-    made = []
-    for setting, seconds in took.items():
-        name = name_of_move(gib, setting)
-        floor = statistics.median(it["ahead" if setting.ahead else "in_line"] for it in floors)
-        made.append({**_spread(name, "us", [1e6 * it for it in seconds], [about]), "floor": floor})
-        made.append(_spread(f"{name}: extra memory", "bytes", [extra[setting]], [about]))
-    return made
-
-
 #: What the floor of moving says of the driver, and what the report calls that.
 DRIVER = {
     "copies": "copies alone",
-    "made": "chunks made and mapped by 1 thread",
+    "made": "chunks made and mapped",
     "created": "of that, making them",
     "mapped": "of that, mapping them",
-    "made_by_2": "chunks made and mapped by 2 threads",
-    "made_by_4": "chunks made and mapped by 4 threads",
     "in_line": "moved, each chunk in turn",
     "in_line_freed": "of that, waiting and freeing",
-    "ahead": "moved, the next chunk made meanwhile",
 }
 
 
