@@ -19,7 +19,7 @@ from support.peer import WATCHDOG_S, Peer
 PRELUDE = """
 import ctypes, gc, os, signal, types, weakref
 from shared_tensor import SharedTensorClient, SharedTensorProvider, SharedTensorServer, _native
-from shared_tensor._service import gpu as gpus, lending, payload
+from shared_tensor._service import gpu as gpus, lending, moving, payload
 
 cuda = ctypes.CDLL("libcuda.so.1")
 gpus._gpu(0)
@@ -79,7 +79,7 @@ def rebind(found, gpu, stream):
 
 gpus._stream = lambda ordinal: 0
 gpus._is_there = lambda: True
-gpus._rebind = rebind
+moving._rebind = rebind
 payload.Codec.lend, payload.Codec.module = lend, module
 payload.Codec.enter_worker = lambda self: None
 
