@@ -246,11 +246,12 @@ class Runner:
         name, file, test = sanitizer.PYTHON
         python = [self.bundle.python, "-B", "-m", "pytest", "-p", "no:cacheprovider"]
         python += ["-c", str(folder / "pyproject.toml"), "-m", "gpu", "-k", test]
-        chosen = [
+        programs = [
             (title, [str(self.bundle.folder / "programs" / program), *arguments], with_children)
-            for title, program, arguments, with_children in sanitizer.PROGRAMS
+            for title, program, arguments, with_children in (*sanitizer.PROGRAMS, sanitizer.WAITING)
         ]
-        chosen.append((name, [*python, str(folder / file)], True))
+        *quick, waiting = programs
+        chosen = [*quick, (name, [*python, str(folder / file)], True), waiting]
         env = self.bundle.environment(
             PYTHONPATH=f"{self.bundle.wheel}:{self.bundle.folder / 'tools'}",
             PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",

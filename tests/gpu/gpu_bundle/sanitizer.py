@@ -20,12 +20,14 @@ PROGRAMS = (
     ("chunks", "cuda-ipc-it", ["chunks::"], False),
     ("mappings", "cuda-ipc-it", ["mappings::"], False),
     ("releases", "cuda-ipc-it", ["releases::"], False),
-    ("words", "cuda-ipc-it", ["words::"], False),
     ("kernels on memory of others", "cuda-ipc-survivors", ["a_wrong_word_counts"], True),
 )
+#: Looked at last, as it may not end under the tool: there streams that wait for others, which are
+#: given their work later, were seen to wait for ever.
+WAITING = ("words", "cuda-ipc-it", ["words::"], False)
 #: The test of the package, by its file and name.
 PYTHON = ("a call from Python", "gpu/test_tensors.py", "test_an_argument_comes_back")
-LIMIT_S = 300.0
+LIMIT_S = 120.0
 
 _SUMMARY = re.compile(r"ERROR SUMMARY: (\d+) errors?")
 _SAID = re.compile(r"^=========\s?(.*)$", re.MULTILINE)
