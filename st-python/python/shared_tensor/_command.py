@@ -265,6 +265,16 @@ def _holder(path: Path) -> int | None:
         return None
 
 
+def _version(package: str) -> str:
+    """Give the release of what is installed: importing torch to ask it takes seconds."""
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "installed"
+
+
 def _doctor(options: argparse.Namespace) -> int:
     del options
     import importlib.util
@@ -283,7 +293,8 @@ def _doctor(options: argparse.Namespace) -> int:
     check("kernel", platform.release())
     for package in ("torch", "transformers", "tqdm"):
         is_there = importlib.util.find_spec(package) is not None
-        check(package, "installed" if is_there else "not installed: only needed for its own things")
+        missing = "not installed: only needed for its own things"
+        check(package, _version(package) if is_there else missing)
     try:
         directory = _native.service_directory()
         check("runtime directory", directory)

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["Pool", "is_lendable", "pool"]
 
 _INSTEAD = (
-    "have torch allocate with PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True, which is lent "
-    "where it is too, or let results be moved, which takes one copy on the GPU"
+    "have torch allocate with PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True, of which results "
+    "up to 4,800 MiB are lent where they are too, or let results be moved, which takes one copy on "
+    "the GPU"
 )
 #: For reading: whoever may write to it may read it.
 _READ = False
@@ -154,8 +155,9 @@ def _check(torch: Any) -> None:
         )
     if not torch.cuda.is_available():
         raise SharedTensorCapabilityError(
-            f"torch {torch.__version__} finds no GPU here: a pool needs a driver, and a torch with "
-            "CUDA"
+            f"torch {torch.__version__} finds no GPU here: a pool needs a driver, a GPU that "
+            "CUDA_VISIBLE_DEVICES does not hide, and a torch with CUDA; `python -m shared_tensor "
+            "doctor` says what there is"
         )
     backend = torch.cuda.get_allocator_backend()
     if backend != "native":

@@ -265,6 +265,7 @@ class SharedTensorProvider:
             cache=cache,
             cache_format_key=cache_format_key,
         )
+        options.check_copy(named, copy)
         if not copy:
             options.check_without_copy(
                 named, device=self.device, is_kept=cache or managed, writable=writable
@@ -285,7 +286,7 @@ class SharedTensorProvider:
             key=key,
             plain=plain,
             writable=writable,
-            copy=bool(copy),
+            copy=copy,
         )
         with self._lock:
             if named in self._endpoints:

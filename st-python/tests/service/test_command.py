@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -156,6 +158,8 @@ def test_doctor(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
     assert _command.main(["doctor"]) == 0
     out = capsys.readouterr().out
     assert f"ok   servers: {served.base}-cpu.sock" in out
+    if importlib.util.find_spec("torch") is not None:
+        assert f"ok   torch: {metadata.version('torch')}" in out
     assert "BAD" not in out
 
 

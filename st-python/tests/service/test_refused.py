@@ -154,6 +154,21 @@ def test_providers(arguments: dict[str, Any], told: str) -> None:
         shared_tensor.SharedTensorProvider(**{"device": "cpu", **arguments})
 
 
+def test_the_number_of_a_gpu_is_no_device(base: str) -> None:
+    """Where torch's word for a GPU is said, the error says where its number goes."""
+    with pytest.raises(Refused, match="got 'cuda:1'; the number of a GPU goes into device_index="):
+        shared_tensor.SharedTensorProvider(base, device="cuda:1")
+
+
+@pytest.mark.parametrize("found", [None, 0, "no"])
+def test_copy_is_true_or_false(base: str, found: Any) -> None:
+    """None, which elsewhere means a copy where one is needed, lends nothing that is volatile."""
+    provider = shared_tensor.SharedTensorProvider(base, execution_mode="local", device="cuda")
+    with pytest.raises(Refused, match=rf"copy must be True.*or False, got {found!r}"):
+        provider.share(copy=found, writable=True, name="one")(lambda: None)
+    assert not provider.list_endpoints()
+
+
 def test_servers(base: str) -> None:
     """Serve a provider, whose device has a number that there can be."""
     server: Any = shared_tensor.SharedTensorServer

@@ -66,8 +66,8 @@ def _places(
     except MemoryError as error:
         raise SharedTensorCapabilityError(
             f"{sum(lengths)} bytes on cuda:{ordinal} are to be moved into memory that can be lent, "
-            f"and there is no room beside them: {error}; free some, or have torch allocate with "
-            "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True, which is lent where it is"
+            f"and there is no room beside them: {error}; free some, or return what needs no move: "
+            "make it within shared_tensor.cuda.pool(), or share its endpoint with copy=False"
         ) from error
 
 

@@ -69,6 +69,18 @@ def check(
         )
 
 
+def check_copy(name: str, copy: Any) -> None:
+    """Raise `SharedTensorConfigurationError` unless it is True or False.
+
+    In NumPy's words None means a copy where one is needed, and would be the opposite here.
+    """
+    if not isinstance(copy, bool):
+        raise SharedTensorConfigurationError(
+            f"endpoint {name!r}: copy must be True, which moves what cannot be lent where it is, "
+            f"or False, got {copy!r}"
+        )
+
+
 def check_without_copy(name: str, *, device: str, is_kept: bool, writable: bool) -> None:
     """Raise `SharedTensorConfigurationError` where ``copy=False`` promises what cannot be kept."""
     if device == "cpu":

@@ -55,7 +55,11 @@ def device_of(device: Any) -> str:
         device = str(device)
     if device not in DEVICES:
         known = ", ".join(repr(name) for name in DEVICES)
-        raise SharedTensorConfigurationError(f"{source} must be one of {known}, got {device!r}")
+        is_numbered = str(device).startswith("cuda:")
+        hint = "; the number of a GPU goes into device_index=" if is_numbered else ""
+        raise SharedTensorConfigurationError(
+            f"{source} must be one of {known}, got {device!r}{hint}"
+        )
     return str(device)
 
 
