@@ -87,7 +87,7 @@ def test_names_may_be_made_while_the_program_runs(stream):
         (lambda it: it.write(*[None] * 7), "takes .* positional arguments"),
         (lambda it: it.write(frame(1), "a"), "frame_id must be an integer"),
         (lambda it: it.latest(frame(1), out=frame(1)), "multiple values for argument 'out'"),
-        (lambda it: it.latest(timeout="soon"), "timeout"),
+        (lambda it: it.latest(timeout="soon"), "real number, not str"),
         (lambda it: it.next(1.0, None, 3), "takes .* positional arguments"),
         (lambda it: it.locked(1, 2, 3), "takes .* positional arguments"),
         (lambda it: it.locked().__exit__(), "missing 3 required positional arguments"),
