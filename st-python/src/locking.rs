@@ -334,7 +334,7 @@ struct Leave;
 impl Lane for Leave {
     type Of = LockScope;
     const NAME: &'static CStr = c"__exit__";
-    const PARAMETERS: &'static [&'static str] = &["kind", "value", "traceback"];
+    const PARAMETERS: &'static [&'static str] = &["_kind", "_value", "_traceback"];
 
     fn method() -> &'static PyOnceLock<Method> {
         static METHOD: PyOnceLock<Method> = PyOnceLock::new();

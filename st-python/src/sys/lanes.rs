@@ -123,8 +123,12 @@ pub(crate) fn unless_none<'a, 'py>(
     given.filter(|it| !it.is_none())
 }
 
-/// Puts a lane before a method of a class. Once per process.
+/// Puts a lane before a method of a class. Once per process: a program that imports the module a second time,
+/// having forgotten the first, gets the same classes, and they have their lanes.
 pub(crate) fn open<L: Lane>(py: Python<'_>) -> PyResult<()> {
+    if L::method().get(py).is_some() {
+        return Ok(());
+    }
     let class = py.get_type::<L::Of>();
     let name = L::NAME.to_string_lossy();
     let name = &*name;
@@ -132,10 +136,12 @@ pub(crate) fn open<L: Lane>(py: Python<'_>) -> PyResult<()> {
     let made = class.getattr(name)?;
     let documentation = documentation(name, &made)?;
     let entry: FastCall = entry::<L>;
+    let lane = method_descriptor(&class, L::NAME, documentation, entry)?;
+    // Before anybody can call the lane.
     if L::method().set(py, Method { made: made.unbind(), names }).is_err() {
-        return Err(PyRuntimeError::new_err(format!("{name} has a lane already")));
+        return Err(PyRuntimeError::new_err(format!("{name} was given two lanes at once")));
     }
-    class.setattr(name, method_descriptor(&class, L::NAME, documentation, entry)?)
+    class.setattr(name, lane)
 }
 
 /// The documentation of a method in the form in which methods of C have it.
@@ -208,18 +214,32 @@ unsafe extern "C" fn entry<L: Lane>(
             None => given.pass_on(&this, method),
         }
     }));
-    match outcome {
-        Ok(Ok(value)) => value.into_ptr(),
-        Ok(Err(error)) => {
-            error.restore(py);
-            ptr::null_mut()
-        }
+    let error = match outcome {
+        Ok(Ok(value)) => return value.into_ptr(),
+        Ok(Err(error)) => error,
         Err(panic) => {
             let said = panic.downcast_ref::<&str>().copied();
             let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
             let said = said.unwrap_or("a panic without words").to_owned();
-            pyo3::panic::PanicException::new_err((said,)).restore(py);
-            ptr::null_mut()
+            pyo3::panic::PanicException::new_err((said,))
         }
+    };
+    raise(py, error);
+    ptr::null_mut()
+}
+
+/// Raises an error, and lets go of what making it has left.
+///
+/// The bindings do not know of this call. What is dropped where they believe the thread detached they keep
+/// until they are entered next, which a program that only calls lanes never does: errors that it
+/// catches would pile up, with all that they refer to. Lanes that succeed drop nothing of the kind again and
+/// again.
+#[cold]
+fn raise(py: Python<'_>, error: PyErr) {
+    let mut error = Some(error);
+    // To be entered is to drop what was kept; an interpreter that is ending may refuse it.
+    let _ = Python::try_attach(|py| error.take().map(|error| error.restore(py)));
+    if let Some(error) = error {
+        error.restore(py);
     }
 }

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
+import weakref
 
 import numpy as np
 import pytest
 
-from shared_tensor import Stream, _native
+from shared_tensor import EmptyStreamError, Stream, _native
 
 QUICK = ["write", "latest", "next", "locked"]
 
@@ -150,3 +153,80 @@ def test_a_scope_that_was_left_once_is_not_left_again(stream):
         pass
     with pytest.raises(RuntimeError, match="unlocked"):
         scope.__exit__(None, None, None)
+
+
+def test_errors_that_are_caught_do_not_pile_up(stream):
+    """Although nothing but a lane is called meanwhile."""
+    out = frame(0)
+
+    def poll(times):
+        for _ in range(times):
+            try:
+                stream.latest(out)
+            except EmptyStreamError:
+                continue
+            raise AssertionError
+
+    poll(10)
+    before = sys.getallocatedblocks()
+    poll(1000)
+    assert sys.getallocatedblocks() - before < 500
+
+
+def test_what_a_refused_call_was_given_is_let_go_of(stream):
+    """Also what the error refers to that says why."""
+
+    class Nothing:
+        """Is no index, of which the interpreter's error names the culprit."""
+
+    class Local:
+        """Is held by the frame of the method that raises."""
+
+    held = []
+
+    class Refusing:
+        def __index__(self):
+            local = Local()
+            held.append(weakref.ref(local))
+            raise TypeError
+
+    given = Nothing()
+    held.append(weakref.ref(given))
+    for number in (given, Refusing()):
+        with pytest.raises(TypeError, match="frame_id must be an integer"):
+            stream.write(frame(1), number)
+    del given, number
+    assert [seen() for seen in held] == [None, None]
+
+
+def test_the_module_may_be_imported_again():
+    """As by programs that forget modules to have them made anew."""
+    program = """if True:
+        import sys
+        import shared_tensor._native as first
+        for name in [name for name in sys.modules if name.startswith("shared_tensor")]:
+            del sys.modules[name]
+        import shared_tensor._native as second
+        assert second is not first
+        assert second.Handle is first.Handle
+        for forgotten in (first, second):
+            try:
+                forgotten.Handle.write(object())
+            except TypeError:
+                continue
+            raise AssertionError
+    """
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_names_of_arguments_are_the_method_s(stream):
+    """As its signature gives them, and no others."""
+    leave = _native.LockScope.__exit__
+    names = list(inspect.signature(leave).parameters)[1:]
+    scope = stream.locked()
+    scope.__enter__()
+    with pytest.raises(TypeError, match="unexpected keyword argument"):
+        leave(scope, kind=None, value=None, traceback=None)
+    assert stream.lock_depth() == 1
+    assert leave(scope, **dict.fromkeys(names)) is False
+    assert stream.lock_depth() == 0
