@@ -7,7 +7,6 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyTuple};
 use shared_tensor::lock::process_token;
 use shared_tensor::stream::Writer;
@@ -16,7 +15,7 @@ use crate::errors;
 use crate::handle::Handle;
 use crate::ownership::{NotOwner, ThreadId};
 use crate::patience::Patience;
-use crate::sys::lanes::{self, Given, Lane, Method};
+use crate::sys::lanes::{self, Given, Lane};
 
 impl Handle {
     /// Takes the lock for this thread, or takes it once more if it may.
@@ -311,10 +310,7 @@ impl Lane for Locked {
     const NAME: &'static CStr = c"locked";
     const PARAMETERS: &'static [&'static str] = &["timeout", "reentrant"];
 
-    fn method() -> &'static PyOnceLock<Method> {
-        static METHOD: PyOnceLock<Method> = PyOnceLock::new();
-        &METHOD
-    }
+    lanes::keeps_method!();
 
     fn call<'py>(
         this: &Bound<'py, Handle>,
@@ -336,10 +332,7 @@ impl Lane for Leave {
     const NAME: &'static CStr = c"__exit__";
     const PARAMETERS: &'static [&'static str] = &["_kind", "_value", "_traceback"];
 
-    fn method() -> &'static PyOnceLock<Method> {
-        static METHOD: PyOnceLock<Method> = PyOnceLock::new();
-        &METHOD
-    }
+    lanes::keeps_method!();
 
     fn call<'py>(
         this: &Bound<'py, LockScope>,

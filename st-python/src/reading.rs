@@ -6,7 +6,6 @@ use std::mem::MaybeUninit;
 use pyo3::Borrowed;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyFloat, PyTuple};
 use shared_tensor::stream::{Lease, OnFull, OnWriting, Phase, Publication, Reader, Wait};
 
@@ -14,7 +13,7 @@ use crate::arrays::Output;
 use crate::handle::{Handle, Inner};
 use crate::options::Whole;
 use crate::patience::Patience;
-use crate::sys::lanes::{self, Given, Lane, Method, unless_none};
+use crate::sys::lanes::{self, Given, Lane, unless_none};
 use crate::{lending, report};
 
 /// Which frame is read.
@@ -451,10 +450,7 @@ impl Lane for Latest {
     const NAME: &'static CStr = c"latest";
     const PARAMETERS: &'static [&'static str] = &["out", "timeout"];
 
-    fn method() -> &'static PyOnceLock<Method> {
-        static METHOD: PyOnceLock<Method> = PyOnceLock::new();
-        &METHOD
-    }
+    lanes::keeps_method!();
 
     fn call<'py>(
         this: &Bound<'py, Handle>,
@@ -473,10 +469,7 @@ impl Lane for Following {
     const NAME: &'static CStr = c"next";
     const PARAMETERS: &'static [&'static str] = &["timeout", "out"];
 
-    fn method() -> &'static PyOnceLock<Method> {
-        static METHOD: PyOnceLock<Method> = PyOnceLock::new();
-        &METHOD
-    }
+    lanes::keeps_method!();
 
     fn call<'py>(
         this: &Bound<'py, Handle>,

@@ -6,7 +6,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 use shared_tensor::stream::{Contents, METADATA_BYTES, Stamp};
 
@@ -15,7 +14,7 @@ use crate::handle::{Handle, Inner};
 use crate::options;
 use crate::patience::Patience;
 use crate::sys::OpenFrame;
-use crate::sys::lanes::{self, Given, Lane, Method, unless_none};
+use crate::sys::lanes::{self, Given, Lane, unless_none};
 
 /// What a writer says about a frame, checked before anything is touched.
 fn stamp(
@@ -451,10 +450,7 @@ impl Lane for Write {
     const PARAMETERS: &'static [&'static str] =
         &["value", "frame_id", "metadata", "acquired_ns", "timeout", "owned"];
 
-    fn method() -> &'static PyOnceLock<Method> {
-        static METHOD: PyOnceLock<Method> = PyOnceLock::new();
-        &METHOD
-    }
+    lanes::keeps_method!();
 
     fn call<'py>(
         this: &Bound<'py, Handle>,

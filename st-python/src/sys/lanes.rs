@@ -46,6 +46,18 @@ pub(crate) trait Lane {
     ) -> Option<PyResult<Bound<'py, PyAny>>>;
 }
 
+/// Gives a lane a place of its own for its method: no static can depend on a type parameter.
+macro_rules! keeps_method {
+    () => {
+        fn method() -> &'static pyo3::sync::PyOnceLock<$crate::sys::lanes::Method> {
+            static METHOD: pyo3::sync::PyOnceLock<$crate::sys::lanes::Method> =
+                pyo3::sync::PyOnceLock::new();
+            &METHOD
+        }
+    };
+}
+pub(crate) use keeps_method;
+
 /// A method as the bindings made it, and the names of its parameters as calls have them.
 pub(crate) struct Method {
     made: Py<PyAny>,
