@@ -1,5 +1,5 @@
-//! What opening costs from 1 to 120 GiB, in one chunk and in chunks of 1 GiB, as figures in the file that
-//! `ST_FIGURES` names; nothing without a device, unless `ST_GPU=require` says that there is one.
+//! What opening costs from 1 to 120 GiB, in one chunk, in chunks of 1 GiB, and in the larger ones that the
+//! service moves much into, as figures in the file that `ST_FIGURES` names; nothing without a device, unless `ST_GPU=require` says that there is one.
 //!
 //! The sizes are measured in turn, in rounds. Beside each is what the program `floor` takes for it, the
 //! driver's calls alone, where that lies in the same folder.
@@ -20,6 +20,8 @@ use calls::Calls;
 
 const GIB: u64 = 1 << 30;
 const SIZES: [u64; 5] = [1, 4, 16, 64, 120];
+/// More than as many GiB are moved into as many chunks.
+const CHUNKS: u64 = 32;
 const ROUNDS: usize = 3;
 const SAMPLES: usize = 40;
 /// What p50 may be at most, in microseconds.
@@ -39,7 +41,11 @@ struct Row {
 
 impl Row {
     fn name(&self) -> String {
-        let chunks = if self.count == 1 { "1 chunk" } else { "chunks of 1 GiB" };
+        let chunks = match self.count {
+            1 => "1 chunk".to_owned(),
+            _ if self.bytes == GIB => "chunks of 1 GiB".to_owned(),
+            count => format!("{count} chunks"),
+        };
         format!("open/{} GiB in {chunks}", self.count * self.bytes / GIB)
     }
 
@@ -120,7 +126,10 @@ fn main() -> ExitCode {
     // A smaller device measures what it has room for.
     let room = device.memory_bytes().saturating_sub(SPARE);
     let sizes = SIZES.into_iter().filter(|size| size * GIB <= room);
-    let forms = sizes.flat_map(|size| [(1, size * GIB), (size, GIB)]);
+    let forms = sizes.flat_map(|size| {
+        let large = (size > CHUNKS).then_some((CHUNKS, size * GIB / CHUNKS));
+        [(1, size * GIB), (size, GIB)].into_iter().chain(large)
+    });
     let mut rows: Vec<Row> = forms
         .map(|(count, bytes)| Row {
             count,

@@ -18,7 +18,7 @@ use crate::sys::{Reservation, Stream, table};
 /// framework's allocator asks for blocks here, and [`share_in_place`](crate::share_in_place) shares what
 /// lies in them.
 ///
-/// Blocks are parts of chunks of up to a gigabyte, so that sharing costs few descriptors. A chunk is
+/// Blocks are parts of chunks of up to 4 GiB, so that sharing costs few descriptors. A chunk is
 /// given back to the device when none of its blocks is left; whoever it was shared with keeps it.
 pub struct Pool {
     context: Context,
@@ -46,7 +46,7 @@ struct Held {
 /// Chunks grow with what there is, so that no more than an eighth is taken ahead.
 const AHEAD: u64 = 8;
 /// The smallest and the largest chunk that holds several blocks, in bytes.
-const CHUNK: (u64, u64) = (32 << 20, 1 << 30);
+const CHUNK: (u64, u64) = (32 << 20, 4 << 30);
 
 impl Pool {
     /// A pool without memory.

@@ -13,7 +13,7 @@ use shared_tensor::stream::Writer;
 
 use crate::errors;
 use crate::handle::Handle;
-use crate::ownership::{NotOwner, ThreadId};
+use crate::ownership::{NotOwner, ThreadEnds, ThreadId};
 use crate::patience::Patience;
 use crate::sys::lanes::{self, Given, Lane};
 
@@ -47,7 +47,13 @@ impl Handle {
             Some(locked) => locked,
             None => self.run(py, patience, true, |wait| inner.writer()?.lock_owned(wait))?,
         };
-        self.ownership.begin(locked, self.id);
+        self.ownership.begin(locked, self.id).map_err(|ThreadEnds| {
+            PyRuntimeError::new_err(format!(
+                "stream '{}': this thread is ending, and would not give the lock back; take it \
+                 before the thread's last destructors run",
+                self.name
+            ))
+        })?;
         if self.closed.load(Ordering::Acquire) {
             // Who closes has looked for owners already, and waits only for this wait.
             let _ = self.ownership.release(self.id);
@@ -259,11 +265,9 @@ impl ManyScope {
             }
             held.push(index);
         }
-        // A thread that is being torn down gives its locks back by itself.
-        if let Some(thread) = ThreadId::current() {
-            let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-            entries.push(Entry { thread, held });
-        }
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.push(Entry { thread: ThreadId::current(), held });
+        drop(entries);
         if let Some(value) = &self.value {
             return Ok(value.bind(py).clone());
         }
@@ -279,7 +283,7 @@ impl ManyScope {
         let thread = ThreadId::current();
         let held = {
             let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-            let mine = entries.iter().rposition(|entry| Some(entry.thread) == thread);
+            let mine = entries.iter().rposition(|entry| entry.thread == thread);
             mine.map(|index| entries.remove(index).held)
         };
         let held = held.ok_or_else(|| {

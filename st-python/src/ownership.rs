@@ -31,9 +31,10 @@ thread_local! {
 }
 
 impl ThreadId {
-    /// The calling thread; `None` while it is being torn down.
-    pub(crate) fn current() -> Option<Self> {
-        THIS.try_with(|id| *id).ok()
+    /// The calling thread.
+    pub(crate) fn current() -> Self {
+        // Nothing to drop: it is there to the thread's end.
+        THIS.with(|id| *id)
     }
 }
 
@@ -87,6 +88,10 @@ pub(crate) enum NotOwner {
     AnotherThread,
 }
 
+/// The calling thread runs its last destructors, and those of its locks have run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ThreadEnds;
+
 static OWNERSHIPS: PerProcess<Mutex<HashMap<Generation, Weak<Ownership>>>> = PerProcess::new();
 
 impl Ownership {
@@ -110,7 +115,7 @@ impl Ownership {
 
     /// The calling thread's tenure, given to `then`.
     pub(crate) fn with_mine<T>(&self, then: impl FnOnce(&mut Tenure) -> T) -> Option<T> {
-        let me = ThreadId::current()?;
+        let me = ThreadId::current();
         if self.owner.load(Ordering::Relaxed) != me.0 {
             return None;
         }
@@ -121,20 +126,26 @@ impl Ownership {
         self.with_mine(|_| ()).is_some()
     }
 
-    /// Begins the calling thread's tenure with a lock that it has just taken.
+    /// Begins the calling thread's tenure with a lock that it has just taken, unless the thread is so
+    /// near its end that nobody would give the lock back: then the lock is released.
     #[inline]
-    pub(crate) fn begin(self: &Arc<Self>, locked: OwnedLocked, through: u64) {
-        let Some(thread) = ThreadId::current() else { return };
-        *self.current() = Some(Tenure { thread, through: smallvec![through], locked, view: None });
-        self.owner.store(thread.0, Ordering::Relaxed);
-        // A thread that is being torn down has nothing to be given back later.
-        let _ = HELD.try_with(|held| {
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        locked: OwnedLocked,
+        through: u64,
+    ) -> Result<(), ThreadEnds> {
+        let noted = HELD.try_with(|held| {
             let mut held = held.borrow_mut();
             if !held.held.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(self))) {
                 held.held.retain(|known| known.strong_count() > 0);
                 held.held.push(Arc::downgrade(self));
             }
         });
+        noted.map_err(|_| ThreadEnds)?;
+        let thread = ThreadId::current();
+        *self.current() = Some(Tenure { thread, through: smallvec![through], locked, view: None });
+        self.owner.store(thread.0, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Ends the tenure, and releases the lock. What is returned is to be dropped outside the mutex: Python
@@ -166,7 +177,7 @@ impl Ownership {
         let view = {
             let mut current = self.current();
             let Some(tenure) = current.as_mut() else { return Err(NotOwner::Nobody) };
-            if Some(tenure.thread) != ThreadId::current() {
+            if tenure.thread != ThreadId::current() {
                 return Err(NotOwner::AnotherThread);
             }
             match tenure.through.iter().rposition(|&through| through == handle) {
@@ -184,7 +195,7 @@ impl Ownership {
         let me = ThreadId::current();
         self.current()
             .as_ref()
-            .is_some_and(|tenure| Some(tenure.thread) != me && tenure.through.contains(&handle))
+            .is_some_and(|tenure| tenure.thread != me && tenure.through.contains(&handle))
     }
 
     /// Undoes every acquisition that was made through a handle which is being closed.
@@ -195,7 +206,7 @@ impl Ownership {
             if !tenure.through.contains(&handle) {
                 return Ok(());
             }
-            if Some(tenure.thread) != ThreadId::current() {
+            if tenure.thread != ThreadId::current() {
                 return Err(NotOwner::AnotherThread);
             }
             tenure.through.retain(|through| *through != handle);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ tests![
     the_links_of_the_contract_lead_to_the_socket,
     a_link_is_left_to_a_living_server_and_taken_from_a_dead_one,
     servers_for_two_devices_with_one_number_both_work,
+    servers_for_other_gpus_are_named_to_who_finds_none,
     host_memory_is_not_lent_as_that_of_a_gpu_unasked,
     messages_without_room_are_refused,
     links_into_others_hands_are_not_followed,
@@ -143,6 +145,40 @@ fn servers_for_two_devices_with_one_number_both_work() {
     drop((clients, any));
     stop(&one);
     stop(&other);
+    runtime.end();
+}
+
+fn servers_for_other_gpus_are_named_to_who_finds_none() {
+    let (runtime, scratch) = (Runtime::new(), Scratch::new());
+    let device = |uuid: &str| Device::Gpu { uuid: uuid.to_owned(), index: 0 };
+    let address = |uuid: &str| Address::new(scratch.path().join("seed"), device(uuid));
+    let said = || {
+        let client = Client::options().patience(Duration::ZERO).at(address("GPU-3333"));
+        runtime.within(|| client.connect(soon())).unwrap_err()
+    };
+    let hidden = runtime.within(|| serve(&address("GPU-1111"), "hidden"));
+    let of_host = Address::new(scratch.path().join("seed"), Device::Cpu);
+    let others = [of_host, Address::new(scratch.path().join("other"), device("GPU-4444"))];
+    let others = runtime.within(|| others.map(|it| serve(&it, "another")));
+    // Nobody listens at this one.
+    let dead = runtime.within(|| address("GPU-2222").socket()).unwrap();
+    drop(UnixListener::bind(&dead).unwrap());
+    let absent = said();
+    let Error::Absent { others: found, .. } = &absent else { panic!("{absent:?}") };
+    assert_eq!(found, &[hidden.path()]);
+    assert!(absent.to_string().contains(&hidden.path().display().to_string()), "{absent}");
+    assert!(absent.to_string().contains("hidden from this process"), "{absent}");
+    // Whose driver tells no identity has the number.
+    let unknown = Address::new(scratch.path().join("seed"), Device::UnknownGpu { index: 0 });
+    let client = Client::at(unknown);
+    runtime.within(|| client.connect(soon())).unwrap();
+    assert_eq!(name(&client), "hidden");
+    drop(client);
+    stop(&hidden);
+    let absent = said().to_string();
+    assert!(absent.ends_with("start one, or check the path"), "{absent}");
+    fs::remove_file(dead).unwrap();
+    others.iter().for_each(stop);
     runtime.end();
 }
 

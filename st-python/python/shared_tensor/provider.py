@@ -92,6 +92,14 @@ class _Endpoint(EndpointDefinition):
             self.name, args, kwargs, func=self.func, cache_format_key=self.cache_format_key
         )
 
+    def check_without_copy(self, device: str) -> None:
+        """Raise the configuration error of what ``copy=False`` cannot keep on `device`."""
+        if not self.copy:
+            is_kept = self.cache or self.managed
+            options.check_without_copy(
+                self.name, device=device, is_kept=is_kept, writable=self.writable
+            )
+
     def signature(self) -> Any:
         """Give what calls have to fit before a cached result answers them; None for anything."""
         return keys.signature_of(self.func) if self.cache else None
@@ -266,10 +274,6 @@ class SharedTensorProvider:
             cache_format_key=cache_format_key,
         )
         options.check_copy(named, copy)
-        if not copy:
-            options.check_without_copy(
-                named, device=self.device, is_kept=cache or managed, writable=writable
-            )
         is_one_for_all = cache and cache_format_key is None and key is None
         if cache_format_key is None:
             cache_format_key = getattr(func, "__qualname__", named)
@@ -288,6 +292,7 @@ class SharedTensorProvider:
             writable=writable,
             copy=copy,
         )
+        endpoint.check_without_copy(self.device)
         with self._lock:
             if named in self._endpoints:
                 raise SharedTensorProviderError(

@@ -334,6 +334,9 @@ class SharedTensorServer:
             # Says what the server is to those who list threads; the compiled half has its own.
             name = f"shared-tensor-server:{self.socket_path}"
             self.server_thread = threading.Thread(target=self._ended.wait, name=name, daemon=True)
+        # The provider's device may have changed since they were registered.
+        for endpoint in list(self.provider._endpoints.values()):
+            endpoint.check_without_copy(self.provider.device)
         core = _native.ServiceServer(
             payload.Codec(
                 self.provider.device,

@@ -16,18 +16,18 @@ const DETACH_BYTES_MIN: usize = 256 << 10;
 /// Calls that wait, so that closing can wait for them in its turn: the thread of each.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
-    going_on: Mutex<Vec<Option<ThreadId>>>,
+    going_on: Mutex<Vec<ThreadId>>,
     ended: Condvar,
 }
 
 /// One call that waits.
 pub(crate) struct Waiting<'a> {
     waits: &'a Waits,
-    thread: Option<ThreadId>,
+    thread: ThreadId,
 }
 
 impl Waits {
-    fn going_on(&self) -> MutexGuard<'_, Vec<Option<ThreadId>>> {
+    fn going_on(&self) -> MutexGuard<'_, Vec<ThreadId>> {
         self.going_on.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

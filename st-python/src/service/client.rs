@@ -31,11 +31,12 @@ pub(super) fn address(place: PlaceArgument) -> Address {
     match kind.as_str() {
         "socket" => Address::at(path),
         "cpu" => Address::new(path, Device::Cpu),
-        // Without a driver nobody can tell: then nobody serves there either.
         _ => {
-            let uuid = gpu::identity(index);
-            let uuid = uuid.map_or_else(|| format!("gpu-{index}"), |uuid| uuid.to_string());
-            Address::new(path, Device::Gpu { uuid, index })
+            let unknown = Device::UnknownGpu { index };
+            let known = gpu::identity(index);
+            let device =
+                known.map_or(unknown, |uuid| Device::Gpu { uuid: uuid.to_string(), index });
+            Address::new(path, device)
         }
     }
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import threading
 import weakref
@@ -84,6 +85,40 @@ def test_threads_share_a_scope_of_several_locks(name: str) -> None:
     assert [type(error) for error in raised] == [TimeoutError]
     assert is_free(name)
     stream.unlink()
+
+
+def test_a_thread_that_is_torn_down_takes_no_lock(stream: Stream) -> None:
+    """Its locks are given back before its last destructors run, and nobody would give that back."""
+    libc = ctypes.CDLL(None)
+    told: list[str] = []
+    is_told = threading.Event()
+
+    def at_the_end(_value: int) -> None:
+        try:
+            stream.acquire()
+        except RuntimeError as error:
+            told.append(str(error))
+        is_told.set()
+
+    destructor = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(at_the_end)
+    key = ctypes.c_uint()
+    assert libc.pthread_key_create(ctypes.byref(key), destructor) == 0
+
+    def work() -> None:
+        with stream.locked():
+            pass
+        assert libc.pthread_setspecific(key, ctypes.c_void_p(1)) == 0
+
+    try:
+        thread, raised = in_a_thread(work)
+        thread.join()
+        assert raised == []
+        # Its last destructors may run after `join`.
+        assert is_told.wait(60)
+        assert "this thread is ending" in told[0]
+        assert is_free(stream.name)
+    finally:
+        libc.pthread_key_delete(key)
 
 
 def test_a_frame_is_published_by_the_thread_that_writes_it(stream: Stream) -> None:

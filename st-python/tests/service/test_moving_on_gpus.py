@@ -124,6 +124,17 @@ def test_one_chunk_is_taken_beside(monkeypatch: pytest.MonkeyPatch, beside: int)
     assert (gpu.held, gpu.refused, gpu.given_back) == (before, 0, CHUNKS)
 
 
+def test_of_much_a_part_is_taken_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that there are few chunks, which take their time to open."""
+    monkeypatch.setattr(moving, "CHUNKS", CHUNKS // 2)
+    gpu, tensors = on_gpu(monkeypatch, 2 * CHUNK)
+    before = gpu.held
+    move(gpu)
+    check(gpu, tensors)
+    assert gpu.most - before == 2 * CHUNK
+    assert (gpu.held, gpu.refused, gpu.given_back) == (before, 0, CHUNKS // 2)
+
+
 def test_what_torch_kept_before_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """A chunk that is refused is asked for again when that is given back."""
     gpu, tensors = on_gpu(monkeypatch, 0)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from shared_tensor import SharedTensorProvider, errors
+from shared_tensor import SharedTensorProvider, SharedTensorServer, errors
 from shared_tensor.provider import SHARED_TENSOR_ENABLED_ENV, EndpointDefinition
 
 from .conftest import Serve
@@ -633,6 +633,17 @@ def test_copy_false_is_refused_where_it_cannot_be(
         provider.share(copy=False, **given)(int)
     assert "'int'" in str(caught.value)
     assert provider.list_endpoints() == {}
+
+
+def test_copy_false_is_refused_on_a_device_that_came_later(base: str) -> None:
+    """As ``shared-tensor serve --device cpu`` sets it; nothing is served then."""
+    provider = SharedTensorProvider(base, execution_mode="local", device="any")
+    provider.share(copy=False, cache=False)(int)
+    provider.device = "cpu"
+    server = SharedTensorServer(provider)
+    with pytest.raises(errors.SharedTensorConfigurationError, match="copy=False lends memory of"):
+        server.start(blocking=False)
+    assert not server.running
 
 
 @pytest.mark.parametrize("given", [{"cache": False}, {"writable": True}])

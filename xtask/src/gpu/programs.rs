@@ -142,10 +142,11 @@ pub(crate) const FLOORS: &[(&str, &str)] =
 
 /// What the interpreter runs, beside pytest.
 pub(crate) fn of_python() -> Vec<Value> {
-    let bench = |name: &str, file: &str, arguments: &[&str], limit_s: u32| {
+    let bench = |name: &str, file: &str, arguments: &[&str], limit_s: u32, legacy: &[&str]| {
         json!({
             "name": name,
             "kind": "bench",
+            "legacy": legacy,
             "file": format!("python/gpu/bench/{file}"),
             "arguments": arguments,
             "is_python": true,
@@ -153,8 +154,9 @@ pub(crate) fn of_python() -> Vec<Value> {
         })
     };
     vec![
-        bench("service bench", "__main__.py", &["3"], 480),
-        bench("service large", "large.py", &[], 420),
+        bench("service bench", "__main__.py", &["3"], 480, &[]),
+        bench("service large", "large.py", &[], 420, &[]),
+        bench("service in place", "in_place.py", &[], 120, &["1 GiB with copy=False: again"]),
     ]
 }
 

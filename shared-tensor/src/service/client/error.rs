@@ -30,12 +30,18 @@ pub enum Error {
         what: String,
     },
     /// No server is there, and none came in the time that it was waited for.
-    #[error("no server at {address} within {waited:.1?}: start one, or check the path")]
+    #[error(
+        "no server at {address} within {waited:.1?}: start one, or check the path{}",
+        hint_of_others(others)
+    )]
     Absent {
         /// Where it was looked for.
         address: String,
         /// How long.
         waited: Duration,
+        /// The sockets of servers for other GPUs, under the same base path: those may be hidden from
+        /// this process.
+        others: Vec<PathBuf>,
     },
     /// No server is there, and one for another device is.
     #[error("no server at {address}, and one at {found}: {advice}")]
@@ -97,6 +103,17 @@ pub enum Error {
     /// The layer below failed otherwise.
     #[error(transparent)]
     Call(CallError),
+}
+
+fn hint_of_others(others: &[PathBuf]) -> String {
+    let Some((first, more)) = others.split_first() else { return String::new() };
+    let sockets = more
+        .iter()
+        .fold(first.display().to_string(), |text, path| format!("{text}, {}", path.display()));
+    format!(
+        "; there is one for another GPU, which may be hidden from this process, at {sockets}: if \
+         that is meant, name its socket instead of the device"
+    )
 }
 
 impl Error {

@@ -127,8 +127,8 @@ impl Client {
         let slot = if self.inner.options.is_driven { &self.inner.lane } else { &self.inner.main };
         match (self.link_now(slot, options), waited) {
             (Ok(_), _) => Ok(true),
-            (Err(Error::Absent { address, .. }), Some(waited)) => {
-                Err(Error::Absent { address, waited })
+            (Err(Error::Absent { address, others, .. }), Some(waited)) => {
+                Err(Error::Absent { address, waited, others })
             }
             // If somebody else has the link, this user's own may come.
             (

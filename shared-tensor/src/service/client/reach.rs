@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -114,7 +114,8 @@ impl Client {
                 if let Some(error) = foreign {
                     return Err(error.into());
                 }
-                return Err(Error::Absent { address: self.addresses(), waited: begun.elapsed() });
+                let (address, waited) = (self.addresses(), begun.elapsed());
+                return Err(Error::Absent { address, waited, others: self.others(wait) });
             }
             if wait.is_interrupted() {
                 return Err(Error::Interrupted);
@@ -135,6 +136,17 @@ impl Client {
         Ok(())
     }
 
+    /// The sockets of servers for other GPUs.
+    fn others(&self, wait: &CallOptions<'_>) -> Vec<PathBuf> {
+        let addresses = self.inner.options.addresses.iter();
+        let mut others: Vec<_> = addresses.flat_map(Address::for_other_gpus).collect();
+        // The deadline has passed; who listens there answers at once.
+        others.retain(|path| {
+            matches!(self.try_path(path, wait, Some(Instant::now() + BRIEF)), Ok(Some(_)))
+        });
+        others
+    }
+
     fn addresses(&self) -> String {
         let addresses = self.inner.options.addresses.iter().map(ToString::to_string);
         addresses.collect::<Vec<_>>().join(", ")
@@ -153,7 +165,9 @@ impl Client {
         }
         // The server may have another runtime directory.
         match follow(&link)? {
-            Some(target) if target != socket => self.try_path(&target, wait, wait.deadline),
+            Some(target) if target != socket && !address.is_for_another(&target) => {
+                self.try_path(&target, wait, wait.deadline)
+            }
             None if is_socket(&link) && is_legacy_server(&link) => {
                 Err(Error::Legacy { path: link })
             }

@@ -9,7 +9,9 @@
 mod signpost;
 
 use std::env;
+use std::ffi::OsStr;
 use std::fmt;
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +43,12 @@ pub enum Device {
         /// Its number in this process.
         index: u32,
     },
+    /// Memory of a GPU whose identity is not known here, since there is no driver, or it hides the GPU. A
+    /// client finds whichever server the link of that number leads to.
+    UnknownGpu {
+        /// The number.
+        index: u32,
+    },
 }
 
 impl fmt::Display for Device {
@@ -48,6 +56,7 @@ impl fmt::Display for Device {
         match self {
             Self::Cpu => f.write_str("cpu"),
             Self::Gpu { uuid, .. } => f.write_str(uuid),
+            Self::UnknownGpu { index } => write!(f, "gpu-{index}"),
         }
     }
 }
@@ -79,8 +88,8 @@ impl Address {
     /// The GPU that a server there is for.
     pub(crate) fn gpu(&self) -> Option<&Device> {
         match &self.0 {
-            Inner::Keyed { device: device @ Device::Gpu { .. }, .. } => Some(device),
             Inner::Keyed { device: Device::Cpu, .. } | Inner::Socket(_) => None,
+            Inner::Keyed { device, .. } => Some(device),
         }
     }
 
@@ -95,11 +104,35 @@ impl Address {
                 let is_plain = |it: char| it.is_ascii_alphanumeric() || matches!(it, '-' | '_');
                 let device: String =
                     device.to_string().chars().filter(|it| is_plain(*it)).collect();
-                let base = digest(base.as_os_str().as_bytes());
-                let name = format!("{}-{}.sock", &device[..device.len().min(48)], &base[..16]);
+                let name = format!("{}{}", &device[..device.len().min(48)], ending_of(base));
                 Ok(runtime_directory()?.socket(&name))
             }
         }
+    }
+
+    /// Whether a socket is for another device than this, under the same base path: a number may lead there
+    /// that means another GPU in the server's process.
+    pub(crate) fn is_for_another(&self, socket: &Path) -> bool {
+        let Inner::Keyed { base, device: Device::Gpu { .. } } = &self.0 else { return false };
+        let Ok(own) = self.socket() else { return false };
+        let name = |path: &Path| path.file_name().map(OsStr::to_os_string).unwrap_or_default();
+        name(socket) != name(&own) && name(socket).to_string_lossy().ends_with(&ending_of(base))
+    }
+
+    /// The sockets under the same base path that are for other GPUs, whether somebody listens there or
+    /// not. A process cannot ask for a GPU that it does not see.
+    pub(crate) fn for_other_gpus(&self) -> Vec<PathBuf> {
+        let (Inner::Keyed { base, .. }, Some(_)) = (&self.0, self.gpu()) else { return Vec::new() };
+        let (Ok(own), ending) = (self.socket(), ending_of(base)) else { return Vec::new() };
+        let Some(Ok(entries)) = own.parent().map(fs::read_dir) else { return Vec::new() };
+        let host = format!("{}{ending}", Device::Cpu);
+        let is_other = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            *path != own && name.ends_with(&ending) && name != host
+        };
+        let mut found: Vec<_> = entries.flatten().map(|it| it.path()).filter(is_other).collect();
+        found.sort();
+        found
     }
 
     /// The path of the link that leads to the socket; `None` for a socket at a path of its own.
@@ -108,7 +141,9 @@ impl Address {
         let mut path = base.clone().into_os_string();
         match device {
             Device::Cpu => path.push("-cpu.sock"),
-            Device::Gpu { index, .. } => path.push(format!("-{index}.sock")),
+            Device::Gpu { index, .. } | Device::UnknownGpu { index } => {
+                path.push(format!("-{index}.sock"));
+            }
         }
         Some(path.into())
     }
@@ -121,6 +156,11 @@ impl fmt::Display for Address {
             Inner::Socket(path) => write!(f, "{}", path.display()),
         }
     }
+}
+
+/// What the names of all sockets under a base path end with.
+fn ending_of(base: &Path) -> String {
+    format!("-{}.sock", &digest(base.as_os_str().as_bytes())[..16])
 }
 
 /// The private directory in which sockets are.

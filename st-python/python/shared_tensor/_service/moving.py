@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 #: Ranges are moved together, into one chunk, up to so many bytes. What moves at once and has as
 #: many gives its old places back, after each chunk; of less torch keeps them for its next use.
 CHUNK = 1 << 30
+#: Into so many chunks, of more: opening takes its time for each of them, whatever its size.
+CHUNKS = 32
 
 
 def move(
@@ -45,8 +47,9 @@ def move(
     SharedTensorCapabilityError
         If there is no room for a chunk beside what is there.
     """
-    gives_back = sum(length for _, length, _ in missing) >= CHUNK
-    for batch in _batches(missing):
+    in_all = sum(length for _, length, _ in missing)
+    gives_back = in_all >= CHUNK
+    for batch in _batches(missing, max(CHUNK, in_all // CHUNKS)):
         places = _places(gpu, ordinal, [length for _, length, _ in batch], writable=writable)
         _fill(gpu, batch, places, stream)
         if gives_back:
@@ -71,11 +74,11 @@ def _places(
         ) from error
 
 
-def _batches(missing: Sequence[Missing]) -> Iterator[list[Missing]]:
+def _batches(missing: Sequence[Missing], chunk: int) -> Iterator[list[Missing]]:
     batch: list[Missing] = []
     together = 0
     for it in missing:
-        if batch and together + it[1] > CHUNK:
+        if batch and together + it[1] > chunk:
             yield batch
             batch, together = [], 0
         batch.append(it)

@@ -91,8 +91,9 @@ def _floor(floors: list[dict[str, Any]], row: str) -> float | None:
     return _middle(some, "p50") if some else None
 
 
-#: What a module may take beside itself while it is published, in bytes: a chunk.
-EXTRA = 1 << 30
+#: What a module may take beside itself while it is published, a chunk: so many bytes at least, or
+#: so small a part of it.
+EXTRA = (1 << 30, 32)
 #: By so much less differ two looks at the free memory of a device with the same things on it.
 NOISE = 32 << 20
 
@@ -131,7 +132,7 @@ def of_publishing(
         {**share, "limit": 85.0, "is_least": True},
         {
             **_spread(f"{title}, extra memory", "bytes", [watched["extra"]], [watched]),
-            "limit": EXTRA,
+            "limit": max(EXTRA[0], rounds[0]["gib"] * (1 << 30) // EXTRA[1]),
         },
     ]
 
@@ -152,6 +153,24 @@ def of_driver(gib: int, floors: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         _spread(f"driver alone, {gib} GiB: {title}", "us", [it[part] for it in floors], floors)
         for part, title in DRIVER.items()
+    ]
+
+
+def name_of_in_place(which: str) -> str:
+    """Name it as the report does."""
+    return f"1 GiB with copy=False: {which}"
+
+
+def of_in_place(rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sum up what a tensor takes that stays where it is: a process's first call, and the others."""
+    return [
+        _spread(name_of_in_place("first"), "us", [it["first"] for it in rounds], rounds),
+        {
+            **_spread(name_of_in_place("again"), "us", [it["p50"] for it in rounds], rounds),
+            "p90": _middle(rounds, "p90"),
+            "p99": _middle(rounds, "p99"),
+            "samples": sum(it["samples"] for it in rounds),
+        },
     ]
 
 
