@@ -21,7 +21,7 @@ use calls::Calls;
 const GIB: u64 = 1 << 30;
 const SIZES: [u64; 5] = [1, 4, 16, 64, 120];
 /// More than as many GiB are moved into as many chunks.
-const CHUNKS: u64 = 32;
+const CHUNKS: u64 = 16;
 const ROUNDS: usize = 3;
 const SAMPLES: usize = 40;
 /// What p50 may be at most, in microseconds.

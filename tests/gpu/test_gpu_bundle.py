@@ -457,3 +457,8 @@ def test_what_the_sanitizer_refuses_is_quoted(
     assert outcomes == ["passed"] * 3 + ["skipped", "passed", "passed"]
     assert "Error: no" in programs[0]["tests"][3]["reason"]
     assert programs[0]["tests"][-1]["name"] == "words"
+    assert ground.run("sanitize", "--only", "words", driver=driver).returncode == 0
+    programs = ground.report()["programs"]
+    assert isinstance(programs, list)
+    assert [test["name"] for test in programs[0]["tests"]] == ["words"]
+    assert ground.run("sanitize", "--only", "nothing", driver=driver).returncode == 1

@@ -478,14 +478,14 @@ def test_large_things_become_figures(tmp_path: Path) -> None:
     rounds = [{"seconds": each, "whole": 1, "floor": 0.05, **about} for each in (0.055, 0.1, 0.056)]
     free = [50 << 30, 49 << 30, 48 << 30]
     clients = [{"before": it, "after": it - (1 << 20), **about} for it in free]
-    made = module.of_publishing("pooled", rounds, {"extra": 4 << 30, **about}, [])
+    made = module.of_publishing("pooled", rounds, {"extra": 8 << 30, **about}, [])
     read = judged([*made, *module.of_clients(clients)], tmp_path)
     lent, whole, share, extra, context, beside = read
     assert lent.name == "publish of 100 GiB of a pool, lent where it is"
     assert (lent.p50, lent.floor) == (pytest.approx(56_000), None)
     assert whole.p50 == pytest.approx(1e6)
     assert (share.verdict, share.least, share.floor) == ("pass", pytest.approx(50), None)
-    assert (extra.verdict, extra.p50) == ("miss", 4 << 30)
+    assert (extra.verdict, extra.p50) == ("miss", 8 << 30)
     assert (context.p50, context.verdict, context.rounds) == ((1 << 30) - (1 << 20), None, 2)
     assert (beside.p50, beside.verdict) == (1 << 20, "pass")
 
@@ -508,7 +508,7 @@ def test_what_moves_is_beside_the_driver_alone(tmp_path: Path) -> None:
     ]
     about = {"ordering": "memops", "device": UUID, "gib": 100}
     rounds = [{"seconds": 0.2, "whole": 1, "floor": 0.05, **about}]
-    made = module.of_publishing("moved", rounds, {"extra": 3 << 30, **about}, floors)
+    made = module.of_publishing("moved", rounds, {"extra": 6 << 30, **about}, floors)
     moved, _, share, extra, *alone = judged([*made, *module.of_driver(100, floors)], tmp_path)
     assert moved.name == "publish of 100 GiB of cudaMalloc, moved"
     assert (moved.p50, moved.floor, moved.ordering) == (pytest.approx(2e5), 200.0, "memops")

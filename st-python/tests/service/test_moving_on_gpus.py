@@ -135,6 +135,17 @@ def test_of_much_a_part_is_taken_beside(monkeypatch: pytest.MonkeyPatch) -> None
     assert (gpu.held, gpu.refused, gpu.given_back) == (before, 0, CHUNKS // 2)
 
 
+def test_of_much_less_is_taken_where_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chunks are as small then as those of little."""
+    monkeypatch.setattr(moving, "CHUNKS", CHUNKS // 2)
+    gpu, tensors = on_gpu(monkeypatch, CHUNK)
+    before = gpu.held
+    move(gpu)
+    check(gpu, tensors)
+    assert gpu.most - before == CHUNK
+    assert gpu.held == before
+
+
 def test_what_torch_kept_before_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """A chunk that is refused is asked for again when that is given back."""
     gpu, tensors = on_gpu(monkeypatch, 0)

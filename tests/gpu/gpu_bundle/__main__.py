@@ -112,7 +112,7 @@ def work(options: argparse.Namespace, scratch: Path) -> int:
         if has_pytest:
             runner.pytest(PYTEST_LIMIT_S)
         if "sanitize" in kinds:
-            runner.sanitize()
+            runner.sanitize(only)
         for program in chosen:
             if program not in tests:
                 runner.run(program, options.soak, options.kills)

@@ -234,8 +234,8 @@ class Runner:
                 run.problems += [*wrong, *([f"its last lines: {_last(ended.out)}"] * bool(wrong))]
         self.report.write(self.out)
 
-    def sanitize(self) -> None:
-        """Have compute-sanitizer look at some programs."""
+    def sanitize(self, only: str) -> None:
+        """Have compute-sanitizer look at some programs: those with a text in their names."""
         run = Run(SANITIZER, "test")
         self.report.runs.append(run)
         tool = sanitizer.find()
@@ -255,7 +255,12 @@ class Runner:
         env = self.bundle.environment(
             PYTHONPATH=f"{self.bundle.wheel}:{self.bundle.folder / 'tools'}",
             PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",
+            **{sanitizer.IS_THERE: "1"},
         )
+        chosen = [it for it in chosen if only in f"{SANITIZER}: {it[0]}"]
+        if not chosen:
+            run.problems.append(f"no program of {SANITIZER} has {only!r} in its name")
+            return
         for title, program, with_children in chosen:
             print(f"running {SANITIZER}: {title}", flush=True)
             limit = self.limit(sanitizer.LIMIT_S)

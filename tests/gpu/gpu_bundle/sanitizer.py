@@ -28,6 +28,8 @@ WAITING = ("words", "cuda-ipc-it", ["words::"], False)
 #: The test of the package, by its file and name.
 PYTHON = ("a call from Python", "gpu/test_tensors.py", "test_an_argument_comes_back")
 LIMIT_S = 120.0
+#: Tells programs that the tool is there, which maps the driver into every process.
+IS_THERE = "ST_SANITIZER"
 
 _SUMMARY = re.compile(r"ERROR SUMMARY: (\d+) errors?")
 _SAID = re.compile(r"^=========\s?(.*)$", re.MULTILINE)

@@ -15,7 +15,7 @@ from shared_tensor._modules._torch import TORCH
 from shared_tensor.errors import SharedTensorCapabilityError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from shared_tensor import _native
     from shared_tensor._service.lending import Range
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 #: Ranges are moved together, into one chunk, up to so many bytes. What moves at once and has as
 #: many gives its old places back, after each chunk; of less torch keeps them for its next use.
 CHUNK = 1 << 30
-#: Into so many chunks, of more: opening takes its time for each of them, whatever its size.
-CHUNKS = 32
+#: Into so many chunks, of more, where there is room for one beside it: opening takes its time for
+#: each of them, whatever its size.
+CHUNKS = 16
 
 
 def move(
@@ -49,42 +50,46 @@ def move(
     """
     in_all = sum(length for _, length, _ in missing)
     gives_back = in_all >= CHUNK
-    for batch in _batches(missing, max(CHUNK, in_all // CHUNKS)):
-        places = _places(gpu, ordinal, [length for _, length, _ in batch], writable=writable)
+    chunk = max(CHUNK, in_all // CHUNKS)
+    at = 0
+    while at < len(missing):
+        batch = _batch(missing, at, chunk)
+        try:
+            places = _places(gpu, [length for _, length, _ in batch], writable=writable)
+        except MemoryError as error:
+            if len(batch) > 1 and chunk > CHUNK:
+                chunk = CHUNK
+                continue
+            raise SharedTensorCapabilityError(
+                f"{sum(length for _, length, _ in batch)} bytes on cuda:{ordinal} are to be moved "
+                f"into memory that can be lent, and there is no room beside them: {error}; free "
+                "some, or return what needs no move: make it within shared_tensor.cuda.pool(), or "
+                "share its endpoint with copy=False"
+            ) from error
         _fill(gpu, batch, places, stream)
+        at += len(batch)
         if gives_back:
             torch.cuda.empty_cache()
 
 
 def _places(
-    gpu: _native.ServiceGpu, ordinal: int, lengths: list[int], *, writable: bool
+    gpu: _native.ServiceGpu, lengths: list[int], *, writable: bool
 ) -> list[_native.ServiceStorage]:
     try:
         return gpu.allocate(lengths, is_for_writing=writable)
     except MemoryError:
         # Torch keeps what was freed.
         torch.cuda.empty_cache()
-    try:
-        return gpu.allocate(lengths, is_for_writing=writable)
-    except MemoryError as error:
-        raise SharedTensorCapabilityError(
-            f"{sum(lengths)} bytes on cuda:{ordinal} are to be moved into memory that can be lent, "
-            f"and there is no room beside them: {error}; free some, or return what needs no move: "
-            "make it within shared_tensor.cuda.pool(), or share its endpoint with copy=False"
-        ) from error
+    return gpu.allocate(lengths, is_for_writing=writable)
 
 
-def _batches(missing: Sequence[Missing], chunk: int) -> Iterator[list[Missing]]:
-    batch: list[Missing] = []
-    together = 0
-    for it in missing:
-        if batch and together + it[1] > chunk:
-            yield batch
-            batch, together = [], 0
-        batch.append(it)
-        together += it[1]
-    if batch:
-        yield batch
+def _batch(missing: Sequence[Missing], at: int, chunk: int) -> Sequence[Missing]:
+    """Give those from a place on that go into a chunk together, one at least."""
+    end, together = at + 1, missing[at][1]
+    while end < len(missing) and together + missing[end][1] <= chunk:
+        together += missing[end][1]
+        end += 1
+    return missing[at:end]
 
 
 def _fill(

@@ -93,7 +93,7 @@ def _floor(floors: list[dict[str, Any]], row: str) -> float | None:
 
 #: What a module may take beside itself while it is published, a chunk: so many bytes at least, or
 #: so small a part of it.
-EXTRA = (1 << 30, 32)
+EXTRA = (1 << 30, 16)
 #: By so much less differ two looks at the free memory of a device with the same things on it.
 NOISE = 32 << 20
 
