@@ -9,6 +9,9 @@
 //! Everything here works on [`Ring`], a view of memory that another process may have damaged:
 //! indices are checked, loops are bounded or wait for somebody alive.
 
+pub(crate) mod device;
+#[cfg(all(test, loom))]
+mod device_model;
 mod lease;
 #[cfg(all(test, loom))]
 mod model;
@@ -24,7 +27,7 @@ pub(crate) use lease::{
 pub(crate) use park::{announce_parking, entomb};
 pub(crate) use read::{Found, Look, is_unchanged, newest, oldest_after};
 pub(crate) use slot::Slot;
-pub(crate) use write::{Claim, WriteFault, abort, claim, commit, heal};
+pub(crate) use write::{Claim, WriteFault, abort, claim, commit, heal, slot_owner};
 
 use crate::ring::word::{Ctl, Seq};
 use crate::sync::{AtomicU64, Ordering};
@@ -45,6 +48,22 @@ pub(crate) trait Ring: RingLoads {
     fn lease(&self, entry: usize) -> &AtomicU64;
     /// One bit for each of 64 entries: whether it ever pinned a slot.
     fn lessees(&self, group: usize) -> &AtomicU64;
+
+    /// How far devices are with a slot that no process holds.
+    fn standing(&self, _slot: usize, _seq: Seq) -> Standing {
+        Standing::Done
+    }
+}
+
+/// What devices have still to do with a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Nothing.
+    Done,
+    /// They read it.
+    InUse,
+    /// They fill it.
+    Incomplete,
 }
 
 /// Who a process is in the participant table.
@@ -58,6 +77,10 @@ pub(crate) struct Identity {
 pub(crate) trait Liveness {
     /// Whether this process will never write to shared memory again. Unprovable is `false`.
     fn has_ended(&self, who: Identity) -> bool;
+    /// Whether no device does anything for it any more, either. Unprovable is `false`.
+    fn is_gone(&self, who: Identity) -> bool {
+        self.has_ended(who)
+    }
     /// Who uses this entry of the table now.
     fn occupant(&self, entry: usize) -> Identity;
 }

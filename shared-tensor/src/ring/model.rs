@@ -17,7 +17,7 @@ use super::*;
 use crate::sync::fence;
 
 /// A ring on the heap whose payload is two words per slot.
-struct Heap {
+pub(super) struct Heap {
     ctl: AtomicU64,
     slots: Vec<Slot>,
     payload: Vec<[AtomicU64; 2]>,
@@ -27,7 +27,7 @@ struct Heap {
 }
 
 impl Heap {
-    fn new(slots: usize, participants: u64, ticking: bool) -> Self {
+    pub(super) fn new(slots: usize, participants: u64, ticking: bool) -> Self {
         let heap = Self {
             ctl: AtomicU64::new(Ctl(0).published(0, 0).0),
             slots: (0..slots).map(|_| Slot::default()).collect(),
@@ -47,12 +47,12 @@ impl Heap {
         }
     }
 
-    fn fill(&self, slot: usize, value: u64) {
+    pub(super) fn fill(&self, slot: usize, value: u64) {
         self.payload[slot][0].store(value, Ordering::Relaxed);
         self.payload[slot][1].store(value, Ordering::Relaxed);
     }
 
-    fn copy(&self, slot: usize) -> [u64; 2] {
+    pub(super) fn copy(&self, slot: usize) -> [u64; 2] {
         [
             self.payload[slot][0].load(Ordering::Relaxed),
             self.payload[slot][1].load(Ordering::Relaxed),
@@ -121,12 +121,12 @@ impl Ring for Heap {
     }
 }
 
-fn identity(entry: usize) -> Identity {
+pub(super) fn identity(entry: usize) -> Identity {
     Identity { entry, id: entry as u64 + 1 }
 }
 
 /// A world in which nobody can be shown to be dead.
-struct Nobody;
+pub(super) struct Nobody;
 
 impl Liveness for Nobody {
     fn has_ended(&self, _: Identity) -> bool {
@@ -151,7 +151,7 @@ impl Liveness for Without {
     }
 }
 
-fn check(model: impl Fn(bool) + Copy + Sync + Send + 'static) {
+pub(super) fn check(model: impl Fn(bool) + Copy + Sync + Send + 'static) {
     for ticking in [false, true] {
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = Some(if ticking { 2 } else { 3 });

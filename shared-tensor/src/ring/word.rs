@@ -204,6 +204,12 @@ impl Seq {
         self.0 >> 16
     }
 
+    /// What a device writes when this frame is complete: frame and epoch. Frames that were never
+    /// published share their number with the next one; their epochs differ.
+    pub(crate) const fn ticket(self) -> u64 {
+        self.0 >> 8
+    }
+
     pub(crate) const fn state(self) -> SlotState {
         match self.0 & 0xff {
             0 => SlotState::Empty,

@@ -1,7 +1,7 @@
 //! The write side: claim a slot, publish it or give it up, and heal what a dead writer left.
 
 use crate::ring::word::{COUNT_MAX, Ctl, FRAME_BITS, LeaseWord, Phase, Seq, SlotState};
-use crate::ring::{Identity, Liveness, Ring, Slot, lessees, reclaim_ended_lessees};
+use crate::ring::{Identity, Liveness, Ring, Slot, Standing, lessees, reclaim_ended_lessees};
 use crate::sync::{Ordering, fence};
 
 /// Passes over all slots before a writer gives up: each pass fails only if a lease moved under it.
@@ -38,7 +38,9 @@ pub(crate) struct Claim {
     pub(crate) slot: usize,
     /// The count that this frame will have.
     pub(crate) count: u64,
-    busy: Seq,
+    pub(crate) busy: Seq,
+    /// What the slot held before.
+    pub(crate) previous: Seq,
     /// The control word while writing.
     ctl: Ctl,
     /// Slots passed over because they were leased.
@@ -96,7 +98,7 @@ pub(crate) fn heal(ring: &impl Ring, liveness: &impl Liveness) {
                 break;
             }
             let owner = slot_owner(slot);
-            let healed = if liveness.has_ended(owner) { Seq::EMPTY } else { seen.quarantined() };
+            let healed = if liveness.is_gone(owner) { Seq::EMPTY } else { seen.quarantined() };
             match slot.seq.compare_exchange(seen.0, healed.0, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => break,
                 Err(now) => seen = Seq(now),
@@ -113,7 +115,8 @@ fn has_lost_its_frame(ring: &impl Ring, ctl: Ctl) -> bool {
         && !Seq(ring.slot(0).seq.load(Ordering::Acquire)).is_ready(ctl.count())
 }
 
-fn slot_owner(slot: &Slot) -> Identity {
+/// Who claimed a slot last.
+pub(crate) fn slot_owner(slot: &Slot) -> Identity {
     Identity {
         entry: usize::try_from(slot.owner_entry.load(Ordering::Relaxed)).unwrap_or(usize::MAX),
         id: slot.owner.load(Ordering::Relaxed),
@@ -124,7 +127,8 @@ fn slot_owner(slot: &Slot) -> Identity {
 mod rank {
     pub(super) const FREE: u64 = 0;
     pub(super) const SOFTLY_PINNED: u64 = 1;
-    pub(super) const QUARANTINED: u64 = 2;
+    pub(super) const IN_USE: u64 = 2;
+    pub(super) const QUARANTINED: u64 = 3;
 }
 
 /// Claims a slot for the next frame and marks the stream as being written. The caller holds the
@@ -169,7 +173,7 @@ pub(crate) fn claim(
             if let Ok(pins) = take_pins(ring, index) {
                 revoked += pins;
                 let ctl = mark_writing(ring, index, busy, base)?;
-                return Ok(Claim { slot: index, count, busy, ctl, skipped, revoked });
+                return Ok(Claim { slot: index, count, busy, previous, ctl, skipped, revoked });
             }
             skipped += 1;
             // The payload is untouched: the frame in it is as good as before.
@@ -189,8 +193,8 @@ pub(crate) fn claim(
     Err(WriteFault::Exhausted)
 }
 
-/// The best slot that this pass has not tried: oldest frame first, then softly pinned ones, then
-/// those of a writer whose end is now certain.
+/// The best slot that this pass has not tried: oldest frame first, then softly pinned ones, then those
+/// that devices have work with, then those of a writer whose end is now certain.
 fn candidate(
     ring: &impl Ring,
     base: Ctl,
@@ -213,7 +217,19 @@ fn candidate(
             continue;
         }
         let seen = Seq(ring.slot(index).seq.load(Ordering::Relaxed));
-        let wanted = if pinned & bit == 0 { rank::FREE } else { rank::SOFTLY_PINNED };
+        let wanted = match ring.standing(index, seen) {
+            Standing::Done if pinned & bit == 0 => rank::FREE,
+            Standing::Done => rank::SOFTLY_PINNED,
+            Standing::InUse => rank::IN_USE,
+            Standing::Incomplete => {
+                let owner = slot_owner(ring.slot(index));
+                // Its device may write still, and nobody can queue a wait for that.
+                if liveness.has_ended(owner) && !liveness.is_gone(owner) {
+                    continue;
+                }
+                rank::IN_USE
+            }
+        };
         // One number to compare, and the usual state first: this loop is a fifth of a small write.
         let key = if seen.state() == SlotState::Ready {
             wanted << FRAME_BITS | seen.frame()
@@ -225,8 +241,7 @@ fn candidate(
         if best.is_some_and(|(least, ..)| least <= key) {
             continue;
         }
-        if key == rank::QUARANTINED << FRAME_BITS
-            && !liveness.has_ended(slot_owner(ring.slot(index)))
+        if key == rank::QUARANTINED << FRAME_BITS && !liveness.is_gone(slot_owner(ring.slot(index)))
         {
             continue;
         }

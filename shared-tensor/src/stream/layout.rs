@@ -5,6 +5,7 @@
 
 use std::mem::{align_of, offset_of, size_of};
 
+use cuda_ipc::ChunkLabel;
 use shm_core::Kind;
 use shm_lock::{LockWord, Participant, Roster};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -32,9 +33,21 @@ pub(crate) const PARTICIPANTS: usize = shm_lock::PARTICIPANTS_MAX;
 /// End of the participants, rounded to pages: what is mapped as control memory.
 pub(crate) const CONTROL_END: usize =
     (PARTICIPANTS_OFFSET + PARTICIPANTS * size_of::<ParticipantRecord>()).next_multiple_of(PAGE);
+/// Of CUDA streams: where what devices write starts, a page that is registered with the driver.
+pub(crate) const DEVICE_PAGE_OFFSET: usize = CONTROL_OFFSET + offset_of!(Control, device);
+/// Of CUDA streams: where the seats start.
+pub(crate) const SEATS_OFFSET: usize = CONTROL_END;
+/// Of CUDA streams: processes whose devices may have work with the slots at a time.
+pub(crate) const SEATS: usize = 32;
+/// Streams of a device, of one process, that are told apart.
+pub(crate) const LANES_PER_SEAT: usize = 4;
+pub(crate) const LANES: usize = SEATS * LANES_PER_SEAT;
+const SEATS_END: usize = SEATS_OFFSET + SEATS * size_of::<Seat>();
 
 const PAGE: usize = 4096;
 const HUGE_PAGE: u64 = 2 << 20;
+/// What slots of less than a page begin at multiples of, on a device: what DLPack asks for.
+const SMALL_ON_DEVICE: u64 = 256;
 
 /// `mode` bits of the header.
 pub(crate) mod flags {
@@ -43,8 +56,18 @@ pub(crate) mod flags {
     pub(crate) const ALWAYS_WAKE: u32 = 1 << 0;
     /// Fewer slots than asked for or than the default, because space was short at creation.
     pub(crate) const STEPPED_DOWN: u32 = 1 << 1;
+    /// A CUDA stream whose frames are in the file, too, for readers without CUDA.
+    pub(crate) const MIRRORED: u32 = 1 << 2;
     /// Bits that this build understands.
-    pub(crate) const KNOWN: u32 = ALWAYS_WAKE | STEPPED_DOWN;
+    pub(crate) const KNOWN: u32 = ALWAYS_WAKE | STEPPED_DOWN | MIRRORED;
+}
+
+/// Where the frames are: `device_mode` of the header.
+mod place {
+    /// In the file.
+    pub(super) const FILE: u32 = 0;
+    /// In a chunk of a GPU's memory, whose label the header has.
+    pub(super) const CHUNK: u32 = 1;
 }
 
 /// The immutable header, at byte 512. Written before the name exists, never after.
@@ -62,13 +85,15 @@ pub(crate) struct Header {
     pub(crate) participants: u32,
     pub(crate) participant_stride: u32,
     pub(crate) shape: [u64; DIMENSIONS_MAX],
-    /// UUID of the GPU that the payload lives on; zero on CPU.
+    /// UUID of the GPU that the frames lie on; zero on CPU.
     pub(crate) device_uuid: [u8; 16],
-    /// 0 CPU; other values are reserved for CUDA streams.
+    /// 0 in the file, 1 in a chunk of a GPU.
     pub(crate) device_mode: u32,
     /// A number of the creator's, for whoever opens the stream; means nothing here.
     pub(crate) tag: u32,
-    pub(crate) reserved_tail: [u8; 280],
+    /// The label of that chunk; zero on CPU.
+    pub(crate) chunk: [u8; ChunkLabel::BYTES],
+    pub(crate) reserved_tail: [u8; 240],
 }
 
 /// One or more words that have one writer, alone on two cache lines (adjacent-line prefetch).
@@ -92,12 +117,68 @@ pub(crate) struct Control {
     reserved: Line<[AtomicU64; 48]>,
     /// Written by the lock holder.
     pub(crate) slots: [Slot; SLOTS_MAX],
-    /// CUDA streams: sockets of the processes that hand out the chunk's descriptor.
-    holders: [Line<[AtomicU64; 16]>; 32],
-    /// CUDA streams: one word per slot that the GPU writes when a frame is ready.
-    gpu_ready: [Line<AtomicU64>; SLOTS_MAX],
-    /// CUDA streams: words that readers' GPUs write when they are done with a slot.
-    gpu_acks: [AtomicU64; 128],
+    /// CUDA streams: processes that hand out the chunk's descriptor. Written by each of them.
+    pub(crate) holders: [Line<Holder>; SEATS],
+    /// CUDA streams: what devices write.
+    pub(crate) device: DevicePage,
+}
+
+/// A process that hands out the descriptor of the chunk.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct Holder {
+    /// The participant; 0 for none. Exchanged by who claims the line.
+    pub(crate) id: AtomicU64,
+    /// Its place in the table.
+    pub(crate) entry: AtomicU64,
+    /// Bytes of the name, 0 until it is there.
+    pub(crate) name_bytes: AtomicU64,
+    /// The name of its socket in the user's runtime directory.
+    pub(crate) name: [AtomicU64; 13],
+}
+
+/// Words that devices write, and processes for those that have died: one page.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct DevicePage {
+    pub(crate) slots: [Line<SlotWords>; SLOTS_MAX],
+    /// Of each lane: the number of its last use of a slot that is over.
+    pub(crate) done: [AtomicU64; LANES],
+}
+
+/// What devices say of one slot.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct SlotWords {
+    /// The ticket of the last frame that is complete in the chunk.
+    pub(crate) ready: AtomicU64,
+    /// The same of the file, where frames are in both.
+    pub(crate) mirrored: AtomicU64,
+}
+
+/// A process whose devices may have work with the slots.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct Seat {
+    pub(crate) sitter: Line<Sitter>,
+    /// Of each of its lanes and each slot: the number of the last use. Written by the process.
+    pub(crate) used: [[AtomicU64; SLOTS_MAX]; LANES_PER_SEAT],
+    reserved: [AtomicU64; 16],
+}
+
+/// Who a seat belongs to: enough to find out whether it is gone for good.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct Sitter {
+    /// The participant; 0 for none. Exchanged by who claims the seat.
+    pub(crate) id: AtomicU64,
+    /// Its place in the table.
+    pub(crate) entry: AtomicU64,
+    pub(crate) pid: AtomicU64,
+    /// Field 22 of `/proc/<pid>/stat`.
+    pub(crate) start_ticks: AtomicU64,
+    /// Inode of its pid namespace.
+    pub(crate) pid_namespace: AtomicU64,
 }
 
 /// Counters of the write side since creation.
@@ -164,7 +245,8 @@ const _: () = {
     assert!(offset_of!(Header, device_uuid) == 208);
     assert!(offset_of!(Header, device_mode) == 224);
     assert!(offset_of!(Header, tag) == 228);
-    assert!(offset_of!(Header, reserved_tail) == 232);
+    assert!(offset_of!(Header, chunk) == 232);
+    assert!(offset_of!(Header, reserved_tail) == 272);
 
     assert!(offset_of!(Control, lock) == 0);
     assert!(offset_of!(Control, ctl) == 128);
@@ -175,8 +257,7 @@ const _: () = {
     assert!(PARTICIPANTS.div_ceil(64) * 8 == 128);
     assert!(offset_of!(Control, slots) == 1024);
     assert!(offset_of!(Control, holders) == 4096);
-    assert!(offset_of!(Control, gpu_ready) == 8192);
-    assert!(offset_of!(Control, gpu_acks) == 11264);
+    assert!(offset_of!(Control, device) == 8192);
     assert!(size_of::<Control>() == 12288 && align_of::<Control>() == 128);
     assert!(CONTROL_OFFSET + size_of::<Control>() == PARTICIPANTS_OFFSET);
 
@@ -219,6 +300,23 @@ const _: () = {
     assert!(offset_of!(ReaderCounters, missed) == 80);
     assert!(offset_of!(ReaderCounters, last_count) == 88);
     assert!(CONTROL_END == 409_600);
+
+    assert!(size_of::<Holder>() == 128);
+    assert!(offset_of!(Holder, entry) == 8);
+    assert!(offset_of!(Holder, name_bytes) == 16);
+    assert!(offset_of!(Holder, name) == 24);
+    assert!(DEVICE_PAGE_OFFSET == 3 * PAGE && size_of::<DevicePage>() == PAGE);
+    assert!(offset_of!(DevicePage, done) == 3072);
+    assert!(size_of::<Line<SlotWords>>() == 128);
+    assert!(offset_of!(SlotWords, mirrored) == 8);
+    assert!(size_of::<Seat>() == 1024);
+    assert!(offset_of!(Seat, used) == 128);
+    assert!(offset_of!(Seat, reserved) == 896);
+    assert!(offset_of!(Sitter, entry) == 8);
+    assert!(offset_of!(Sitter, pid) == 16);
+    assert!(offset_of!(Sitter, start_ticks) == 24);
+    assert!(offset_of!(Sitter, pid_namespace) == 32);
+    assert!(SEATS_END == 442_368 && SEATS_END.is_multiple_of(PAGE));
 };
 
 /// The geometry of one stream: checked once, then trusted.
@@ -233,6 +331,8 @@ pub(crate) struct Layout {
     pub(crate) slot_stride: usize,
     pub(crate) payload_offset: u64,
     pub(crate) total_bytes: u64,
+    /// The label of the chunk in which the frames of a CUDA stream are.
+    pub(crate) chunk: Option<[u8; ChunkLabel::BYTES]>,
 }
 
 impl Layout {
@@ -245,6 +345,24 @@ impl Layout {
     /// [`ErrorKind::InvalidArgument`] when the ring does not fit 63 bits or has no or too many
     /// slots.
     pub(crate) fn new(dtype: DType, shape: Shape, slots: usize, flags: u32) -> Result<Self> {
+        Self::placed(dtype, shape, slots, flags, None)
+    }
+
+    /// Lays out a CUDA stream whose chunk has yet to be made, for [`ring_bytes`](Self::ring_bytes).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn on_device(dtype: DType, shape: Shape, slots: usize, flags: u32) -> Result<Self> {
+        Self::placed(dtype, shape, slots, flags, Some([0; ChunkLabel::BYTES]))
+    }
+
+    fn placed(
+        dtype: DType,
+        shape: Shape,
+        slots: usize,
+        flags: u32,
+        chunk: Option<[u8; ChunkLabel::BYTES]>,
+    ) -> Result<Self> {
         if slots == 0 || slots > SLOTS_MAX {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
@@ -253,15 +371,19 @@ impl Layout {
         }
         let lay_out = || {
             let payload = shape.elements().checked_mul(dtype.bytes() as u64)?;
-            let unit = if payload < PAGE as u64 { 128 } else { PAGE as u64 };
+            let (small, end) =
+                if chunk.is_some() { (SMALL_ON_DEVICE, SEATS_END) } else { (128, CONTROL_END) };
+            let unit = if payload < PAGE as u64 { small } else { PAGE as u64 };
             let stride = payload.checked_next_multiple_of(unit)?;
             let ring = stride.checked_mul(slots as u64)?;
-            let start = if ring < HUGE_PAGE {
-                CONTROL_END as u64
+            let is_in_file = chunk.is_none() || flags & flags::MIRRORED != 0;
+            let in_file = if is_in_file { ring } else { 0 };
+            let start = if in_file < HUGE_PAGE {
+                end as u64
             } else {
-                (CONTROL_END as u64).next_multiple_of(HUGE_PAGE)
+                (end as u64).next_multiple_of(HUGE_PAGE)
             };
-            let total = start.checked_add(ring)?.checked_next_multiple_of(PAGE as u64)?;
+            let total = start.checked_add(in_file)?.checked_next_multiple_of(PAGE as u64)?;
             i64::try_from(total).ok()?;
             Some((usize::try_from(payload).ok()?, usize::try_from(stride).ok()?, start, total))
         };
@@ -281,6 +403,7 @@ impl Layout {
             slot_stride,
             payload_offset,
             total_bytes,
+            chunk,
         })
     }
 
@@ -302,11 +425,17 @@ impl Layout {
             participants: PARTICIPANTS as u32,
             participant_stride: size_of::<ParticipantRecord>() as u32,
             shape,
-            device_uuid: [0; 16],
-            device_mode: 0,
+            device_uuid: self.label().map_or([0; 16], |label| label.device().to_bytes()),
+            device_mode: if self.chunk.is_some() { place::CHUNK } else { place::FILE },
             tag: self.tag,
-            reserved_tail: [0; 280],
+            chunk: self.chunk.unwrap_or([0; ChunkLabel::BYTES]),
+            reserved_tail: [0; 240],
         }
+    }
+
+    /// The label of a CUDA stream's chunk.
+    pub(crate) fn label(&self) -> Option<ChunkLabel> {
+        self.chunk.as_ref().map(ChunkLabel::decode)
     }
 
     /// Reads a header that anybody may have written: the layout is computed anew from its few
@@ -324,9 +453,14 @@ impl Layout {
         if header.flags & !flags::KNOWN != 0 {
             return Err(newer(format!("unknown flags {:#x}", header.flags)));
         }
-        if header.device_mode != 0 {
-            return Err(newer(format!("device mode {} is unknown", header.device_mode)));
-        }
+        let chunk = match header.device_mode {
+            place::FILE if header.flags & flags::MIRRORED != 0 => {
+                return Err(corrupt("a mirror of frames that are on no device".into()));
+            }
+            place::FILE => None,
+            place::CHUNK => Some(header.chunk),
+            mode => return Err(newer(format!("device mode {mode} is unknown"))),
+        };
         let dtype = DType::from_code(header.dtype)
             .ok_or_else(|| newer(format!("unknown dtype code {}", header.dtype)))?;
         let dimensions = usize::try_from(header.dimensions).unwrap_or(usize::MAX);
@@ -337,7 +471,9 @@ impl Layout {
             return Err(corrupt(format!("sizes beyond the {dimensions} dimensions are not zero")));
         }
         let layout = Shape::new(used)
-            .and_then(|shape| Self::new(dtype, shape, header.slots as usize, header.flags))
+            .and_then(|shape| {
+                Self::placed(dtype, shape, header.slots as usize, header.flags, chunk)
+            })
             .map_err(|source| corrupt(source.to_string()))?;
         let layout = Self { tag: header.tag, ..layout };
         if layout.header().as_bytes() != header.as_bytes() {
@@ -348,6 +484,11 @@ impl Layout {
                 "the file has {file_bytes} bytes, its shape and slots need {}",
                 layout.total_bytes
             )));
+        }
+        let ring = layout.ring_bytes() as u64;
+        if let Some(label) = layout.label().filter(|label| label.bytes() < ring) {
+            let bytes = label.bytes();
+            return Err(corrupt(format!("a chunk of {bytes} bytes for a ring of {ring}")));
         }
         Ok(layout)
     }

@@ -1,0 +1,110 @@
+//! Slots that GPUs fill and read, after the calls that queue their work have returned.
+//!
+//! What processes do to a ring is as for memory of the host. Two kinds of words say how far devices
+//! have come with what was queued: of each slot, which frame is complete there, and of each lane, how
+//! many of its uses are over. A *lane* is one stream of one process; what is queued there is done in
+//! order, so a number is enough. A *use* is what was queued in a lane that reads a slot.
+//!
+//! - Who reads leases the slot, queues a wait for the frame, the work, and a write of the lane's next
+//!   number; notes that number beside the slot, and only then lets go of the lease.
+//! - Who writes claims a slot as ever, queues waits for the frame and the uses that are not over
+//!   there, the work, and a write of the frame's ticket; and only then publishes.
+//!
+//! **A wait is queued only when the write that ends it has been queued.** So each of them is for
+//! something earlier, and streams never wait for each other in a circle, whoever reads and writes
+//! what. What a dead process does not write any more is written by those who wait for it
+//! ([`release_frame`], [`release_use`]), once nothing of its work can be going on.
+
+use crate::ring::word::{LeaseWord, Seq, SlotState};
+use crate::ring::{Identity, Ring, Standing, slot_owner};
+use crate::sync::{AtomicU64, Ordering, fence};
+
+/// The words that devices write, and the notes beside them.
+pub(crate) trait DeviceWords: Ring {
+    /// The ticket of the last frame that is complete in a slot. Written by devices.
+    fn ready(&self, slot: usize) -> &AtomicU64;
+    /// The number of the last use of a lane that is over. Written by devices.
+    fn done(&self, lane: usize) -> &AtomicU64;
+    /// The number of the last use of a slot in a lane. Written by the lane's process.
+    fn used(&self, lane: usize, slot: usize) -> &AtomicU64;
+    fn lanes(&self) -> usize;
+}
+
+/// Something queued by somebody that is not over: what a wait has to be for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Use {
+    pub(crate) lane: usize,
+    pub(crate) number: u64,
+}
+
+/// Whether the frame of a slot's sequence word is there.
+pub(crate) fn is_complete(ring: &impl DeviceWords, slot: usize, seq: Seq) -> bool {
+    ring.ready(slot).load(Ordering::Acquire) >= seq.ticket()
+}
+
+/// How far devices are with a slot.
+pub(crate) fn standing(ring: &impl DeviceWords, slot: usize, seq: Seq) -> Standing {
+    if seq.state() == SlotState::Ready && !is_complete(ring, slot, seq) {
+        Standing::Incomplete
+    } else if uses(ring, slot).next().is_some() {
+        Standing::InUse
+    } else {
+        Standing::Done
+    }
+}
+
+/// What reads a slot and is not over. The caller has claimed the slot, so that there will be no more.
+pub(crate) fn uses(ring: &impl DeviceWords, slot: usize) -> impl Iterator<Item = Use> {
+    (0..ring.lanes()).filter_map(move |lane| {
+        // SYNC: device-use. Whoever let go of its lease before the claim looked for leases has noted
+        // its use before that.
+        let number = ring.used(lane, slot).load(Ordering::Acquire);
+        (number > ring.done(lane).load(Ordering::Acquire)).then_some(Use { lane, number })
+    })
+}
+
+/// Notes the use of a slot that was queued just now, with the write that ends it. `false`: the lease
+/// was taken away meanwhile, and what was read may be another frame.
+pub(crate) fn note_use(ring: &impl DeviceWords, me: Identity, slot: usize, it: Use) -> bool {
+    // SYNC: device-use. Release: the words that were queued come first.
+    #[cfg(not(st_mutant = "use-unnoted"))]
+    ring.used(it.lane, slot).store(it.number, Ordering::Release);
+    // Either a revocation comes later, and its writer finds the use; or this finds the revocation.
+    fence(Ordering::SeqCst);
+    LeaseWord(ring.lease(me.entry).load(Ordering::Acquire)).is_held(slot)
+}
+
+/// The frames that were published and are not complete, with the tickets that they owe and whose
+/// devices fill them.
+pub(crate) fn incomplete(ring: &impl DeviceWords) -> impl Iterator<Item = (usize, Seq, Identity)> {
+    let count = ring.ctl(Ordering::Acquire).count();
+    (0..ring.slots()).filter_map(move |slot| {
+        let seq = ring.seq(slot, Ordering::Acquire);
+        let is_published = seq.state() == SlotState::Ready && seq.frame() <= count;
+        (is_published && !is_complete(ring, slot, seq))
+            .then(|| (slot, seq, slot_owner(ring.slot(slot))))
+    })
+}
+
+/// The newest frame that is complete, if there is one.
+pub(crate) fn newest_complete(ring: &impl DeviceWords) -> Option<(usize, Seq)> {
+    let count = ring.ctl(Ordering::Acquire).count();
+    (0..ring.slots())
+        .map(|slot| (slot, ring.seq(slot, Ordering::Acquire)))
+        .filter(|(slot, seq)| {
+            seq.state() == SlotState::Ready
+                && seq.frame() <= count
+                && is_complete(ring, *slot, *seq)
+        })
+        .max_by_key(|(_, seq)| seq.frame())
+}
+
+/// Writes what the device of a dead writer will not.
+pub(crate) fn release_frame(ring: &impl DeviceWords, slot: usize, seq: Seq) {
+    ring.ready(slot).fetch_max(seq.ticket(), Ordering::AcqRel);
+}
+
+/// Writes what the device of a dead reader will not. It may read still, which harms nobody.
+pub(crate) fn release_use(ring: &impl DeviceWords, it: Use) {
+    ring.done(it.lane).fetch_max(it.number, Ordering::AcqRel);
+}
