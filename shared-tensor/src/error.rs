@@ -42,6 +42,8 @@ pub enum ErrorKind {
     /// This writer was declared dead while it wrote and the frame dropped; or it is a forked child
     /// that tried to write under its parent's lock.
     Fenced,
+    /// A GPU is needed, or other than this one, or its driver refused.
+    Device,
     /// The operating system refused.
     Os,
 }

@@ -1,7 +1,7 @@
 //! The only unsafe of the facade.
 //!
 //! Invariants:
-//! - S1: [`Control`] and [`ParticipantRecord`] consist of atomics only, so that any bytes are valid
+//! - S1: [`Control`], [`ParticipantRecord`] and [`Seat`] consist of atomics only, so that any bytes are valid
 //!   values of them and a reference to them may coexist with writers in other processes.
 //! - S2: a pointer kept here was checked for bounds and alignment by [`SharedBytes`] when it was
 //!   made, and the `SharedBytes` beside it keeps the mapping, whose length never shrinks.
@@ -27,7 +27,7 @@ use crate::stream::copy::{self, Destination};
 use crate::stream::counters::WriterFigures;
 use crate::stream::description::Description;
 use crate::stream::layout::{
-    CONTROL_OFFSET, Control, PARTICIPANTS, PARTICIPANTS_OFFSET, ParticipantRecord,
+    CONTROL_OFFSET, Control, PARTICIPANTS, PARTICIPANTS_OFFSET, ParticipantRecord, SEATS, Seat,
 };
 use crate::sync::{AtomicU64, Ordering, fence};
 
@@ -37,6 +37,8 @@ pub(crate) use desk::Desk;
 unsafe impl Shared for Control {}
 // SAFETY: S1.
 unsafe impl Shared for ParticipantRecord {}
+// SAFETY: S1.
+unsafe impl Shared for Seat {}
 
 /// The control memory of a stream, mapped writable.
 #[derive(Debug)]
@@ -74,6 +76,34 @@ impl SharedControl {
         let table = NonNull::slice_from_raw_parts(self.participants, PARTICIPANTS);
         // SAFETY: S2, checked for `PARTICIPANTS` records; S1.
         unsafe { table.as_ref() }
+    }
+}
+
+/// The seats of a CUDA stream, mapped writable.
+#[derive(Debug)]
+pub(crate) struct SharedSeats {
+    seats: NonNull<Seat>,
+    _bytes: SharedBytes,
+}
+
+// SAFETY: as for `SharedControl`.
+unsafe impl Send for SharedSeats {}
+// SAFETY: as for `SharedControl`.
+unsafe impl Sync for SharedSeats {}
+
+impl SharedSeats {
+    /// Takes memory that starts at the first seat.
+    pub(crate) fn new(bytes: SharedBytes) -> Result<Self, ViewError> {
+        let seats = NonNull::from(bytes.slice_at::<Seat>(0, SEATS)?).cast();
+        Ok(Self { seats, _bytes: bytes })
+    }
+
+    /// All of them.
+    #[inline]
+    pub(crate) fn seats(&self) -> &[Seat] {
+        let seats = NonNull::slice_from_raw_parts(self.seats, SEATS);
+        // SAFETY: S2, checked for `SEATS` of them; S1.
+        unsafe { seats.as_ref() }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::stream::layout::{CONTROL_END, HEADER_OFFSET, Header, Layout, ReaderCo
 use crate::stream::lease::LeaseBook;
 use crate::stream::memory::{ObservedMemory, Peers, StreamMemory};
 use crate::sync::Ordering;
-use crate::sys::{ObservedControl, SharedControl};
+use crate::sys::{ObservedControl, SharedControl, SharedSeats};
 
 /// A process's hold on a stream.
 #[derive(Debug)]
@@ -30,8 +30,8 @@ pub(crate) struct Attachment {
     pub(crate) segment: Arc<Segment>,
     pub(crate) layout: Layout,
     pub(crate) role: Role,
-    /// The payload, without write permission: what readers touch.
-    pub(crate) readable: SharedBytes,
+    /// The frames, without write permission: what readers touch. `None`: they are on a GPU alone.
+    readable: Option<SharedBytes>,
     /// The payload with write permission, mapped by the first writer of this process.
     writable: OnceLock<SharedBytes>,
     /// Page population in the background, started by the first writer. A forked child has neither
@@ -116,11 +116,14 @@ impl Attachment {
         let access = segment.access();
         let (control, layout) = map_control(&segment, access)?;
         let segment = Arc::new(segment);
-        let payload = layout.payload_offset..layout.payload_offset + layout.ring_bytes() as u64;
-        let readable = map(&segment, payload, Access::ReadOnly)?;
+        let frames = layout.frames_in_file();
+        let readable = frames.map(|frames| map(&segment, frames, Access::ReadOnly)).transpose()?;
         let role = if access == Access::ReadWrite {
             let shared = SharedControl::new(control).map_err(damaged)?;
-            let memory = Arc::new(StreamMemory::new(Arc::clone(&segment), shared, &layout));
+            let seats = layout.seats().map(|seats| map(&segment, seats, access)).transpose()?;
+            let seats = seats.map(SharedSeats::new).transpose().map_err(damaged)?;
+            let memory = StreamMemory::new(Arc::clone(&segment), shared, seats, &layout);
+            let memory = Arc::new(memory);
             let membership = Membership::join(Arc::clone(&memory)).map_err(join_error)?;
             let lock = FutexLock::new(Arc::clone(&membership));
             Role::Member(Member { memory, membership, lock, book: PerProcess::new() })
@@ -166,18 +169,45 @@ impl Attachment {
         }
     }
 
-    /// The payload with write permission.
+    /// The frames, for reading.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] if they are on a GPU alone.
+    #[inline]
+    pub(crate) fn readable(&self) -> Result<&SharedBytes> {
+        self.readable.as_ref().ok_or_else(|| self.on_gpu("read"))
+    }
+
+    /// The frames, for writing by processes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] if a GPU writes them; what mapping fails with.
     pub(crate) fn writable(&self) -> Result<&SharedBytes> {
         if let Some(mapped) = self.writable.get() {
             return Ok(mapped);
         }
-        let range = self.layout.payload_offset
-            ..self.layout.payload_offset + self.layout.ring_bytes() as u64;
+        let range = self.layout.frames_in_file().filter(|_| self.layout.chunk.is_none());
+        let range = range.ok_or_else(|| self.on_gpu("written"))?;
         let mapped = self.segment.map(range, Access::ReadWrite).map_err(|source| {
             let message = format!("cannot map stream `{}` for writing: {source}", self.name());
             Error::with_source(ErrorKind::Os, message, source)
         })?;
         Ok(self.writable.get_or_init(|| mapped))
+    }
+
+    #[cold]
+    fn on_gpu(&self, done: &str) -> Error {
+        let device = self.layout.label().map(|label| label.device().to_string());
+        let mirror =
+            if self.layout.frames_in_file().is_none() { " without a CPU mirror" } else { "" };
+        Error::new(
+            ErrorKind::Device,
+            format!(
+                "stream `{}` has its frames on {}{mirror}: they are {done} through `on_gpu`",
+                self.name(),
+                device.unwrap_or_default()
+            ),
+        )
     }
 
     /// Starts to populate the ring's pages in the background, once, from the slot on that the next
@@ -213,8 +243,9 @@ impl Attachment {
     /// # Errors
     /// [`ErrorKind::Os`] saying how much could be locked.
     pub(crate) fn lock_memory(&self) -> Result<()> {
-        let bytes = self.readable.len();
-        let locked = self.readable.lock(0..bytes).map_err(damaged)?;
+        let Some(readable) = &self.readable else { return Ok(()) };
+        let bytes = readable.len();
+        let locked = readable.lock(0..bytes).map_err(damaged)?;
         match locked.refusal {
             None => Ok(()),
             Some(refusal) => {

@@ -4,6 +4,7 @@
 //! bytes from the start of the file. The first 512 bytes are `shm-core`'s object header.
 
 use std::mem::{align_of, offset_of, size_of};
+use std::ops::Range;
 
 use cuda_ipc::ChunkLabel;
 use shm_core::Kind;
@@ -431,6 +432,18 @@ impl Layout {
             chunk: self.chunk.unwrap_or([0; ChunkLabel::BYTES]),
             reserved_tail: [0; 240],
         }
+    }
+
+    /// Where the ring of frames is in the file, if it has one.
+    pub(crate) fn frames_in_file(&self) -> Option<Range<u64>> {
+        let is_there = self.chunk.is_none() || self.flags & flags::MIRRORED != 0;
+        let end = self.payload_offset + self.ring_bytes() as u64;
+        is_there.then_some(self.payload_offset..end)
+    }
+
+    /// Where the seats of a CUDA stream are.
+    pub(crate) fn seats(&self) -> Option<Range<u64>> {
+        self.chunk.map(|_| SEATS_OFFSET as u64..SEATS_END as u64)
     }
 
     /// The label of a CUDA stream's chunk.

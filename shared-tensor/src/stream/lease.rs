@@ -273,7 +273,7 @@ impl Lease {
             Storage::Slot(lease) => {
                 let start = lease.attachment.layout.slot_start(lease.slot);
                 let end = start + lease.attachment.layout.payload_bytes;
-                lease.attachment.readable.slice(start..end).map(Some).map_err(out_of_range)
+                lease.attachment.readable()?.slice(start..end).map(Some).map_err(out_of_range)
             }
         }
     }
@@ -283,7 +283,8 @@ impl SlotLease {
     fn read_at(&self, offset: usize, out: &mut [u8], count: u64) -> Result<()> {
         let start = self.attachment.layout.slot_start(self.slot) + offset;
         let destination = copy::Destination::Initialised(out);
-        copy::from_shared(&self.attachment.readable, start, destination).map_err(out_of_bounds)?;
+        copy::from_shared(self.attachment.readable()?, start, destination)
+            .map_err(out_of_bounds)?;
         // SYNC: revocation. The copy comes before the look at whether the slot was still ours.
         fence(Ordering::Acquire);
         if self.is_revoked() {
@@ -308,7 +309,9 @@ impl SlotLease {
     }
 
     fn bytes_start(&self) -> *const u8 {
-        self.attachment.readable.as_ptr().wrapping_add(self.attachment.layout.slot_start(self.slot))
+        let frames =
+            self.attachment.readable().map_or(std::ptr::null(), |it| it.as_ptr().cast_const());
+        frames.wrapping_add(self.attachment.layout.slot_start(self.slot))
     }
 }
 

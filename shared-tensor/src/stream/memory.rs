@@ -8,25 +8,40 @@ use std::sync::Arc;
 use shm_core::Segment;
 use shm_lock::{LockWord, Membership, Memory, Onlooker, Participant, Roster};
 
+use crate::ring::device::{self, DeviceWords};
 use crate::ring::word::{Ctl, LeaseWord, Seq};
-use crate::ring::{Identity, Liveness, Ring, RingLoads, Slot};
+use crate::ring::{Identity, Liveness, Ring, RingLoads, Slot, Standing};
 use crate::stream::layout::{
-    Layout, PARTICIPANTS, PARTICIPANTS_OFFSET, ParticipantRecord, RESERVED_AT_CREATION,
+    LANES_PER_SEAT, Layout, PARTICIPANTS, PARTICIPANTS_OFFSET, ParticipantRecord,
+    RESERVED_AT_CREATION, Seat,
 };
 use crate::sync::{AtomicU64, Ordering};
-use crate::sys::{ObservedControl, SharedControl};
+use crate::sys::{ObservedControl, SharedControl, SharedSeats};
 
 /// Control memory that this process may write.
 #[derive(Debug)]
 pub(crate) struct StreamMemory {
     pub(crate) segment: Arc<Segment>,
     pub(crate) shared: SharedControl,
+    /// Of CUDA streams.
+    seats: Option<SharedSeats>,
     slots: usize,
 }
 
 impl StreamMemory {
-    pub(crate) fn new(segment: Arc<Segment>, shared: SharedControl, layout: &Layout) -> Self {
-        Self { segment, shared, slots: layout.slots }
+    pub(crate) fn new(
+        segment: Arc<Segment>,
+        shared: SharedControl,
+        seats: Option<SharedSeats>,
+        layout: &Layout,
+    ) -> Self {
+        Self { segment, shared, seats, slots: layout.slots }
+    }
+
+    /// The seats of a CUDA stream; none of another.
+    #[inline]
+    pub(crate) fn seats(&self) -> &[Seat] {
+        self.seats.as_ref().map_or(&[], SharedSeats::seats)
     }
 
     /// What the participant at `entry` owns.
@@ -114,6 +129,33 @@ impl Ring for StreamMemory {
     #[inline]
     fn lessees(&self, group: usize) -> &AtomicU64 {
         &self.shared.control().lessees.0[group]
+    }
+
+    #[inline]
+    fn standing(&self, slot: usize, seq: Seq) -> Standing {
+        if self.seats.is_none() { Standing::Done } else { device::standing(self, slot, seq) }
+    }
+}
+
+impl DeviceWords for StreamMemory {
+    #[inline]
+    fn ready(&self, slot: usize) -> &AtomicU64 {
+        &self.shared.control().device.slots[slot].0.ready
+    }
+
+    #[inline]
+    fn done(&self, lane: usize) -> &AtomicU64 {
+        &self.shared.control().device.done[lane]
+    }
+
+    #[inline]
+    fn used(&self, lane: usize, slot: usize) -> &AtomicU64 {
+        &self.seats()[lane / LANES_PER_SEAT].used[lane % LANES_PER_SEAT][slot]
+    }
+
+    #[inline]
+    fn lanes(&self) -> usize {
+        self.seats().len() * LANES_PER_SEAT
     }
 }
 

@@ -166,10 +166,12 @@ impl Stream {
         self.attachment.layout.slots
     }
 
-    /// Where this process has mapped the payload for reading. Only to tell where a pointer leads.
+    /// Where this process has mapped the frames for reading; empty if they are on a GPU alone. Only to
+    /// tell where a pointer leads.
     pub fn payload_addresses(&self) -> std::ops::Range<usize> {
-        let start = self.attachment.readable.as_ptr().addr();
-        start..start + self.attachment.readable.len()
+        let Ok(frames) = self.attachment.readable() else { return 0..0 };
+        let start = frames.as_ptr().addr();
+        start..start + frames.len()
     }
 
     /// The namespace in which the stream was found or created.

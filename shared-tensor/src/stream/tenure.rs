@@ -64,7 +64,8 @@ impl<'a> Tenure<'a> {
         let layout = &self.attachment.layout;
         let source = layout.slot_start(newest);
         let source = source..source + layout.payload_bytes;
-        bytes.copy_from(self.start(claim), &self.attachment.readable, source).map_err(out_of_bounds)
+        let frames = self.attachment.readable()?;
+        bytes.copy_from(self.start(claim), frames, source).map_err(out_of_bounds)
     }
 
     /// Where the claimed slot starts in the ring.

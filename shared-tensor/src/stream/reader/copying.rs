@@ -241,7 +241,7 @@ fn copy_once(
         return Ok(None);
     }
     let layout = &attachment.layout;
-    sink.fill(&attachment.readable, layout.slot_start(found.slot), layout.payload_bytes)
+    sink.fill(attachment.readable()?, layout.slot_start(found.slot), layout.payload_bytes)
         .map_err(out_of_bounds)?;
     let description = attachment.description(found.slot);
     Ok(is_unchanged(&**attachment, found).then_some(description))

@@ -82,7 +82,7 @@ impl Reader {
         Stream {
             attachment: Arc::clone(&self.attachment),
             namespace: self.namespace.clone(),
-            read_only: self.attachment.writable().is_err(),
+            read_only: self.attachment.member().is_err(),
         }
     }
 
