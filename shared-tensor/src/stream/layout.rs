@@ -43,6 +43,8 @@ pub(crate) const SEATS: usize = 32;
 /// Streams of a device, of one process, that are told apart.
 pub(crate) const LANES_PER_SEAT: usize = 4;
 pub(crate) const LANES: usize = SEATS * LANES_PER_SEAT;
+/// Of the word that says who sits in a seat: bits for a place in the table of participants.
+pub(crate) const SITTER_ENTRY_BITS: u32 = 10;
 const SEATS_END: usize = SEATS_OFFSET + SEATS * size_of::<Seat>();
 
 const PAGE: usize = 4096;
@@ -171,10 +173,11 @@ pub(crate) struct Seat {
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(crate) struct Sitter {
-    /// The participant; 0 for none. Exchanged by who claims the seat.
-    pub(crate) id: AtomicU64,
-    /// Its place in the table.
-    pub(crate) entry: AtomicU64,
+    /// The participant: its place in the table in bits 0 to 9, above them its id; 0 for none. Exchanged by
+    /// who claims the seat.
+    pub(crate) who: AtomicU64,
+    /// The same, once what follows is about it.
+    pub(crate) told: AtomicU64,
     pub(crate) pid: AtomicU64,
     /// Field 22 of `/proc/<pid>/stat`.
     pub(crate) start_ticks: AtomicU64,
@@ -313,10 +316,12 @@ const _: () = {
     assert!(size_of::<Seat>() == 1024);
     assert!(offset_of!(Seat, used) == 128);
     assert!(offset_of!(Seat, reserved) == 896);
-    assert!(offset_of!(Sitter, entry) == 8);
+    assert!(offset_of!(Sitter, who) == 0);
+    assert!(offset_of!(Sitter, told) == 8);
     assert!(offset_of!(Sitter, pid) == 16);
     assert!(offset_of!(Sitter, start_ticks) == 24);
     assert!(offset_of!(Sitter, pid_namespace) == 32);
+    assert!(PARTICIPANTS < 1 << SITTER_ENTRY_BITS);
     assert!(SEATS_END == 442_368 && SEATS_END.is_multiple_of(PAGE));
 };
 

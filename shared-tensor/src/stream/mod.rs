@@ -41,6 +41,7 @@ pub(crate) mod copy;
 pub(crate) mod counters;
 mod cpus;
 pub(crate) mod description;
+mod device;
 mod helper;
 mod info;
 pub(crate) mod layout;

@@ -1,0 +1,113 @@
+//! Lanes: in which order the uses of one process end.
+
+use crate::ring::device::Use;
+use crate::stream::layout::LANES_PER_SEAT;
+
+/// A queue of work of this process: its device's number here, and the driver's handle.
+pub(super) type Queue = (usize, usize);
+
+/// The lanes of one seat. Each belongs to one queue at a time, whose work ends in the order in which it
+/// was queued, so that a number says how far it has come.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    first: usize,
+    lanes: [Lane; LANES_PER_SEAT],
+    turns: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Lane {
+    queue: Option<Queue>,
+    /// The number of its last use.
+    last: u64,
+    /// When it was last asked for, to give away the one that was not for longest.
+    turn: u64,
+}
+
+/// The next use of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Next {
+    pub(super) it: Use,
+    /// What has to end first: the last use of the lane by another queue, for which this one waits.
+    pub(super) after: Option<Use>,
+}
+
+impl Lanes {
+    /// Those from `first` on, whose last uses have these numbers.
+    pub(super) fn new(first: usize, last: [u64; LANES_PER_SEAT]) -> Self {
+        let lanes = last.map(|last| Lane { last, ..Lane::default() });
+        Self { first, lanes, turns: 0 }
+    }
+
+    /// The next use by a queue. `is_over` tells of uses of these lanes.
+    pub(super) fn next(&mut self, queue: Queue, is_over: impl Fn(Use) -> bool) -> Next {
+        let last = |index: usize, lane: &Lane| Use { lane: self.first + index, number: lane.last };
+        let own = self.lanes.iter().position(|lane| lane.queue == Some(queue));
+        let index = own.unwrap_or_else(|| {
+            let by_age = |&index: &usize| {
+                let lane = &self.lanes[index];
+                (!is_over(last(index, lane)), lane.turn)
+            };
+            (0..LANES_PER_SEAT).min_by_key(by_age).unwrap_or_default()
+        });
+        let before = last(index, &self.lanes[index]);
+        let after = (own.is_none() && !is_over(before)).then_some(before);
+        self.turns += 1;
+        let lane = &mut self.lanes[index];
+        *lane = Lane { queue: Some(queue), last: lane.last + 1, turn: self.turns };
+        Next { it: Use { number: before.number + 1, ..before }, after }
+    }
+
+    /// The last use of each.
+    pub(super) fn last(&self) -> impl Iterator<Item = Use> {
+        let lanes = self.lanes.iter().enumerate();
+        lanes.map(|(index, lane)| Use { lane: self.first + index, number: lane.last })
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn queue(number: usize) -> Queue {
+        (0, number)
+    }
+
+    #[test]
+    fn a_queue_keeps_its_lane_and_counts_on() {
+        let mut lanes = Lanes::new(8, [5, 0, 0, 0]);
+        let nothing_ends = |it: Use| it.number == 5 && it.lane == 8 || it.number == 0;
+        let first = lanes.next(queue(1), nothing_ends);
+        assert_eq!(first, Next { it: Use { lane: 8, number: 6 }, after: None });
+        let other = lanes.next(queue(2), nothing_ends);
+        assert_eq!(other, Next { it: Use { lane: 9, number: 1 }, after: None });
+        let again = lanes.next(queue(1), nothing_ends);
+        assert_eq!(again, Next { it: Use { lane: 8, number: 7 }, after: None });
+    }
+
+    #[test]
+    fn a_lane_that_has_ended_is_given_away_first() {
+        let mut lanes = Lanes::new(0, [0; LANES_PER_SEAT]);
+        for number in 0..LANES_PER_SEAT {
+            lanes.next(queue(number), |it| it.number == 0);
+        }
+        let fifth = lanes.next(queue(9), |it| it.lane == 2);
+        assert_eq!(fifth, Next { it: Use { lane: 2, number: 2 }, after: None });
+        let devices = lanes.next((1, 0), |it| it.lane == 1);
+        assert_eq!(devices.it.lane, 1, "the handle of another device is another queue");
+    }
+
+    #[test]
+    fn who_takes_over_a_lane_waits_for_its_last_use() {
+        let mut lanes = Lanes::new(0, [0; LANES_PER_SEAT]);
+        for number in 0..LANES_PER_SEAT {
+            lanes.next(queue(number), |it| it.number == 0);
+        }
+        // The longest unasked for.
+        lanes.next(queue(0), |_| false);
+        let fifth = lanes.next(queue(9), |_| false);
+        let last = Use { lane: 1, number: 1 };
+        assert_eq!(fifth, Next { it: Use { lane: 1, number: 2 }, after: Some(last) });
+        assert_eq!(lanes.last().nth(1), Some(Use { lane: 1, number: 2 }));
+    }
+}

@@ -1,0 +1,4 @@
+//! Streams whose frames are on a GPU.
+
+mod lanes;
+mod seat;
