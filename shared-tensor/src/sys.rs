@@ -19,6 +19,7 @@ mod elements;
 use std::ptr::NonNull;
 use std::time::Duration;
 
+use cuda_ipc::HostMemory;
 use shm_core::{Shared, SharedBytes, ViewError};
 use shm_lock::Onlooker;
 use shm_lock::park::park_low_half;
@@ -45,10 +46,10 @@ unsafe impl Shared for Seat {}
 pub(crate) struct SharedControl {
     control: NonNull<Control>,
     participants: NonNull<ParticipantRecord>,
-    _bytes: SharedBytes,
+    bytes: SharedBytes,
 }
 
-// SAFETY: the pointers lead to atomics only (S1) and live as long as `_bytes` (S2).
+// SAFETY: the pointers lead to atomics only (S1) and live as long as `bytes` (S2).
 unsafe impl Send for SharedControl {}
 // SAFETY: as for Send.
 unsafe impl Sync for SharedControl {}
@@ -60,7 +61,12 @@ impl SharedControl {
         let participants =
             bytes.slice_at::<ParticipantRecord>(PARTICIPANTS_OFFSET, PARTICIPANTS)?;
         let participants = NonNull::from(participants).cast();
-        Ok(Self { control, participants, _bytes: bytes })
+        Ok(Self { control, participants, bytes })
+    }
+
+    /// All of it.
+    pub(crate) fn bytes(&self) -> &SharedBytes {
+        &self.bytes
     }
 
     /// The control page.
@@ -104,6 +110,26 @@ impl SharedSeats {
         let seats = NonNull::slice_from_raw_parts(self.seats, SEATS);
         // SAFETY: S2, checked for `SEATS` of them; S1.
         unsafe { seats.as_ref() }
+    }
+}
+
+/// A part of a mapping that devices write to.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedPage(pub(crate) SharedBytes);
+
+// SAFETY: `SharedBytes` keeps its mapping, of which the process has nothing but atomics and copies that
+// bear races; it never moves, and is not mapped privately.
+unsafe impl HostMemory for SharedPage {
+    fn start(&self) -> NonNull<u8> {
+        NonNull::new(self.0.as_ptr()).unwrap_or(NonNull::dangling())
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.len()
+    }
+
+    fn is_writable(&self) -> bool {
+        self.0.is_writable()
     }
 }
 

@@ -287,6 +287,12 @@ pub(crate) const fn lease_budget(slots: usize) -> usize {
     }
 }
 
+/// Distinct slots that may be leased at once counting those that are so for a few instructions, while a
+/// device is told to read them: beside the newest and these a writer finds one more.
+pub(crate) const fn passing_budget(slots: usize) -> usize {
+    slots.saturating_sub(2)
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;

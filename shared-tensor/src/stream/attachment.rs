@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ring::word::{Ctl, Seq};
 use crate::ring::{Identity, RingLoads};
 use crate::stream::description::Description;
+use crate::stream::device::OnGpu;
 use crate::stream::layout::{CONTROL_END, HEADER_OFFSET, Header, Layout, ReaderCounters};
 use crate::stream::lease::LeaseBook;
 use crate::stream::memory::{ObservedMemory, Peers, StreamMemory};
@@ -37,6 +38,8 @@ pub(crate) struct Attachment {
     /// Page population in the background, started by the first writer. A forked child has neither
     /// the thread nor a use for a lock that the thread may have held.
     population: PerProcess<Option<Populator>>,
+    /// What this process has of a ring on a GPU.
+    pub(crate) on_gpu: PerProcess<Mutex<OnGpu>>,
 }
 
 /// Rings below this are not populated ahead: their pages come quickly enough one by one.
@@ -142,6 +145,7 @@ impl Attachment {
             readable,
             writable: OnceLock::new(),
             population: PerProcess::new(),
+            on_gpu: PerProcess::new(),
         })
     }
 
@@ -175,7 +179,7 @@ impl Attachment {
     /// [`ErrorKind::Device`] if they are on a GPU alone.
     #[inline]
     pub(crate) fn readable(&self) -> Result<&SharedBytes> {
-        self.readable.as_ref().ok_or_else(|| self.on_gpu("read"))
+        self.readable.as_ref().ok_or_else(|| self.frames_elsewhere("read"))
     }
 
     /// The frames, for writing by processes.
@@ -187,7 +191,7 @@ impl Attachment {
             return Ok(mapped);
         }
         let range = self.layout.frames_in_file().filter(|_| self.layout.chunk.is_none());
-        let range = range.ok_or_else(|| self.on_gpu("written"))?;
+        let range = range.ok_or_else(|| self.frames_elsewhere("written"))?;
         let mapped = self.segment.map(range, Access::ReadWrite).map_err(|source| {
             let message = format!("cannot map stream `{}` for writing: {source}", self.name());
             Error::with_source(ErrorKind::Os, message, source)
@@ -196,14 +200,14 @@ impl Attachment {
     }
 
     #[cold]
-    fn on_gpu(&self, done: &str) -> Error {
+    fn frames_elsewhere(&self, done: &str) -> Error {
         let device = self.layout.label().map(|label| label.device().to_string());
         let mirror =
             if self.layout.frames_in_file().is_none() { " without a CPU mirror" } else { "" };
         Error::new(
             ErrorKind::Device,
             format!(
-                "stream `{}` has its frames on {}{mirror}: they are {done} through `on_gpu`",
+                "stream `{}` has its frames on {}{mirror}: they are {done} with `reader_on` and `writer_on`",
                 self.name(),
                 device.unwrap_or_default()
             ),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use shm_core::SharedBytes;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ring::word::{LeaseWord, SLOTS_MAX, lease_budget};
+use crate::ring::word::{LeaseWord, SLOTS_MAX};
 use crate::ring::{
     self, Found, Identity, LeaseRefusal, Pins, Ring, RingLoads, leased_mask, lessees, pin, promote,
     reclaim_ended_lessees,
@@ -62,8 +62,9 @@ pub(crate) fn try_pin(member: &Member, me: Identity, found: &Found) -> bool {
     pin(&*member.memory, &mut member.book().pins, me, found)
 }
 
-/// Leases the slot of `found` for this process, or shares the lease it has.
-pub(crate) fn try_lease(member: &Member, me: Identity, slots: usize, found: &Found) -> Attempt {
+/// Leases the slot of `found` for this process, or shares the lease it has, if no more than `budget`
+/// distinct slots are leased then.
+pub(crate) fn try_lease(member: &Member, me: Identity, budget: usize, found: &Found) -> Attempt {
     let memory = &*member.memory;
     let mut book = member.book();
     let LeaseBook { pins, entries } = &mut *book;
@@ -76,7 +77,6 @@ pub(crate) fn try_lease(member: &Member, me: Identity, slots: usize, found: &Fou
     if !pin(memory, pins, me, found) {
         return Attempt::Gone;
     }
-    let budget = lease_budget(slots);
     let mut outcome = promote(memory, pins, me, found.slot, budget);
     if outcome == Err(LeaseRefusal::BudgetSpent)
         && reclaim_ended_lessees(memory, &member.peers()) > 0

@@ -50,8 +50,13 @@ impl<'w> Locked<'w> {
         Self { attachment, member, guard }
     }
 
+    /// Whether this process holds it: a forked child has a copy of the value alone.
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        self.guard.is_of_this_process()
+    }
+
     #[inline]
-    fn tenure(&self) -> Tenure<'w> {
+    pub(crate) fn tenure(&self) -> Tenure<'w> {
         Tenure { attachment: self.attachment, member: self.member }
     }
 

@@ -27,6 +27,7 @@ pub struct StreamOptions {
     namespace: Namespace,
     lock_memory: bool,
     tag: u32,
+    pub(super) is_mirrored: bool,
 }
 
 impl StreamOptions {
@@ -41,6 +42,7 @@ impl StreamOptions {
             namespace: Namespace::default(),
             lock_memory: false,
             tag: 0,
+            is_mirrored: false,
         }
     }
 
@@ -97,26 +99,42 @@ impl StreamOptions {
     /// [`ErrorKind::InvalidArgument`] for names, shapes, slots and modes that cannot be.
     pub fn create(&self, name: &str) -> Result<Stream> {
         let name = parse_name(name)?;
+        self.step_down(|slots, flags| {
+            let shape = Shape::new(self.shape.clone())?;
+            self.create_with(&name, &Layout::new(self.dtype, shape, slots, flags)?)
+        })
+    }
+
+    /// Creates with as many slots as were asked for, or else with the default, or with fewer if that is
+    /// too much: `create` takes their number and the flags.
+    pub(super) fn step_down(
+        &self,
+        create: impl Fn(usize, u32) -> Result<Stream>,
+    ) -> Result<Stream> {
         let shape = Shape::new(self.shape.clone())?;
-        let mut flags = 0;
-        if leaves_observers(self.mode) {
-            flags |= flags::ALWAYS_WAKE;
-        }
+        let flags = if leaves_observers(self.mode) { flags::ALWAYS_WAKE } else { 0 };
         if let Some(slots) = self.slots {
-            return self.create_with(&name, &Layout::new(self.dtype, shape, slots, flags)?);
+            return create(slots, flags);
         }
         let payload = shape.elements().saturating_mul(self.dtype.bytes() as u64);
         let default = Layout::default_slots(payload);
         let mut slots = default;
         loop {
             let short = if slots < default { flags::STEPPED_DOWN } else { 0 };
-            let layout = Layout::new(self.dtype, shape.clone(), slots, flags | short)?;
-            match self.create_with(&name, &layout) {
+            match create(slots, flags | short) {
                 // What fits is better than nothing, and said in `info`.
                 Err(error) if error.kind() == ErrorKind::NoSpace && slots > 1 => slots -= 1,
                 outcome => return outcome,
             }
         }
+    }
+
+    pub(super) fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    pub(super) fn shape(&self) -> Result<Shape> {
+        Shape::new(self.shape.clone())
     }
 
     /// Opens the stream if it exists with this shape and element type, else creates it.
@@ -153,12 +171,13 @@ impl StreamOptions {
         }
     }
 
-    fn create_with(&self, name: &SegmentName, layout: &Layout) -> Result<Stream> {
+    pub(super) fn create_with(&self, name: &SegmentName, layout: &Layout) -> Result<Stream> {
         let layout = &Layout { tag: self.tag, ..layout.clone() };
-        let payload = layout.payload_offset..layout.total_bytes;
-        let mut options = SegmentOptions::new(KIND, layout.total_bytes)
-            .mode(self.mode)
-            .reserve(vec![0..RESERVED_AT_CREATION as u64, payload]);
+        let mut reserved = vec![0..RESERVED_AT_CREATION as u64];
+        reserved.extend(layout.seats());
+        reserved.extend(layout.frames_in_file().map(|frames| frames.start..layout.total_bytes));
+        let mut options =
+            SegmentOptions::new(KIND, layout.total_bytes).mode(self.mode).reserve(reserved);
         if let Some(group) = self.group {
             options = options.group(group);
         }

@@ -5,6 +5,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use shm_core::Process;
+
 use crate::ring::Identity;
 use crate::ring::device::{DeviceWords, Use, release_use};
 use crate::stream::device::lanes::{Lanes, Next, Queue};
@@ -15,20 +17,12 @@ use crate::sync::{Ordering, fence};
 /// Numbers beyond this are damage.
 const NUMBER_MAX: u64 = 1 << 62;
 
-/// A process, as far as it takes to find out whether it is gone for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Facts {
-    pub(super) pid: u32,
-    pub(super) start_ticks: u64,
-    pub(super) pid_namespace: u64,
-}
-
 /// Who sits, or sat, in a seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sitter {
     pub(super) who: Identity,
     /// `None`: it has not come to telling, and so no device has done anything for it.
-    pub(super) facts: Option<Facts>,
+    pub(super) process: Option<Process>,
 }
 
 impl Sitter {
@@ -36,7 +30,7 @@ impl Sitter {
         let words = &seat.sitter.0;
         // What is told is about whoever sat there throughout.
         let told = words.told.load(Ordering::Acquire);
-        let facts = Facts {
+        let process = Process {
             pid: u32::try_from(words.pid.load(Ordering::Relaxed)).unwrap_or(0),
             start_ticks: words.start_ticks.load(Ordering::Relaxed),
             pid_namespace: words.pid_namespace.load(Ordering::Relaxed),
@@ -44,16 +38,16 @@ impl Sitter {
         fence(Ordering::Acquire);
         let word = words.who.load(Ordering::Relaxed);
         let is_whole = told == word && words.told.load(Ordering::Relaxed) == told;
-        (word != 0).then(|| Self { who: who_of(word), facts: is_whole.then_some(facts) })
+        (word != 0).then(|| Self { who: who_of(word), process: is_whole.then_some(process) })
     }
 
-    fn tell(seat: &Seat, word: u64, facts: Facts) {
+    fn tell(seat: &Seat, word: u64, process: Process) {
         let words = &seat.sitter.0;
         words.told.store(0, Ordering::Relaxed);
         fence(Ordering::Release);
-        words.pid.store(u64::from(facts.pid), Ordering::Relaxed);
-        words.start_ticks.store(facts.start_ticks, Ordering::Relaxed);
-        words.pid_namespace.store(facts.pid_namespace, Ordering::Relaxed);
+        words.pid.store(u64::from(process.pid), Ordering::Relaxed);
+        words.start_ticks.store(process.start_ticks, Ordering::Relaxed);
+        words.pid_namespace.store(process.pid_namespace, Ordering::Relaxed);
         words.told.store(word, Ordering::Release);
     }
 }
@@ -87,7 +81,6 @@ impl OwnSeat {
     pub(super) fn take(
         memory: &Arc<StreamMemory>,
         me: Identity,
-        facts: Facts,
         is_gone: impl Fn(Sitter) -> bool,
     ) -> Option<Self> {
         let word = word_of(me);
@@ -110,7 +103,7 @@ impl OwnSeat {
             taken.is_ok().then_some((index, before, lasts))
         })?;
         if before != word {
-            Sitter::tell(&memory.seats()[index], word, facts);
+            Sitter::tell(&memory.seats()[index], word, Process::current());
             // Nobody writes these any more: what they owe is paid, and numbers go on from there.
             for (lane, number) in lasts.into_iter().enumerate() {
                 release_use(&**memory, Use { lane: index * LANES_PER_SEAT + lane, number });

@@ -7,7 +7,7 @@ use shm_core::{SharedBytes, ViewError};
 use shm_lock::Wait;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ring::word::{Ctl, Phase};
+use crate::ring::word::{Ctl, Phase, lease_budget, passing_budget};
 use crate::ring::{Found, Identity, Look, RingLoads, is_unchanged, newest, oldest_after, unpin};
 use crate::stream::attachment::{Attachment, Member, Role};
 use crate::stream::copy;
@@ -121,7 +121,7 @@ impl Reader {
         }
     }
 
-    pub(super) fn copy_newest(
+    pub(in crate::stream) fn copy_newest(
         &mut self,
         sink: &mut Sink<'_>,
         wait: &Wait<'_>,
@@ -137,7 +137,7 @@ impl Reader {
         }
     }
 
-    pub(super) fn copy_next(
+    pub(in crate::stream) fn copy_next(
         &mut self,
         after: u64,
         sink: &mut Sink<'_>,
@@ -231,6 +231,9 @@ fn copy_once(
     sink: &mut Sink<'_>,
     laps: u32,
 ) -> Result<Option<Description>> {
+    if let Sink::Queued(queue) = sink {
+        return queue_once(attachment, found, *queue);
+    }
     let hold = match &attachment.role {
         Role::Member(member) if laps > 0 => {
             Hold::take(member, member.me()?, attachment, found, laps)
@@ -247,12 +250,37 @@ fn copy_once(
     Ok(is_unchanged(&**attachment, found).then_some(description))
 }
 
+/// One try to have a device read a frame; `None` if a writer was quicker.
+///
+/// The slot is leased while that is queued: by then a word says how far the device is.
+fn queue_once(
+    attachment: &Arc<Attachment>,
+    found: &Found,
+    queue: &mut dyn FnMut(&Found) -> Result<bool>,
+) -> Result<Option<Description>> {
+    let member = attachment.member()?;
+    let budget = passing_budget(attachment.layout.slots);
+    match try_lease(member, member.me()?, budget, found) {
+        Attempt::Leased => {
+            let description = attachment.description(found.slot);
+            let publication = description.publication(0, 0, Phase::Idle);
+            let lease = Lease::of_slot(Arc::clone(attachment), member.me()?, found, publication);
+            let is_kept = queue(found)?;
+            drop(lease);
+            Ok(is_kept.then_some(description))
+        }
+        Attempt::Gone | Attempt::Full => Ok(None),
+    }
+}
+
 /// Where a copy goes.
-pub(super) enum Sink<'a> {
+pub(in crate::stream) enum Sink<'a> {
     Slice(&'a mut [u8]),
     Uninitialised(&'a mut [MaybeUninit<u8>]),
     /// Filled once, without zeroing it first; filled again in place after a lap.
     Growing(&'a mut Vec<u8>),
+    /// To wherever a device is told to copy it: `false` says that the slot was taken away meanwhile.
+    Queued(&'a mut dyn FnMut(&Found) -> Result<bool>),
 }
 
 impl Sink<'_> {
@@ -265,6 +293,8 @@ impl Sink<'_> {
             }
             Self::Growing(out) if out.len() == bytes => out.as_mut_slice(),
             Self::Growing(out) => return crate::sys::read_vec(out, shared, start, bytes),
+            // Nothing of it is copied here.
+            Self::Queued(_) => return Ok(()),
         };
         copy::from_shared(shared, start, copy::Destination::Initialised(out))
     }
@@ -287,7 +317,7 @@ impl<'a> Hold<'a> {
         laps: u32,
     ) -> Self {
         if laps >= LAPS_BEFORE_LEASE {
-            match try_lease(member, me, attachment.layout.slots, found) {
+            match try_lease(member, me, lease_budget(attachment.layout.slots), found) {
                 Attempt::Leased => {
                     let publication =
                         attachment.description(found.slot).publication(0, 0, Phase::Idle);

@@ -25,7 +25,7 @@ use crate::stream::wait::{
 };
 use crate::sync::Ordering;
 use crate::tensor::{DType, Shape};
-use copying::Sink;
+pub(in crate::stream) use copying::Sink;
 
 pub use frame::Frame;
 pub use options::{OnAbort, OnEmpty, OnWriting, ReaderOptions};
@@ -177,6 +177,7 @@ impl Reader {
     /// # Errors
     /// As [`lease`](Self::lease); [`ErrorKind::Timeout`] and [`ErrorKind::Interrupted`].
     pub fn lease_with(&mut self, on_full: OnFull, wait: &Wait<'_>) -> Result<Lease> {
+        self.attachment.readable()?;
         let wait = match on_full {
             OnFull::Wait(time) => wait.no_later_than(Instant::now().checked_add(time)),
             OnFull::Copy | OnFull::Revoke => *wait,
@@ -194,7 +195,7 @@ impl Reader {
                 add(&member.counters(me).lease_copies, 1);
                 return self.private_copy(&wait);
             }
-            match try_lease(member, me, slots, &found) {
+            match try_lease(member, me, lease_budget(slots), &found) {
                 Attempt::Leased => {
                     add(&member.counters(me).leases, 1);
                     let description = self.attachment.description(found.slot);

@@ -1,0 +1,73 @@
+//! What is queued to fill a slot, and to read one.
+
+use cuda_ipc::Stream as Queue;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ring::{Claim, Found};
+use crate::stream::device::hold::Hold;
+use crate::stream::device::writer::Source;
+
+impl Hold {
+    fn bytes(&self) -> u64 {
+        self.attachment.layout.payload_bytes as u64
+    }
+
+    /// Queues a copy of a frame into a slot.
+    pub(super) fn copy_from(&self, queue: &Queue, to: u64, source: Source<'_>) -> Result<()> {
+        let copied = match source {
+            Source::Device(from) => {
+                self.context.copy(queue, to, from, self.bytes()).map_err(Into::into)
+            }
+            Source::Range(range, offset) => {
+                self.context.copy_from_host(queue, to, (range, offset), self.bytes())
+            }
+            Source::Host(bytes) => self.context.upload(queue, to, bytes),
+        };
+        copied.map_err(|source| self.failed("copy", &source))
+    }
+
+    /// Queues a wait for a frame and a copy of it. `false`: the slot was taken away meanwhile.
+    pub(super) fn copy_to(&self, queue: &Queue, found: &Found, to: u64) -> Result<bool> {
+        self.read(queue, found, |from| {
+            let copied = self.context.copy(queue, to, from, self.bytes());
+            copied.map_err(|source| self.failed("copy", &source))
+        })
+    }
+
+    /// Queues a copy of the newest frame into a claimed slot.
+    pub(super) fn copy_newest(&self, queue: &Queue, claim: &Claim) -> Result<()> {
+        let newest = claim.newest();
+        let seq =
+            crate::ring::RingLoads::seq(&*self.attachment, newest, crate::sync::Ordering::Acquire);
+        // Nobody claims a slot meanwhile: this process has the lock. Whoever claims it later waits for
+        // this one to be complete, which is queued behind the copy.
+        self.await_frame(queue, newest, seq)?;
+        let copied =
+            self.context.copy(queue, self.address(claim.slot), self.address(newest), self.bytes());
+        copied.map_err(|source| self.failed("copy", &source))?;
+        self.end_use(queue, newest).map(drop)
+    }
+
+    /// Queues zeros into a slot.
+    pub(super) fn fill(&self, queue: &Queue, to: u64) -> Result<()> {
+        let filled = self.context.fill(queue, to, 0, self.bytes());
+        filled.map_err(|source| self.failed("fill", &source))
+    }
+
+    /// Refuses a stream that is captured into a graph.
+    pub(super) fn check_capture(&self, queue: &Queue) -> Result<()> {
+        match self.context.is_capturing(queue) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(Error::new(
+                ErrorKind::Device,
+                format!(
+                    "stream `{}` is used in a stream of CUDA that is captured into a graph: each replay \
+                     would mean the same frame; publish and read outside the capture, and capture \
+                     what is between",
+                    self.attachment.name()
+                ),
+            )),
+            Err(source) => Err(self.failed("order", &source)),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Creating streams whose frames are on a GPU.
+
+use std::sync::Arc;
+
+use cuda_ipc::{Chunk, ChunkError, Context, Copies};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::stream::layout::{Layout, flags};
+use crate::stream::open::parse_name;
+use crate::stream::{Stream, StreamOptions};
+
+impl StreamOptions {
+    /// Keep the frames of a stream on a GPU in its file, too, for readers without CUDA: each write copies
+    /// its frame to the host as well. No effect on other streams, which have them there anyway.
+    #[must_use]
+    pub fn mirrored(mut self, is_mirrored: bool) -> Self {
+        self.is_mirrored = is_mirrored;
+        self
+    }
+
+    /// Creates the stream with its frames in memory of the context's device, all zeros. Slots as for
+    /// [`create`](Self::create), fewer where the device is short of memory.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create); [`ErrorKind::Device`] if the driver refuses.
+    pub fn create_on(&self, context: &Context, name: &str) -> Result<Stream> {
+        let parsed = parse_name(name)?;
+        self.step_down(|slots, flags| {
+            let flags = flags | if self.is_mirrored { flags::MIRRORED } else { 0 };
+            let mut layout = Layout::on_device(self.dtype(), self.shape()?, slots, flags)?;
+            let chunk = zeros(context, layout.ring_bytes() as u64)
+                .map_err(|(kind, why)| Error::new(kind, format!("stream `{name}`: {why}")))?;
+            layout.chunk = Some(chunk.label().encode());
+            let stream = self.create_with(&parsed, &layout)?;
+            stream.attachment.on_gpu().keep(Arc::new(chunk));
+            Ok(stream)
+        })
+    }
+}
+
+/// A chunk of zeros.
+fn zeros(context: &Context, bytes: u64) -> Result<Chunk, (ErrorKind, String)> {
+    let device = context.device();
+    let refused = |why: String| {
+        (ErrorKind::Device, format!("{bytes} bytes of memory of {}: {why}", device.uuid()))
+    };
+    let chunk = Chunk::create(device, bytes).map_err(|source| match source {
+        ChunkError::OutOfMemory { .. } => (ErrorKind::NoSpace, source.to_string()),
+        source => refused(source.to_string()),
+    })?;
+    let zeroed = || -> Result<(), Box<dyn std::error::Error>> {
+        let mapping = cuda_ipc::Mapping::open(context, &[&chunk], cuda_ipc::Access::ReadWrite)?;
+        let copies = Copies::new(context)?;
+        copies.fill(mapping.address(), 0, mapping.bytes())?;
+        Ok(copies.synchronize()?)
+    };
+    zeroed().map_err(|source| refused(source.to_string()))?;
+    Ok(chunk)
+}

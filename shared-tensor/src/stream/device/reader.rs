@@ -1,0 +1,57 @@
+//! Reading frames with a GPU.
+
+use std::sync::Arc;
+
+use cuda_ipc::Stream as Queue;
+use shm_lock::Wait;
+
+use crate::error::Result;
+use crate::ring::Found;
+use crate::stream::description::Publication;
+use crate::stream::device::hold::Hold;
+use crate::stream::reader::{Reader, Sink};
+
+/// Reads frames with a GPU, behind what is queued in its streams.
+///
+/// No call waits for a device: a frame may be published before it is complete, and what reads it is
+/// queued behind a wait of the device's own for that.
+#[derive(Debug)]
+pub struct GpuReader {
+    reader: Reader,
+    hold: Arc<Hold>,
+}
+
+impl GpuReader {
+    pub(super) fn new(reader: Reader, hold: Arc<Hold>) -> Self {
+        Self { reader, hold }
+    }
+
+    /// Its position and its counters, and waiting for frames.
+    pub fn reader(&mut self) -> &mut Reader {
+        &mut self.reader
+    }
+
+    /// Queues a copy of the newest frame to an address of the device, or of one whose memory it reaches.
+    /// Work that is queued later in `queue` finds it there.
+    ///
+    /// # Errors
+    /// As [`Reader::read_into_with`]; [`ErrorKind::Device`](crate::ErrorKind::Device).
+    pub fn latest_into(&mut self, queue: &Queue, to: u64, wait: &Wait<'_>) -> Result<Publication> {
+        let hold = &*self.hold;
+        hold.check_capture(queue)?;
+        let mut copy = |found: &Found| hold.copy_to(queue, found, to);
+        self.reader.copy_newest(&mut Sink::Queued(&mut copy), wait)
+    }
+
+    /// The same with the next frame in order, waiting until it is published.
+    ///
+    /// # Errors
+    /// As [`Reader::next_into`]; [`ErrorKind::Device`](crate::ErrorKind::Device).
+    pub fn next_into(&mut self, queue: &Queue, to: u64, wait: &Wait<'_>) -> Result<Publication> {
+        let hold = &*self.hold;
+        hold.check_capture(queue)?;
+        let mut copy = |found: &Found| hold.copy_to(queue, found, to);
+        let after = self.reader.last_count();
+        self.reader.copy_next(after, &mut Sink::Queued(&mut copy), wait)
+    }
+}

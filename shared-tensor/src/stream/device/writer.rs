@@ -1,0 +1,161 @@
+//! Publishing frames that a GPU fills.
+
+use std::sync::Arc;
+
+use cuda_ipc::{HostRange, Stream as Queue};
+use shm_lock::Wait;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ring::Claim;
+use crate::stream::description::Stamp;
+use crate::stream::device::hold::Hold;
+use crate::stream::locked::Locked;
+use crate::stream::tenure::check_bytes;
+use crate::stream::writer::Contents;
+
+/// Publishes frames that a GPU fills, behind what is queued in its streams.
+///
+/// No call waits for a device, unless its description says so: a frame is published when the work that
+/// fills it has been queued, and whoever reads it has its own device wait for that. Any number of
+/// processes may have a writer; the stream's lock orders them.
+#[derive(Debug)]
+pub struct GpuWriter {
+    hold: Arc<Hold>,
+}
+
+/// Where a frame comes from, one dense tensor of the stream's shape and type.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Source<'a> {
+    /// An address of the device, or of one whose memory it reaches. Work queued later in the same stream
+    /// may overwrite it.
+    Device(u64),
+    /// Registered memory of the host, from this byte on. It stays as it is until the work is done.
+    Range(&'a HostRange, u64),
+    /// Ordinary memory of the host. The call waits until the stream has come to it and it was copied.
+    Host(&'a [u8]),
+}
+
+impl GpuWriter {
+    pub(super) fn new(hold: Arc<Hold>) -> Self {
+        Self { hold }
+    }
+
+    /// Queues a copy of one frame in `queue`, a stream of the device, and publishes it, waiting for the
+    /// lock as `wait` says. Returns its count.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] if a slice has not exactly the bytes of a frame;
+    /// [`ErrorKind::Device`] if the driver refuses, or `queue` is captured into a graph, whose replays
+    /// would all publish one frame; those of [`Writer::lock`](crate::stream::Writer::lock).
+    pub fn write(
+        &mut self,
+        queue: &Queue,
+        source: Source<'_>,
+        stamp: &Stamp,
+        wait: &Wait<'_>,
+    ) -> Result<u64> {
+        if let Source::Host(bytes) = source {
+            check_bytes(&self.hold.attachment, bytes.len())?;
+        }
+        let view = self.view(queue, Contents::Fresh, wait)?;
+        view.hold.copy_from(queue, view.address(), source)?;
+        view.publish(stamp)
+    }
+
+    /// Publishes a frame of zeros.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn clear(&mut self, queue: &Queue, stamp: &Stamp, wait: &Wait<'_>) -> Result<u64> {
+        let view = self.view(queue, Contents::Fresh, wait)?;
+        view.hold.fill(queue, view.address())?;
+        view.publish(stamp)
+    }
+
+    /// Takes the lock and claims a slot for work that is queued in `queue` from now on: the next frame,
+    /// published by [`GpuWriteView::publish`], given up by dropping the view.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn view<'w>(
+        &'w mut self,
+        queue: &'w Queue,
+        contents: Contents,
+        wait: &Wait<'_>,
+    ) -> Result<GpuWriteView<'w>> {
+        let hold = &*self.hold;
+        hold.check_capture(queue)?;
+        let locked = Locked::acquire(&hold.attachment, wait)?;
+        let claim = locked.tenure().claim()?;
+        // A view from here on, so that a failure gives the slot up.
+        let view = GpuWriteView { hold, locked, queue, claim, is_open: true };
+        hold.await_slot(queue, &view.claim)?;
+        if contents == Contents::Previous && view.claim.newest() != view.claim.slot {
+            hold.copy_newest(queue, &view.claim)?;
+        }
+        Ok(view)
+    }
+}
+
+/// A claimed slot: the next frame, not yet visible to anybody.
+#[derive(Debug)]
+#[must_use = "dropping it gives the frame up"]
+pub struct GpuWriteView<'w> {
+    hold: &'w Hold,
+    locked: Locked<'w>,
+    queue: &'w Queue,
+    claim: Claim,
+    is_open: bool,
+}
+
+impl GpuWriteView<'_> {
+    /// Where the frame is, for the device: to be filled by work that is queued in the stream of the view
+    /// before it is published.
+    pub fn address(&self) -> u64 {
+        self.hold.address(self.claim.slot)
+    }
+
+    /// Bytes of the frame.
+    pub fn len(&self) -> usize {
+        self.hold.attachment.layout.payload_bytes
+    }
+
+    /// Whether the frame has no bytes: never, as shapes have none of size 0.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The count that the frame will have when it is published.
+    pub fn count(&self) -> u64 {
+        self.claim.count
+    }
+
+    /// Makes what was queued so far the newest frame, and wakes whoever waits. Returns its count.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`] if this process was declared dead meanwhile; [`ErrorKind::Device`].
+    pub fn publish(mut self, stamp: &Stamp) -> Result<u64> {
+        if !self.locked.is_of_this_process() {
+            return Err(Error::new(
+                ErrorKind::Fenced,
+                "a forked child cannot publish its parent's frame: open the stream there"
+                    .to_owned(),
+            ));
+        }
+        self.hold.complete(self.queue, &self.claim)?;
+        self.is_open = false;
+        self.locked.tenure().commit(&self.claim, stamp)
+    }
+}
+
+impl Drop for GpuWriteView<'_> {
+    fn drop(&mut self) {
+        if self.is_open && self.locked.is_of_this_process() {
+            // Work on the slot may be queued, which nobody else could wait for. If the driver does not
+            // answer any more, nothing is going on.
+            let _ = self.hold.context.synchronize(self.queue);
+            self.locked.tenure().abort(&self.claim);
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Frames that one stream of a device writes and another reads.
+
+use cuda_ipc::{Context, Copies, Words, probe};
+use shared_tensor::ErrorKind;
+use shared_tensor::stream::{
+    Contents, GpuReader, GpuWriter, OnEmpty, ReaderOptions, Source, Stamp, Stream, StreamOptions, Wait,
+};
+
+use crate::harness::tests;
+use crate::support::{Scratch, watchdog};
+
+tests![
+    frames_are_written_and_read,
+    nobody_waits_for_work_that_is_queued,
+    a_frame_that_is_given_up_is_nobodys,
+    a_write_can_change_the_last_frame,
+    what_needs_the_file_says_where_the_frames_are,
+];
+
+const BYTES: usize = 3000;
+
+fn context() -> Context {
+    probe().unwrap().device_at(0).unwrap().context().unwrap()
+}
+
+fn options(scratch: &Scratch) -> StreamOptions {
+    StreamOptions::new(shared_tensor::DType::U8, [BYTES as u64]).namespace((**scratch).clone())
+}
+
+/// A stream, a writer and a reader, and memory beside it.
+struct Ground {
+    context: Context,
+    scratch: Scratch,
+    stream: Stream,
+    writer: GpuWriter,
+    reader: GpuReader,
+    /// Of the writer and of the reader.
+    work: [Copies; 2],
+    beside: Beside,
+}
+
+/// Memory of the device.
+struct Beside(cuda_ipc::Mapping);
+
+impl Beside {
+    fn new(context: &Context) -> Self {
+        let chunk = cuda_ipc::Chunk::create(context.device(), 1 << 21).unwrap();
+        Self(cuda_ipc::Mapping::open(context, &[&chunk], cuda_ipc::Access::ReadWrite).unwrap())
+    }
+
+    fn at(&self, place: u64) -> u64 {
+        self.0.address() + place * BYTES as u64
+    }
+}
+
+impl Ground {
+    fn new(slots: usize) -> Self {
+        let (context, scratch) = (context(), Scratch::new());
+        let stream = options(&scratch).slots(slots).create_on(&context, "it").unwrap();
+        let writer = stream.writer_on(&context).unwrap();
+        let options = ReaderOptions::new().on_empty(OnEmpty::Zeros);
+        let reader = stream.reader_on(&context, options).unwrap();
+        let work = [Copies::new(&context).unwrap(), Copies::new(&context).unwrap()];
+        let beside = Beside::new(&context);
+        Self { context, scratch, stream, writer, reader, work, beside }
+    }
+
+    /// Writes a frame of one value, from memory of the device.
+    fn write(&mut self, value: u8) -> u64 {
+        let from = self.beside.at(0);
+        let [work, _] = &self.work;
+        work.fill(from, value, BYTES as u64).unwrap();
+        let source = Source::Device(from);
+        self.writer.write(work.stream(), source, &Stamp::default(), &watchdog()).unwrap()
+    }
+
+    /// Reads the newest frame to a place.
+    fn read(&mut self, place: u64) -> u64 {
+        let to = self.beside.at(place);
+        self.reader.latest_into(self.work[1].stream(), to, &watchdog()).unwrap().count
+    }
+
+    fn found(&self, place: u64) -> Vec<u8> {
+        let mut found = vec![0; BYTES];
+        self.work[1].download(&mut found, self.beside.at(place)).unwrap();
+        found
+    }
+
+    fn end(self) {
+        self.stream.unlink().unwrap();
+        drop((self.writer, self.reader, self.stream, self.beside, self.work));
+        assert!(cuda_ipc::flush(std::time::Instant::now() + std::time::Duration::from_secs(60)));
+        drop((self.context, self.scratch));
+    }
+}
+
+fn frames_are_written_and_read() {
+    let mut ground = Ground::new(4);
+    assert_eq!(ground.read(1), 0);
+    assert_eq!(ground.found(1), [0; BYTES], "zeros before the first");
+    for value in 1..=100_u8 {
+        assert_eq!(ground.write(value), u64::from(value));
+        assert_eq!(ground.read(1), u64::from(value));
+        assert_eq!(ground.found(1), [value; BYTES]);
+    }
+    let bytes = vec![7; BYTES];
+    let [work, _] = &ground.work;
+    ground
+        .writer
+        .write(work.stream(), Source::Host(&bytes), &Stamp::default(), &Wait::forever())
+        .unwrap();
+    ground.read(1);
+    assert_eq!(ground.found(1), bytes);
+    let short = Source::Host(&bytes[1..]);
+    let [work, _] = &ground.work;
+    let refused = ground.writer.write(work.stream(), short, &Stamp::default(), &watchdog());
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidArgument);
+    ground.end();
+}
+
+/// Many more frames than slots, while the device has not come to any of them.
+fn nobody_waits_for_work_that_is_queued() {
+    let mut ground = Ground::new(4);
+    let words = Words::create(2).unwrap().attach(&ground.context).unwrap();
+    // Both are held up, the reader for longer.
+    let [first, second] = &ground.work;
+    words.wait(first.stream(), 0, 1).unwrap();
+    words.wait(second.stream(), 1, 1).unwrap();
+    for value in 1..=20_u8 {
+        assert_eq!(ground.write(value), u64::from(value));
+        assert_eq!(ground.read(value.into()), u64::from(value));
+    }
+    assert!(!ground.context.is_idle(ground.work[0].stream()).unwrap());
+    words.release(0, 1);
+    words.release(1, 1);
+    for value in 1..=20_u8 {
+        assert_eq!(ground.found(value.into()), [value; BYTES], "frame {value}");
+    }
+    ground.context.synchronize(ground.work[0].stream()).unwrap();
+    drop(words);
+    ground.end();
+}
+
+fn a_frame_that_is_given_up_is_nobodys() {
+    let mut ground = Ground::new(3);
+    ground.write(1);
+    let [work, _] = &ground.work;
+    let view = ground.writer.view(work.stream(), Contents::Fresh, &watchdog()).unwrap();
+    work.fill(view.address(), 9, BYTES as u64).unwrap();
+    assert_eq!((view.count(), view.len()), (2, BYTES));
+    drop(view);
+    assert_eq!(ground.read(1), 1);
+    assert_eq!(ground.found(1), [1; BYTES]);
+    assert_eq!(ground.write(2), 2);
+    ground.read(1);
+    assert_eq!(ground.found(1), [2; BYTES]);
+    ground.end();
+}
+
+fn a_write_can_change_the_last_frame() {
+    let mut ground = Ground::new(3);
+    ground.write(5);
+    for count in 2..10_u8 {
+        let [work, _] = &ground.work;
+        let view = ground.writer.view(work.stream(), Contents::Previous, &watchdog()).unwrap();
+        work.fill(view.address() + u64::from(count), count, 1).unwrap();
+        view.publish(&Stamp::default()).unwrap();
+    }
+    ground.read(1);
+    let mut wanted = [5; BYTES];
+    (2..10_u8).for_each(|count| wanted[usize::from(count)] = count);
+    assert_eq!(ground.found(1), wanted);
+    let [work, _] = &ground.work;
+    ground.writer.clear(work.stream(), &Stamp::default(), &watchdog()).unwrap();
+    ground.read(1);
+    assert_eq!(ground.found(1), [0; BYTES]);
+    ground.end();
+}
+
+fn what_needs_the_file_says_where_the_frames_are() {
+    let mut ground = Ground::new(3);
+    ground.write(1);
+    let device = ground.context.device().uuid();
+    assert_eq!(ground.stream.device(), Some(device));
+    for error in [
+        ground.stream.writer().unwrap_err(),
+        ground.stream.reader().latest().unwrap_err(),
+        ground.stream.reader().lease(shared_tensor::stream::OnFull::Copy).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Device);
+        assert!(error.to_string().contains(&device.to_string()), "{error}");
+    }
+    ground.end();
+}

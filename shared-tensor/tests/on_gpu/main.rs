@@ -1,0 +1,22 @@
+//! Streams whose frames are on a GPU, through the public interface.
+//!
+//! Without `ST_GPU=require` it runs on the driver for tests of `cuda-ipc`, which is compiled here and found
+//! through `LD_LIBRARY_PATH`; with it, on the device.
+
+#![expect(clippy::unwrap_used, reason = "a step that fails fails its test")]
+
+mod driver;
+mod frames;
+#[path = "../service/harness.rs"]
+mod harness;
+#[path = "../it/support.rs"]
+mod support;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if !driver::is_device() && !driver::is_chosen() {
+        return driver::run_again();
+    }
+    harness::run(&[("frames", frames::TESTS)])
+}
