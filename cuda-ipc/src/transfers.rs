@@ -20,6 +20,22 @@ impl Context {
         self.within(|| stream.copy(to, from, size(bytes)))
     }
 
+    /// Queues setting `bytes` bytes of a device.
+    pub fn fill(
+        &self,
+        stream: &Stream,
+        address: u64,
+        byte: u8,
+        bytes: u64,
+    ) -> Result<(), DriverError> {
+        self.within(|| stream.fill(address, byte, size(bytes)))
+    }
+
+    /// Whether a stream is captured into a graph.
+    pub fn is_capturing(&self, stream: &Stream) -> Result<bool, DriverError> {
+        self.within(|| stream.is_capturing())
+    }
+
     /// Queues a copy of `bytes` from `offset` of memory of the host.
     pub fn copy_from_host(
         &self,
