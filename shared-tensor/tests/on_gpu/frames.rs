@@ -3,7 +3,8 @@
 use cuda_ipc::{Context, Copies, Words, probe};
 use shared_tensor::ErrorKind;
 use shared_tensor::stream::{
-    Contents, GpuReader, GpuWriter, OnEmpty, ReaderOptions, Source, Stamp, Stream, StreamOptions, Wait,
+    Contents, GpuReader, GpuWriter, OnEmpty, ReaderOptions, Source, Stamp, Stream, StreamOptions,
+    Wait,
 };
 
 use crate::harness::tests;
@@ -87,6 +88,8 @@ impl Ground {
     }
 
     fn end(self) {
+        // Of the memory beside the driver knows nothing.
+        self.work.iter().for_each(|work| work.synchronize().unwrap());
         self.stream.unlink().unwrap();
         drop((self.writer, self.reader, self.stream, self.beside, self.work));
         assert!(cuda_ipc::flush(std::time::Instant::now() + std::time::Duration::from_secs(60)));

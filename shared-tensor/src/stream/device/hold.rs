@@ -1,6 +1,6 @@
 //! What one process has of a stream whose frames are on a GPU.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cuda_ipc::{Access, Chunk, Context, Mapping, Stream as Queue};
 
@@ -20,6 +20,8 @@ pub(super) struct Hold {
     pub(super) frames: Mapping,
     page: Page,
     seat: Arc<OwnSeat>,
+    /// The streams of the device that the mapping knows of.
+    queues: Mutex<Vec<usize>>,
 }
 
 impl Hold {
@@ -39,7 +41,14 @@ impl Hold {
         let control = attachment.member()?.memory.shared.bytes();
         let page = Page::register(context, control).map_err(|source| failed(&source))?;
         let page = page.ok_or_else(|| failed(&"its control memory is too short"))?;
-        Ok(Self { attachment, context: context.clone(), frames, page, seat })
+        Ok(Self {
+            attachment,
+            context: context.clone(),
+            frames,
+            page,
+            seat,
+            queues: Mutex::default(),
+        })
     }
 
     pub(super) fn member(&self) -> Result<&Member> {
@@ -51,8 +60,19 @@ impl Hold {
         self.frames.address() + self.attachment.layout.slot_start(slot) as u64
     }
 
+    /// Says that work on the frames is queued in `queue`, so that they stay mapped until it is done.
+    fn note_queue(&self, queue: &Queue) -> Result<()> {
+        let mut known = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.contains(&queue.as_raw()) {
+            self.frames.used_on(queue).map_err(|source| self.failed("order", &source))?;
+            known.push(queue.as_raw());
+        }
+        Ok(())
+    }
+
     /// Queues what has to be over before a claimed slot is filled.
     pub(super) fn await_slot(&self, queue: &Queue, claim: &Claim) -> Result<()> {
+        self.note_queue(queue)?;
         let memory = &*self.member()?.memory;
         let mut steps: Vec<_> = uses(memory, claim.slot).map(page::await_use).collect();
         if crate::ring::device::standing(memory, claim.slot, claim.previous) == Standing::Incomplete
@@ -82,6 +102,7 @@ impl Hold {
 
     /// Queues a wait for a frame, unless it is there.
     pub(super) fn await_frame(&self, queue: &Queue, slot: usize, seq: Seq) -> Result<()> {
+        self.note_queue(queue)?;
         let memory = &*self.member()?.memory;
         if crate::ring::device::is_complete(memory, slot, seq) {
             return Ok(());
