@@ -42,6 +42,8 @@ pub enum ErrorKind {
     /// This writer was declared dead while it wrote and the frame dropped; or it is a forked child
     /// that tried to write under its parent's lock.
     Fenced,
+    /// Of a CUDA stream: the last process that held the frames has ended, and they are gone.
+    NoHolder,
     /// The operating system refused.
     Os,
 }

@@ -42,6 +42,11 @@ pub(crate) mod counters;
 mod cpus;
 pub(crate) mod description;
 mod helper;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, unused_imports, reason = "until CUDA streams are made and opened")
+)]
+pub(crate) mod holders;
 mod info;
 pub(crate) mod layout;
 mod lease;
