@@ -118,7 +118,9 @@ mod tests {
         let mut text = String::new();
         for (name, bytes) in said {
             write!(text, "{name} ").unwrap();
-            bytes.iter().for_each(|byte| write!(text, "{byte:02x}").unwrap());
+            for byte in bytes {
+                write!(text, "{byte:02x}").unwrap();
+            }
             text.push('\n');
         }
         assert_eq!(text, include_str!("golden/messages-v1.txt"), "only ever added to");

@@ -1,5 +1,7 @@
 //! Holders that lie. Who asks one of them goes on to the next, and says what was wrong if there is none.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
 use cuda_ipc::{ChunkId, ChunkLabel, Uuid};
@@ -136,6 +138,8 @@ fn what_breaks_the_protocol_is_told() {
         (Raw::Answers { announced: 2, sent: 2 }, "descriptors"),
         (Raw::Answers { announced: 1, sent: 3 }, "descriptors"),
     ];
+    // Attached to the stream from here on.
+    trap.says("no server listens");
     let before = trap.client.ask("usage");
     for (hostile, reason) in hostile {
         let server = RawServer::start(&trap.socket, hostile, trap.honest().encode());
@@ -144,6 +148,23 @@ fn what_breaks_the_protocol_is_told() {
     }
     let after = trap.client.ask("usage");
     assert_eq!(before, after, "nothing that came stayed open");
+}
+
+#[test]
+fn another_users_process_is_not_asked() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can start a process of another user");
+        return;
+    }
+    let mut trap = Trap::new();
+    let folder = trap.scene.folder().join("theirs");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
+    let stranger = Peer::of_user(65534, &folder);
+    symlink(folder.join("socket"), &trap.socket).unwrap();
+    trap.says("runs as user 65534, this client as user 0 and does not trust it");
+    fs::remove_file(&trap.socket).unwrap();
+    drop(stranger);
 }
 
 #[test]

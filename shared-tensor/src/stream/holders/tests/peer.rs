@@ -8,7 +8,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -26,8 +27,12 @@ fn play() {
     let Some(folder) = env::var_os(FOLDER).map(PathBuf::from) else { return };
     // No peer outlives the test that started it, however that ends.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
-    let orders = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
-    roles::play(&folder, &UnixStream::from(orders));
+    let orders = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
+    if env::var_os(RUNTIME_DIRECTORY_VARIABLE).is_some() {
+        roles::play(&folder, &orders);
+    } else {
+        roles::listen(&folder, &orders);
+    }
 }
 
 /// A running peer; killed when dropped.
@@ -41,16 +46,31 @@ pub(super) struct Peer {
 impl Peer {
     /// Starts it. It opens the stream when it is first told to do something with it.
     pub(super) fn start(scene: &Scene) -> Self {
-        let (orders, its) = UnixStream::pair().unwrap();
-        let child = Command::new(env::current_exe().unwrap())
+        let mut command = Self::command(scene.folder());
+        command.env(RUNTIME_DIRECTORY_VARIABLE, runtime_directory(scene.folder()));
+        Self::run(command)
+    }
+
+    /// Starts one of another user, that listens in `folder` and does nothing else. Only root can.
+    pub(super) fn of_user(user: u32, folder: &Path) -> Self {
+        let mut command = Self::command(folder);
+        command.env_remove(RUNTIME_DIRECTORY_VARIABLE).uid(user).current_dir("/");
+        Self::run(command)
+    }
+
+    fn command(folder: &Path) -> Command {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command
             .args(["--exact", "stream::holders::tests::peer::play"])
             .args(["--ignored", "--nocapture", "--test-threads=1", "--quiet"])
-            .env(FOLDER, scene.folder())
-            .env(RUNTIME_DIRECTORY_VARIABLE, runtime_directory(scene.folder()))
-            .stdin(Stdio::from(OwnedFd::from(its)))
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+            .env(FOLDER, folder);
+        command
+    }
+
+    fn run(mut command: Command) -> Self {
+        let (orders, its) = UnixStream::pair().unwrap();
+        let child =
+            command.stdin(Stdio::from(OwnedFd::from(its))).stdout(Stdio::null()).spawn().unwrap();
         let answers = BufReader::new(orders.try_clone().unwrap());
         let mut peer = Self { child, orders, answers };
         assert_eq!(peer.hear(), "ready");

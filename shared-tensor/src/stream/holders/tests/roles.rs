@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +17,14 @@ use super::scene::{create, member, open};
 use super::{chunk, label};
 use crate::error::Result;
 use crate::stream::Stream;
+
+/// Listens in a folder until there is nobody to give orders, and answers nobody.
+pub(super) fn listen(folder: &Path, mut socket: &UnixStream) {
+    let listener = UnixListener::bind(folder.join("socket")).unwrap();
+    writeln!(socket, "ready").unwrap();
+    let _ = socket.read_to_end(&mut Vec::new());
+    drop(listener);
+}
 
 /// A process with a stream of a GPU, as far as this module goes.
 struct Role {

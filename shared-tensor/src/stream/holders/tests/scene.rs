@@ -21,7 +21,7 @@ pub(super) struct Scene {
 
 /// The namespace of the scene that belongs to a folder.
 pub(super) fn namespace(folder: &Path) -> Namespace {
-    Namespace::new(&folder.display().to_string(), "st.").unwrap()
+    Namespace::new(folder.display().to_string(), "st.").unwrap()
 }
 
 pub(super) fn runtime_directory(folder: &Path) -> PathBuf {
