@@ -28,6 +28,9 @@ use crate::sys::{Pin, UnsharedFd, still};
 /// gives back its memory.
 const DYING: Duration = Duration::from_secs(1);
 
+/// What the name of a lock adds to that of its socket.
+pub(crate) const LOCK: &str = ".lock";
+
 /// How many bytes of a path fit into a socket address, which ends with a zero.
 const ADDRESS_BYTES_MAX: usize = 107;
 
@@ -129,7 +132,7 @@ impl Listening {
         };
         let place = Place::new(path).map_err(place_error)?;
         let address = place.address().map_err(place_error)?;
-        let lock = Lock::take(&place)?;
+        let lock = Lock::take(&place, DYING)?;
         let bound = || -> Result<(UnsharedFd, (u64, u64)), BindError> {
             remove_dead(&place, &address)?;
             let socket = UnsharedFd::make(|| socket(SocketFlags::NONBLOCK))
@@ -192,6 +195,16 @@ impl Listening {
     }
 }
 
+/// Removes what a server left at `path` that is no more; `false` if one lives, or that cannot be shown.
+pub(crate) fn remove_what_died(path: &Path) -> bool {
+    let Ok(place) = Place::new(path) else { return false };
+    let Ok(address) = place.address() else { return false };
+    let Ok(lock) = Lock::take(&place, Duration::ZERO) else { return false };
+    let is_removed = remove_dead(&place, &address).is_ok();
+    lock.release(&place);
+    is_removed
+}
+
 /// Removes the socket of a server that is no more. The caller holds the lock.
 fn remove_dead(place: &Place, address: &SocketAddrUnix) -> Result<(), BindError> {
     let path = || place.path.clone();
@@ -241,15 +254,16 @@ struct Lock {
 }
 
 impl Lock {
-    fn take(place: &Place) -> Result<Self, BindError> {
+    /// Waits at most `dying` for the lock of a process that is gone.
+    fn take(place: &Place, dying: Duration) -> Result<Self, BindError> {
         let mut name = place.name.clone();
-        name.push(".lock");
+        name.push(LOCK);
         let kernel = |step, errno: Errno| BindError::Kernel {
             step,
             path: place.path.clone(),
             source: errno.into(),
         };
-        let patience = Instant::now() + DYING;
+        let patience = Instant::now() + dying;
         loop {
             // A child that has the file open has the lock.
             let still = still();

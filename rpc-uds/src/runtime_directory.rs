@@ -1,12 +1,16 @@
 //! A directory for sockets that nobody else can enter.
 
 use std::env;
+use std::ffi::OsStr;
+use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::address::{LOCK, remove_what_died};
 use crate::error::RuntimeDirectoryError;
 use crate::peer::own_uid;
 
@@ -77,6 +81,22 @@ impl RuntimeDirectory {
     /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Removes what servers left behind that were killed: their sockets and locks, if `is_meant` says yes to
+    /// the name of the socket. Those of servers that live stay, and so does what no server of this crate
+    /// left. Returns how many there were.
+    ///
+    /// For sockets whose names are drawn: a path that has a successor is taken over by it. A server
+    /// that is being set up just then may be [refused](crate::BindError::Taken).
+    pub fn remove_dead(&self, is_meant: impl Fn(&OsStr) -> bool) -> usize {
+        let Ok(entries) = fs::read_dir(&self.path) else { return 0 };
+        let is_dead = |entry: fs::DirEntry| {
+            let lock = entry.file_name();
+            let name = lock.as_bytes().strip_suffix(LOCK.as_bytes()).map(OsStr::from_bytes);
+            name.is_some_and(|name| is_meant(name) && remove_what_died(&self.path.join(name)))
+        };
+        entries.flatten().filter_map(|entry| is_dead(entry).then_some(())).count()
     }
 
     /// The path of a socket in it.

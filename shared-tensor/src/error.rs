@@ -44,6 +44,8 @@ pub enum ErrorKind {
     Fenced,
     /// A GPU is needed, or other than this one, or its driver refused.
     Device,
+    /// Of a CUDA stream: the last process that held the frames has ended, and they are gone.
+    NoHolder,
     /// The operating system refused.
     Os,
 }

@@ -15,6 +15,8 @@
 
 mod desk;
 mod elements;
+#[cfg(test)]
+pub(crate) mod fork;
 
 use std::ptr::NonNull;
 use std::time::Duration;

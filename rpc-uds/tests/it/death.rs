@@ -1,9 +1,11 @@
 //! Processes that are killed, fork, or run out of descriptors.
 
+use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use rpc_uds::{CallError, ConnectError, Lost, PeerPolicy, Request};
+use rpc_uds::{CallError, ConnectError, Lost, PeerPolicy, Request, RuntimeDirectory};
 use rustix::process::Signal;
 
 use crate::desk::{Desk, ECHO, FAST_ECHO, Place, WAIT, connect, on_thread, patient, soon};
@@ -13,6 +15,7 @@ use crate::peer::Peer;
 tests![
     a_killed_client_is_told_of_once,
     a_killed_server_ends_every_wait,
+    what_killed_servers_left_is_removed,
     a_stopped_server_ends_waits_with_its_name,
     a_signal_drains_and_ends_with_zero,
     a_forked_client_holds_nothing,
@@ -68,6 +71,34 @@ fn a_killed_server_ends_every_wait() {
     let mut successor = Peer::start("server", &place.socket());
     connect(&place.socket()).call(Request::new(ECHO, b""), soon()).expect("an answer");
     successor.expect("stop", "drained true");
+}
+
+fn what_killed_servers_left_is_removed() {
+    let place = Place::new();
+    let directory = RuntimeDirectory::at(place.folder().join("own")).expect("made");
+    let names = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).expect("the folder is there");
+        let mut names: Vec<_> = entries.map(|it| it.expect("an entry").file_name()).collect();
+        names.sort();
+        names
+    };
+    let mut alive = Peer::start("server", &directory.socket("a-alive"));
+    for name in ["a-dead", "a-dead-too", "b-dead"] {
+        Peer::start("server", &directory.socket(name)).kill();
+    }
+    // A lock without a socket, as of one that was killed in between; and what is none of ours.
+    std::fs::write(directory.socket("a-locked.lock"), "").expect("written");
+    std::fs::write(directory.socket("a-file"), "").expect("written");
+    std::fs::write(directory.socket("a-file.lock"), "").expect("written");
+    let is_meant = |name: &OsStr| name.to_string_lossy().starts_with("a-");
+    assert_eq!(directory.remove_dead(is_meant), 3, "two sockets and a lock");
+    let left = ["a-alive", "a-alive.lock", "a-file", "b-dead", "b-dead.lock"];
+    assert_eq!(names(directory.path()), left);
+    connect(&directory.socket("a-alive")).call(Request::new(ECHO, b""), soon()).expect("it lives");
+    alive.expect("stop", "drained true");
+    std::fs::remove_file(directory.socket("a-file")).expect("left alone");
+    assert_eq!(directory.remove_dead(|_| true), 1);
+    std::fs::remove_dir(directory.path()).expect("nothing is left");
 }
 
 fn a_stopped_server_ends_waits_with_its_name() {

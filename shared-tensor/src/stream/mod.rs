@@ -43,6 +43,7 @@ mod cpus;
 pub(crate) mod description;
 mod device;
 mod helper;
+pub(crate) mod holders;
 mod info;
 pub(crate) mod layout;
 mod lease;

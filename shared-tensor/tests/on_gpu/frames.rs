@@ -18,9 +18,9 @@ tests![
     what_needs_the_file_says_where_the_frames_are,
 ];
 
-const BYTES: usize = 3000;
+pub(crate) const BYTES: usize = 3000;
 
-fn context() -> Context {
+pub(crate) fn context() -> Context {
     probe().unwrap().device_at(0).unwrap().context().unwrap()
 }
 
@@ -41,15 +41,15 @@ struct Ground {
 }
 
 /// Memory of the device.
-struct Beside(cuda_ipc::Mapping);
+pub(crate) struct Beside(cuda_ipc::Mapping);
 
 impl Beside {
-    fn new(context: &Context) -> Self {
+    pub(crate) fn new(context: &Context) -> Self {
         let chunk = cuda_ipc::Chunk::create(context.device(), 1 << 21).unwrap();
         Self(cuda_ipc::Mapping::open(context, &[&chunk], cuda_ipc::Access::ReadWrite).unwrap())
     }
 
-    fn at(&self, place: u64) -> u64 {
+    pub(crate) fn at(&self, place: u64) -> u64 {
         self.0.address() + place * BYTES as u64
     }
 }
@@ -58,9 +58,9 @@ impl Ground {
     fn new(slots: usize) -> Self {
         let (context, scratch) = (context(), Scratch::new());
         let stream = options(&scratch).slots(slots).create_on(&context, "it").unwrap();
-        let writer = stream.writer_on(&context).unwrap();
+        let writer = stream.writer_on(&context, &watchdog()).unwrap();
         let options = ReaderOptions::new().on_empty(OnEmpty::Zeros);
-        let reader = stream.reader_on(&context, options).unwrap();
+        let reader = stream.reader_on(&context, options, &watchdog()).unwrap();
         let work = [Copies::new(&context).unwrap(), Copies::new(&context).unwrap()];
         let beside = Beside::new(&context);
         Self { context, scratch, stream, writer, reader, work, beside }

@@ -9,6 +9,8 @@ mod driver;
 mod frames;
 #[path = "../service/harness.rs"]
 mod harness;
+mod peer;
+mod processes;
 #[path = "../it/support.rs"]
 mod support;
 
@@ -18,5 +20,8 @@ fn main() -> ExitCode {
     if !driver::is_device() && !driver::is_chosen() {
         return driver::run_again();
     }
-    harness::run(&[("frames", frames::TESTS)])
+    if peer::play() {
+        return ExitCode::SUCCESS;
+    }
+    harness::run(&[("frames", frames::TESTS), ("processes", processes::TESTS)])
 }

@@ -1,7 +1,5 @@
 //! Creating streams whose frames are on a GPU.
 
-use std::sync::Arc;
-
 use cuda_ipc::{Chunk, ChunkError, Context, Copies};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -32,7 +30,12 @@ impl StreamOptions {
                 .map_err(|(kind, why)| Error::new(kind, format!("stream `{name}`: {why}")))?;
             layout.chunk = Some(chunk.label().encode());
             let stream = self.create_with(&parsed, &layout)?;
-            stream.attachment.on_gpu().keep(Arc::new(chunk));
+            // What is not handed out would end with this process.
+            let kept = stream.attachment.keep(&mut stream.attachment.on_gpu(), chunk);
+            if let Err(error) = kept {
+                let _ = stream.unlink();
+                return Err(error);
+            }
             Ok(stream)
         })
     }

@@ -12,6 +12,7 @@ mod writer;
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 
 use cuda_ipc::{Chunk, Context};
+use shm_lock::Wait;
 
 pub use reader::GpuReader;
 pub use writer::{GpuWriteView, GpuWriter, Source};
@@ -20,6 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ring::Liveness as _;
 use crate::stream::Stream;
 use crate::stream::attachment::Attachment;
+use crate::stream::holders::{self, Offer};
 use crate::stream::reader::ReaderOptions;
 use hold::Hold;
 use seat::{OwnSeat, Sitter};
@@ -28,16 +30,11 @@ use seat::{OwnSeat, Sitter};
 #[derive(Debug, Default)]
 pub(crate) struct OnGpu {
     chunk: Option<Arc<Chunk>>,
+    /// That others may have the chunk from this process.
+    offer: Option<Offer>,
     seat: Weak<OwnSeat>,
     /// By device.
     holds: Vec<Weak<Hold>>,
-}
-
-impl OnGpu {
-    /// Keeps the chunk, as long as the stream is open here.
-    pub(crate) fn keep(&mut self, chunk: Arc<Chunk>) {
-        self.chunk = Some(chunk);
-    }
 }
 
 impl Attachment {
@@ -45,8 +42,36 @@ impl Attachment {
         self.on_gpu.get_or_init(Default::default).lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Keeps the chunk and hands it out, as long as the stream is open here.
+    fn keep(&self, own: &mut OnGpu, chunk: Chunk) -> Result<Arc<Chunk>> {
+        let member = self.member()?;
+        let chunk = Arc::new(chunk);
+        let offer = Offer::begin(
+            &member.memory,
+            &member.peers(),
+            member.me()?,
+            self.segment.generation(),
+            Arc::clone(&chunk),
+        )?;
+        own.offer = Some(offer);
+        own.chunk = Some(Arc::clone(&chunk));
+        Ok(chunk)
+    }
+
+    /// The chunk, from a process that has it.
+    fn fetch(&self, wait: &Wait<'_>) -> Result<Chunk> {
+        let Some(label) = self.layout.label() else {
+            let name = self.name();
+            let message = format!("stream `{name}` has its frames in its file, not on a GPU");
+            return Err(Error::new(ErrorKind::Device, message));
+        };
+        let member = self.member()?;
+        let generation = self.segment.generation();
+        holders::fetch(&member.memory, &member.peers(), generation, &label, wait)
+    }
+
     /// The stream for a device.
-    fn hold(self: &Arc<Self>, context: &Context) -> Result<Arc<Hold>> {
+    fn hold(self: &Arc<Self>, context: &Context, wait: &Wait<'_>) -> Result<Arc<Hold>> {
         let mut own = self.on_gpu();
         let own = &mut *own;
         let device = context.device().uuid();
@@ -57,7 +82,10 @@ impl Attachment {
         }
         let chunk = match &own.chunk {
             Some(chunk) => Arc::clone(chunk),
-            None => Arc::clone(own.chunk.insert(Arc::new(self.fetch()?))),
+            None => {
+                let fetched = self.fetch(wait)?;
+                self.keep(own, fetched)?
+            }
         };
         let seat = match own.seat.upgrade() {
             Some(seat) => seat,
@@ -67,18 +95,6 @@ impl Attachment {
         let hold = Arc::new(Hold::new(Arc::clone(self), context, &chunk, seat)?);
         own.holds.push(Arc::downgrade(&hold));
         Ok(hold)
-    }
-
-    /// The chunk, from a process that has it.
-    fn fetch(&self) -> Result<Chunk> {
-        Err(Error::new(
-            ErrorKind::NotFound,
-            format!(
-                "stream `{}` has its frames on a GPU, and no process is left that has them: unlink it, and \
-                 create it anew",
-                self.name()
-            ),
-        ))
     }
 
     fn take_seat(&self) -> Result<OwnSeat> {
@@ -108,26 +124,33 @@ impl Stream {
     }
 
     /// A writer whose frames a GPU fills: the one that they are on, or another one that reaches its memory.
+    /// The first writer or reader of a process asks the others for the memory, for as long as `wait` says.
     ///
     /// # Errors
     /// [`ErrorKind::Device`] if the frames are not on a GPU, or this one cannot reach them;
-    /// [`ErrorKind::NotFound`] if no process is left that has them; [`ErrorKind::PermissionDenied`].
-    pub fn writer_on(&self, context: &Context) -> Result<GpuWriter> {
+    /// [`ErrorKind::NoHolder`] if no process is left that has them; [`ErrorKind::PermissionDenied`];
+    /// [`ErrorKind::Timeout`] and [`ErrorKind::Interrupted`].
+    pub fn writer_on(&self, context: &Context, wait: &Wait<'_>) -> Result<GpuWriter> {
         if self.read_only {
             return Err(Error::new(
                 ErrorKind::PermissionDenied,
                 format!("stream `{}` was opened read-only: open it again to write", self.name()),
             ));
         }
-        Ok(GpuWriter::new(self.attachment.hold(context)?))
+        Ok(GpuWriter::new(self.attachment.hold(context, wait)?))
     }
 
     /// A reader with a GPU.
     ///
     /// # Errors
     /// As [`writer_on`](Self::writer_on).
-    pub fn reader_on(&self, context: &Context, options: ReaderOptions) -> Result<GpuReader> {
-        let hold = self.attachment.hold(context)?;
+    pub fn reader_on(
+        &self,
+        context: &Context,
+        options: ReaderOptions,
+        wait: &Wait<'_>,
+    ) -> Result<GpuReader> {
+        let hold = self.attachment.hold(context, wait)?;
         Ok(GpuReader::new(self.reader_with(options), hold))
     }
 }

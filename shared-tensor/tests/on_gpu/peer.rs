@@ -1,0 +1,130 @@
+//! Other processes: this program once more, told what to do line by line.
+
+use std::env;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use cuda_ipc::Copies;
+use shared_tensor::DType;
+use shared_tensor::shm::Namespace;
+use shared_tensor::stream::{
+    GpuReader, GpuWriter, OpenOptions, ReaderOptions, Source, Stamp, Stream, StreamOptions,
+};
+
+use crate::frames::{BYTES, Beside, context};
+use crate::support::watchdog;
+
+const PREFIX: &str = "ST_ON_GPU_PREFIX";
+
+/// Another process; killed when it is dropped.
+pub(crate) struct Peer {
+    process: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Peer {
+    /// One that works in a namespace.
+    pub(crate) fn start(namespace: &Namespace) -> Self {
+        let mut process = Command::new(env::current_exe().unwrap())
+            .env(PREFIX, namespace.prefix())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (input, output) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
+        Self { process, input, output: BufReader::new(output) }
+    }
+
+    /// Has it do something, and gives what it answers.
+    pub(crate) fn ask(&mut self, line: &str) -> String {
+        self.tell(line);
+        self.hear()
+    }
+
+    pub(crate) fn tell(&mut self, line: &str) {
+        writeln!(self.input, "{line}").unwrap();
+    }
+
+    pub(crate) fn hear(&mut self) -> String {
+        let mut answer = String::new();
+        self.output.read_line(&mut answer).unwrap();
+        answer.trim_end().to_owned()
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Plays a peer, if this process is one.
+pub(crate) fn play() -> bool {
+    let Ok(prefix) = env::var(PREFIX) else { return false };
+    let namespace = Namespace::new("/dev/shm", &prefix).unwrap();
+    let context = context();
+    let work = Copies::new(&context).unwrap();
+    let beside = Beside::new(&context);
+    let words = cuda_ipc::Words::create(1).unwrap().attach(&context).unwrap();
+    let mut stream: Option<Stream> = None;
+    let mut writer: Option<GpuWriter> = None;
+    let mut reader: Option<GpuReader> = None;
+    for line in std::io::stdin().lines() {
+        let line = line.unwrap();
+        let (verb, value) = line.split_once(' ').unwrap_or((&line, ""));
+        let number = || value.parse::<u8>().unwrap();
+        let answer = match verb {
+            "create" => {
+                let options = StreamOptions::new(DType::U8, [BYTES as u64]);
+                let options = options.slots(number().into()).namespace(namespace.clone());
+                stream = Some(options.create_on(&context, "it").unwrap());
+                "created".to_owned()
+            }
+            "open" => match OpenOptions::new().namespace(namespace.clone()).open("it") {
+                Ok(opened) => {
+                    stream = Some(opened);
+                    "opened".to_owned()
+                }
+                Err(error) => format!("{:?}", error.kind()),
+            },
+            // What is queued from now on waits for this word.
+            "hold" => {
+                words.wait(work.stream(), 0, 1).unwrap();
+                "held".to_owned()
+            }
+            "write" => {
+                let to = stream.as_ref().unwrap();
+                let writer =
+                    writer.get_or_insert_with(|| to.writer_on(&context, &watchdog()).unwrap());
+                work.fill(beside.at(0), number(), BYTES as u64).unwrap();
+                let source = Source::Device(beside.at(0));
+                let stamp = Stamp::default();
+                writer.write(work.stream(), source, &stamp, &watchdog()).unwrap().to_string()
+            }
+            "read" => {
+                let from = stream.as_ref().unwrap();
+                match from.reader_on(&context, ReaderOptions::default(), &watchdog()) {
+                    Ok(opened) => {
+                        let reader = reader.get_or_insert(opened);
+                        reader.latest_into(work.stream(), beside.at(1), &watchdog()).unwrap();
+                        let mut found = vec![0; BYTES];
+                        work.download(&mut found, beside.at(1)).unwrap();
+                        let same = found.iter().all(|byte| *byte == found[0]);
+                        if same { found[0].to_string() } else { "torn".to_owned() }
+                    }
+                    Err(error) => format!("{:?}", error.kind()),
+                }
+            }
+            _ => format!("what is {verb}?"),
+        };
+        println!("{answer}");
+    }
+    true
+}
