@@ -15,7 +15,7 @@
 //! what. What a dead process does not write any more is written by those who wait for it
 //! ([`release_frame`], [`release_use`]), once nothing of its work can be going on.
 
-use crate::ring::word::{LeaseWord, Seq, SlotState};
+use crate::ring::word::{Ctl, LeaseWord, Phase, Seq, SlotState};
 use crate::ring::{Identity, Ring, Standing, slot_owner};
 use crate::sync::{AtomicU64, Ordering, fence};
 
@@ -97,6 +97,19 @@ pub(crate) fn newest_complete(ring: &impl DeviceWords) -> Option<(usize, Seq)> {
                 && is_complete(ring, *slot, *seq)
         })
         .max_by_key(|(_, seq)| seq.frame())
+}
+
+/// Says that the last write crashed, unless another one is going on. The caller has the lock.
+pub(crate) fn crashed(ring: &impl Ring) {
+    let word = ring.ctl_word();
+    let mut seen = Ctl(word.load(Ordering::Acquire));
+    while seen.phase() != Phase::Writing {
+        let after = seen.with_phase(Phase::Crashed).without_waiters();
+        match word.compare_exchange(seen.0, after.0, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => break,
+            Err(now) => seen = Ctl(now),
+        }
+    }
 }
 
 /// Writes what the device of a dead writer will not.

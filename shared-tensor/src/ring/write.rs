@@ -41,6 +41,8 @@ pub(crate) struct Claim {
     pub(crate) busy: Seq,
     /// What the slot held before.
     pub(crate) previous: Seq,
+    /// Who had put it there.
+    pub(crate) previous_owner: Identity,
     /// The control word while writing.
     ctl: Ctl,
     /// Slots passed over because they were leased.
@@ -162,6 +164,7 @@ pub(crate) fn claim(
             {
                 continue;
             }
+            let previous_owner = slot_owner(slot);
             slot.owner.store(me.id, Ordering::Relaxed);
             slot.owner_entry.store(me.entry as u64, Ordering::Relaxed);
             // SYNC: lease-handshake. Pairs with the fence in `pin`: either this scan sees the
@@ -173,7 +176,16 @@ pub(crate) fn claim(
             if let Ok(pins) = take_pins(ring, index) {
                 revoked += pins;
                 let ctl = mark_writing(ring, index, busy, base)?;
-                return Ok(Claim { slot: index, count, busy, previous, ctl, skipped, revoked });
+                return Ok(Claim {
+                    slot: index,
+                    count,
+                    busy,
+                    previous,
+                    previous_owner,
+                    ctl,
+                    skipped,
+                    revoked,
+                });
             }
             skipped += 1;
             // The payload is untouched: the frame in it is as good as before.

@@ -128,6 +128,22 @@ impl Description {
         slot.published_monotonic_ns.store(now, Ordering::Relaxed);
     }
 
+    /// Describes the frame in `slot` as the one in another.
+    pub(crate) fn copy(slot: &Slot, from: &Slot) {
+        for (to, from) in [
+            (&slot.frame_id, &from.frame_id),
+            (&slot.published_unix_ns, &from.published_unix_ns),
+            (&slot.published_monotonic_ns, &from.published_monotonic_ns),
+            (&slot.acquired_unix_ns, &from.acquired_unix_ns),
+            (&slot.given, &from.given),
+        ]
+        .into_iter()
+        .chain(slot.metadata.iter().zip(&from.metadata))
+        {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
     pub(crate) fn publication(&self, count: u64, missed: u64, phase: Phase) -> Publication {
         let mut metadata = [0; METADATA_BYTES];
         for (bytes, word) in metadata.as_chunks_mut::<8>().0.iter_mut().zip(self.metadata) {

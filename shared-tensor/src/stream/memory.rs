@@ -11,6 +11,7 @@ use shm_lock::{LockWord, Membership, Memory, Onlooker, Participant, Roster};
 use crate::ring::device::{self, DeviceWords};
 use crate::ring::word::{Ctl, LeaseWord, Seq};
 use crate::ring::{Identity, Liveness, Ring, RingLoads, Slot, Standing};
+use crate::stream::device::seat;
 use crate::stream::layout::{
     LANES_PER_SEAT, Layout, PARTICIPANTS, PARTICIPANTS_OFFSET, ParticipantRecord,
     RESERVED_AT_CREATION, Seat,
@@ -191,6 +192,11 @@ impl Liveness for Peers<'_> {
         // Bytes outside the table name nobody.
         who.entry >= PARTICIPANTS
             || !matches!(self.0.liveness(who.entry, who.id), shm_lock::Liveness::Alive)
+    }
+
+    fn is_gone(&self, who: Identity) -> bool {
+        // Devices go on for a moment after the end of a process's threads.
+        self.has_ended(who) && seat::is_gone(self.0.memory(), who)
     }
 
     fn occupant(&self, entry: usize) -> Identity {

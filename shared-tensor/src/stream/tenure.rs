@@ -128,7 +128,8 @@ impl<'a> Tenure<'a> {
         }
     }
 
-    fn wake(self) {
+    /// Wakes everybody who waits.
+    pub(crate) fn wake(self) {
         shm_lock::park::wake_all_low_half(self.member.memory.ctl_word());
     }
 

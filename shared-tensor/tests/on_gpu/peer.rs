@@ -108,12 +108,23 @@ pub(crate) fn play() -> bool {
                 let stamp = Stamp::default();
                 writer.write(work.stream(), source, &stamp, &watchdog()).unwrap().to_string()
             }
-            "read" => {
+            "phase" => format!("{:?}", stream.as_ref().unwrap().phase()),
+            // Of what was held, or of what the dead owe.
+            "done" => {
+                work.synchronize().unwrap();
+                "done".to_owned()
+            }
+            "read" | "queue" => {
                 let from = stream.as_ref().unwrap();
                 match from.reader_on(&context, ReaderOptions::default(), &watchdog()) {
                     Ok(opened) => {
                         let reader = reader.get_or_insert(opened);
-                        reader.latest_into(work.stream(), beside.at(1), &watchdog()).unwrap();
+                        let read = reader.latest_into(work.stream(), beside.at(1), &watchdog());
+                        let count = read.unwrap().count;
+                        if verb == "queue" {
+                            println!("{count}");
+                            continue;
+                        }
                         let mut found = vec![0; BYTES];
                         work.download(&mut found, beside.at(1)).unwrap();
                         let same = found.iter().all(|byte| *byte == found[0]);

@@ -42,10 +42,14 @@ impl Hold {
         // Nobody claims a slot meanwhile: this process has the lock. Whoever claims it later waits for
         // this one to be complete, which is queued behind the copy.
         self.await_frame(queue, newest, seq)?;
-        let copied =
-            self.context.copy(queue, self.address(claim.slot), self.address(newest), self.bytes());
+        self.copy_slot(queue, claim.slot, newest)
+    }
+
+    /// Queues a copy of the frame in a slot that nobody claims meanwhile.
+    pub(super) fn copy_slot(&self, queue: &Queue, to: usize, from: usize) -> Result<()> {
+        let copied = self.context.copy(queue, self.address(to), self.address(from), self.bytes());
         copied.map_err(|source| self.failed("copy", &source))?;
-        self.end_use(queue, newest).map(drop)
+        self.end_use(queue, from).map(drop)
     }
 
     /// Queues zeros into a slot.

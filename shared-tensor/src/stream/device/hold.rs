@@ -1,27 +1,33 @@
 //! What one process has of a stream whose frames are on a GPU.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use cuda_ipc::{Access, Chunk, Context, Mapping, Stream as Queue};
+use cuda_ipc::{Access, Chunk, Context, Copies, Mapping, Stream as Queue, WordStep};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ring::device::{note_use, uses};
+use crate::ring::device::{self, DeviceWords as _, Use, note_use, uses};
 use crate::ring::word::Seq;
-use crate::ring::{Claim, Found, RingLoads, Standing};
+use crate::ring::{Claim, Found, Ring as _, Standing, slot_owner};
 use crate::stream::attachment::{Attachment, Member};
+use crate::stream::device::mend::Debt;
 use crate::stream::device::page::{self, Page};
-use crate::stream::device::seat::OwnSeat;
+use crate::stream::device::seat::{self, OwnSeat};
+use crate::stream::device::watch;
+use crate::sync::Ordering;
 
 /// The frames at addresses of a device, the words, and a seat.
 #[derive(Debug)]
 pub(super) struct Hold {
     pub(super) attachment: Arc<Attachment>,
     pub(super) context: Context,
-    pub(super) frames: Mapping,
+    frames: Mapping,
     page: Page,
     seat: Arc<OwnSeat>,
     /// The streams of the device that the mapping knows of.
     queues: Mutex<Vec<usize>>,
+    /// A stream of its own, for what nobody asked for.
+    own: OnceLock<Copies>,
+    this: Weak<Self>,
 }
 
 impl Hold {
@@ -31,7 +37,7 @@ impl Hold {
         context: &Context,
         chunk: &Chunk,
         seat: Arc<OwnSeat>,
-    ) -> Result<Self> {
+    ) -> Result<Arc<Self>> {
         let failed = |source: &dyn std::fmt::Display| {
             let message = format!("cannot use stream `{}` on a GPU: {source}", attachment.name());
             Error::new(ErrorKind::Device, message)
@@ -41,14 +47,16 @@ impl Hold {
         let control = attachment.member()?.memory.shared.bytes();
         let page = Page::register(context, control).map_err(|source| failed(&source))?;
         let page = page.ok_or_else(|| failed(&"its control memory is too short"))?;
-        Ok(Self {
+        Ok(Arc::new_cyclic(|this| Self {
             attachment,
             context: context.clone(),
             frames,
             page,
             seat,
             queues: Mutex::default(),
-        })
+            own: OnceLock::new(),
+            this: Weak::clone(this),
+        }))
     }
 
     pub(super) fn member(&self) -> Result<&Member> {
@@ -60,31 +68,31 @@ impl Hold {
         self.frames.address() + self.attachment.layout.slot_start(slot) as u64
     }
 
-    /// Says that work on the frames is queued in `queue`, so that they stay mapped until it is done.
-    fn note_queue(&self, queue: &Queue) -> Result<()> {
-        let mut known = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        if !known.contains(&queue.as_raw()) {
-            self.frames.used_on(queue).map_err(|source| self.failed("order", &source))?;
-            known.push(queue.as_raw());
-        }
-        Ok(())
-    }
-
     /// Queues what has to be over before a claimed slot is filled.
     pub(super) fn await_slot(&self, queue: &Queue, claim: &Claim) -> Result<()> {
         self.note_queue(queue)?;
-        let memory = &*self.member()?.memory;
-        let mut steps: Vec<_> = uses(memory, claim.slot).map(page::await_use).collect();
-        if crate::ring::device::standing(memory, claim.slot, claim.previous) == Standing::Incomplete
-        {
-            steps.push(page::await_frame(claim.slot, claim.previous));
+        let member = self.member()?;
+        let (memory, me) = (&*member.memory, member.me()?);
+        let mut steps = Vec::new();
+        let mut debts = Vec::new();
+        for it in uses(memory, claim.slot) {
+            steps.push(page::await_use(it));
+            let user = seat::user(memory, it).filter(|user| *user != me);
+            debts.extend(user.map(|user| Debt::Use { it, user }));
         }
-        self.queue(queue, &steps)
+        let (slot, seq, owner) = (claim.slot, claim.previous, claim.previous_owner);
+        if device::standing(memory, slot, seq) == Standing::Incomplete {
+            steps.push(page::await_frame(slot, seq));
+            debts.extend((owner != me).then_some(Debt::Before { slot, seq, owner }));
+        }
+        self.queue(queue, &steps)?;
+        self.watch(debts);
+        Ok(())
     }
 
-    /// Queues that the frame of a claimed slot is complete.
-    pub(super) fn complete(&self, queue: &Queue, claim: &Claim) -> Result<()> {
-        self.queue(queue, &[page::complete(claim.slot, claim.busy)])
+    /// Queues that the frame of a slot is complete.
+    pub(super) fn complete(&self, queue: &Queue, slot: usize, seq: Seq) -> Result<()> {
+        self.queue(queue, &[page::complete(slot, seq)])
     }
 
     /// Queues a wait for a frame, some work that reads it, and the end of that. The slot is leased.
@@ -103,11 +111,16 @@ impl Hold {
     /// Queues a wait for a frame, unless it is there.
     pub(super) fn await_frame(&self, queue: &Queue, slot: usize, seq: Seq) -> Result<()> {
         self.note_queue(queue)?;
-        let memory = &*self.member()?.memory;
-        if crate::ring::device::is_complete(memory, slot, seq) {
+        let member = self.member()?;
+        if device::is_complete(&*member.memory, slot, seq) {
             return Ok(());
         }
-        self.queue(queue, &[page::await_frame(slot, seq)])
+        let owner = slot_owner(member.memory.slot(slot));
+        self.queue(queue, &[page::await_frame(slot, seq)])?;
+        if owner != member.me()? {
+            self.watch([Debt::Frame { slot, seq, owner }]);
+        }
+        Ok(())
     }
 
     /// Queues the end of a use of a slot that is leased, and notes it. `false`: the lease was taken away.
@@ -122,8 +135,38 @@ impl Hold {
         Ok(is_kept)
     }
 
-    fn queue(&self, queue: &Queue, steps: &[cuda_ipc::WordStep]) -> Result<()> {
+    /// Whether a use is over.
+    pub(super) fn is_over(&self, it: Use) -> Result<bool> {
+        Ok(self.member()?.memory.done(it.lane).load(Ordering::Acquire) >= it.number)
+    }
+
+    /// A stream of its own.
+    pub(super) fn own(&self) -> Result<&Queue> {
+        if let Some(own) = self.own.get() {
+            return Ok(own.stream());
+        }
+        let own = Copies::new(&self.context).map_err(|source| self.failed("order", &source))?;
+        Ok(self.own.get_or_init(|| own).stream())
+    }
+
+    /// Says that work on the frames is queued in `queue`, so that they stay mapped until it is done.
+    fn note_queue(&self, queue: &Queue) -> Result<()> {
+        let mut known = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.contains(&queue.as_raw()) {
+            self.frames.used_on(queue).map_err(|source| self.failed("order", &source))?;
+            known.push(queue.as_raw());
+        }
+        Ok(())
+    }
+
+    fn queue(&self, queue: &Queue, steps: &[WordStep]) -> Result<()> {
         self.page.queue(queue, steps).map_err(|source| self.failed("order", &source))
+    }
+
+    fn watch(&self, debts: impl IntoIterator<Item = Debt>) {
+        if let Some(this) = self.this.upgrade() {
+            watch::over(&this, debts.into_iter());
+        }
     }
 
     /// The error of work that a device does not do.
@@ -132,15 +175,5 @@ impl Hold {
         let name = self.attachment.name();
         let message = format!("cannot {what} work of a GPU on stream `{name}`: {source}");
         Error::new(ErrorKind::Device, message)
-    }
-
-    /// How many frames were published.
-    pub(super) fn count(&self) -> u64 {
-        self.attachment.ctl(crate::sync::Ordering::Acquire).count()
-    }
-
-    /// By what streams are ordered.
-    pub(super) fn ordering(&self) -> cuda_ipc::Ordering {
-        self.page.ordering()
     }
 }

@@ -4,9 +4,11 @@ mod copies;
 mod create;
 mod hold;
 mod lanes;
+mod mend;
 mod page;
 mod reader;
-mod seat;
+pub(crate) mod seat;
+mod watch;
 mod writer;
 
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
@@ -92,7 +94,7 @@ impl Attachment {
             None => Arc::new(self.take_seat()?),
         };
         own.seat = Arc::downgrade(&seat);
-        let hold = Arc::new(Hold::new(Arc::clone(self), context, &chunk, seat)?);
+        let hold = Hold::new(Arc::clone(self), context, &chunk, seat)?;
         own.holds.push(Arc::downgrade(&hold));
         Ok(hold)
     }
@@ -101,10 +103,7 @@ impl Attachment {
         let member = self.member()?;
         let me = member.me()?;
         let peers = member.peers();
-        // The end of its threads is not the end of its devices' work; that of its files is.
-        let is_gone = |sitter: Sitter| {
-            peers.has_ended(sitter.who) && sitter.process.is_none_or(|it| !it.is_running())
-        };
+        let is_gone = |sitter: Sitter| peers.has_ended(sitter.who) && sitter.is_gone();
         OwnSeat::take(&member.memory, me, is_gone).ok_or_else(|| {
             Error::new(
                 ErrorKind::NoSpace,

@@ -26,6 +26,12 @@ pub(super) struct Sitter {
 }
 
 impl Sitter {
+    /// Whether its process has closed its files, after which no device does anything for it. The end of
+    /// its threads comes earlier.
+    pub(super) fn is_gone(self) -> bool {
+        self.process.is_none_or(|it| !it.is_running())
+    }
+
     fn load(seat: &Seat) -> Option<Self> {
         let words = &seat.sitter.0;
         // What is told is about whoever sat there throughout.
@@ -61,10 +67,16 @@ fn who_of(word: u64) -> Identity {
     Identity { entry, id: word >> SITTER_ENTRY_BITS }
 }
 
-/// Who sits in a seat with this participant's id, if there is one: nobody any more whose seat was taken
-/// over, since only those are that are gone.
-pub(super) fn sitter_of(memory: &StreamMemory, who: Identity) -> Option<Sitter> {
-    memory.seats().iter().filter_map(Sitter::load).find(|sitter| sitter.who.id == who.id)
+/// Whether nothing of a participant that has ended is going on any more, on a device either. True of
+/// those who had no seat, or lost it: only they do whose work is over.
+pub(crate) fn is_gone(memory: &StreamMemory, who: Identity) -> bool {
+    let sitters = memory.seats().iter().filter_map(Sitter::load);
+    sitters.filter(|sitter| sitter.who.id == who.id).all(Sitter::is_gone)
+}
+
+/// Who has the seat of a lane.
+pub(super) fn user(memory: &StreamMemory, it: Use) -> Option<Identity> {
+    Sitter::load(memory.seats().get(it.lane / LANES_PER_SEAT)?).map(|sitter| sitter.who)
 }
 
 /// A seat of this process.

@@ -87,6 +87,7 @@ impl GpuWriter {
         let hold = &*self.hold;
         hold.check_capture(queue)?;
         let locked = Locked::acquire(&hold.attachment, wait)?;
+        hold.mend(&locked)?;
         let claim = locked.tenure().claim()?;
         // A view from here on, so that a failure gives the slot up.
         let view = GpuWriteView { hold, locked, queue, claim, is_open: true };
@@ -143,7 +144,7 @@ impl GpuWriteView<'_> {
                     .to_owned(),
             ));
         }
-        self.hold.complete(self.queue, &self.claim)?;
+        self.hold.complete(self.queue, self.claim.slot, self.claim.busy)?;
         self.is_open = false;
         self.locked.tenure().commit(&self.claim, stamp)
     }

@@ -1,0 +1,93 @@
+//! What the devices of dead processes still owe.
+//!
+//! A frame is published when the work that fills it has been queued, so its writer may die between. Whoever
+//! has queued a wait for it would wait for ever, and what lies in the slot may be part of a frame. Once the
+//! writer is gone for good, the slot is filled again with the last complete frame, and only then is its
+//! word written: who waited finds that, whole, and the stream says that its last write crashed.
+
+use shm_lock::Wait;
+
+use crate::error::Result;
+use crate::ring::device::{
+    Use, crashed, incomplete, is_complete, newest_complete, release_frame, release_use,
+};
+use crate::ring::word::Seq;
+use crate::ring::{Identity, Liveness as _, Ring};
+use crate::stream::description::Description;
+use crate::stream::device::hold::Hold;
+use crate::stream::locked::Locked;
+use crate::sync::Ordering;
+
+/// Something that this process's devices wait for, and another process's are to do.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Debt {
+    /// To complete a published frame.
+    Frame { slot: usize, seq: Seq, owner: Identity },
+    /// To complete what was in a slot before this process claimed it.
+    Before { slot: usize, seq: Seq, owner: Identity },
+    /// To be done with a slot.
+    Use { it: Use, user: Identity },
+}
+
+impl Hold {
+    /// Whether a debt is paid, and otherwise pays it, if its debtor is gone.
+    pub(super) fn is_paid(&self, debt: Debt) -> Result<bool> {
+        let member = self.member()?;
+        let (memory, peers) = (&*member.memory, member.peers());
+        match debt {
+            Debt::Frame { slot, seq, .. } | Debt::Before { slot, seq, .. }
+                if is_complete(memory, slot, seq) =>
+            {
+                Ok(true)
+            }
+            Debt::Frame { owner, .. } if peers.is_gone(owner) => {
+                // If somebody has the lock, it is tried again soon.
+                if let Ok(locked) = Locked::acquire(&self.attachment, &Wait::never()) {
+                    self.mend(&locked)?;
+                }
+                Ok(false)
+            }
+            Debt::Before { slot, seq, owner } if peers.is_gone(owner) => {
+                release_frame(memory, slot, seq);
+                Ok(true)
+            }
+            Debt::Use { it, .. } if self.is_over(it)? => Ok(true),
+            Debt::Use { it, user } if peers.has_ended(user) => {
+                release_use(memory, it);
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Fills what the devices of dead writers have not, as far as those are gone.
+    pub(super) fn mend(&self, locked: &Locked<'_>) -> Result<()> {
+        let member = self.member()?;
+        let (memory, peers) = (&*member.memory, member.peers());
+        let me = member.me()?;
+        let lost: Vec<_> = incomplete(memory)
+            .filter(|(_, _, owner)| *owner != me && peers.is_gone(*owner))
+            .collect();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let good = newest_complete(memory);
+        let own = self.own()?;
+        for (slot, seq, _) in lost {
+            let words = memory.slot(slot);
+            words.owner.store(me.id, Ordering::Relaxed);
+            words.owner_entry.store(me.entry as u64, Ordering::Release);
+            match good {
+                Some((from, _)) => {
+                    self.copy_slot(own, slot, from)?;
+                    Description::copy(words, memory.slot(from));
+                }
+                None => self.fill(own, self.address(slot))?,
+            }
+            self.complete(own, slot, seq)?;
+        }
+        crashed(memory);
+        locked.tenure().wake();
+        Ok(())
+    }
+}

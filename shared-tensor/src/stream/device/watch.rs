@@ -1,0 +1,90 @@
+//! One thread that sees to it that no device waits for the dead.
+//!
+//! It is there while this process's devices have waits queued for what other processes' are to do, and a
+//! moment longer, so that a process which reads again and again does not start it again and again.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use shm_lock::PerProcess;
+
+use crate::stream::device::hold::Hold;
+use crate::stream::device::mend::Debt;
+
+/// How often debtors are looked after: at first, and at most.
+const TICK: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(20));
+/// How long the thread stays when there is nothing to do.
+const LINGER: Duration = Duration::from_millis(500);
+
+static WATCH: PerProcess<Watch> = PerProcess::new();
+
+#[derive(Default)]
+struct Watch {
+    state: Mutex<State>,
+    filled: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Each keeps what is waited with.
+    debts: Vec<(Arc<Hold>, Debt)>,
+    is_watched: bool,
+}
+
+impl Watch {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Has debts looked after until they are paid.
+pub(super) fn over(hold: &Arc<Hold>, debts: impl Iterator<Item = Debt>) {
+    let mut debts = debts.map(|debt| (Arc::clone(hold), debt)).peekable();
+    if debts.peek().is_none() {
+        return;
+    }
+    let watch = WATCH.get_or_init(Watch::default);
+    let mut state = watch.state();
+    let was_empty = state.debts.is_empty();
+    state.debts.extend(debts);
+    if !state.is_watched {
+        // Without a thread they are looked after when the next one can be started.
+        let started = thread::Builder::new().name("st-watch".into()).spawn(move || run(watch));
+        state.is_watched = started.is_ok();
+    } else if was_empty {
+        watch.filled.notify_one();
+    }
+}
+
+fn run(watch: &Watch) {
+    let mut tick = TICK.0;
+    let mut idle = Instant::now();
+    loop {
+        let mut state = watch.state();
+        if state.debts.is_empty() {
+            let (now, _) =
+                watch.filled.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner);
+            state = now;
+            if state.debts.is_empty() && idle.elapsed() >= LINGER {
+                state.is_watched = false;
+                return;
+            }
+            tick = TICK.0;
+        }
+        let debts = std::mem::take(&mut state.debts);
+        drop(state);
+        // One that cannot be looked at is looked at again.
+        let left: Vec<_> = debts
+            .into_iter()
+            .filter(|(hold, debt)| !hold.is_paid(*debt).unwrap_or(false))
+            .collect();
+        if left.is_empty() {
+            continue;
+        }
+        watch.state().debts.extend(left);
+        thread::sleep(tick);
+        tick = (tick * 2).min(TICK.1);
+        idle = Instant::now();
+    }
+}
