@@ -89,10 +89,12 @@ mod opened;
 mod pool;
 mod probe;
 mod reaper;
+mod references;
 mod space;
 mod sync;
 #[expect(unsafe_code, reason = "the driver is a C library")]
 mod sys;
+mod uses;
 mod uuid;
 mod words;
 

@@ -9,13 +9,13 @@ use std::time::Instant;
 
 use crate::chunk::{Chunk, ChunkId};
 use crate::device::Context;
-use crate::error::{Absent, DriverError};
+use crate::error::DriverError;
 use crate::foreign::ForeignError;
 use crate::legacy::{Allocation, LegacyHandle};
 use crate::opened::{self, Key, What};
-use crate::reaper;
-use crate::sync::{Mutex, lock};
-use crate::sys::{Generation, Reservation, Stream};
+use crate::reaper::{self, Reaped};
+use crate::references::References;
+use crate::sys::{Reservation, Stream};
 use crate::uuid::Uuid;
 
 /// What a device may do with what is mapped for it.
@@ -103,16 +103,14 @@ pub(crate) struct Mapped {
     pub(crate) key: Key,
     pub(crate) context: Context,
     memory: Memory,
-    pub(crate) made: Generation,
     offsets: Vec<u64>,
     /// What is mapped, once more: the driver exports nothing that it imported, so passing it on takes a
     /// descriptor that was received.
     chunks: Vec<Chunk>,
-    /// How many [`Mapping`]s there are; changed from 0 under the table's entry only.
-    users: AtomicUsize,
-    /// Streams with work on it, and since when nobody refers to it. Behind the memory, which is unmapped
-    /// before what is kept here goes.
-    pub(crate) rest: Mutex<Rest>,
+    /// How many [`Mapping`]s there are. Behind the memory, which is unmapped before what is kept here
+    /// goes: to free another process's allocation that somebody has open is undefined, and its maker may
+    /// when it hears that nobody has.
+    pub(crate) references: References,
     _read_only: Option<ReadOnly>,
 }
 
@@ -144,16 +142,6 @@ impl Drop for ReadOnly {
 /// How many objects are open for reading only.
 pub(crate) fn read_only() -> usize {
     READ_ONLY.load(Ordering::Relaxed)
-}
-
-#[derive(Default)]
-pub(crate) struct Rest {
-    pub(crate) streams: Vec<Stream>,
-    pub(crate) since: Option<Instant>,
-    /// Of another process's allocation that nobody refers to: what was let go of last, kept until it is
-    /// closed. To free one that somebody has open is undefined, and its maker may when it hears that
-    /// nobody has.
-    pub(crate) last: Option<Box<dyn Any + Send>>,
 }
 
 impl Mapping {
@@ -220,14 +208,11 @@ impl Mapping {
     /// While the stream is captured into a graph, the graph takes a reference: replaying it needs the
     /// addresses.
     ///
-    /// The stream must outlive the mapping, as [`Stream::from_raw`] asks; a captured one too, and so the graph
-    /// that keeps the mapping.
+    /// One of this crate's streams lives on with the mapping; another must outlive it, as
+    /// [`Stream::from_raw`] asks; a captured one too, and so the graph that keeps the mapping.
     pub fn used_on(&self, stream: &Stream) -> Result<(), DriverError> {
         drop(self.inner.context.within(|| stream.keep_in_graph(self.clone()))?);
-        let mut rest = lock(&self.inner.rest);
-        if rest.streams.iter().all(|known| known.as_raw() != stream.as_raw()) {
-            rest.streams.push(stream.borrowed());
-        }
+        self.inner.references.note_use(&self.inner.context, stream);
         Ok(())
     }
 
@@ -294,17 +279,15 @@ impl Mapped {
     }
 
     fn over(context: &Context, memory: Memory, key: Key) -> Result<Self, DriverError> {
-        let made = Generation::watch().map_err(Absent::Fork)?;
+        let references = References::new()?;
         let read_only = (key.access == Access::Read).then(ReadOnly::counted);
         Ok(Self {
             key,
             context: context.clone(),
             memory,
-            made,
             offsets: Vec::new(),
             chunks: Vec::new(),
-            users: AtomicUsize::new(0),
-            rest: Mutex::default(),
+            references,
             _read_only: read_only,
         })
     }
@@ -333,7 +316,7 @@ impl Mapped {
 
     /// Another reference. The first since there were none is taken under the table's entry.
     pub(crate) fn refer(self: &Arc<Self>) -> Mapping {
-        self.users.fetch_add(1, Ordering::AcqRel);
+        self.references.add();
         Mapping { inner: Arc::clone(self) }
     }
 
@@ -352,13 +335,19 @@ impl Mapped {
         let after = self.offsets.partition_point(|offset| *offset < to);
         Some((&self.chunks[first..after], from - self.offsets[first]))
     }
+}
 
-    pub(crate) fn has_users(&self) -> bool {
-        self.users() > 0
+impl Reaped for Mapped {
+    fn references(&self) -> &References {
+        &self.references
     }
 
-    pub(crate) fn users(&self) -> usize {
-        self.users.load(Ordering::Acquire)
+    fn lingers(&self) -> bool {
+        true
+    }
+
+    fn take(&self, since: Instant) -> bool {
+        opened::take(self, since)
     }
 }
 
@@ -370,9 +359,8 @@ impl Clone for Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        if self.inner.users.fetch_sub(1, Ordering::AcqRel) == 1 {
-            lock(&self.inner.rest).since = Some(Instant::now());
-            reaper::tell(&self.inner);
+        if self.inner.references.remove() {
+            reaper::tell(Arc::clone(&self.inner) as Arc<dyn Reaped>);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ptr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -95,16 +96,16 @@ pub(crate) fn open_as<E: From<DriverError>>(
 
 /// Takes what nobody refers to, and nobody has since, out of the table, for it to be unmapped with its
 /// last reference. Returns whether it is out.
-pub(crate) fn take(mapped: &Arc<Mapped>, since: Instant) -> bool {
+pub(crate) fn take(mapped: &Mapped, since: Instant) -> bool {
     let place = lock(&PLACES).as_ref().and_then(|places| places.get(&mapped.key).cloned());
     let Some(place) = place else { return true };
     {
         let mut there = lock(&place.mapped);
-        if !there.as_ref().is_some_and(|it| Arc::ptr_eq(it, mapped)) {
+        if !there.as_ref().is_some_and(|it| ptr::eq(Arc::as_ptr(it), mapped)) {
             return true;
         }
         // References come from nothing only while this is held.
-        if mapped.has_users() || lock(&mapped.rest).since != Some(since) {
+        if !mapped.references.are_none_since(since) {
             return false;
         }
         there.take();
@@ -173,7 +174,7 @@ pub fn usage() -> Usage {
         usage.mappings += 1;
         usage.chunks += mapped.key.chunks();
         usage.bytes += mapped.bytes();
-        usage.lingering += usize::from(!mapped.has_users());
+        usage.lingering += usize::from(!mapped.references.are_there());
     }
     usage
 }

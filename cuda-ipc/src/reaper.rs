@@ -7,20 +7,33 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
 use std::sync::{Arc, Condvar, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::DriverError;
-use crate::idle;
-use crate::mapping::{Mapped, Mapping};
-use crate::opened;
+use crate::mapping::Mapping;
+use crate::references::References;
 use crate::sync::{Mutex, lock};
-use crate::sys::{Event, Generation, Stream, table};
+use crate::sys::{Generation, table};
+use crate::uses::Moments;
 
 /// Nothing tells when a stream comes to a moment, but a callback within the stream, which is the
 /// user's. So it is asked for, this often.
 const ASK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+
+/// What is given back when nobody refers to it and the devices are done with it.
+pub(crate) trait Reaped: Send + Sync {
+    fn references(&self) -> &References;
+
+    /// Whether it is kept for a while, in case that somebody wants it again.
+    fn lingers(&self) -> bool;
+
+    /// Takes it out of its table, unless somebody has referred to it since a moment; it is given back
+    /// then, at the latest with its last reference. Returns whether it is out.
+    fn take(&self, since: Instant) -> bool;
+}
 
 struct Reaper {
     waiting: Vec<Waiting>,
@@ -40,10 +53,10 @@ struct Reaper {
 
 /// Something that nobody refers to.
 struct Waiting {
-    mapped: Arc<Mapped>,
-    /// What must have come before it is unmapped, once it does not linger any more; and the end of use
+    what: Arc<dyn Reaped>,
+    /// What must have come before it is given back, once it does not linger any more; and the end of use
     /// after which that was recorded.
-    events: Option<(Instant, Vec<Event>)>,
+    moments: Option<(Instant, Moments)>,
 }
 
 /// Something that is let go of when the device is done with a mapping.
@@ -51,7 +64,7 @@ struct Leaving {
     /// Counted from 0.
     number: u64,
     mapping: Mapping,
-    events: Option<Vec<Event>>,
+    moments: Option<Moments>,
     kept: Box<dyn Any + Send>,
 }
 
@@ -126,29 +139,34 @@ fn runs(reaper: &Reaper) -> bool {
     reaper.runs.is_some_and(Generation::is_current)
 }
 
-/// Says that nobody refers to `mapped` any more. Calls nothing of the driver, waits for nothing.
-pub(crate) fn tell(mapped: &Arc<Mapped>) {
-    if !mapped.made.is_current() {
+/// Says that nobody refers to `what` any more. Calls nothing of the driver, waits for nothing.
+pub(crate) fn tell(what: Arc<dyn Reaped>) {
+    let made = what.references().made;
+    if !made.is_current() {
         // In a forked child nothing of the driver is left to give back.
         return;
     }
     let mut reaper = lock(&REAPER);
-    if reaper.waiting.iter().all(|known| !Arc::ptr_eq(&known.mapped, mapped)) {
-        reaper.waiting.push(Waiting { mapped: Arc::clone(mapped), events: None });
+    if reaper.waiting.iter().all(|known| !is_same(&known.what, &what)) {
+        reaper.waiting.push(Waiting { what, moments: None });
     }
-    reaper.wake(mapped.made);
+    reaper.wake(made);
+}
+
+fn is_same(one: &Arc<dyn Reaped>, other: &Arc<dyn Reaped>) -> bool {
+    ptr::addr_eq(Arc::as_ptr(one), Arc::as_ptr(other))
 }
 
 /// Lets go of `kept`, and of the mapping, when what is queued in its streams is done. As [`tell`].
 pub(crate) fn let_go_when_done(mapping: Mapping, kept: Box<dyn Any + Send>) {
-    let made = mapping.mapped().made;
+    let made = mapping.mapped().references.made;
     if !made.is_current() {
         return;
     }
     let mut reaper = lock(&REAPER);
     let number = reaper.left;
     reaper.left += 1;
-    reaper.leaving.push(Leaving { number, mapping, events: None, kept });
+    reaper.leaving.push(Leaving { number, mapping, moments: None, kept });
     reaper.wake(made);
 }
 
@@ -196,7 +214,7 @@ fn run() {
         reaper.leaving.append(&mut leaving);
         // What was told of meanwhile may be there already.
         for old in waiting {
-            if reaper.waiting.iter().all(|new| !Arc::ptr_eq(&new.mapped, &old.mapped)) {
+            if reaper.waiting.iter().all(|new| !is_same(&new.what, &old.what)) {
                 reaper.waiting.push(old);
             }
         }
@@ -210,56 +228,48 @@ fn run() {
 }
 
 impl Waiting {
-    /// Whether it is unmapped, or in use again.
+    /// Whether it is given back, or in use again.
     fn is_over(&mut self, linger: Duration) -> bool {
-        let mapped = &self.mapped;
-        let Some(since) = lock(&mapped.rest).since else { return true };
-        if mapped.has_users() {
-            // Told of again when they have gone. They keep the allocation now.
-            let last = lock(&mapped.rest).last.take();
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(last)));
+        let references = self.what.references();
+        let Some(since) = references.since() else { return true };
+        if references.are_there() {
+            // Told of again when they have gone. They keep it now.
+            references.drop_kept();
             return true;
         }
-        if since.elapsed() < linger {
+        if self.what.lingers() && since.elapsed() < linger {
             return false;
         }
-        is_certain(self.is_done(since)) && opened::take(&self.mapped, since)
+        is_certain(self.is_done(since)) && self.what.take(since)
     }
 
     fn is_done(&mut self, since: Instant) -> Result<bool, DriverError> {
-        let mapped = Arc::clone(&self.mapped);
-        mapped.context.within(|| {
-            if self.events.as_ref().is_none_or(|(then, _)| *then != since) {
-                let Some(events) = recorded(&mapped)? else { return Ok(false) };
-                self.events = Some((since, events));
-            }
-            all_have_come(self.events.iter().flat_map(|(_, events)| events))
-        })
+        if self.moments.as_ref().is_none_or(|(then, _)| *then != since) {
+            let Some(moments) = self.what.references().recorded()? else { return Ok(false) };
+            self.moments = Some((since, moments));
+        }
+        self.moments.as_ref().map_or(Ok(true), |(_, moments)| moments.have_come())
     }
 }
 
 impl Leaving {
     /// Whether the device is done with it.
     fn is_over(&mut self) -> bool {
-        let mapped = Arc::clone(self.mapping.mapped());
-        let is_done = mapped.context.within(|| {
-            if self.events.is_none() {
-                self.events = recorded(&mapped)?;
-            }
-            match &self.events {
-                Some(events) => all_have_come(events),
-                None => Ok(false),
-            }
-        });
-        is_certain(is_done)
+        is_certain(self.is_done())
+    }
+
+    fn is_done(&mut self) -> Result<bool, DriverError> {
+        if self.moments.is_none() {
+            self.moments = self.mapping.mapped().references.recorded()?;
+        }
+        self.moments.as_ref().map_or(Ok(false), Moments::have_come)
     }
 
     fn end(self) {
         let mapped = self.mapping.mapped();
         // This one is not dropped yet: whoever else there is has something that keeps the allocation.
-        if mapped.is_allocation() && mapped.users() == 1 {
-            let before = lock(&mapped.rest).last.replace(self.kept);
-            drop(before);
+        if mapped.is_allocation() && mapped.references.count() == 1 {
+            mapped.references.keep(self.kept);
         }
     }
 }
@@ -272,35 +282,4 @@ fn is_certain(is_done: Result<bool, DriverError>) -> bool {
         Err(DriverError::Call(error)) => !error.is_capture(),
         Err(_) => true,
     }
-}
-
-/// What comes when all that is queued in the streams of a mapping is done; `None` while one of them is
-/// captured. Streams that have nothing to do take no event; the default stream has if one for which it
-/// waits has.
-fn recorded(mapped: &Mapped) -> Result<Option<Vec<Event>>, DriverError> {
-    let streams: Vec<_> = lock(&mapped.rest).streams.iter().map(Stream::borrowed).collect();
-    for stream in &streams {
-        if stream.is_capturing()? {
-            return Ok(None);
-        }
-    }
-    let mut events = Vec::new();
-    for stream in &streams {
-        let is_told = !stream.is_default() || idle::default_is_known_to_count_others();
-        if !is_told || !stream.is_idle()? {
-            let event = Event::create()?;
-            event.record(stream)?;
-            events.push(event);
-        }
-    }
-    Ok(Some(events))
-}
-
-fn all_have_come<'a>(events: impl IntoIterator<Item = &'a Event>) -> Result<bool, DriverError> {
-    for event in events {
-        if !event.has_come()? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }

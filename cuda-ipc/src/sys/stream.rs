@@ -3,6 +3,7 @@
 use std::ffi::{c_uint, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
+use std::sync::Arc;
 
 use cudarc::driver::sys::{CUgraph, CUstream};
 
@@ -17,8 +18,15 @@ use crate::error::{Absent, DriverError, NOT_READY};
 #[derive(Debug)]
 pub struct Stream {
     pub(super) raw: CUstream,
-    /// Of a stream that is destroyed when this is dropped.
-    made: Option<Generation>,
+    /// Of a stream of ours.
+    owned: Option<Arc<Owned>>,
+}
+
+/// A stream that is destroyed when this is dropped.
+#[derive(Debug)]
+struct Owned {
+    handle: usize,
+    made: Generation,
 }
 
 const NON_BLOCKING: c_uint = 1;
@@ -35,12 +43,12 @@ impl Stream {
     ///
     /// The stream exists, and is not destroyed while this value or what was made with it is in use.
     pub unsafe fn from_raw(handle: usize) -> Self {
-        Self { raw: handle as CUstream, made: None }
+        Self { raw: handle as CUstream, owned: None }
     }
 
     /// The default stream of whichever context is current.
     pub fn default_of_context() -> Self {
-        Self { raw: ptr::null_mut(), made: None }
+        Self { raw: ptr::null_mut(), owned: None }
     }
 
     /// Its handle.
@@ -48,9 +56,14 @@ impl Stream {
         self.raw as usize
     }
 
-    /// The same stream once more, not owned.
+    /// The same stream once more. One of ours lives on with it.
     pub(crate) fn borrowed(&self) -> Self {
-        Self { raw: self.raw, made: None }
+        Self { raw: self.raw, owned: self.owned.clone() }
+    }
+
+    /// Whether it is one of ours that nobody else has.
+    pub(crate) fn is_nobody_elses(&self) -> bool {
+        self.owned.as_ref().is_some_and(|owned| Arc::strong_count(owned) == 1)
     }
 
     /// Whether it is the default stream, in which nothing begins before all blocking streams of its
@@ -90,7 +103,8 @@ impl Stream {
         // SAFETY: D1, D3.
         let code = unsafe { function(&raw mut raw, flags) };
         table.stream_create.done(code)?;
-        Ok(Self { raw, made: Some(made) })
+        let owned = Owned { handle: raw as usize, made };
+        Ok(Self { raw, owned: Some(Arc::new(owned)) })
     }
 
     /// Waits on the host until everything that is queued is done, and for the default stream also what it
@@ -246,14 +260,14 @@ extern "C" fn let_go<T: Send>(kept: *mut c_void) {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(kept)));
 }
 
-impl Drop for Stream {
+impl Drop for Owned {
     fn drop(&mut self) {
-        if !self.made.is_some_and(Generation::is_current) {
+        if !self.made.is_current() {
             return;
         }
         let Ok(table) = table() else { return };
         let Ok(function) = table.stream_destroy.get() else { return };
         // SAFETY: D1, D5.
-        unsafe { function(self.raw) };
+        unsafe { function(self.handle as CUstream) };
     }
 }

@@ -12,6 +12,7 @@ use crate::sys::{self, Graph};
 
 tests![
     work_in_a_named_stream_is_waited_for,
+    a_stream_may_be_dropped_first,
     coming_back_meanwhile_keeps_it,
     what_is_kept_goes_when_the_work_is_done,
     what_was_let_go_of_is_waited_for,
@@ -38,6 +39,24 @@ fn work_in_a_named_stream_is_waited_for() {
     assert!(flush(soon()));
     assert_eq!(usage().mappings, 0);
     context.synchronize(&stream).expect("done");
+}
+
+fn a_stream_may_be_dropped_first() {
+    let (context, chunk) = (context(), filled(1, BYTES));
+    let words = Words::create(1).expect("memory").attach(&context).expect("attached");
+    let mapping = Mapping::open(&context, &[&chunk], Access::ReadWrite).expect("mapped");
+    let stream = context.stream().expect("a stream");
+    mapping.used_on(&stream).expect("noted");
+    words.wait(&stream, 0, 1).expect("queued");
+    drop(stream);
+    // Idle streams that nobody has are forgotten when there are many, and this one is not idle.
+    for _ in 0..100 {
+        mapping.used_on(&context.stream().expect("a stream")).expect("noted");
+    }
+    drop(mapping);
+    assert!(!flush(Instant::now()), "the stream is not done");
+    words.release(0, 1);
+    assert!(flush(soon()));
 }
 
 fn coming_back_meanwhile_keeps_it() {
