@@ -36,12 +36,15 @@ pub struct Capabilities {
     pub stream_words: bool,
     /// Host memory that the device reaches.
     pub host_registration: bool,
+    /// Such memory that devices cannot write to, also if it is mapped for reading only.
+    pub read_only_registration: bool,
 }
 
 const VIRTUAL_MEMORY: u32 = 102;
 const POSIX_DESCRIPTORS: u32 = 103;
 const UNIFIED_ADDRESSES: u32 = 41;
 const HOST_REGISTRATION: u32 = 99;
+const READ_ONLY_REGISTRATION: u32 = 113;
 const STREAM_WORDS: u32 = 122;
 
 impl Capabilities {
@@ -80,6 +83,7 @@ impl Capabilities {
             legacy_ipc: all(&legacy) && has(UNIFIED_ADDRESSES)?,
             stream_words: all(&words) && host_registration && has(STREAM_WORDS)?,
             host_registration,
+            read_only_registration: host_registration && has(READ_ONLY_REGISTRATION)?,
         })
     }
 }

@@ -146,6 +146,7 @@ fn hint(code: u32) -> &'static str {
         }
         100 => "; CUDA_VISIBLE_DEVICES may hide the devices, or the container has none",
         ILLEGAL_ADDRESS => "; a kernel of this process touched memory that it may not",
+        712 => "; something else in this process registered memory in the same pages",
         800 => "; the driver or the container does not allow it",
         900..=908 => "; a stream of this context is being captured into a graph",
         _ => "",
@@ -181,6 +182,40 @@ impl DriverError {
     pub fn as_call(&self) -> Option<&CallError> {
         if let Self::Call(error) = self { Some(error) } else { None }
     }
+}
+
+/// Something cannot be queued in a stream.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueueError {
+    /// It leads out of the memory.
+    #[error("{bytes} bytes at offset {offset} do not lie in the {length} bytes of this memory")]
+    Range {
+        /// Where it begins, in bytes.
+        offset: u64,
+        /// Its length in bytes.
+        bytes: u64,
+        /// The length of the memory, in bytes.
+        length: u64,
+    },
+    /// No word begins there.
+    #[error("no word begins at offset {offset}: words have addresses that are multiples of 8")]
+    Misaligned {
+        /// Where it was to begin, in bytes.
+        offset: u64,
+    },
+    /// The memory is there for reading.
+    #[error("this memory is for reading only; register it with Access::ReadWrite")]
+    ReadOnly,
+    /// The stream is captured.
+    #[error("{what} cannot go into a graph; queue it before the capture begins, or after its end")]
+    Captured {
+        /// What was to be queued.
+        what: &'static str,
+    },
+    /// The driver failed.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
 }
 
 /// A device cannot be had.

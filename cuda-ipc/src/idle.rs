@@ -9,9 +9,10 @@
 use std::sync::OnceLock;
 
 use crate::device::Context;
-use crate::error::DriverError;
+use crate::error::{DriverError, QueueError};
+use crate::range_words::Ordering;
 use crate::sys::Stream;
-use crate::words::{Ordering, Words};
+use crate::words::Words;
 
 static COUNTS_OTHERS: OnceLock<bool> = OnceLock::new();
 
@@ -37,9 +38,9 @@ pub(crate) fn default_counts_others(context: &Context) -> bool {
 }
 
 /// `None` if it cannot be told now.
-fn tried(context: &Context) -> Result<Option<bool>, DriverError> {
+fn tried(context: &Context) -> Result<Option<bool>, QueueError> {
     let Ok(words) = Words::create(1) else { return Ok(None) };
-    let words = words.attach(context)?;
+    let Ok(words) = words.attach(context) else { return Ok(None) };
     if words.ordering() == Ordering::Host {
         // Without words that a stream waits for there is nothing to keep it busy with.
         return Ok(Some(false));

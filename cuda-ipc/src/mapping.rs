@@ -209,11 +209,11 @@ impl Mapping {
     /// addresses.
     ///
     /// One of this crate's streams lives on with the mapping; another must outlive it, as
-    /// [`Stream::from_raw`] asks; a captured one too, and so the graph that keeps the mapping.
+    /// [`Stream::from_raw`] asks; a captured one too, and so the graph that keeps the mapping. Of a stream that is
+    /// [lent](Stream::lent) only what is queued by now counts.
     pub fn used_on(&self, stream: &Stream) -> Result<(), DriverError> {
-        drop(self.inner.context.within(|| stream.keep_in_graph(self.clone()))?);
-        self.inner.references.note_use(&self.inner.context, stream);
-        Ok(())
+        let (context, references) = (&self.inner.context, &self.inner.references);
+        context.within(|| references.used((context, stream), || self.clone(), || Ok(())))
     }
 
     /// Lets go of `kept`, and of this reference, when everything is done that is queued by now in the

@@ -10,6 +10,7 @@ use crate::chunk::{Chunk, ChunkId};
 use crate::device::Context;
 use crate::error::DriverError;
 use crate::mapping::{Access, Mapped, Mapping, OpenError};
+use crate::registered;
 use crate::sync::{Mutex, lock};
 use crate::sys::table;
 
@@ -149,7 +150,7 @@ fn all() -> Vec<Arc<Mapped>> {
     places.iter().filter_map(|place| lock(&place.mapped).clone()).collect()
 }
 
-/// What this process has mapped through this crate.
+/// What this process has mapped and registered through this crate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
@@ -162,14 +163,19 @@ pub struct Usage {
     pub bytes: u64,
     /// Objects among them that nobody refers to and that are not unmapped yet.
     pub lingering: usize,
+    /// Ranges of pages of the host that are registered: each once, whoever shares it.
+    pub host_ranges: usize,
+    /// The bytes of those pages.
+    pub host_bytes: u64,
 }
 
-/// What this process has mapped.
+/// What this process has mapped and registered.
 pub fn usage() -> Usage {
     if table().is_err() {
         return Usage::default();
     }
-    let mut usage = Usage::default();
+    let (host_ranges, host_bytes) = registered::count();
+    let mut usage = Usage { host_ranges, host_bytes, ..Usage::default() };
     for mapped in all() {
         usage.mappings += 1;
         usage.chunks += mapped.key.chunks();

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::device::Context;
 use crate::error::{Absent, DriverError};
 use crate::sync::{Mutex, lock};
-use crate::sys::{Generation, Stream};
+use crate::sys::{Event, Generation, Stream};
 use crate::uses::{Moments, Uses};
 
 /// The references to a thing, which the thing itself holds.
@@ -66,8 +66,28 @@ impl References {
         !self.are_there() && self.since() == Some(since)
     }
 
-    pub(crate) fn note_use(&self, context: &Context, stream: &Stream) {
-        lock(&self.rest).uses.note(context, stream);
+    /// Runs `queue`, which queues something in `stream`, with its context current, so that the stream is
+    /// waited for. `keeper` is a reference, for a graph if the stream is captured.
+    pub(crate) fn used<K: Send + 'static>(
+        &self,
+        (context, stream): (&Context, &Stream),
+        keeper: impl FnOnce() -> K,
+        queue: impl FnOnce() -> Result<(), DriverError>,
+    ) -> Result<(), DriverError> {
+        let is_captured = stream.keep_in_graph(keeper)?;
+        if !stream.is_lent() {
+            lock(&self.rest).uses.note(context, stream);
+            return queue();
+        }
+        if is_captured {
+            return queue();
+        }
+        let event = Event::create()?;
+        let queued = queue();
+        // Also behind what was queued in part.
+        event.record(stream)?;
+        lock(&self.rest).uses.note_moment(context, event);
+        queued
     }
 
     /// What comes when the streams that were noted are done with what is queued; `None` while one of them

@@ -1,14 +1,17 @@
 //! Streams with work on something, and when they are done with it.
 
+use std::sync::Arc;
+
 use crate::device::Context;
 use crate::error::DriverError;
 use crate::idle;
 use crate::sys::{Event, Stream};
 
-/// The streams that were named, each once.
+/// The streams that were named, each once; and moments in streams that may be gone by now.
 #[derive(Debug, Default)]
 pub(crate) struct Uses {
     uses: Vec<Use>,
+    moments: Moments,
 }
 
 /// The stream goes before what it is a stream of.
@@ -19,12 +22,12 @@ struct Use {
 }
 
 /// What comes when everything is done that was queued at some moment.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Moments {
-    events: Vec<(Event, Context)>,
+    events: Vec<(Arc<Event>, Context)>,
 }
 
-/// With so many streams it is looked whether some of them can be forgotten.
+/// With so many streams or moments it is looked whether some of them can be forgotten.
 const MANY: usize = 16;
 
 impl Uses {
@@ -43,10 +46,19 @@ impl Uses {
         self.uses.push(Use { stream: stream.borrowed(), context: context.clone() });
     }
 
+    /// Notes a moment, recorded already.
+    pub(crate) fn note_moment(&mut self, context: &Context, event: Event) {
+        if self.moments.events.len() >= MANY {
+            // What cannot be told is kept.
+            self.moments.events.retain(|it| !has_come(it).unwrap_or(false));
+        }
+        self.moments.events.push((Arc::new(event), context.clone()));
+    }
+
     /// The same once more, to be looked at without a lock.
     pub(crate) fn copied(&self) -> Self {
         let copied = |it: &Use| Use { stream: it.stream.borrowed(), context: it.context.clone() };
-        Self { uses: self.uses.iter().map(copied).collect() }
+        Self { uses: self.uses.iter().map(copied).collect(), moments: self.moments.clone() }
     }
 
     /// What comes when all that is queued in them is done; `None` while one of them is captured. Streams
@@ -57,7 +69,7 @@ impl Uses {
                 return Ok(None);
             }
         }
-        let mut moments = Moments::default();
+        let mut moments = self.moments.clone();
         for Use { stream, context } in &self.uses {
             let event = context.within(|| {
                 let is_told = !stream.is_default() || idle::default_is_known_to_count_others();
@@ -68,7 +80,7 @@ impl Uses {
                 event.record(stream)?;
                 Ok(Some(event))
             })?;
-            moments.events.extend(event.map(|event| (event, context.clone())));
+            moments.events.extend(event.map(|event| (Arc::new(event), context.clone())));
         }
         Ok(Some(moments))
     }
@@ -84,11 +96,15 @@ impl Use {
 
 impl Moments {
     pub(crate) fn have_come(&self) -> Result<bool, DriverError> {
-        for (event, context) in &self.events {
-            if !context.within(|| event.has_come())? {
+        for event in &self.events {
+            if !has_come(event)? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
+}
+
+fn has_come((event, context): &(Arc<Event>, Context)) -> Result<bool, DriverError> {
+    context.within(|| event.has_come())
 }

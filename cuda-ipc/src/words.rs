@@ -3,13 +3,14 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering as Atomic;
-use std::thread;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering as Atomic};
 
 use crate::device::Context;
-use crate::error::DriverError;
-use crate::sys::{Pages, Registered, Stream};
+use crate::error::QueueError;
+use crate::host::RegisterError;
+use crate::mapping::Access;
+use crate::range_words::{Ordering, RangeWords};
+use crate::sys::{self, HostMemory, Pages, Stream};
 
 /// Words in an anonymous file, 64 bits each, 0 at first, that only ever grow.
 ///
@@ -50,34 +51,26 @@ impl Words {
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.pages.bytes() / size_of::<u64>()
+        count(&self.pages)
     }
 
     /// The value of one. Panics beyond the last.
     pub fn load(&self, index: usize) -> u64 {
-        self.pages.word(index).load(Atomic::Acquire)
+        word(&self.pages, index).load(Atomic::Acquire)
     }
 
     /// Raises one to `value`, if it is not there yet: what a writer that has died will not do any more,
     /// so that whoever waits goes on. Panics beyond the last.
     pub fn release(&self, index: usize, value: u64) {
-        self.pages.word(index).fetch_max(value, Atomic::AcqRel);
+        word(&self.pages, index).fetch_max(value, Atomic::AcqRel);
     }
 
     /// Makes them known to the devices of this process.
-    pub fn attach(self, context: &Context) -> Result<Arc<DeviceWords>, DriverError> {
-        let is_native = context.device().capabilities().stream_words;
-        if !is_native {
-            let form = Form::Host(self.pages);
-            return Ok(Arc::new(DeviceWords { context: context.clone(), form }));
-        }
-        let (registered, address) = context.within(|| {
-            let registered = Registered::new(self.pages)?;
-            let address = registered.device_address()?;
-            Ok((registered, address))
-        })?;
-        let form = Form::Device { registered, address };
-        Ok(Arc::new(DeviceWords { context: context.clone(), form }))
+    pub fn attach(self, context: &Context) -> Result<Arc<DeviceWords>, RegisterError> {
+        let pages = Arc::new(self.pages);
+        let memory = Arc::clone(&pages) as Arc<dyn HostMemory>;
+        let words = RangeWords::over(context, memory, Access::ReadWrite)?;
+        Ok(Arc::new(DeviceWords { pages, words }))
     }
 }
 
@@ -87,105 +80,70 @@ impl AsFd for Words {
     }
 }
 
-/// By what a write or a wait is ordered against the work in a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ordering {
-    /// By the device, in the stream: neither call waits.
-    Device,
-    /// By the host, where device or driver lack the operations: a write first waits for the stream, and
-    /// a wait waits for the word before anything else is queued.
-    Host,
-}
-
 /// Words that streams of one device write and wait for.
 ///
 /// Two waits that wait for each other's writes never end; the driver does not see them. Give each word
 /// one writer, and release what a dead one owes.
 #[derive(Debug)]
 pub struct DeviceWords {
-    context: Context,
-    form: Form,
+    pages: Arc<Pages>,
+    words: RangeWords,
 }
-
-#[derive(Debug)]
-enum Form {
-    Device { registered: Registered, address: u64 },
-    Host(Pages),
-}
-
-/// How rarely and how often a word is looked at where the device cannot wait for it.
-const LOOK: (Duration, Duration) = (Duration::from_micros(20), Duration::from_millis(1));
 
 impl DeviceWords {
-    fn pages(&self) -> &Pages {
-        match &self.form {
-            Form::Device { registered, .. } => registered.pages(),
-            Form::Host(pages) => pages,
-        }
-    }
-
     /// By what they are ordered.
     pub fn ordering(&self) -> Ordering {
-        match self.form {
-            Form::Device { .. } => Ordering::Device,
-            Form::Host(_) => Ordering::Host,
-        }
+        self.words.ordering()
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.pages().bytes() / size_of::<u64>()
+        count(&self.pages)
     }
 
     /// The value of one, as the host sees it. Panics beyond the last.
     pub fn load(&self, index: usize) -> u64 {
-        self.pages().word(index).load(Atomic::Acquire)
+        word(&self.pages, index).load(Atomic::Acquire)
     }
 
     /// As [`Words::release`].
     pub fn release(&self, index: usize, value: u64) {
-        self.pages().word(index).fetch_max(value, Atomic::AcqRel);
+        word(&self.pages, index).fetch_max(value, Atomic::AcqRel);
     }
 
-    /// Has the word become `value` when everything that is queued in `stream` so far is done.
-    pub fn write(&self, stream: &Stream, index: usize, value: u64) -> Result<(), DriverError> {
-        assert!(index < self.count(), "there is no word {index}");
-        match &self.form {
-            Form::Device { address, .. } => {
-                let at = address + (index * size_of::<u64>()) as u64;
-                self.context.within(|| stream.write(at, value))
-            }
-            Form::Host(pages) => {
-                self.context.synchronize(stream)?;
-                pages.word(index).store(value, Atomic::Release);
-                Ok(())
-            }
-        }
+    /// Has the word become `value` when everything that is queued in `stream` so far is done. Panics
+    /// beyond the last.
+    pub fn write(&self, stream: &Stream, index: usize, value: u64) -> Result<(), QueueError> {
+        self.words.write(stream, self.offset(index), value)
     }
 
-    /// What is queued in `stream` from now on begins when the word is `value` or later.
-    pub fn wait(&self, stream: &Stream, index: usize, value: u64) -> Result<(), DriverError> {
+    /// What is queued in `stream` from now on begins when the word is `value` or later. Panics beyond the
+    /// last.
+    pub fn wait(&self, stream: &Stream, index: usize, value: u64) -> Result<(), QueueError> {
+        self.words.wait(stream, self.offset(index), value)
+    }
+
+    fn offset(&self, index: usize) -> u64 {
         assert!(index < self.count(), "there is no word {index}");
-        match &self.form {
-            Form::Device { address, .. } => {
-                let at = address + (index * size_of::<u64>()) as u64;
-                self.context.within(|| stream.wait(at, value))
-            }
-            Form::Host(pages) => {
-                let mut pause = LOOK.0;
-                while pages.word(index).load(Atomic::Acquire).wrapping_sub(value).cast_signed() < 0
-                {
-                    thread::sleep(pause);
-                    pause = (pause * 2).min(LOOK.1);
-                }
-                Ok(())
-            }
-        }
+        offset(index)
     }
 }
 
 impl AsFd for DeviceWords {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pages().descriptor()
+        self.pages.descriptor()
     }
+}
+
+fn count(pages: &Pages) -> usize {
+    pages.bytes() / size_of::<u64>()
+}
+
+fn offset(index: usize) -> u64 {
+    index as u64 * size_of::<u64>() as u64
+}
+
+fn word(pages: &Pages, index: usize) -> &AtomicU64 {
+    assert!(index < count(pages), "there is no word {index}");
+    sys::word_to_write(pages, offset(index)).expect("it is within the pages, which are writable")
 }

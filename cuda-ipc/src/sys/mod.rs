@@ -11,13 +11,15 @@
 //! - **D6** An address range is reserved by its [`Reservation`], maps whole allocations that the
 //!   reservation keeps, and is unmapped only as a whole, before it is freed. Addresses on devices are
 //!   numbers here: nothing dereferences them, and the driver answers for those it does not know.
-//! - **D7** A page that the device may write is mapped by its [`Pages`] for as long as it is
-//!   registered, and touched by this process through atomics only.
+//! - **D7** Memory of the host that devices reach is mapped by its [`HostMemory`], which is kept for as
+//!   long as it is registered, or borrowed; this crate touches it through atomics only, and registers no
+//!   page twice. It is unregistered when all is done that was queued with it.
 //! - **D8** Host memory that the device copies from or to is borrowed until the copy is over.
 
 mod context;
 mod event;
 mod fork;
+mod host;
 mod legacy;
 mod memory;
 mod pages;
@@ -26,13 +28,18 @@ mod query;
 mod reservation;
 mod stream;
 mod table;
+mod words;
 
 pub(crate) use self::context::PrimaryContext;
 pub(crate) use self::event::Event;
 pub(crate) use self::fork::Generation;
+pub use self::host::HostMemory;
+pub(crate) use self::host::{
+    Place, Registration, check_word, load, pages_of, place, word_to_write,
+};
 pub(crate) use self::legacy::{LegacyMapping, legacy_handle};
 pub(crate) use self::memory::{Allocation, granularity};
-pub(crate) use self::pages::{Pages, Registered};
+pub(crate) use self::pages::Pages;
 pub(crate) use self::pointer::{Kind, address_range, pointer};
 pub(crate) use self::query::{
     attribute, can_access_peer, device_count, device_memory, device_name, device_uuid,
@@ -41,3 +48,4 @@ pub(crate) use self::query::{
 pub(crate) use self::reservation::Reservation;
 pub use self::stream::Stream;
 pub(crate) use self::table::{describe, entries, table, version, was_loaded};
+pub(crate) use self::words::WordCall;

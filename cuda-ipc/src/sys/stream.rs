@@ -9,6 +9,7 @@ use cudarc::driver::sys::{CUgraph, CUstream};
 
 use super::event::Event;
 use super::fork::Generation;
+use super::host::{self, Place};
 use super::table::table;
 use crate::error::{Absent, DriverError, NOT_READY};
 
@@ -18,8 +19,18 @@ use crate::error::{Absent, DriverError, NOT_READY};
 #[derive(Debug)]
 pub struct Stream {
     pub(super) raw: CUstream,
-    /// Of a stream of ours.
-    owned: Option<Arc<Owned>>,
+    life: Life,
+}
+
+/// For how long a stream exists.
+#[derive(Clone, Debug)]
+enum Life {
+    /// While this is kept.
+    Owned(Arc<Owned>),
+    /// For as long as anybody here may ask for it.
+    Lasting,
+    /// While the value exists, and perhaps no longer.
+    Lent,
 }
 
 /// A stream that is destroyed when this is dropped.
@@ -37,18 +48,34 @@ unsafe impl Send for Stream {}
 unsafe impl Sync for Stream {}
 
 impl Stream {
-    /// The stream with a handle of the driver (`CUstream`, `cudaStream_t`).
+    /// The stream with a handle of the driver (`CUstream`, `cudaStream_t`), for good: torch's, say.
     ///
     /// # Safety
     ///
-    /// The stream exists, and is not destroyed while this value or what was made with it is in use.
+    /// The stream exists, and is not destroyed while this value is in use, nor before what it was named for
+    /// is given back: a [`Mapping`](crate::Mapping) that was [used on](crate::Mapping::used_on) it, or a
+    /// [`HostRange`](crate::HostRange) that anything was queued with. No other thread begins to capture it
+    /// during a call of this crate.
     pub unsafe fn from_raw(handle: usize) -> Self {
-        Self { raw: handle as CUstream, owned: None }
+        Self { raw: handle as CUstream, life: Life::Lasting }
+    }
+
+    /// The stream with a handle of the driver, which may be destroyed when this value is dropped: of a
+    /// library that was asked for it, say. For this an event is recorded behind what is queued in it with
+    /// a [`HostRange`](crate::HostRange), which costs a microsecond or so; and
+    /// [`used_on`](crate::Mapping::used_on) means what is queued in it by then.
+    ///
+    /// # Safety
+    ///
+    /// The stream exists, and is not destroyed before this value is dropped. No other thread begins to capture
+    /// it during a call of this crate.
+    pub unsafe fn lent(handle: usize) -> Self {
+        Self { raw: handle as CUstream, life: Life::Lent }
     }
 
     /// The default stream of whichever context is current.
     pub fn default_of_context() -> Self {
-        Self { raw: ptr::null_mut(), owned: None }
+        Self { raw: ptr::null_mut(), life: Life::Lasting }
     }
 
     /// Its handle.
@@ -58,12 +85,17 @@ impl Stream {
 
     /// The same stream once more. One of ours lives on with it.
     pub(crate) fn borrowed(&self) -> Self {
-        Self { raw: self.raw, owned: self.owned.clone() }
+        Self { raw: self.raw, life: self.life.clone() }
     }
 
     /// Whether it is one of ours that nobody else has.
     pub(crate) fn is_nobody_elses(&self) -> bool {
-        self.owned.as_ref().is_some_and(|owned| Arc::strong_count(owned) == 1)
+        matches!(&self.life, Life::Owned(owned) if Arc::strong_count(owned) == 1)
+    }
+
+    /// Whether it may be gone when this value is.
+    pub(crate) fn is_lent(&self) -> bool {
+        matches!(self.life, Life::Lent)
     }
 
     /// Whether it is the default stream, in which nothing begins before all blocking streams of its
@@ -104,7 +136,7 @@ impl Stream {
         let code = unsafe { function(&raw mut raw, flags) };
         table.stream_create.done(code)?;
         let owned = Owned { handle: raw as usize, made };
-        Ok(Self { raw, owned: Some(Arc::new(owned)) })
+        Ok(Self { raw, life: Life::Owned(Arc::new(owned)) })
     }
 
     /// Waits on the host until everything that is queued is done, and for the default stream also what it
@@ -146,25 +178,6 @@ impl Stream {
         Ok(status != 0)
     }
 
-    /// Queues a write of `value` to a word that the device can reach.
-    pub(crate) fn write(&self, address: u64, value: u64) -> Result<(), DriverError> {
-        let table = table()?;
-        let function = table.stream_write.get()?;
-        // SAFETY: D1, D5, D7.
-        let code = unsafe { function(self.raw, address, value, 0) };
-        Ok(table.stream_write.done(code)?)
-    }
-
-    /// Queues a wait until a word that the device can reach is `value` or later, by signed distance.
-    pub(crate) fn wait(&self, address: u64, value: u64) -> Result<(), DriverError> {
-        const AT_LEAST: c_uint = 0;
-        let table = table()?;
-        let function = table.stream_wait.get()?;
-        // SAFETY: D1, D5, D7.
-        let code = unsafe { function(self.raw, address, value, AT_LEAST) };
-        Ok(table.stream_wait.done(code)?)
-    }
-
     /// Queues a wait for what `event` recorded.
     pub(crate) fn wait_for(&self, event: &Event) -> Result<(), DriverError> {
         let table = table()?;
@@ -181,6 +194,40 @@ impl Stream {
         // SAFETY: D1, D5, D6.
         let code = unsafe { function(to, from, bytes, self.raw) };
         Ok(table.copy_on_device.done(code)?)
+    }
+
+    /// Queues a copy from memory of the host that is registered until it is done.
+    pub(crate) fn copy_from_host(&self, to: u64, from: Place) -> Result<(), DriverError> {
+        let table = table()?;
+        let function = table.copy_to_device.get()?;
+        // SAFETY: D1, D5, D6, D7.
+        let code =
+            unsafe { function(to, host::pointer(from.address).cast_const(), from.bytes, self.raw) };
+        Ok(table.copy_to_device.done(code)?)
+    }
+
+    /// Queues a copy to memory of the host that is registered until it is done.
+    pub(crate) fn copy_to_host(&self, to: Place, from: u64) -> Result<(), DriverError> {
+        let table = table()?;
+        let function = table.copy_to_host.get()?;
+        // SAFETY: D1, D5, D6, D7.
+        let code = unsafe { function(host::pointer(to.address), from, to.bytes, self.raw) };
+        Ok(table.copy_to_host.done(code)?)
+    }
+
+    /// Queues a call of `call`. The stream is not captured: a graph would call it each time.
+    pub(crate) fn call<F: FnOnce() + Send + 'static>(&self, call: F) -> Result<(), DriverError> {
+        let table = table()?;
+        let function = table.launch_host_function.get()?;
+        let boxed = Box::into_raw(Box::new(call));
+        // SAFETY: D1, D5; `called` takes the box that is given here, once.
+        let code = unsafe { function(self.raw, Some(called::<F>), boxed.cast()) };
+        if let Err(error) = table.launch_host_function.done(code) {
+            // SAFETY: nobody took it.
+            drop(unsafe { Box::from_raw(boxed) });
+            return Err(error.into());
+        }
+        Ok(())
     }
 
     /// Queues setting bytes on a device.
@@ -212,16 +259,16 @@ impl Stream {
         self.synchronize()
     }
 
-    /// Has the graph that is being captured keep `kept` for as long as the graph, or an executable one
-    /// made from it, exists. `kept` comes back if nothing is being captured.
+    /// Has the graph that is being captured, if one is, keep `kept` for as long as the graph, or an
+    /// executable one made from it, exists. Whether one is.
     pub(crate) fn keep_in_graph<T: Send + 'static>(
         &self,
-        kept: T,
-    ) -> Result<Option<T>, DriverError> {
+        kept: impl FnOnce() -> T,
+    ) -> Result<bool, DriverError> {
         const WITHOUT_WAITING: c_uint = 1;
         const MOVE: c_uint = 1;
         if !self.is_capturing()? {
-            return Ok(Some(kept));
+            return Ok(false);
         }
         let table = table()?;
         let (info, create, retain) =
@@ -233,7 +280,7 @@ impl Stream {
             info(self.raw, &raw mut status, &raw mut id, &raw mut graph, none, ptr::null_mut())
         };
         table.stream_capture_info.done(code)?;
-        let boxed = Box::into_raw(Box::new(kept));
+        let boxed = Box::into_raw(Box::new(kept()));
         let mut object = ptr::null_mut();
         // SAFETY: D1, D3; `let_go` takes the box that is given here, once.
         let code =
@@ -247,7 +294,7 @@ impl Stream {
         // does not, the object stays for good, and with it what it keeps.
         let code = unsafe { retain(graph, object, 1, MOVE) };
         table.graph_retain.done(code)?;
-        Ok(None)
+        Ok(true)
     }
 }
 
@@ -258,6 +305,15 @@ extern "C" fn let_go<T: Send>(kept: *mut c_void) {
     let kept = unsafe { Box::from_raw(kept.cast::<T>()) };
     // The driver is no Rust.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(kept)));
+}
+
+/// Called by the driver when a stream is so far, on a thread of its own, where the driver must not be
+/// called.
+extern "C" fn called<F: FnOnce()>(call: *mut c_void) {
+    // SAFETY: the box that was given to the driver.
+    let call = unsafe { Box::from_raw(call.cast::<F>()) };
+    // The driver is no Rust.
+    let _ = catch_unwind(AssertUnwindSafe(call));
 }
 
 impl Drop for Owned {

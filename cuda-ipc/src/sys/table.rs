@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cudarc::driver::sys::{
     CUcontext, CUdeviceptr, CUevent, CUgraph, CUhostFn, CUipcMemHandle, CUmemAccessDesc,
-    CUmemAllocationProp, CUmemGenericAllocationHandle, CUstream, CUuserObject, CUuuid,
+    CUmemAllocationProp, CUmemGenericAllocationHandle, CUstream, CUstreamBatchMemOpParams,
+    CUuserObject, CUuuid,
 };
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
@@ -142,6 +143,10 @@ table! {
     ) = "cuStreamGetCaptureInfo_v2",
     stream_write: fn(CUstream, CUdeviceptr, c_ulonglong, c_uint) = "cuStreamWriteValue64_v2",
     stream_wait: fn(CUstream, CUdeviceptr, c_ulonglong, c_uint) = "cuStreamWaitValue64_v2",
+    stream_words: fn(
+        CUstream, c_uint, *mut CUstreamBatchMemOpParams, c_uint,
+    ) = "cuStreamBatchMemOp_v2",
+    launch_host_function: fn(CUstream, CUhostFn, *mut c_void) = "cuLaunchHostFunc",
     stream_wait_event: fn(CUstream, CUevent, c_uint) = "cuStreamWaitEvent",
     event_create: fn(*mut CUevent, c_uint) = "cuEventCreate",
     event_record: fn(CUevent, CUstream) = "cuEventRecord",

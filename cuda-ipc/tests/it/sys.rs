@@ -159,7 +159,7 @@ impl Foreign {
         let code = entered(context, || unsafe { create(&raw mut raw, BLOCKING) });
         assert_eq!(code, 0);
         // SAFETY: it lives as long as this value, which lends it out.
-        let stream = unsafe { Stream::from_raw(raw as usize) };
+        let stream = unsafe { Stream::lent(raw as usize) };
         Self { stream, context: context.clone() }
     }
 
