@@ -665,7 +665,7 @@ int cuStreamWaitValue64_v2(struct stream *it, address to, unsigned long long val
 #ifndef WITHOUT_BATCHES
 struct word_call { unsigned kind; address at; unsigned long long value; unsigned flags; address alias; unsigned long long rest; };
 int cuStreamBatchMemOp_v2(struct stream *it, unsigned count, struct word_call *calls, unsigned flags) {
-    if (count > 256 || flags) return INVALID_VALUE;
+    if (count >= 256 || flags) return INVALID_VALUE;
     for (unsigned i = 0; i < count; i++) {
         if (calls[i].flags || (calls[i].kind != 4 && calls[i].kind != 5)) return INVALID_VALUE;
         int code = word(it, calls[i].kind == 4 ? WAIT : WRITE, calls[i].at, calls[i].value);
