@@ -71,6 +71,42 @@ pub enum RegisterError {
 /// device may come to write to it, nothing is dropped; in a forked child nothing is called.
 ///
 /// Memory that is mapped privately is no use: a fork gives one of the two processes other pages.
+///
+/// ```no_run
+/// use cuda_ipc::{Access, HostMemory, HostRange, RangeWords};
+/// # struct Segment;
+/// # impl Segment {
+/// #     fn map() -> Self { Self }
+/// #     fn first(&self) -> std::ptr::NonNull<u8> { unimplemented!() }
+/// #     fn length(&self) -> usize { unimplemented!() }
+/// # }
+///
+/// /// Another crate's segment, mapped while it lives.
+/// struct Ours(Segment);
+///
+/// // SAFETY: a segment is mapped for writing until it is dropped, and reached through atomics only.
+/// unsafe impl HostMemory for Ours {
+///     fn start(&self) -> std::ptr::NonNull<u8> {
+///         self.0.first()
+///     }
+///     fn bytes(&self) -> usize {
+///         self.0.length()
+///     }
+///     fn is_writable(&self) -> bool {
+///         true
+///     }
+/// }
+///
+/// let context = cuda_ipc::probe()?.device_at(0)?.context()?;
+/// let stream = context.stream()?;
+/// # let on_device = 0;
+/// let range = HostRange::register(&context, Ours(Segment::map()), Access::ReadWrite)?;
+/// let words = RangeWords::in_range(&context, &range)?;
+/// words.wait(&stream, 64, 1)?; // until somebody has filled the frame
+/// context.copy_from_host(&stream, on_device, (&range, 4096), 1 << 20)?;
+/// words.write(&stream, 72, 1)?; // for whoever fills the next one
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct HostRange {
     registered: Arc<Registered>,
     memory: Arc<dyn HostMemory>,
@@ -81,11 +117,11 @@ impl HostRange {
     /// Registers memory, which is kept for as long as it is registered. Devices read it only, with
     /// [`Access::Read`]: this crate queues no writes, and a device and driver that know such registrations
     /// ([`read_only_registration`](crate::Capabilities::read_only_registration)) allow none. Others
-    /// may refuse memory that is mapped for reading.
+    /// refuse memory that is mapped for reading.
     ///
     /// The context is used for registering; the range serves those of other devices as well.
     ///
-    /// Pages that are not in memory yet are brought in, and none of them leaves it while they are registered.
+    /// Pages that are not in memory yet are brought in, which takes its time, and are kept there.
     pub fn register(
         context: &Context,
         memory: impl HostMemory,

@@ -34,7 +34,8 @@
 //! | opening | costs what the chunks cost, not their bytes; the same object twice is mapped once, from however many threads |
 //! | unmapping | after everybody has let go and the streams that were [named](Mapping::used_on) are done; never in a destructor, never so that it spoils a capture |
 //! | a wrong write | through memory opened for reading ends CUDA for the process that wrote, and reaches nobody; the next [error](CallError::suspects) tells what it was likely |
-//! | order | [`DeviceWords`]: a stream waits for another process's stream, no host does; a word that a dead writer owes can be [released](Words::release) |
+//! | order | [`DeviceWords`], and [`RangeWords`] in memory of others: a stream waits for another process's stream, no host does; a word that a dead writer owes can be [released](Words::release) |
+//! | memory of the host | that somebody else mapped ([`HostMemory`]) is [registered](HostRange) once, kept while anything that is queued uses it, and unregistered afterwards |
 //! | fork | a child of a process that uses CUDA gets an error that says so |
 //!
 //! # What this crate does not do
@@ -50,14 +51,15 @@
 //! |---|---|
 //! | maker or holder of a chunk | the memory, if anybody else holds it; else nothing |
 //! | process with a mapping | nothing |
-//! | writer of a word | its word as it was: release it, once the process is known to be gone |
+//! | writer of a word | its word as it was: release it, once the process is [known to be gone](ProcessMark::fate) |
 //!
 //! # Safety
 //!
 //! Unsafe code is in one private module, `sys`, whose head states the invariants that each block cites.
-//! The public `unsafe` item is [`Stream::from_raw`], for streams that others made. Addresses on devices
-//! are plain numbers: a wrong one is an error of the driver's, or spoils data on the device, but never
-//! this process's own memory.
+//! The public `unsafe` items are [`Stream::from_raw`] and [`Stream::lent`], for streams that others made, and
+//! [`HostMemory`], for memory that others mapped. Addresses on devices are plain numbers: a wrong one is an
+//! error of the driver's, or spoils data on the device or in memory that is registered, but no other memory
+//! of this process.
 //!
 //! # Documents
 //!
@@ -89,6 +91,7 @@ mod mapping;
 mod opened;
 mod pool;
 mod probe;
+mod process;
 mod range_words;
 mod reaper;
 mod references;
@@ -113,6 +116,7 @@ pub use self::mapping::{Access, Mapping, OpenError};
 pub use self::opened::{Usage, usage};
 pub use self::pool::Pool;
 pub use self::probe::{Driver, Function, Version, driver_calls, is_loaded, probe};
+pub use self::process::{Fate, ProcessMark};
 pub use self::range_words::{Ordering, RangeWords, WordStep};
 pub use self::reaper::{flush, set_linger, settle};
 pub use self::sys::{HostMemory, Stream};

@@ -149,7 +149,7 @@ impl RangeWords {
         self.queue(stream, &[WordStep::Wait { offset, value }])
     }
 
-    /// Queues several waits and writes, one after the other, in one call of the driver for up to 256 of
+    /// Queues several waits and writes, one after the other, in one call of the driver for up to 255 of
     /// them; one by one, where the driver lacks that.
     ///
     /// # Errors

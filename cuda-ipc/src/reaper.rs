@@ -57,6 +57,8 @@ struct Waiting {
     /// What must have come before it is given back, once it does not linger any more; and the end of use
     /// after which that was recorded.
     moments: Option<(Instant, Moments)>,
+    /// Whether it is out of its table, so that nobody refers to it again.
+    is_out: bool,
 }
 
 /// Something that is let go of when the device is done with a mapping.
@@ -148,7 +150,7 @@ pub(crate) fn tell(what: Arc<dyn Reaped>) {
     }
     let mut reaper = lock(&REAPER);
     if reaper.waiting.iter().all(|known| !is_same(&known.what, &what)) {
-        reaper.waiting.push(Waiting { what, moments: None });
+        reaper.waiting.push(Waiting { what, moments: None, is_out: false });
     }
     reaper.wake(made);
 }
@@ -230,6 +232,14 @@ fn run() {
 impl Waiting {
     /// Whether it is given back, or in use again.
     fn is_over(&mut self, linger: Duration) -> bool {
+        if !self.is_out && !self.is_in_use_or_out(linger) {
+            return false;
+        }
+        // Whoever told of it may still be about to let go of it, and is not to be the one that gives it back.
+        !self.is_out || Arc::strong_count(&self.what) == 1
+    }
+
+    fn is_in_use_or_out(&mut self, linger: Duration) -> bool {
         let references = self.what.references();
         let Some(since) = references.since() else { return true };
         if references.are_there() {
@@ -240,7 +250,8 @@ impl Waiting {
         if self.what.lingers() && since.elapsed() < linger {
             return false;
         }
-        is_certain(self.is_done(since)) && self.what.take(since)
+        self.is_out = is_certain(self.is_done(since)) && self.what.take(since);
+        self.is_out
     }
 
     fn is_done(&mut self, since: Instant) -> Result<bool, DriverError> {

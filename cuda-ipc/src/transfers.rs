@@ -77,8 +77,9 @@ impl Context {
     /// later begins when it has returned.
     ///
     /// A thread of the driver's calls it, which other streams may wait for: be brief. Nothing of the driver
-    /// may be called in it, nor anything that waits for a thread which does; so no [`Stream`] and no
-    /// [`Context`] may be dropped by it, while [`Mapping`](crate::Mapping)s and [`HostRange`]s may. A panic ends
+    /// may be called in it, nor anything that waits for a thread which does. So it may not drop the last of a
+    /// [`Stream`], of a [`Context`] or of [words](crate::RangeWords), which have one; it may drop
+    /// [`Mapping`](crate::Mapping)s and [`HostRange`]s. A panic ends
     /// `call` and nothing else. If the context is lost first, `call` is not called, and never dropped.
     pub fn call_after(
         &self,

@@ -61,9 +61,9 @@ impl Stream {
     }
 
     /// The stream with a handle of the driver, which may be destroyed when this value is dropped: of a
-    /// library that was asked for it, say. For this an event is recorded behind what is queued in it with
-    /// a [`HostRange`](crate::HostRange), which costs a microsecond or so; and
-    /// [`used_on`](crate::Mapping::used_on) means what is queued in it by then.
+    /// library that was asked for it, say. For this an event is made and recorded behind whatever is queued
+    /// in it with a [`HostRange`](crate::HostRange), and [`used_on`](crate::Mapping::used_on) means what is queued
+    /// in it by then.
     ///
     /// # Safety
     ///

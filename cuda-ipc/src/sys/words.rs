@@ -26,8 +26,8 @@ const WAIT: c_uint = 4;
 const WRITE: c_uint = 5;
 /// Of a wait: for the value or a later one. Of a write: with what was written before it.
 const AT_LEAST_AND_ORDERED: c_uint = 0;
-/// How many the driver takes at once.
-const AT_ONCE: usize = 256;
+/// How many the driver takes at once: fewer than 256.
+const AT_ONCE: usize = 255;
 
 impl WordCall {
     fn new(kind: c_uint, address: u64, value: u64) -> Self {

@@ -3,16 +3,18 @@
 use std::process::Command;
 
 use cuda_ipc::{
-    Absent, Chunk, ChunkError, Copies, DriverError, Ordering, Version, Words, driver_calls,
-    is_loaded, probe,
+    Absent, Access, Chunk, ChunkError, Context, Copies, DriverError, Ordering, QueueError,
+    RangeWords, Version, WordStep, Words, driver_calls, is_loaded, probe,
 };
 
 use crate::driver::{build, is_device};
 use crate::harness::{Outcome, Skip, tests};
 use crate::peer::Peer;
+use crate::sys::{Graph, Pages};
 
 tests![
     an_old_driver_lacks_words_only,
+    a_driver_without_batches_is_asked_one_by_one,
     a_driver_without_chunks_says_so,
     a_missing_driver_is_an_error,
     a_dead_driver_is_an_error,
@@ -29,6 +31,11 @@ fn on(role: &str, how: impl FnOnce(&mut Command) -> &mut Command) -> Outcome {
 fn an_old_driver_lacks_words_only() -> Outcome {
     let options = ["-DVERSION=11030", "-DWITHOUT_WORDS"];
     on("old", |it| it.env("LD_LIBRARY_PATH", build("old", &options)))
+}
+
+fn a_driver_without_batches_is_asked_one_by_one() -> Outcome {
+    let options = ["-DVERSION=13000", "-DWITHOUT_BATCHES"];
+    on("one by one", |it| it.env("LD_LIBRARY_PATH", build("without batches", &options)))
 }
 
 fn a_driver_without_chunks_says_so() -> Outcome {
@@ -66,6 +73,7 @@ pub(crate) fn play(role: &str) {
         }
         "asking" => crate::idle::asking(),
         "old" => old(),
+        "one by one" => one_by_one(),
         "bare" => {
             let device = probe().expect("a driver").device_at(0).expect("one");
             assert!(!device.capabilities().chunks);
@@ -109,4 +117,43 @@ fn old() {
         words.write(&stream, 0, 1).expect("written");
         waiting.join().expect("it ends").expect("it came");
     });
+    words_in_turn(&context, Ordering::Host);
+    // The host cannot wait for what is not run.
+    let words = RangeWords::new(&context, Pages::new(4096), Access::ReadWrite).expect("words");
+    let stream = context.stream().expect("a stream");
+    Graph::begin(&context, &stream);
+    for refused in [words.write(&stream, 0, 1), words.wait(&stream, 0, 0)] {
+        let error = refused.expect_err("captured");
+        assert!(matches!(error, QueueError::Captured { .. }), "{error}");
+    }
+    drop(Graph::end(&context, &stream).expect("not spoilt"));
+}
+
+/// Several steps in one call, which the driver takes or is asked for one by one.
+fn words_in_turn(context: &Context, ordering: Ordering) {
+    let words = RangeWords::new(context, Pages::new(4096), Access::ReadWrite).expect("words");
+    assert_eq!(words.ordering(), ordering);
+    let stream = context.stream().expect("a stream");
+    let steps = |value| [WordStep::Wait { offset: 0, value }, WordStep::Write { offset: 8, value }];
+    std::thread::scope(|scope| {
+        let queued = scope.spawn(|| words.queue(&stream, &[steps(1), steps(2)].concat()));
+        words.release(0, 1).expect("a word");
+        while words.load(8) == Ok(0) {
+            std::thread::yield_now();
+        }
+        assert_eq!(words.load(8), Ok(1), "the next has to wait");
+        words.release(0, 2).expect("a word");
+        queued.join().expect("it ends").expect("it came");
+    });
+    context.synchronize(&stream).expect("done");
+    assert_eq!(words.load(8), Ok(2));
+}
+
+fn one_by_one() {
+    let context = probe().expect("a driver").device_at(0).expect("one").context().expect("one");
+    words_in_turn(&context, Ordering::Device);
+    let calls = driver_calls();
+    let of = |name| calls.iter().find(|it| it.symbol == name).expect("known");
+    assert!(!of("cuStreamBatchMemOp_v2").is_there);
+    assert_eq!((of("cuStreamWaitValue64_v2").calls, of("cuStreamWriteValue64_v2").calls), (2, 2));
 }

@@ -11,15 +11,18 @@ mod drivers;
 mod foreign;
 mod forks;
 mod harness;
+mod hosts;
 mod idle;
 mod mappings;
 mod parcel;
 mod peer;
+mod places;
 mod pools;
 mod process;
 mod releases;
 #[expect(unsafe_code, reason = "forks and the driver's functions for captures have no safe form")]
 mod sys;
+mod transfers;
 mod words;
 
 use std::process::ExitCode;
@@ -40,6 +43,9 @@ fn main() -> ExitCode {
         ("mappings", mappings::TESTS),
         ("releases", releases::TESTS),
         ("words", words::TESTS),
+        ("hosts", hosts::TESTS),
+        ("places", places::TESTS),
+        ("transfers", transfers::TESTS),
         ("idle", idle::TESTS),
         ("foreign", foreign::TESTS),
         ("pools", pools::TESTS),

@@ -6,7 +6,12 @@ use cuda_ipc::{Context, Stream};
 
 use self::raw::{Handle, entered, function};
 
+mod graph;
+mod pages;
 mod raw;
+
+pub(crate) use self::graph::Graph;
+pub(crate) use self::pages::Pages;
 
 /// Runs `act` in a forked child, which exits with 0 if it returns true.
 pub(crate) fn in_forked_child(act: impl FnOnce() -> bool) -> bool {
@@ -173,40 +178,6 @@ impl Drop for Foreign {
         let destroy = function::<unsafe extern "C" fn(Handle) -> c_uint>("cuStreamDestroy_v2");
         // SAFETY: made by `new`, destroyed once.
         entered(&self.context, || unsafe { destroy(self.stream.as_raw() as Handle) });
-    }
-}
-
-/// A graph that was captured.
-#[derive(Debug)]
-pub(crate) struct Graph(Handle);
-
-impl Graph {
-    /// Begins to capture `stream` in the mode that forbids most.
-    pub(crate) fn begin(context: &Context, stream: &Stream) {
-        const GLOBAL: c_uint = 0;
-        let begin =
-            function::<unsafe extern "C" fn(Handle, c_uint) -> c_uint>("cuStreamBeginCapture_v2");
-        // SAFETY: the stream lives.
-        let code = entered(context, || unsafe { begin(stream.as_raw() as Handle, GLOBAL) });
-        assert_eq!(code, 0);
-    }
-
-    /// Ends it: the graph, or the code of what spoilt it.
-    pub(crate) fn end(context: &Context, stream: &Stream) -> Result<Self, c_uint> {
-        let end =
-            function::<unsafe extern "C" fn(Handle, *mut Handle) -> c_uint>("cuStreamEndCapture");
-        let mut graph = std::ptr::null_mut();
-        // SAFETY: the stream lives, the variable is written to.
-        let code = entered(context, || unsafe { end(stream.as_raw() as Handle, &raw mut graph) });
-        if code == 0 { Ok(Self(graph)) } else { Err(code) }
-    }
-}
-
-impl Drop for Graph {
-    fn drop(&mut self) {
-        let destroy = function::<unsafe extern "C" fn(Handle) -> c_uint>("cuGraphDestroy");
-        // SAFETY: made by `end`, destroyed once.
-        unsafe { destroy(self.0) };
     }
 }
 

@@ -91,6 +91,7 @@ def words_written():
     gpu.publish([storage], 0)
     return calls("cuStreamWriteValue64_v2") - before
 blocking, word = stream(0), ctypes.c_uint64()
+checked(cuda.cuMemHostRegister_v2(ctypes.byref(word), ctypes.c_size_t(8), 3))
 queue_wait = cuda.cuStreamWaitValue64_v2
 queue_wait.argtypes = [ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint]
 def settle():

@@ -4,8 +4,8 @@
  * queue. It checks what the driver checks: whole mappings, granularity, access, contexts, captures that
  * are spoilt. It proves logic, and nothing about a device.
  *
- * VERSION is the CUDA that it claims to be, such as 11080. WITHOUT_WORDS and WITHOUT_CHUNKS leave out the
- * functions of stream memory operations and of virtual memory. In the environment: TEST_DRIVER_DEVICES,
+ * VERSION is the CUDA that it claims to be, such as 11080. WITHOUT_WORDS, WITHOUT_BATCHES and WITHOUT_CHUNKS
+ * leave out the functions of stream memory operations, of many of them at once, and of virtual memory. In the environment: TEST_DRIVER_DEVICES,
  * CUDA_VISIBLE_DEVICES (numbers), TEST_DRIVER_NO_PEERS, TEST_DRIVER_DEAD (cuInit fails with the code),
  * TEST_DRIVER_APART (asking for the default stream leaves out the streams that it waits for).
  */
@@ -28,7 +28,7 @@
 enum {
     OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100,
     INVALID_DEVICE = 101, INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_READY = 600, ILLEGAL_ADDRESS = 700,
-    NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901
+    ALREADY_REGISTERED = 712, NOT_REGISTERED = 713, NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901
 };
 
 typedef unsigned long long address;
@@ -119,6 +119,9 @@ int cuDeviceGetAttribute(int *value, int attribute, int ordinal) {
     if (!seen(ordinal)) return INVALID_DEVICE;
     switch (attribute) {
     case 41: case 99: case 102: case 103: *value = 1; return OK;
+#if VERSION >= 11010
+    case 113: *value = 1; return OK;
+#endif
 #if VERSION >= 11070
     case 122: *value = 1; return OK;
 #endif
@@ -397,21 +400,49 @@ int cuMemGetInfo_v2(size_t *available, size_t *total) { *available = *total = (s
 
 /* ---- host memory ---- */
 
-int cuMemHostRegister_v2(void *at, size_t bytes, unsigned flags) { (void)at; (void)bytes; (void)flags; return current() ? OK : INVALID_CONTEXT; }
-int cuMemHostUnregister(void *at) { (void)at; return OK; }
-int cuMemHostGetDevicePointer_v2(address *made, void *at, unsigned flags) { (void)flags; *made = (address)at; return current() ? OK : INVALID_CONTEXT; }
+enum { READ_ONLY = 8 };
+static struct pinned { address base; size_t bytes; unsigned flags; struct pinned *next; } *pinned;
+
+static struct pinned *pinned_at(address at) {
+    for (struct pinned *it = pinned; it; it = it->next) if (at >= it->base && at < it->base + it->bytes) return it;
+    return NULL;
+}
+int cuMemHostRegister_v2(void *at, size_t bytes, unsigned flags) {
+    if (!current()) return INVALID_CONTEXT;
+    if (!bytes || flags & ~15u) return INVALID_VALUE;
+    address base = (address)at;
+    int code = OK;
+    pthread_mutex_lock(&everything);
+    for (struct pinned *it = pinned; it; it = it->next)
+        if (base < it->base + it->bytes && it->base < base + bytes) code = ALREADY_REGISTERED;
+    if (!code) {
+        struct pinned *it = malloc(sizeof *it);
+        *it = (struct pinned){base, bytes, flags, pinned}; pinned = it;
+    }
+    pthread_mutex_unlock(&everything);
+    return code;
+}
+int cuMemHostGetDevicePointer_v2(address *made, void *at, unsigned flags) {
+    if (!current()) return INVALID_CONTEXT;
+    pthread_mutex_lock(&everything);
+    int is_pinned = pinned_at((address)at) != NULL;
+    pthread_mutex_unlock(&everything);
+    if (flags || !is_pinned) return INVALID_VALUE;
+    *made = (address)at;
+    return OK;
+}
 
 /* ---- streams: a thread and a queue each ---- */
 
-enum step_kind { WRITE, WAIT, COPY, FILL, RECORD, AWAIT, PATTERN, COMPARE };
+enum step_kind { WRITE, WAIT, COPY, FILL, RECORD, AWAIT, PATTERN, COMPARE, CALL };
 struct event { atomic_ullong recorded, come; atomic_int references; };
 struct step { enum step_kind kind; address to, from; unsigned long long value; struct event *event; struct step *next; address count; };
 struct object { void *data; void (*drop)(void *); int references; };
 struct kept { struct object *object; struct kept *next; };
-struct graph { int spoilt; struct kept *kept; };
+struct graph { int spoilt, references; struct kept *kept; struct step *first, **last; };
 struct stream {
     pthread_mutex_t lock; pthread_cond_t moved; pthread_t thread;
-    struct step *first, **last; int running, over; struct context *context; struct graph *capture;
+    struct step *first, **last, now; int running, over; struct context *context; struct graph *capture;
     int is_blocking; struct stream *next;
 };
 static struct stream default_stream[8];
@@ -426,7 +457,8 @@ static atomic_int lost;
 static int is_lost_by(address to) {
     pthread_mutex_lock(&everything);
     struct piece *piece = mapped_at(to);
-    int is_wrong = piece && !piece->is_writable;
+    struct pinned *range = pinned_at(to);
+    int is_wrong = (piece && !piece->is_writable) || (range && range->flags & READ_ONLY);
     pthread_mutex_unlock(&everything);
     if (is_wrong) atomic_store(&lost, ILLEGAL_ADDRESS);
     return atomic_load(&lost);
@@ -451,7 +483,7 @@ static void *work(void *arg) {
         if (!it->first) break;
         struct step *step = it->first;
         it->first = step->next; if (!it->first) it->last = &it->first;
-        it->running = 1;
+        it->running = 1; it->now = *step;
         pthread_mutex_unlock(&it->lock);
         switch (step->kind) {
         case WRITE: atomic_store((atomic_ullong *)step->to, step->value); break;
@@ -460,6 +492,7 @@ static void *work(void *arg) {
         case FILL: if (!is_lost_by(step->to)) memset((void *)step->to, (int)step->from, step->value); break;
         case PATTERN: pattern((void *)step->to, step->value, step->from); break;
         case COMPARE: compare((void *)step->to, step->value, step->from, (void *)step->count); break;
+        case CALL: ((void (*)(void *))step->to)((void *)step->from); break;
         case RECORD: atomic_store(&step->event->come, step->value); break;
         case AWAIT: while (atomic_load(&step->event->come) < step->value) nap(); break;
         }
@@ -470,6 +503,10 @@ static void *work(void *arg) {
         pthread_cond_broadcast(&it->moved);
     }
     pthread_mutex_unlock(&it->lock);
+    pthread_mutex_lock(&order);
+    for (struct stream **at = &streams; *at; at = &(*at)->next) if (*at == it) { *at = it->next; break; }
+    pthread_mutex_unlock(&order);
+    free(it);
     return NULL;
 }
 static void begin(struct stream *it, struct context *context) {
@@ -510,7 +547,14 @@ static void order_behind(struct stream *then, struct stream *first) {
 static int queue(struct stream *it, struct step step) {
     if (!(it = which(it))) return INVALID_CONTEXT;
     if (atomic_load(&lost)) { if (step.event) let_go_event(step.event); return atomic_load(&lost); }
-    if (it->capture) { if (step.event) let_go_event(step.event); return it->capture->spoilt ? CAPTURE_INVALIDATED : OK; }
+    if (it->capture) {
+        if (step.event) let_go_event(step.event);
+        else {
+            struct step *made = malloc(sizeof *made);
+            *made = step; *it->capture->last = made; it->capture->last = &made->next;
+        }
+        return it->capture->spoilt ? CAPTURE_INVALIDATED : OK;
+    }
     struct stream *own = &default_stream[it->context->ordinal];
     pthread_mutex_lock(&order);
     if (it == own) {
@@ -532,15 +576,12 @@ int cuStreamCreate(struct stream **made, unsigned flags) {
     return OK;
 }
 int cuStreamGetFlags(struct stream *it, unsigned *flags) { *flags = it && !it->is_blocking; return OK; }
+/* As on a device: what is queued in it goes on. */
 int cuStreamDestroy_v2(struct stream *it) {
-    pthread_mutex_lock(&order);
-    for (struct stream **at = &streams; *at; at = &(*at)->next) if (*at == it) { *at = it->next; break; }
-    pthread_mutex_unlock(&order);
+    pthread_detach(it->thread);
     pthread_mutex_lock(&it->lock);
     it->over = 1; pthread_cond_broadcast(&it->moved);
     pthread_mutex_unlock(&it->lock);
-    pthread_join(it->thread, NULL);
-    free(it);
     return OK;
 }
 int cuStreamSynchronize(struct stream *it) {
@@ -578,16 +619,65 @@ int cuCtxSynchronize(void) {
         nap();
     }
 }
+/* As on a device: what is unregistered under copies ends the context. */
+static int touches(const struct step *step, const struct pinned *range) {
+    address end = range->base + range->bytes;
+    if (step->kind == WRITE || step->kind == WAIT) return step->to >= range->base && step->to < end;
+    if (step->kind != COPY && step->kind != FILL) return 0;
+    int to = step->to < end && range->base < step->to + step->value;
+    int from = step->kind == COPY && step->from < end && range->base < step->from + step->value;
+    return to || from;
+}
+int cuMemHostUnregister(void *at) {
+    if (!current()) return INVALID_CONTEXT;
+    struct pinned *found = NULL;
+    pthread_mutex_lock(&everything);
+    for (struct pinned **it = &pinned; *it; it = &(*it)->next)
+        if ((*it)->base == (address)at) { found = *it; *it = found->next; break; }
+    pthread_mutex_unlock(&everything);
+    if (!found) return NOT_REGISTERED;
+    pthread_mutex_lock(&order);
+    for (struct stream *it = streams; it; it = it->next) {
+        pthread_mutex_lock(&it->lock);
+        int is_used = it->running && touches(&it->now, found);
+        for (struct step *step = it->first; step; step = step->next) is_used |= touches(step, found);
+        pthread_mutex_unlock(&it->lock);
+        if (is_used) atomic_store(&lost, ILLEGAL_ADDRESS);
+    }
+    pthread_mutex_unlock(&order);
+    free(found);
+    return OK;
+}
 #ifndef WITHOUT_WORDS
+static int word(struct stream *it, enum step_kind kind, address at, unsigned long long value) {
+    pthread_mutex_lock(&everything);
+    int is_there = pinned_at(at) || mapped_at(at) || allocated_at(at);
+    pthread_mutex_unlock(&everything);
+    if (at % 8 || !is_there) return INVALID_VALUE;
+    return queue(it, (struct step){.kind = kind, .to = at, .value = value});
+}
 int cuStreamWriteValue64_v2(struct stream *it, address to, unsigned long long value, unsigned flags) {
-    (void)flags;
-    return queue(it, (struct step){.kind = WRITE, .to = to, .value = value});
+    return flags ? INVALID_VALUE : word(it, WRITE, to, value);
 }
 int cuStreamWaitValue64_v2(struct stream *it, address to, unsigned long long value, unsigned flags) {
-    (void)flags;
-    return queue(it, (struct step){.kind = WAIT, .to = to, .value = value});
+    return flags ? INVALID_VALUE : word(it, WAIT, to, value);
+}
+#ifndef WITHOUT_BATCHES
+struct word_call { unsigned kind; address at; unsigned long long value; unsigned flags; address alias; unsigned long long rest; };
+int cuStreamBatchMemOp_v2(struct stream *it, unsigned count, struct word_call *calls, unsigned flags) {
+    if (count >= 256 || flags) return INVALID_VALUE;
+    for (unsigned i = 0; i < count; i++) {
+        if (calls[i].flags || (calls[i].kind != 4 && calls[i].kind != 5)) return INVALID_VALUE;
+        int code = word(it, calls[i].kind == 4 ? WAIT : WRITE, calls[i].at, calls[i].value);
+        if (code) return code;
+    }
+    return OK;
 }
 #endif
+#endif
+int cuLaunchHostFunc(struct stream *it, void (*call)(void *), void *with) {
+    return queue(it, (struct step){.kind = CALL, .to = (address)call, .from = (address)with});
+}
 int cuMemcpyDtoDAsync_v2(address to, address from, size_t bytes, struct stream *it) {
     return queue(it, (struct step){.kind = COPY, .to = to, .from = from, .value = bytes});
 }
@@ -645,6 +735,7 @@ int cuStreamBeginCapture_v2(struct stream *it, int mode) {
     (void)mode;
     if (!it || it->capture) return INVALID_VALUE;
     it->capture = it->context->capture = calloc(1, sizeof *it->capture);
+    it->capture->references = 1; it->capture->last = &it->capture->first;
     return OK;
 }
 int cuStreamEndCapture(struct stream *it, struct graph **made) {
@@ -678,6 +769,8 @@ int cuGraphRetainUserObject(struct graph *graph, struct object *object, unsigned
     return OK;
 }
 int cuGraphDestroy(struct graph *graph) {
+    if (--graph->references) return OK;
+    while (graph->first) { struct step *it = graph->first; graph->first = it->next; free(it); }
     while (graph->kept) {
         struct kept *it = graph->kept;
         graph->kept = it->next;
@@ -685,5 +778,19 @@ int cuGraphDestroy(struct graph *graph) {
         free(it->object); free(it);
     }
     free(graph);
+    return OK;
+}
+/* A graph that can be run is the graph itself, once more. */
+int cuGraphInstantiateWithFlags(struct graph **made, struct graph *graph, unsigned long long flags) {
+    if (flags) return INVALID_VALUE;
+    graph->references++; *made = graph;
+    return OK;
+}
+int cuGraphExecDestroy(struct graph *graph) { return cuGraphDestroy(graph); }
+int cuGraphLaunch(struct graph *graph, struct stream *it) {
+    for (struct step *step = graph->first; step; step = step->next) {
+        int code = queue(it, *step);
+        if (code) return code;
+    }
     return OK;
 }
