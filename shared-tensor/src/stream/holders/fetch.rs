@@ -24,7 +24,7 @@ const PATIENCE: (Duration, Duration) = (Duration::from_millis(50), Duration::fro
 /// How long nobody may be listed before the frames are given up: who has just got the chunk is listed a
 /// moment later. The first is for a stream whose creator runs, and may have made it just now.
 const VACANCY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(100));
-/// How long a round that brought nothing is followed by none. Nothing tells when a holder goes on.
+/// How long to pause after a round that brought nothing: nothing tells when a holder goes on.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
 /// The chunk `label` of the stream's creation `generation`: this process's own, or of one of the holders
@@ -35,8 +35,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mi
 ///
 /// # Errors
 /// [`ErrorKind::NoHolder`] if nobody who is listed lives, nor anybody is listed within a moment;
-/// [`ErrorKind::Timeout`], saying what the last holder answered; [`ErrorKind::Interrupted`]; [`ErrorKind::Os`] if there is no private runtime
-/// directory.
+/// [`ErrorKind::Timeout`], saying what the last holder answered; [`ErrorKind::Interrupted`];
+/// [`ErrorKind::Os`] if there is no private runtime directory.
 pub(crate) fn fetch(
     memory: &Arc<StreamMemory>,
     peers: &Peers<'_>,
