@@ -1,5 +1,6 @@
 //! One question to one holder. Nothing that it says is believed.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Instant;
 
@@ -61,15 +62,13 @@ pub(super) fn ask(
 }
 
 fn judge(subject: &Subject, message: Message) -> Result<Chunk, Unanswered> {
-    let Message { tag, body, mut descriptors } = message;
+    let Message { tag, body, descriptors } = message;
     let reply = if tag == ASK { Reply::decode(&body) } else { None };
     match reply.ok_or(Unanswered::Unreadable)? {
         Reply::Here(entry) if Subject::from(entry) == *subject => {
-            let count = descriptors.len();
-            match (descriptors.pop(), count) {
-                (Some(descriptor), 1) => Ok(Chunk::from_parts(subject.label, descriptor)),
-                _ => Err(Unanswered::Descriptors { count }),
-            }
+            let one: Result<[OwnedFd; 1], _> = descriptors.try_into();
+            let [descriptor] = one.map_err(|all| Unanswered::Descriptors { count: all.len() })?;
+            Ok(Chunk::from_parts(subject.label, descriptor))
         }
         Reply::Here(_) => Err(Unanswered::Other),
         Reply::NotHere => Err(Unanswered::NotHere),

@@ -21,7 +21,10 @@ use crate::stream::memory::{Peers, StreamMemory};
 /// How long one holder has to answer: in the first round, and at most. Who is stopped keeps the others no
 /// longer, and who is only slow gets there in a later round.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// How long a round that brought nothing is followed by none. Nothing tells when a holder goes on.
+/// How long nobody may be listed before the frames are given up: who has just got the chunk is listed a
+/// moment later. The first is for a stream whose creator runs, and may have made it just now.
+const VACANCY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(100));
+/// How long to pause after a round that brought nothing: nothing tells when a holder goes on.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
 /// The chunk `label` of the stream's creation `generation`: this process's own, or of one of the holders
@@ -31,9 +34,9 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mi
 /// times a second while one is waited for.
 ///
 /// # Errors
-/// [`ErrorKind::NoHolder`] as soon as nobody who is listed lives; [`ErrorKind::Timeout`], saying what the
-/// last holder answered; [`ErrorKind::Interrupted`]; [`ErrorKind::Os`] if there is no private runtime
-/// directory.
+/// [`ErrorKind::NoHolder`] if nobody who is listed lives, nor anybody is listed within a moment;
+/// [`ErrorKind::Timeout`], saying what the last holder answered; [`ErrorKind::Interrupted`];
+/// [`ErrorKind::Os`] if there is no private runtime directory.
 pub(crate) fn fetch(
     memory: &Arc<StreamMemory>,
     peers: &Peers<'_>,
@@ -48,6 +51,7 @@ pub(crate) fn fetch(
         directory: None,
         wait,
         begun: Instant::now(),
+        vacant: None,
     };
     search.run()
 }
@@ -59,6 +63,8 @@ struct Search<'a> {
     directory: Option<RuntimeDirectory>,
     wait: &'a Wait<'a>,
     begun: Instant,
+    /// Since when nobody is listed.
+    vacant: Option<Instant>,
 }
 
 /// What a round without an answer brought.
@@ -79,11 +85,12 @@ impl Search<'_> {
                 Ok(chunk) => return Ok(chunk),
                 Err(round) => round,
             };
-            if round.living == 0 {
+            let left = self.left();
+            let is_late = left.is_some_and(|left| left.is_zero());
+            if self.is_vacant(&round) || is_late && round.living == 0 {
                 return Err(self.nobody());
             }
-            let left = self.left();
-            if left.is_some_and(|left| left.is_zero()) {
+            if is_late {
                 return Err(self.timeout(&round));
             }
             if self.wait.is_interrupted() {
@@ -142,6 +149,17 @@ impl Search<'_> {
         let by =
             if self.is_one_round() { by } else { self.wait.deadline().map_or(by, |it| it.min(by)) };
         Ok(ask(&socket, &self.subject, by, self.wait))
+    }
+
+    /// Whether nobody has been listed for so long that nobody will be.
+    fn is_vacant(&mut self, round: &Round) -> bool {
+        if round.living > 0 {
+            self.vacant = None;
+            return false;
+        }
+        let since = *self.vacant.get_or_insert_with(Instant::now);
+        let is_running = self.memory.segment.creator().is_running();
+        since.elapsed() >= if is_running { VACANCY.0 } else { VACANCY.1 }
     }
 
     /// Whether the deadline had passed when the search began.

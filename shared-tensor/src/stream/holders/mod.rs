@@ -16,7 +16,8 @@
 //! | `ask` | one question to one holder |
 //! | `fetch` | all of them in turn, until a deadline |
 //!
-//! Answers are given by threads of `rpc-uds`. No CUDA is called here, and no Python is run.
+//! A holder answers at any moment of its life, whatever its own code is at, and needs no CUDA for it; only one
+//! that is stopped does not. Answers are given by threads of `rpc-uds`; no Python is run.
 
 mod ask;
 mod counter;

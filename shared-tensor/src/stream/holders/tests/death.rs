@@ -33,7 +33,25 @@ fn a_stream_outlives_its_creator() {
 }
 
 #[test]
-fn the_last_holders_death_is_told_at_once_and_by_name() {
+fn a_holder_that_is_about_to_be_listed_is_waited_for() {
+    let scene = Scene::new();
+    let mut creator = Peer::start(&scene);
+    creator.expect("create", "created");
+    creator.expect("make frames", "made");
+    let mut reader = Peer::start(&scene);
+    reader.say("fetch");
+    // It has attached, so it is about to look.
+    let stream = scene.open();
+    while stream.info().participants.len() < 3 {
+        std::thread::yield_now();
+    }
+    creator.expect("offer", "listed");
+    assert_eq!(reader.hear(), "got frames");
+    creator.expect("withdraw", "withdrawn");
+}
+
+#[test]
+fn the_last_holders_death_is_told_by_name() {
     let scene = Scene::new();
     let (mut creator, mut reader) = creator_and_reader(&scene);
     let mut third = Peer::start(&scene);

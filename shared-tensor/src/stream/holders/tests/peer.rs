@@ -20,11 +20,15 @@ use crate::service::RUNTIME_DIRECTORY_VARIABLE;
 
 const FOLDER: &str = "ST_HOLDERS_FOLDER";
 
-/// What a peer runs, and nobody else: without a folder there is nothing to do.
+/// What a peer runs, in the folder that it is given. Without one this is a test of peers.
 #[test]
-#[ignore = "a role for the processes that other tests start"]
-fn play() {
-    let Some(folder) = env::var_os(FOLDER).map(PathBuf::from) else { return };
+fn does_what_it_is_told() {
+    let Some(folder) = env::var_os(FOLDER).map(PathBuf::from) else {
+        let scene = Scene::new();
+        let mut peer = Peer::start(&scene);
+        assert_ne!(peer.ask("usage"), "");
+        return peer.end();
+    };
     // No peer outlives the test that started it, however that ends.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
     let orders = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
@@ -61,8 +65,8 @@ impl Peer {
     fn command(folder: &Path) -> Command {
         let mut command = Command::new(env::current_exe().unwrap());
         command
-            .args(["--exact", "stream::holders::tests::peer::play"])
-            .args(["--ignored", "--nocapture", "--test-threads=1", "--quiet"])
+            .args(["--exact", "stream::holders::tests::peer::does_what_it_is_told"])
+            .args(["--nocapture", "--test-threads=1", "--quiet"])
             .env(FOLDER, folder);
         command
     }

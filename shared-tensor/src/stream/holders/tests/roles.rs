@@ -1,5 +1,6 @@
 //! What peers do.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::os::fd::AsFd;
@@ -87,7 +88,10 @@ impl Role {
             ["look"] => self.fetched(&Wait::never()),
             ["interrupted"] => {
                 let begun = Instant::now();
-                let is_enough = || begun.elapsed() > Duration::from_millis(100);
+                // Once, and most likely while a holder is waited for: whoever hears it has to tell.
+                let is_told = Cell::new(false);
+                let is_enough =
+                    || begun.elapsed() > Duration::from_millis(500) && !is_told.replace(true);
                 self.fetched(&Wait::forever().interruptible(&is_enough))
             }
             ["fork"] => fork(),
