@@ -310,8 +310,10 @@ const _: () = {
     assert!(offset_of!(Holder, name_bytes) == 16);
     assert!(offset_of!(Holder, name) == 24);
     assert!(DEVICE_PAGE_OFFSET == 3 * PAGE && size_of::<DevicePage>() == PAGE);
+    assert!(offset_of!(DevicePage, slots) == 0);
     assert!(offset_of!(DevicePage, done) == 3072);
     assert!(size_of::<Line<SlotWords>>() == 128);
+    assert!(offset_of!(SlotWords, ready) == 0);
     assert!(offset_of!(SlotWords, mirrored) == 8);
     assert!(size_of::<Seat>() == 1024);
     assert!(offset_of!(Seat, used) == 128);

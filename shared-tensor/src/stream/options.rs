@@ -173,9 +173,9 @@ impl StreamOptions {
 
     pub(super) fn create_with(&self, name: &SegmentName, layout: &Layout) -> Result<Stream> {
         let layout = &Layout { tag: self.tag, ..layout.clone() };
-        let mut reserved = vec![0..RESERVED_AT_CREATION as u64];
-        reserved.extend(layout.seats());
-        reserved.extend(layout.frames_in_file().map(|frames| frames.start..layout.total_bytes));
+        let frames = layout.frames_in_file().map(|frames| frames.start..layout.total_bytes);
+        let always = Some(0..RESERVED_AT_CREATION as u64);
+        let reserved: Vec<_> = [always, layout.seats(), frames].into_iter().flatten().collect();
         let mut options =
             SegmentOptions::new(KIND, layout.total_bytes).mode(self.mode).reserve(reserved);
         if let Some(group) = self.group {

@@ -12,6 +12,7 @@ mod harness;
 mod peer;
 mod processes;
 #[path = "../it/support.rs"]
+#[allow(dead_code, reason = "others use more of it")]
 mod support;
 
 use std::process::ExitCode;

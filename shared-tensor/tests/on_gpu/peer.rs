@@ -12,6 +12,7 @@ use shared_tensor::stream::{
 };
 
 use crate::frames::{BYTES, Beside, context};
+use crate::harness::say;
 use crate::support::watchdog;
 
 const PREFIX: &str = "ST_ON_GPU_PREFIX";
@@ -122,7 +123,7 @@ pub(crate) fn play() -> bool {
                         let read = reader.latest_into(work.stream(), beside.at(1), &watchdog());
                         let count = read.unwrap().count;
                         if verb == "queue" {
-                            println!("{count}");
+                            say(&count.to_string());
                             continue;
                         }
                         let mut found = vec![0; BYTES];
@@ -135,7 +136,7 @@ pub(crate) fn play() -> bool {
             }
             _ => format!("what is {verb}?"),
         };
-        println!("{answer}");
+        say(&answer);
     }
     true
 }

@@ -11,7 +11,7 @@ pub(super) type Queue = (usize, usize);
 #[derive(Debug)]
 pub(super) struct Lanes {
     first: usize,
-    lanes: [Lane; LANES_PER_SEAT],
+    all: [Lane; LANES_PER_SEAT],
     turns: u64,
 }
 
@@ -35,32 +35,32 @@ pub(super) struct Next {
 impl Lanes {
     /// Those from `first` on, whose last uses have these numbers.
     pub(super) fn new(first: usize, last: [u64; LANES_PER_SEAT]) -> Self {
-        let lanes = last.map(|last| Lane { last, ..Lane::default() });
-        Self { first, lanes, turns: 0 }
+        let all = last.map(|last| Lane { last, ..Lane::default() });
+        Self { first, all, turns: 0 }
     }
 
     /// The next use by a queue. `is_over` tells of uses of these lanes.
     pub(super) fn next(&mut self, queue: Queue, is_over: impl Fn(Use) -> bool) -> Next {
         let last = |index: usize, lane: &Lane| Use { lane: self.first + index, number: lane.last };
-        let own = self.lanes.iter().position(|lane| lane.queue == Some(queue));
+        let own = self.all.iter().position(|lane| lane.queue == Some(queue));
         let index = own.unwrap_or_else(|| {
             let by_age = |&index: &usize| {
-                let lane = &self.lanes[index];
+                let lane = &self.all[index];
                 (!is_over(last(index, lane)), lane.turn)
             };
             (0..LANES_PER_SEAT).min_by_key(by_age).unwrap_or_default()
         });
-        let before = last(index, &self.lanes[index]);
+        let before = last(index, &self.all[index]);
         let after = (own.is_none() && !is_over(before)).then_some(before);
         self.turns += 1;
-        let lane = &mut self.lanes[index];
+        let lane = &mut self.all[index];
         *lane = Lane { queue: Some(queue), last: lane.last + 1, turn: self.turns };
         Next { it: Use { number: before.number + 1, ..before }, after }
     }
 
     /// The last use of each.
     pub(super) fn last(&self) -> impl Iterator<Item = Use> {
-        let lanes = self.lanes.iter().enumerate();
+        let lanes = self.all.iter().enumerate();
         lanes.map(|(index, lane)| Use { lane: self.first + index, number: lane.last })
     }
 }

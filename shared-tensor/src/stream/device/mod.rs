@@ -82,12 +82,11 @@ impl Attachment {
         if let Some(known) = known.into_iter().find(|it| it.context.device().uuid() == device) {
             return Ok(known);
         }
-        let chunk = match &own.chunk {
-            Some(chunk) => Arc::clone(chunk),
-            None => {
-                let fetched = self.fetch(wait)?;
-                self.keep(own, fetched)?
-            }
+        let chunk = if let Some(chunk) = &own.chunk {
+            Arc::clone(chunk)
+        } else {
+            let fetched = self.fetch(wait)?;
+            self.keep(own, fetched)?
         };
         let seat = match own.seat.upgrade() {
             Some(seat) => seat,
