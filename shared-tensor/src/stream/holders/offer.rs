@@ -75,7 +75,8 @@ impl Offer {
     }
 
     /// Whether other processes find this one.
-    pub(crate) fn is_listed(&self) -> bool {
+    #[cfg(test)]
+    pub(super) fn is_listed(&self) -> bool {
         self.line.is_some()
     }
 }
