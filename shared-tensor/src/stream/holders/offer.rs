@@ -76,7 +76,7 @@ impl Offer {
 
     /// Whether other processes find this one.
     #[cfg(test)]
-    pub(crate) fn is_listed(&self) -> bool {
+    pub(super) fn is_listed(&self) -> bool {
         self.line.is_some()
     }
 }
