@@ -26,7 +26,7 @@ impl Creator {
     /// This process, now.
     pub(crate) fn current() -> Creator {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let Process { pid, start_ticks, pid_namespace } = Process::current();
+        let Origin { pid, start_ticks, pid_namespace } = Origin::current();
         Creator {
             pid,
             uid: sys::user(),
@@ -39,33 +39,7 @@ impl Creator {
     /// Whether that process still runs, as far as can be told from here: one of another pid namespace,
     /// or one that is hidden from this user, counts as running.
     pub fn is_running(&self) -> bool {
-        let Self { pid, start_ticks, pid_namespace, .. } = *self;
-        Process { pid, start_ticks, pid_namespace }.is_running()
-    }
-
-    /// The time of creation.
-    pub fn created(&self) -> SystemTime {
-        let since = Duration::from_nanos(self.created_unix_ns.unsigned_abs());
-        if self.created_unix_ns < 0 { UNIX_EPOCH - since } else { UNIX_EPOCH + since }
-    }
-}
-
-/// What tells one process from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Process {
-    /// Process id, as it sees itself.
-    pub pid: u32,
-    /// When it started, in clock ticks since boot (field 22 of `/proc/pid/stat`); 0: unknown.
-    pub start_ticks: u64,
-    /// Inode of its pid namespace; 0: unknown.
-    pub pid_namespace: u64,
-}
-
-impl Process {
-    /// Whether it still runs, as far as can be told from here: one of another pid namespace, or one that is
-    /// hidden from this user, counts as running. One that does not has closed all its files.
-    pub fn is_running(&self) -> bool {
-        let here = Self::current();
+        let here = Origin::current();
         if self.pid_namespace == 0 || self.pid_namespace != here.pid_namespace {
             return true;
         }
@@ -78,9 +52,25 @@ impl Process {
         !reused && !has_ended(&stat)
     }
 
+    /// The time of creation.
+    pub fn created(&self) -> SystemTime {
+        let since = Duration::from_nanos(self.created_unix_ns.unsigned_abs());
+        if self.created_unix_ns < 0 { UNIX_EPOCH - since } else { UNIX_EPOCH + since }
+    }
+}
+
+/// What tells one process from another.
+#[derive(Clone, Copy)]
+struct Origin {
+    pid: u32,
+    start_ticks: u64,
+    pid_namespace: u64,
+}
+
+impl Origin {
     /// This process. Read once, as `/proc` is slow to answer; a forked child has another pid.
-    pub fn current() -> Self {
-        static KNOWN: Mutex<Option<Process>> = Mutex::new(None);
+    fn current() -> Origin {
+        static KNOWN: Mutex<Option<Origin>> = Mutex::new(None);
         let pid = sys::process();
         // Never waited for: a child may inherit the lock in the hands of a thread that it has not.
         let mut known = KNOWN.try_lock();
@@ -90,7 +80,7 @@ impl Process {
             return origin;
         }
         let stat = sys::read_text("/proc/self/stat");
-        let origin = Self {
+        let origin = Origin {
             pid,
             start_ticks: stat.ok().and_then(|stat| start_ticks(&stat)).unwrap_or(0),
             pid_namespace: file::inode_of("/proc/self/ns/pid".as_ref()).unwrap_or(0),

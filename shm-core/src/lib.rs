@@ -120,7 +120,7 @@ mod view;
 #[expect(unsafe_code, reason = "mappings, racing copies and system calls; see its invariants")]
 mod sys;
 
-pub use creator::{Creator, Process};
+pub use creator::Creator;
 pub use error::{
     CreateError, ListError, MapError, NamespaceError, OpenError, RegionError, ReserveError,
     UnlinkError,

@@ -154,7 +154,7 @@ pub(crate) fn claim(
     let mut revoked = 0;
     for pass in 0..PASSES_MAX {
         let mut tried = 0_u32;
-        while let Some((index, previous)) = candidate(ring, base, tried, liveness) {
+        while let Some((index, previous)) = candidate(ring, base, tried, me, liveness) {
             tried |= 1 << index;
             let slot = ring.slot(index);
             if slot
@@ -188,7 +188,9 @@ pub(crate) fn claim(
                 });
             }
             skipped += 1;
-            // The payload is untouched: the frame in it is as good as before.
+            // The payload is untouched: the frame in it is as good as before, and who fills it is the same.
+            slot.owner.store(previous_owner.id, Ordering::Relaxed);
+            slot.owner_entry.store(previous_owner.entry as u64, Ordering::Relaxed);
             let _ =
                 slot.seq.compare_exchange(busy.0, previous.0, Ordering::AcqRel, Ordering::Relaxed);
         }
@@ -211,6 +213,7 @@ fn candidate(
     ring: &impl Ring,
     base: Ctl,
     tried: u32,
+    me: Identity,
     liveness: &impl Liveness,
 ) -> Option<(usize, Seq)> {
     let mut held = 0;
@@ -236,7 +239,7 @@ fn candidate(
             Standing::Incomplete => {
                 let owner = slot_owner(ring.slot(index));
                 // Its device may write still, and nobody can queue a wait for that.
-                if liveness.has_ended(owner) && !liveness.is_gone(owner) {
+                if owner != me && liveness.has_ended(owner) && !liveness.is_gone(owner) {
                     continue;
                 }
                 rank::IN_USE

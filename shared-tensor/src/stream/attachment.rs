@@ -31,7 +31,7 @@ pub(crate) struct Attachment {
     pub(crate) segment: Arc<Segment>,
     pub(crate) layout: Layout,
     pub(crate) role: Role,
-    /// The frames, without write permission: what readers touch. `None`: they are on a GPU alone.
+    /// The frames, without write permission: what readers touch. `None`: they are on a GPU.
     readable: Option<SharedBytes>,
     /// The payload with write permission, mapped by the first writer of this process.
     writable: OnceLock<SharedBytes>,
@@ -176,7 +176,7 @@ impl Attachment {
     /// The frames, for reading.
     ///
     /// # Errors
-    /// [`ErrorKind::Device`] if they are on a GPU alone.
+    /// [`ErrorKind::Device`] if they are on a GPU.
     #[inline]
     pub(crate) fn readable(&self) -> Result<&SharedBytes> {
         self.readable.as_ref().ok_or_else(|| self.frames_elsewhere("read"))
@@ -190,7 +190,7 @@ impl Attachment {
         if let Some(mapped) = self.writable.get() {
             return Ok(mapped);
         }
-        let range = self.layout.frames_in_file().filter(|_| self.layout.chunk.is_none());
+        let range = self.layout.frames_in_file();
         let range = range.ok_or_else(|| self.frames_elsewhere("written"))?;
         let mapped = self.segment.map(range, Access::ReadWrite).map_err(|source| {
             let message = format!("cannot map stream `{}` for writing: {source}", self.name());
@@ -202,12 +202,10 @@ impl Attachment {
     #[cold]
     fn frames_elsewhere(&self, done: &str) -> Error {
         let device = self.layout.label().map(|label| label.device().to_string());
-        let mirror =
-            if self.layout.frames_in_file().is_none() { " without a CPU mirror" } else { "" };
         Error::new(
             ErrorKind::Device,
             format!(
-                "stream `{}` has its frames on {}{mirror}: they are {done} with `reader_on` and `writer_on`",
+                "stream `{}` has its frames on {}: they are {done} with `reader_on` and `writer_on`",
                 self.name(),
                 device.unwrap_or_default()
             ),

@@ -59,10 +59,8 @@ pub(crate) mod flags {
     pub(crate) const ALWAYS_WAKE: u32 = 1 << 0;
     /// Fewer slots than asked for or than the default, because space was short at creation.
     pub(crate) const STEPPED_DOWN: u32 = 1 << 1;
-    /// A CUDA stream whose frames are in the file, too, for readers without CUDA.
-    pub(crate) const MIRRORED: u32 = 1 << 2;
     /// Bits that this build understands.
-    pub(crate) const KNOWN: u32 = ALWAYS_WAKE | STEPPED_DOWN | MIRRORED;
+    pub(crate) const KNOWN: u32 = ALWAYS_WAKE | STEPPED_DOWN;
 }
 
 /// Where the frames are: `device_mode` of the header.
@@ -153,10 +151,8 @@ pub(crate) struct DevicePage {
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(crate) struct SlotWords {
-    /// The ticket of the last frame that is complete in the chunk.
+    /// The ticket of the last frame that is complete.
     pub(crate) ready: AtomicU64,
-    /// The same of the file, where frames are in both.
-    pub(crate) mirrored: AtomicU64,
 }
 
 /// A process whose devices may have work with the slots.
@@ -183,6 +179,8 @@ pub(crate) struct Sitter {
     pub(crate) start_ticks: AtomicU64,
     /// Inode of its pid namespace.
     pub(crate) pid_namespace: AtomicU64,
+    /// Inode of its time namespace.
+    pub(crate) time_namespace: AtomicU64,
 }
 
 /// Counters of the write side since creation.
@@ -314,7 +312,6 @@ const _: () = {
     assert!(offset_of!(DevicePage, done) == 3072);
     assert!(size_of::<Line<SlotWords>>() == 128);
     assert!(offset_of!(SlotWords, ready) == 0);
-    assert!(offset_of!(SlotWords, mirrored) == 8);
     assert!(size_of::<Seat>() == 1024);
     assert!(offset_of!(Seat, used) == 128);
     assert!(offset_of!(Seat, reserved) == 896);
@@ -323,6 +320,7 @@ const _: () = {
     assert!(offset_of!(Sitter, pid) == 16);
     assert!(offset_of!(Sitter, start_ticks) == 24);
     assert!(offset_of!(Sitter, pid_namespace) == 32);
+    assert!(offset_of!(Sitter, time_namespace) == 40);
     assert!(PARTICIPANTS < 1 << SITTER_ENTRY_BITS);
     assert!(SEATS_END == 442_368 && SEATS_END.is_multiple_of(PAGE));
 };
@@ -384,8 +382,7 @@ impl Layout {
             let unit = if payload < PAGE as u64 { small } else { PAGE as u64 };
             let stride = payload.checked_next_multiple_of(unit)?;
             let ring = stride.checked_mul(slots as u64)?;
-            let is_in_file = chunk.is_none() || flags & flags::MIRRORED != 0;
-            let in_file = if is_in_file { ring } else { 0 };
+            let in_file = if chunk.is_none() { ring } else { 0 };
             let start = if in_file < HUGE_PAGE {
                 end as u64
             } else {
@@ -441,11 +438,10 @@ impl Layout {
         }
     }
 
-    /// Where the ring of frames is in the file, if it has one.
+    /// Where the ring of frames is in the file, if it is there.
     pub(crate) fn frames_in_file(&self) -> Option<Range<u64>> {
-        let is_there = self.chunk.is_none() || self.flags & flags::MIRRORED != 0;
         let end = self.payload_offset + self.ring_bytes() as u64;
-        is_there.then_some(self.payload_offset..end)
+        self.chunk.is_none().then_some(self.payload_offset..end)
     }
 
     /// Where the seats of a CUDA stream are.
@@ -474,9 +470,6 @@ impl Layout {
             return Err(newer(format!("unknown flags {:#x}", header.flags)));
         }
         let chunk = match header.device_mode {
-            place::FILE if header.flags & flags::MIRRORED != 0 => {
-                return Err(corrupt("a mirror of frames that are on no device".into()));
-            }
             place::FILE => None,
             place::CHUNK => Some(header.chunk),
             mode => return Err(newer(format!("device mode {mode} is unknown"))),

@@ -169,7 +169,7 @@ impl Stream {
         self.attachment.layout.slots
     }
 
-    /// Where this process has mapped the frames for reading; empty if they are on a GPU alone. Only to
+    /// Where this process has mapped the frames for reading; empty if they are on a GPU. Only to
     /// tell where a pointer leads.
     pub fn payload_addresses(&self) -> std::ops::Range<usize> {
         let Ok(frames) = self.attachment.readable() else { return 0..0 };

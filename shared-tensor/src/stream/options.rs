@@ -27,7 +27,6 @@ pub struct StreamOptions {
     namespace: Namespace,
     lock_memory: bool,
     tag: u32,
-    pub(super) is_mirrored: bool,
 }
 
 impl StreamOptions {
@@ -42,7 +41,6 @@ impl StreamOptions {
             namespace: Namespace::default(),
             lock_memory: false,
             tag: 0,
-            is_mirrored: false,
         }
     }
 

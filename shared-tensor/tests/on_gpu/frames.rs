@@ -16,6 +16,7 @@ tests![
     a_frame_that_is_given_up_is_nobodys,
     a_write_can_change_the_last_frame,
     what_needs_the_file_says_where_the_frames_are,
+    a_reader_stays_with_its_stream,
 ];
 
 pub(crate) const BYTES: usize = 3000;
@@ -193,5 +194,14 @@ fn what_needs_the_file_says_where_the_frames_are() {
         assert_eq!(error.kind(), ErrorKind::Device);
         assert!(error.to_string().contains(&device.to_string()), "{error}");
     }
+    ground.end();
+}
+
+fn a_reader_stays_with_its_stream() {
+    let ground = Ground::new(3);
+    let options = ReaderOptions::new().reattach(true);
+    let refused = ground.stream.reader_on(&ground.context, options, &watchdog()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
+    assert!(refused.to_string().contains("reattach"), "{refused}");
     ground.end();
 }

@@ -3,19 +3,11 @@
 use cuda_ipc::{Chunk, ChunkError, Context, Copies};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::stream::layout::{Layout, flags};
+use crate::stream::layout::Layout;
 use crate::stream::open::parse_name;
 use crate::stream::{Stream, StreamOptions};
 
 impl StreamOptions {
-    /// Keep the frames of a stream on a GPU in its file, too, for readers without CUDA: each write copies
-    /// its frame to the host as well. No effect on other streams, which have them there anyway.
-    #[must_use]
-    pub fn mirrored(mut self, is_mirrored: bool) -> Self {
-        self.is_mirrored = is_mirrored;
-        self
-    }
-
     /// Creates the stream with its frames in memory of the context's device, all zeros. Slots as for
     /// [`create`](Self::create), fewer where the device is short of memory.
     ///
@@ -24,7 +16,6 @@ impl StreamOptions {
     pub fn create_on(&self, context: &Context, name: &str) -> Result<Stream> {
         let parsed = parse_name(name)?;
         self.step_down(|slots, flags| {
-            let flags = flags | if self.is_mirrored { flags::MIRRORED } else { 0 };
             let mut layout = Layout::on_device(self.dtype(), self.shape()?, slots, flags)?;
             let chunk = zeros(context, layout.ring_bytes() as u64)
                 .map_err(|(kind, why)| Error::new(kind, format!("stream `{name}`: {why}")))?;

@@ -118,7 +118,7 @@ impl Hold {
         let owner = slot_owner(member.memory.slot(slot));
         self.queue(queue, &[page::await_frame(slot, seq)])?;
         if owner != member.me()? {
-            self.watch([Debt::Frame { slot, seq, owner }]);
+            self.watch([Debt::Frame { slot, seq }]);
         }
         Ok(())
     }

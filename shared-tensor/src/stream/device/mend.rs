@@ -12,7 +12,7 @@ use crate::ring::device::{
     Use, crashed, incomplete, is_complete, newest_complete, release_frame, release_use,
 };
 use crate::ring::word::Seq;
-use crate::ring::{Identity, Liveness as _, Ring};
+use crate::ring::{Identity, Liveness as _, Ring, slot_owner};
 use crate::stream::description::Description;
 use crate::stream::device::hold::Hold;
 use crate::stream::locked::Locked;
@@ -22,7 +22,7 @@ use crate::sync::Ordering;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Debt {
     /// To complete a published frame.
-    Frame { slot: usize, seq: Seq, owner: Identity },
+    Frame { slot: usize, seq: Seq },
     /// To complete what was in a slot before this process claimed it.
     Before { slot: usize, seq: Seq, owner: Identity },
     /// To be done with a slot.
@@ -40,7 +40,8 @@ impl Hold {
             {
                 Ok(true)
             }
-            Debt::Frame { owner, .. } if peers.is_gone(owner) => {
+            // Whoever mended it before, and died, owes it now.
+            Debt::Frame { slot, .. } if peers.is_gone(slot_owner(memory.slot(slot))) => {
                 // If somebody has the lock, it is tried again soon.
                 if let Ok(locked) = Locked::acquire(&self.attachment, &Wait::never()) {
                     self.mend(&locked)?;
@@ -75,8 +76,6 @@ impl Hold {
         let own = self.own()?;
         for (slot, seq, _) in lost {
             let words = memory.slot(slot);
-            words.owner.store(me.id, Ordering::Relaxed);
-            words.owner_entry.store(me.entry as u64, Ordering::Release);
             match good {
                 Some((from, _)) => {
                     self.copy_slot(own, slot, from)?;
@@ -85,6 +84,9 @@ impl Hold {
                 None => self.fill(own, self.address(slot))?,
             }
             self.complete(own, slot, seq)?;
+            // Only now: if anything failed before, somebody else has to do it.
+            words.owner.store(me.id, Ordering::Relaxed);
+            words.owner_entry.store(me.entry as u64, Ordering::Release);
         }
         crashed(memory);
         locked.tenure().wake();

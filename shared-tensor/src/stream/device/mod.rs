@@ -141,13 +141,24 @@ impl Stream {
     /// A reader with a GPU.
     ///
     /// # Errors
-    /// As [`writer_on`](Self::writer_on).
+    /// As [`writer_on`](Self::writer_on); [`ErrorKind::InvalidArgument`] with
+    /// [`ReaderOptions::reattach`].
     pub fn reader_on(
         &self,
         context: &Context,
         options: ReaderOptions,
         wait: &Wait<'_>,
     ) -> Result<GpuReader> {
+        if options.reattach {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "a reader of stream `{}` on a GPU cannot go on with a successor, whose frames are \
+                     other memory: leave `reattach` out, and open the successor by its name",
+                    self.name()
+                ),
+            ));
+        }
         let hold = self.attachment.hold(context, wait)?;
         Ok(GpuReader::new(self.reader_with(options), hold))
     }

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use shm_core::Process;
+use cuda_ipc::{Fate, ProcessMark};
 
 use crate::ring::Identity;
 use crate::ring::device::{DeviceWords, Use, release_use};
@@ -22,24 +22,25 @@ const NUMBER_MAX: u64 = 1 << 62;
 pub(super) struct Sitter {
     pub(super) who: Identity,
     /// `None`: it has not come to telling, and so no device has done anything for it.
-    pub(super) process: Option<Process>,
+    pub(super) process: Option<ProcessMark>,
 }
 
 impl Sitter {
     /// Whether its process has closed its files, after which no device does anything for it. The end of
     /// its threads comes earlier.
     pub(super) fn is_gone(self) -> bool {
-        self.process.is_none_or(|it| !it.is_running())
+        self.process.is_none_or(|it| it.fate() == Fate::Gone)
     }
 
     fn load(seat: &Seat) -> Option<Self> {
         let words = &seat.sitter.0;
         // What is told is about whoever sat there throughout.
         let told = words.told.load(Ordering::Acquire);
-        let process = Process {
+        let process = ProcessMark {
             pid: u32::try_from(words.pid.load(Ordering::Relaxed)).unwrap_or(0),
             start_ticks: words.start_ticks.load(Ordering::Relaxed),
             pid_namespace: words.pid_namespace.load(Ordering::Relaxed),
+            time_namespace: words.time_namespace.load(Ordering::Relaxed),
         };
         fence(Ordering::Acquire);
         let word = words.who.load(Ordering::Relaxed);
@@ -47,13 +48,14 @@ impl Sitter {
         (word != 0).then(|| Self { who: who_of(word), process: is_whole.then_some(process) })
     }
 
-    fn tell(seat: &Seat, word: u64, process: Process) {
+    fn tell(seat: &Seat, word: u64, process: ProcessMark) {
         let words = &seat.sitter.0;
         words.told.store(0, Ordering::Relaxed);
         fence(Ordering::Release);
         words.pid.store(u64::from(process.pid), Ordering::Relaxed);
         words.start_ticks.store(process.start_ticks, Ordering::Relaxed);
         words.pid_namespace.store(process.pid_namespace, Ordering::Relaxed);
+        words.time_namespace.store(process.time_namespace, Ordering::Relaxed);
         words.told.store(word, Ordering::Release);
     }
 }
@@ -115,7 +117,7 @@ impl OwnSeat {
             taken.is_ok().then_some((index, before, lasts))
         })?;
         if before != word {
-            Sitter::tell(&memory.seats()[index], word, Process::current());
+            Sitter::tell(&memory.seats()[index], word, ProcessMark::own());
             // Nobody writes these any more: what they owe is paid, and numbers go on from there.
             for (lane, number) in lasts.into_iter().enumerate() {
                 release_use(&**memory, Use { lane: index * LANES_PER_SEAT + lane, number });
