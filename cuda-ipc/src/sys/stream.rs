@@ -239,8 +239,15 @@ impl Stream {
         Ok(table.fill.done(code)?)
     }
 
+    /// Waits before a copy of ordinary memory, which waits in the driver otherwise, with a lock that other
+    /// threads need to queue what this stream may be waiting for.
+    fn come_to_now(&self) -> Result<(), DriverError> {
+        if !self.is_default() && self.is_idle()? { Ok(()) } else { self.synchronize() }
+    }
+
     /// Copies from the host, and waits until that is done.
     pub(crate) fn upload(&self, to: u64, from: &[u8]) -> Result<(), DriverError> {
+        self.come_to_now()?;
         let table = table()?;
         let function = table.copy_to_device.get()?;
         // SAFETY: D1, D5, D6, D8.
@@ -251,6 +258,7 @@ impl Stream {
 
     /// Copies to the host, and waits until that is done.
     pub(crate) fn download(&self, to: &mut [u8], from: u64) -> Result<(), DriverError> {
+        self.come_to_now()?;
         let table = table()?;
         let function = table.copy_to_host.get()?;
         // SAFETY: D1, D5, D6, D8.

@@ -24,5 +24,7 @@ fn main() -> ExitCode {
     if peer::play() {
         return ExitCode::SUCCESS;
     }
+    // Made once: the driver's descriptors and threads come with it.
+    let _context = frames::context();
     harness::run(&[("frames", frames::TESTS), ("processes", processes::TESTS)])
 }

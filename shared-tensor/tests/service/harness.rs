@@ -149,7 +149,8 @@ pub(crate) fn open_descriptors() -> Vec<String> {
     let mut open = listed("/proc/self/fd", |path| {
         fs::read_link(path).map(|to| to.display().to_string()).unwrap_or_default()
     });
-    open.retain(|to| !to.ends_with("/fd") && !to.is_empty());
+    // Those of the driver come and stay as it pleases.
+    open.retain(|to| !to.ends_with("/fd") && !to.is_empty() && !to.starts_with("/dev/nvidia"));
     // A socket is named by a number that never comes again; that there are as many is what counts.
     for to in &mut open {
         if let Some(colon) = to.find(":[") {
