@@ -200,7 +200,7 @@ impl Attachment {
     }
 
     #[cold]
-    fn frames_elsewhere(&self, done: &str) -> Error {
+    pub(crate) fn frames_elsewhere(&self, done: &str) -> Error {
         let device = self.layout.label().map(|label| label.device().to_string());
         Error::new(
             ErrorKind::Device,

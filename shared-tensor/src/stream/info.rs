@@ -2,7 +2,7 @@
 
 use shm_core::{Creator, Generation, PopulateReport, Segment};
 
-use crate::ring::word::{Ctl, Phase, lease_budget};
+use crate::ring::word::{Ctl, Phase};
 use crate::ring::{Look, RingLoads, is_unchanged, newest};
 use crate::stream::attachment::{Attachment, Role};
 use crate::stream::counters::{ReaderFigures, WriterFigures};
@@ -96,7 +96,7 @@ impl StreamInfo {
             frame_bytes: layout.payload_bytes,
             total_bytes: layout.total_bytes,
             slots: layout.slots,
-            leases_max: lease_budget(layout.slots),
+            leases_max: layout.leases_max(),
             generation: segment.generation(),
             creator: segment.creator(),
             tag: layout.tag,

@@ -13,7 +13,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ring::Slot;
-use crate::ring::word::SLOTS_MAX;
+use crate::ring::word::{SLOTS_MAX, lease_budget};
 use crate::sync::AtomicU64;
 use crate::tensor::{DIMENSIONS_MAX, DType, Shape};
 
@@ -49,6 +49,9 @@ const SEATS_END: usize = SEATS_OFFSET + SEATS * size_of::<Seat>();
 
 const PAGE: usize = 4096;
 const HUGE_PAGE: u64 = 2 << 20;
+/// Of CUDA streams: each read leases its slot for a moment, beside which a writer needs one that is not the
+/// newest.
+pub(crate) const SLOTS_MIN_ON_DEVICE: usize = 3;
 /// What slots of less than a page begin at multiples of, on a device: what DLPack asks for.
 const SMALL_ON_DEVICE: u64 = 256;
 
@@ -362,6 +365,12 @@ impl Layout {
         Self::placed(dtype, shape, slots, flags, Some([0; ChunkLabel::BYTES]))
     }
 
+    /// Distinct slots that may be leased at once for as long as their readers like. Where devices read, each
+    /// copy leases a slot for a moment, too, and needs one that is not taken.
+    pub(crate) fn leases_max(&self) -> usize {
+        if self.chunk.is_some() { self.slots.saturating_sub(3) } else { lease_budget(self.slots) }
+    }
+
     fn placed(
         dtype: DType,
         shape: Shape,
@@ -369,10 +378,12 @@ impl Layout {
         flags: u32,
         chunk: Option<[u8; ChunkLabel::BYTES]>,
     ) -> Result<Self> {
-        if slots == 0 || slots > SLOTS_MAX {
+        let least = if chunk.is_some() { SLOTS_MIN_ON_DEVICE } else { 1 };
+        if slots < least || slots > SLOTS_MAX {
+            let place = if chunk.is_some() { " on a GPU" } else { "" };
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
-                format!("a ring of {slots} slots was asked for: use 1 to {SLOTS_MAX}"),
+                format!("a ring of {slots} slots was asked for: use {least} to {SLOTS_MAX}{place}"),
             ));
         }
         let lay_out = || {

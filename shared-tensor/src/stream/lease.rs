@@ -1,9 +1,10 @@
 //! Leases: reading a frame in place while writers keep off it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shm_core::SharedBytes;
+use shm_lock::Wait;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ring::word::{LeaseWord, SLOTS_MAX};
@@ -33,6 +34,16 @@ pub enum OnFull {
     /// Take the slot of the oldest leased frame away. Its holders are told by
     /// [`Lease::is_revoked`]; what they read afterwards may be another frame.
     Revoke,
+}
+
+impl OnFull {
+    /// How long a call waits: as long as this says, and no longer than `wait`.
+    pub(crate) fn patience<'w>(self, wait: &Wait<'w>) -> Wait<'w> {
+        match self {
+            Self::Wait(time) => wait.no_later_than(Instant::now().checked_add(time)),
+            Self::Copy | Self::Revoke => *wait,
+        }
+    }
 }
 
 /// The leases of one process: how many handles share each slot.
@@ -182,6 +193,14 @@ impl Lease {
     pub fn is_revoked(&self) -> bool {
         match &self.storage {
             Storage::Slot(lease) => lease.is_revoked(),
+            Storage::Copy(_) => false,
+        }
+    }
+
+    /// Whether this is a forked child's copy of its parent's lease.
+    pub(crate) fn is_inherited(&self) -> bool {
+        match &self.storage {
+            Storage::Slot(lease) => shm_lock::process_token() != lease.process,
             Storage::Copy(_) => false,
         }
     }

@@ -97,16 +97,17 @@ impl StreamOptions {
     /// [`ErrorKind::InvalidArgument`] for names, shapes, slots and modes that cannot be.
     pub fn create(&self, name: &str) -> Result<Stream> {
         let name = parse_name(name)?;
-        self.step_down(|slots, flags| {
+        self.step_down(1, |slots, flags| {
             let shape = Shape::new(self.shape.clone())?;
             self.create_with(&name, &Layout::new(self.dtype, shape, slots, flags)?)
         })
     }
 
-    /// Creates with as many slots as were asked for, or else with the default, or with fewer if that is
-    /// too much: `create` takes their number and the flags.
+    /// Creates with as many slots as were asked for, or else with the default, or with fewer, down to
+    /// `least`, if that is too much: `create` takes their number and the flags.
     pub(super) fn step_down(
         &self,
+        least: usize,
         create: impl Fn(usize, u32) -> Result<Stream>,
     ) -> Result<Stream> {
         let shape = Shape::new(self.shape.clone())?;
@@ -121,7 +122,7 @@ impl StreamOptions {
             let short = if slots < default { flags::STEPPED_DOWN } else { 0 };
             match create(slots, flags | short) {
                 // What fits is better than nothing, and said in `info`.
-                Err(error) if error.kind() == ErrorKind::NoSpace && slots > 1 => slots -= 1,
+                Err(error) if error.kind() == ErrorKind::NoSpace && slots > least => slots -= 1,
                 outcome => return outcome,
             }
         }

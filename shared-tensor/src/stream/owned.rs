@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use cuda_ipc::Stream as Queue;
 use shm_lock::{FutexLock, OwnedGuard, Wait};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -10,6 +11,7 @@ use crate::ring::Claim;
 use crate::stream::Stream;
 use crate::stream::attachment::{Attachment, Role};
 use crate::stream::description::Stamp;
+use crate::stream::device::{FilledBy, GpuWriter, Source};
 use crate::stream::lease::out_of_bounds;
 use crate::stream::memory::StreamMemory;
 use crate::stream::tenure::{Tenure, check_bytes, check_process, lock_error};
@@ -24,6 +26,8 @@ use crate::stream::writer::Contents;
 pub struct OwnedLocked {
     guard: OwnedGuard<StreamMemory, Joined>,
     open: Option<Claim>,
+    /// What fills the open frame, if a GPU does.
+    filled_by: Option<FilledBy>,
 }
 
 /// A stream that this process has joined, so that there is a lock.
@@ -45,7 +49,7 @@ impl OwnedLocked {
         let guard = FutexLock::acquire_through(Joined(Arc::clone(attachment)), wait)
             .map_err(|source| lock_error(attachment, source))?;
         Tenure { attachment, member }.begin(guard.recovered().is_some());
-        Ok(Self { guard, open: None })
+        Ok(Self { guard, open: None, filled_by: None })
     }
 
     #[inline]
@@ -53,7 +57,7 @@ impl OwnedLocked {
         let Role::Member(member) = &attachment.role else { return None };
         let guard = FutexLock::acquire_through_if_free(Joined(Arc::clone(attachment)))?;
         Tenure { attachment, member }.begin(false);
-        Some(Self { guard, open: None })
+        Some(Self { guard, open: None, filled_by: None })
     }
 
     #[inline]
@@ -104,17 +108,7 @@ impl OwnedLocked {
     /// [`ErrorKind::InvalidArgument`] if a frame is open already; [`ErrorKind::Fenced`] if this
     /// process was declared dead meanwhile, or is a forked child.
     pub fn begin(&mut self, contents: Contents) -> Result<u64> {
-        if self.open.is_some() {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!(
-                    "nested write on stream `{}`: the frame being written has to be published or \
-                     given up first",
-                    self.attachment().name()
-                ),
-            ));
-        }
-        self.check_process()?;
+        self.check_beginning()?;
         // Before a slot is claimed: this may fail.
         self.attachment().writable()?;
         let claim = self.tenure()?.claim()?;
@@ -126,10 +120,67 @@ impl OwnedLocked {
         Ok(claim.count)
     }
 
+    /// As [`begin`](Self::begin), for a frame that `writer`'s GPU fills: with what is queued in `queue` from
+    /// now on until [`publish`](Self::publish). Given up, it is waited for.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin) and [`GpuWriter::view`]; [`ErrorKind::InvalidArgument`] if `writer` writes
+    /// to another stream.
+    pub fn begin_on(
+        &mut self,
+        writer: &GpuWriter,
+        queue: &Arc<Queue>,
+        contents: Contents,
+    ) -> Result<u64> {
+        self.check_beginning()?;
+        let begun = FilledBy::begin(writer, queue, self.attachment(), self.tenure()?, contents)?;
+        self.open = Some(begun.claim());
+        let count = begun.claim().count;
+        self.filled_by = Some(begun);
+        Ok(count)
+    }
+
+    /// As [`write`](Self::write), for a frame that a GPU fills: see [`GpuWriter::write`].
+    ///
+    /// # Errors
+    /// As [`begin_on`](Self::begin_on) and [`GpuWriter::write`].
+    pub fn write_on(
+        &mut self,
+        writer: &GpuWriter,
+        queue: &Arc<Queue>,
+        source: Source<'_>,
+        stamp: &Stamp,
+    ) -> Result<u64> {
+        writer.check(source)?;
+        self.begin_on(writer, queue, Contents::Fresh)?;
+        let queued = self.filled_by.as_ref().map_or(Ok(()), |it| it.copy_from(source));
+        self.end(queued, stamp)
+    }
+
+    /// As [`clear`](Self::clear), for a frame that a GPU fills.
+    ///
+    /// # Errors
+    /// As [`begin_on`](Self::begin_on).
+    pub fn clear_on(
+        &mut self,
+        writer: &GpuWriter,
+        queue: &Arc<Queue>,
+        stamp: &Stamp,
+    ) -> Result<u64> {
+        self.begin_on(writer, queue, Contents::Fresh)?;
+        let queued = self.filled_by.as_ref().map_or(Ok(()), FilledBy::zero);
+        self.end(queued, stamp)
+    }
+
+    /// Where the open frame is for the GPU that fills it. `None` if none does.
+    pub fn address(&self) -> Option<u64> {
+        self.filled_by.as_ref().map(FilledBy::address)
+    }
+
     /// Where the open frame's bytes are: writable until it is published or given up, by nobody else;
-    /// not in a forked child. `None` if no frame is open.
+    /// not in a forked child. `None` if no frame is open, or a GPU fills it.
     pub fn as_mut_ptr(&mut self) -> Option<*mut u8> {
-        let claim = self.open.as_ref()?;
+        let claim = self.open.as_ref().filter(|_| self.filled_by.is_none())?;
         let start = self.attachment().layout.slot_start(claim.slot);
         Some(self.attachment().writable().ok()?.as_ptr().wrapping_add(start))
     }
@@ -142,6 +193,9 @@ impl OwnedLocked {
     pub fn write_at(&mut self, offset: usize, bytes: &[u8]) -> Result<()> {
         self.check_process()?;
         let claim = self.claim()?;
+        if self.filled_by.is_some() {
+            return Err(self.attachment().frames_elsewhere("written"));
+        }
         self.tenure()?.write_at(self.attachment().writable()?, &claim, offset, bytes)
     }
 
@@ -149,22 +203,45 @@ impl OwnedLocked {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] if no frame is open; [`ErrorKind::Fenced`] if this process was
-    /// declared dead meanwhile, or is a forked child.
+    /// declared dead meanwhile, or is a forked child; [`ErrorKind::Device`] if the driver refuses, and the
+    /// frame is open still.
     pub fn publish(&mut self, stamp: &Stamp) -> Result<u64> {
         self.check_process()?;
         let claim = self.claim()?;
+        if let Some(filled_by) = &self.filled_by {
+            filled_by.complete()?;
+        }
+        self.filled_by = None;
         self.open = None;
         self.tenure()?.commit(&claim, stamp)
     }
 
     /// Gives the open frame up, if there is one.
     pub fn abort(&mut self) {
+        let filled_by = self.filled_by.take();
         if let Some(claim) = self.open.take()
             && self.guard.is_of_this_process()
             && let Ok(tenure) = self.tenure()
         {
+            if let Some(filled_by) = filled_by {
+                filled_by.settle();
+            }
             tenure.abort(&claim);
         }
+    }
+
+    fn check_beginning(&self) -> Result<()> {
+        if self.open.is_some() {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "nested write on stream `{}`: the frame being written has to be published or \
+                     given up first",
+                    self.attachment().name()
+                ),
+            ));
+        }
+        self.check_process()
     }
 
     fn filled(&self, claim: &Claim, contents: Contents) -> Result<()> {
@@ -180,11 +257,11 @@ impl OwnedLocked {
     }
 
     fn end(&mut self, filled: Result<()>, stamp: &Stamp) -> Result<u64> {
-        if let Err(error) = filled {
+        let ended = filled.and_then(|()| self.publish(stamp));
+        if ended.is_err() {
             self.abort();
-            return Err(error);
         }
-        self.publish(stamp)
+        ended
     }
 
     fn claim(&self) -> Result<Claim> {

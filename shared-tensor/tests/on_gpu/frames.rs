@@ -1,5 +1,7 @@
 //! Frames that one stream of a device writes and another reads.
 
+use std::time::{Duration, Instant};
+
 use cuda_ipc::{Context, Copies, Words, probe};
 use shared_tensor::ErrorKind;
 use shared_tensor::stream::{
@@ -30,15 +32,15 @@ fn options(scratch: &Scratch) -> StreamOptions {
 }
 
 /// A stream, a writer and a reader, and memory beside it.
-struct Ground {
-    context: Context,
-    scratch: Scratch,
-    stream: Stream,
-    writer: GpuWriter,
-    reader: GpuReader,
+pub(crate) struct Ground {
+    pub(crate) context: Context,
+    pub(crate) scratch: Scratch,
+    pub(crate) stream: Stream,
+    pub(crate) writer: GpuWriter,
+    pub(crate) reader: GpuReader,
     /// Of the writer and of the reader.
-    work: [Copies; 2],
-    beside: Beside,
+    pub(crate) work: [Copies; 2],
+    pub(crate) beside: Beside,
 }
 
 /// Memory of the device.
@@ -56,7 +58,7 @@ impl Beside {
 }
 
 impl Ground {
-    fn new(slots: usize) -> Self {
+    pub(crate) fn new(slots: usize) -> Self {
         let (context, scratch) = (context(), Scratch::new());
         let stream = options(&scratch).slots(slots).create_on(&context, "it").unwrap();
         let writer = stream.writer_on(&context, &watchdog()).unwrap();
@@ -68,7 +70,7 @@ impl Ground {
     }
 
     /// Writes a frame of one value, from memory of the device.
-    fn write(&mut self, value: u8) -> u64 {
+    pub(crate) fn write(&mut self, value: u8) -> u64 {
         let from = self.beside.at(0);
         let [work, _] = &self.work;
         work.fill(from, value, BYTES as u64).unwrap();
@@ -77,23 +79,33 @@ impl Ground {
     }
 
     /// Reads the newest frame to a place.
-    fn read(&mut self, place: u64) -> u64 {
+    pub(crate) fn read(&mut self, place: u64) -> u64 {
         let to = self.beside.at(place);
         self.reader.latest_into(self.work[1].stream(), to, &watchdog()).unwrap().count
     }
 
-    fn found(&self, place: u64) -> Vec<u8> {
+    pub(crate) fn found(&self, place: u64) -> Vec<u8> {
         let mut found = vec![0; BYTES];
         self.work[1].download(&mut found, self.beside.at(place)).unwrap();
         found
     }
 
-    fn end(self) {
+    pub(crate) fn end(self) {
+        self.end_keeping_mapped();
+        assert!(cuda_ipc::flush(Instant::now() + Duration::from_secs(60)));
+    }
+
+    /// As [`end`](Self::end), for work in a stream beside the two.
+    pub(crate) fn end_with(self, queue: &cuda_ipc::Stream) {
+        self.context.synchronize(queue).unwrap();
+        self.end();
+    }
+
+    pub(crate) fn end_keeping_mapped(self) {
         // Of the memory beside the driver knows nothing.
         self.work.iter().for_each(|work| work.synchronize().unwrap());
         self.stream.unlink().unwrap();
         drop((self.writer, self.reader, self.stream, self.beside, self.work));
-        assert!(cuda_ipc::flush(std::time::Instant::now() + std::time::Duration::from_secs(60)));
         drop((self.context, self.scratch));
     }
 }

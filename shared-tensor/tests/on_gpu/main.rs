@@ -9,6 +9,7 @@ mod driver;
 mod frames;
 #[path = "../service/harness.rs"]
 mod harness;
+mod leases;
 mod peer;
 mod processes;
 #[path = "../it/support.rs"]
@@ -26,5 +27,9 @@ fn main() -> ExitCode {
     }
     // Made once: the driver's descriptors and threads come with it.
     let _context = frames::context();
-    harness::run(&[("frames", frames::TESTS), ("processes", processes::TESTS)])
+    harness::run(&[
+        ("frames", frames::TESTS),
+        ("leases", leases::TESTS),
+        ("processes", processes::TESTS),
+    ])
 }

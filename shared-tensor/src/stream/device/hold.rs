@@ -1,6 +1,6 @@
 //! What one process has of a stream whose frames are on a GPU.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use cuda_ipc::{Access, Chunk, Context, Copies, Mapping, Stream as Queue, WordStep};
 
@@ -25,8 +25,10 @@ pub(super) struct Hold {
     seat: Arc<OwnSeat>,
     /// The streams of the device that the mapping knows of.
     queues: Mutex<Vec<usize>>,
-    /// A stream of its own, for what nobody asked for.
-    own: OnceLock<Copies>,
+    /// A stream of its own, for what nobody asked for. Made beforehand: while a thread is in a copy of
+    /// ordinary memory that waits for its stream, or frees memory, the driver makes no objects for others,
+    /// and the copy may wait for what is to be queued here.
+    own: Copies,
     this: Weak<Self>,
 }
 
@@ -47,14 +49,16 @@ impl Hold {
         let control = attachment.member()?.memory.shared.bytes();
         let page = Page::register(context, control).map_err(|source| failed(&source))?;
         let page = page.ok_or_else(|| failed(&"its control memory is too short"))?;
+        let own = Copies::new(context).map_err(|source| failed(&source))?;
+        frames.used_on(own.stream()).map_err(|source| failed(&source))?;
         Ok(Arc::new_cyclic(|this| Self {
             attachment,
             context: context.clone(),
             frames,
             page,
             seat,
-            queues: Mutex::default(),
-            own: OnceLock::new(),
+            queues: Mutex::new(vec![own.stream().as_raw()]),
+            own,
             this: Weak::clone(this),
         }))
     }
@@ -141,12 +145,8 @@ impl Hold {
     }
 
     /// A stream of its own.
-    pub(super) fn own(&self) -> Result<&Queue> {
-        if let Some(own) = self.own.get() {
-            return Ok(own.stream());
-        }
-        let own = Copies::new(&self.context).map_err(|source| self.failed("order", &source))?;
-        Ok(self.own.get_or_init(|| own).stream())
+    pub(super) fn own(&self) -> &Queue {
+        self.own.stream()
     }
 
     /// Says that work on the frames is queued in `queue`, so that they stay mapped until it is done.

@@ -16,6 +16,7 @@ use crate::ring::{Identity, Liveness as _, Ring, slot_owner};
 use crate::stream::description::Description;
 use crate::stream::device::hold::Hold;
 use crate::stream::locked::Locked;
+use crate::stream::tenure::Tenure;
 use crate::sync::Ordering;
 
 /// Something that this process's devices wait for, and another process's are to do.
@@ -44,7 +45,7 @@ impl Hold {
             Debt::Frame { slot, .. } if peers.is_gone(slot_owner(memory.slot(slot))) => {
                 // If somebody has the lock, it is tried again soon.
                 if let Ok(locked) = Locked::acquire(&self.attachment, &Wait::never()) {
-                    self.mend(&locked)?;
+                    self.mend(locked.tenure())?;
                 }
                 Ok(false)
             }
@@ -62,7 +63,7 @@ impl Hold {
     }
 
     /// Fills what the devices of dead writers have not, as far as those are gone.
-    pub(super) fn mend(&self, locked: &Locked<'_>) -> Result<()> {
+    pub(super) fn mend(&self, tenure: Tenure<'_>) -> Result<()> {
         let member = self.member()?;
         let (memory, peers) = (&*member.memory, member.peers());
         let me = member.me()?;
@@ -73,7 +74,7 @@ impl Hold {
             return Ok(());
         }
         let good = newest_complete(memory);
-        let own = self.own()?;
+        let own = self.own();
         for (slot, seq, _) in lost {
             let words = memory.slot(slot);
             match good {
@@ -89,7 +90,7 @@ impl Hold {
             words.owner_entry.store(me.entry as u64, Ordering::Release);
         }
         crashed(memory);
-        locked.tenure().wake();
+        tenure.wake();
         Ok(())
     }
 }

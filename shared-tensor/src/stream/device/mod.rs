@@ -2,8 +2,11 @@
 
 mod copies;
 mod create;
+mod endings;
+mod filling;
 mod hold;
 mod lanes;
+mod lease;
 mod mend;
 mod page;
 mod reader;
@@ -16,6 +19,8 @@ use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use cuda_ipc::{Chunk, Context};
 use shm_lock::Wait;
 
+pub(crate) use filling::FilledBy;
+pub use lease::GpuLease;
 pub use reader::GpuReader;
 pub use writer::{GpuWriteView, GpuWriter, Source};
 

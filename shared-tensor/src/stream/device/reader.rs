@@ -9,6 +9,8 @@ use crate::error::Result;
 use crate::ring::Found;
 use crate::stream::description::Publication;
 use crate::stream::device::hold::Hold;
+use crate::stream::device::lease::GpuLease;
+use crate::stream::lease::OnFull;
 use crate::stream::reader::{Reader, Sink};
 
 /// Reads frames with a GPU, behind what is queued in its streams.
@@ -53,5 +55,37 @@ impl GpuReader {
         let mut copy = |found: &Found| hold.copy_to(queue, found, to);
         let after = self.reader.last_count();
         self.reader.copy_next(after, &mut Sink::Queued(&mut copy), wait)
+    }
+
+    /// The newest frame, in place: what is queued in `queue` while the lease lives finds it there, and its
+    /// end is queued in `queue` when it is dropped. No copy at any size.
+    ///
+    /// At most K - 3 distinct frames of a ring of K slots are leased at once (none at K = 3); the
+    /// frames that GPUs read after their leases have ended do not count, and are waited for by the GPUs that
+    /// write.
+    ///
+    /// # Errors
+    /// As [`Reader::lease_with`]; [`ErrorKind::Device`](crate::ErrorKind::Device).
+    pub fn lease(
+        &mut self,
+        queue: &Arc<Queue>,
+        on_full: OnFull,
+        wait: &Wait<'_>,
+    ) -> Result<GpuLease> {
+        let hold = &self.hold;
+        hold.check_capture(queue)?;
+        let wait = on_full.patience(wait);
+        if let Some((lease, found)) = self.reader.lease_slot(on_full, &wait)? {
+            // A lease from here on, so that a failure ends it.
+            let slot = found.slot;
+            let lease = GpuLease::of_slot(Arc::clone(hold), Arc::clone(queue), slot, lease);
+            hold.await_frame(queue, slot, found.seq)?;
+            return Ok(lease);
+        }
+        let room = hold.room(queue)?;
+        let mut copy = |found: &Found| hold.copy_to(queue, found, room.address());
+        let publication = self.reader.copy_newest(&mut Sink::Queued(&mut copy), &wait)?;
+        let bytes = hold.attachment.layout.payload_bytes;
+        Ok(GpuLease::of_copy(room, bytes, publication))
     }
 }

@@ -1,7 +1,8 @@
-//! One thread that sees to it that no device waits for the dead.
+//! One thread that sees to it that no device waits for the dead, and that no slot stays leased.
 //!
-//! It is there while this process's devices have waits queued for what other processes' are to do, and a
-//! moment longer, so that a process which reads again and again does not start it again and again.
+//! It is there while this process's devices have waits queued for what other processes' are to do, or the
+//! ends of leases cannot be queued; and a moment longer, so that a process which reads again and again does
+//! not start it again and again.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use shm_lock::PerProcess;
 
+use crate::stream::device::endings::Ending;
 use crate::stream::device::hold::Hold;
 use crate::stream::device::mend::Debt;
 
@@ -29,7 +31,14 @@ struct Watch {
 struct State {
     /// Each keeps what is waited with.
     debts: Vec<(Arc<Hold>, Debt)>,
+    endings: Vec<Ending>,
     is_watched: bool,
+}
+
+impl State {
+    fn is_empty(&self) -> bool {
+        self.debts.is_empty() && self.endings.is_empty()
+    }
 }
 
 impl Watch {
@@ -44,10 +53,19 @@ pub(super) fn over(hold: &Arc<Hold>, debts: impl Iterator<Item = Debt>) {
     if debts.peek().is_none() {
         return;
     }
+    add(|state| state.debts.extend(debts));
+}
+
+/// Has the end of a lease queued when its stream is not captured any more.
+pub(super) fn ending(ending: Ending) {
+    add(|state| state.endings.push(ending));
+}
+
+fn add(what: impl FnOnce(&mut State)) {
     let watch = WATCH.get_or_init(Watch::default);
     let mut state = watch.state();
-    let was_empty = state.debts.is_empty();
-    state.debts.extend(debts);
+    let was_empty = state.is_empty();
+    what(&mut state);
     if !state.is_watched {
         // Without a thread they are looked after when the next one can be started.
         let started = thread::Builder::new().name("st-watch".into()).spawn(move || run(watch));
@@ -62,27 +80,34 @@ fn run(watch: &Watch) {
     let mut idle = Instant::now();
     loop {
         let mut state = watch.state();
-        if state.debts.is_empty() {
+        if state.is_empty() {
             let (now, _) =
                 watch.filled.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner);
             state = now;
-            if state.debts.is_empty() && idle.elapsed() >= LINGER {
+            if state.is_empty() && idle.elapsed() >= LINGER {
                 state.is_watched = false;
                 return;
             }
             tick = TICK.0;
         }
         let debts = std::mem::take(&mut state.debts);
+        let mut endings = std::mem::take(&mut state.endings);
         drop(state);
+        let over = endings.extract_if(.., |ending| !ending.has_to_wait());
+        over.for_each(Ending::queue);
         // One that cannot be looked at is looked at again.
         let left: Vec<_> = debts
             .into_iter()
             .filter(|(hold, debt)| !hold.is_paid(*debt).unwrap_or(false))
             .collect();
-        if left.is_empty() {
+        if left.is_empty() && endings.is_empty() {
             continue;
         }
-        watch.state().debts.extend(left);
+        {
+            let mut state = watch.state();
+            state.debts.extend(left);
+            state.endings.append(&mut endings);
+        }
         thread::sleep(tick);
         tick = (tick * 2).min(TICK.1);
         idle = Instant::now();

@@ -6,10 +6,11 @@ use cuda_ipc::{HostRange, Stream as Queue};
 use shm_lock::Wait;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ring::Claim;
 use crate::stream::description::Stamp;
+use crate::stream::device::filling::Filling;
 use crate::stream::device::hold::Hold;
 use crate::stream::locked::Locked;
+use crate::stream::owned::OwnedLocked;
 use crate::stream::tenure::check_bytes;
 use crate::stream::writer::Contents;
 
@@ -17,10 +18,11 @@ use crate::stream::writer::Contents;
 ///
 /// No call waits for a device, unless its description says so: a frame is published when the work that
 /// fills it has been queued, and whoever reads it has its own device wait for that. Any number of
-/// processes may have a writer; the stream's lock orders them.
-#[derive(Debug)]
+/// processes may have a writer; the stream's lock orders them. A clone is another writer, and waits for
+/// the lock like anybody else.
+#[derive(Clone, Debug)]
 pub struct GpuWriter {
-    hold: Arc<Hold>,
+    pub(super) hold: Arc<Hold>,
 }
 
 /// Where a frame comes from, one dense tensor of the stream's shape and type.
@@ -49,16 +51,14 @@ impl GpuWriter {
     /// [`ErrorKind::Device`] if the driver refuses, or `queue` is captured into a graph, whose replays
     /// would all publish one frame; those of [`Writer::lock`](crate::stream::Writer::lock).
     pub fn write(
-        &mut self,
+        &self,
         queue: &Queue,
         source: Source<'_>,
         stamp: &Stamp,
         wait: &Wait<'_>,
     ) -> Result<u64> {
-        if let Source::Host(bytes) = source {
-            check_bytes(&self.hold.attachment, bytes.len())?;
-        }
-        let view = self.view(queue, Contents::Fresh, wait)?;
+        self.check(source)?;
+        let view = self.claim(queue, Contents::Fresh, wait)?;
         view.hold.copy_from(queue, view.address(), source)?;
         view.publish(stamp)
     }
@@ -67,8 +67,8 @@ impl GpuWriter {
     ///
     /// # Errors
     /// As [`write`](Self::write).
-    pub fn clear(&mut self, queue: &Queue, stamp: &Stamp, wait: &Wait<'_>) -> Result<u64> {
-        let view = self.view(queue, Contents::Fresh, wait)?;
+    pub fn clear(&self, queue: &Queue, stamp: &Stamp, wait: &Wait<'_>) -> Result<u64> {
+        let view = self.claim(queue, Contents::Fresh, wait)?;
         view.hold.fill(queue, view.address())?;
         view.publish(stamp)
     }
@@ -84,18 +84,38 @@ impl GpuWriter {
         contents: Contents,
         wait: &Wait<'_>,
     ) -> Result<GpuWriteView<'w>> {
+        self.claim(queue, contents, wait)
+    }
+
+    /// Takes the stream's lock for a holder that borrows nothing, for frames of
+    /// [`OwnedLocked::begin_on`] and those beside it.
+    ///
+    /// # Errors
+    /// As [`Writer::lock`](crate::stream::Writer::lock).
+    pub fn lock_owned(&self, wait: &Wait<'_>) -> Result<OwnedLocked> {
+        OwnedLocked::acquire(&self.hold.attachment, wait)
+    }
+
+    /// What [`view`](Self::view) does, for callers that do not keep it.
+    fn claim<'w>(
+        &'w self,
+        queue: &'w Queue,
+        contents: Contents,
+        wait: &Wait<'_>,
+    ) -> Result<GpuWriteView<'w>> {
         let hold = &*self.hold;
         hold.check_capture(queue)?;
         let locked = Locked::acquire(&hold.attachment, wait)?;
-        hold.mend(&locked)?;
-        let claim = locked.tenure().claim()?;
-        // A view from here on, so that a failure gives the slot up.
-        let view = GpuWriteView { hold, locked, queue, claim, is_open: true };
-        hold.await_slot(queue, &view.claim)?;
-        if contents == Contents::Previous && view.claim.newest() != view.claim.slot {
-            hold.copy_newest(queue, &view.claim)?;
+        let filling = Filling::begin(hold, queue, locked.tenure(), contents)?;
+        Ok(GpuWriteView { hold, locked, queue, filling, is_open: true })
+    }
+
+    /// Refuses what cannot be a frame.
+    pub(crate) fn check(&self, source: Source<'_>) -> Result<()> {
+        match source {
+            Source::Host(bytes) => check_bytes(&self.hold.attachment, bytes.len()),
+            Source::Device(_) | Source::Range(..) => Ok(()),
         }
-        Ok(view)
     }
 }
 
@@ -106,7 +126,7 @@ pub struct GpuWriteView<'w> {
     hold: &'w Hold,
     locked: Locked<'w>,
     queue: &'w Queue,
-    claim: Claim,
+    filling: Filling<'w>,
     is_open: bool,
 }
 
@@ -114,7 +134,7 @@ impl GpuWriteView<'_> {
     /// Where the frame is, for the device: to be filled by work that is queued in the stream of the view
     /// before it is published.
     pub fn address(&self) -> u64 {
-        self.hold.address(self.claim.slot)
+        self.hold.address(self.filling.claim.slot)
     }
 
     /// Bytes of the frame.
@@ -129,7 +149,7 @@ impl GpuWriteView<'_> {
 
     /// The count that the frame will have when it is published.
     pub fn count(&self) -> u64 {
-        self.claim.count
+        self.filling.claim.count
     }
 
     /// Makes what was queued so far the newest frame, and wakes whoever waits. Returns its count.
@@ -144,19 +164,18 @@ impl GpuWriteView<'_> {
                     .to_owned(),
             ));
         }
-        self.hold.complete(self.queue, self.claim.slot, self.claim.busy)?;
+        let claim = &self.filling.claim;
+        self.hold.complete(self.queue, claim.slot, claim.busy)?;
         self.is_open = false;
-        self.locked.tenure().commit(&self.claim, stamp)
+        self.locked.tenure().commit(&self.filling.claim, stamp)
     }
 }
 
 impl Drop for GpuWriteView<'_> {
     fn drop(&mut self) {
         if self.is_open && self.locked.is_of_this_process() {
-            // Work on the slot may be queued, which nobody else could wait for. If the driver does not
-            // answer any more, nothing is going on.
-            let _ = self.hold.context.synchronize(self.queue);
-            self.locked.tenure().abort(&self.claim);
+            self.filling.settle(self.hold);
+            self.locked.tenure().abort(&self.filling.claim);
         }
     }
 }

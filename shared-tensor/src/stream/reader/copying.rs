@@ -7,7 +7,7 @@ use shm_core::{SharedBytes, ViewError};
 use shm_lock::Wait;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ring::word::{Ctl, Phase, lease_budget, passing_budget};
+use crate::ring::word::{Ctl, Phase, passing_budget};
 use crate::ring::{Found, Identity, Look, RingLoads, is_unchanged, newest, oldest_after, unpin};
 use crate::stream::attachment::{Attachment, Member, Role};
 use crate::stream::copy;
@@ -317,7 +317,7 @@ impl<'a> Hold<'a> {
         laps: u32,
     ) -> Self {
         if laps >= LAPS_BEFORE_LEASE {
-            match try_lease(member, me, lease_budget(attachment.layout.slots), found) {
+            match try_lease(member, me, attachment.layout.leases_max(), found) {
                 Attempt::Leased => {
                     let publication =
                         attachment.description(found.slot).publication(0, 0, Phase::Idle);

@@ -13,10 +13,10 @@ use shm_core::Namespace;
 use shm_lock::Wait;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ring::word::{Ctl, Phase, lease_budget};
-use crate::ring::{RingLoads, leased_mask};
+use crate::ring::word::{Ctl, Phase};
+use crate::ring::{Found, RingLoads, leased_mask};
 use crate::stream::Stream;
-use crate::stream::attachment::{Attachment, Member, Role};
+use crate::stream::attachment::{Attachment, Role};
 use crate::stream::counters::add;
 use crate::stream::description::Publication;
 use crate::stream::lease::{Attempt, Lease, OnFull, revoke_oldest, try_lease};
@@ -178,24 +178,31 @@ impl Reader {
     /// As [`lease`](Self::lease); [`ErrorKind::Timeout`] and [`ErrorKind::Interrupted`].
     pub fn lease_with(&mut self, on_full: OnFull, wait: &Wait<'_>) -> Result<Lease> {
         self.attachment.readable()?;
-        let wait = match on_full {
-            OnFull::Wait(time) => wait.no_later_than(Instant::now().checked_add(time)),
-            OnFull::Copy | OnFull::Revoke => *wait,
-        };
-        let started = Since::now(&wait);
+        let wait = on_full.patience(wait);
+        match self.lease_slot(on_full, &wait)? {
+            Some((lease, _)) => Ok(lease),
+            None => self.private_copy(&wait),
+        }
+    }
+
+    /// Leases the slot of the newest frame. `None`: the ring has none to spare, and a copy is wanted then.
+    pub(in crate::stream) fn lease_slot(
+        &mut self,
+        on_full: OnFull,
+        wait: &Wait<'_>,
+    ) -> Result<Option<(Lease, Found)>> {
+        let started = Since::now(wait);
         loop {
-            let found = self.find_newest(&wait, started)?;
-            let Role::Member(member) = &self.attachment.role else {
-                return self.private_copy(&wait);
-            };
+            let found = self.find_newest(wait, started)?;
+            let Role::Member(member) = &self.attachment.role else { return Ok(None) };
             let me = member.me()?;
-            let slots = self.attachment.layout.slots;
-            if lease_budget(slots) == 0 {
+            let leases_max = self.attachment.layout.leases_max();
+            if leases_max == 0 {
                 // Nothing to wait for and nothing to take away.
                 add(&member.counters(me).lease_copies, 1);
-                return self.private_copy(&wait);
+                return Ok(None);
             }
-            match try_lease(member, me, lease_budget(slots), &found) {
+            match try_lease(member, me, leases_max, &found) {
                 Attempt::Leased => {
                     add(&member.counters(me).leases, 1);
                     let description = self.attachment.description(found.slot);
@@ -205,26 +212,25 @@ impl Reader {
                     let attachment = Arc::clone(&self.attachment);
                     let lease = Lease::of_slot(attachment, me, &found, publication);
                     self.count_frame(0)?;
-                    return Ok(lease);
+                    return Ok(Some((lease, found)));
                 }
-                Attempt::Gone => check_patience(&self.attachment, &wait, started, OVERTAKEN)?,
+                Attempt::Gone => check_patience(&self.attachment, wait, started, OVERTAKEN)?,
                 Attempt::Full => match on_full {
                     OnFull::Revoke if revoke_oldest(member) => {}
                     OnFull::Copy | OnFull::Revoke => {
                         add(&member.counters(me).lease_copies, 1);
-                        return self.private_copy(&wait);
+                        return Ok(None);
                     }
                     OnFull::Wait(_) => {
                         // Leases end without a wake-up, by design: look again after the next
                         // publication or slice.
                         let seen = found.ctl.count();
                         let moved =
-                            wait_once(&self.attachment, &mut self.spinner, &wait, started, |ctl| {
+                            wait_once(&self.attachment, &mut self.spinner, wait, started, |ctl| {
                                 ctl.count() != seen
                             });
                         if let Err(error) = moved {
-                            let name = self.attachment.name();
-                            return Err(no_slot_to_lease(name, member, started, error));
+                            return Err(no_slot_to_lease(&self.attachment, started, error));
                         }
                     }
                 },
@@ -456,16 +462,17 @@ impl Reader {
 
 /// What a wait for a slot to lease ends with: that frames may have come meanwhile is beside the point.
 #[cold]
-fn no_slot_to_lease(name: &str, member: &Member, started: Since, error: Error) -> Error {
+fn no_slot_to_lease(attachment: &Attachment, started: Since, error: Error) -> Error {
     if !error.is_timeout() {
         return error;
     }
-    let slots = member.memory.slots();
-    let leased = leased_mask(&*member.memory).count_ones();
+    let (name, layout) = (attachment.name(), &attachment.layout);
+    let leased = attachment.member().map_or(0, |it| leased_mask(&*it.memory).count_ones());
     let what = format!(
-        "stream `{name}`: no slot came free to lease; its ring of {slots} slots lends {} at once, and \
+        "stream `{name}`: no slot came free to lease; its ring of {} slots lends {} at once, and \
          {leased} are leased: drop a lease, take a copy, or create it with more slots",
-        lease_budget(slots),
+        layout.slots,
+        layout.leases_max(),
     );
     Error::timeout(&what, started.elapsed())
 }
