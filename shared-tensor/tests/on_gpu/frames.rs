@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use cuda_ipc::{Context, Copies, Words, probe};
 use shared_tensor::ErrorKind;
 use shared_tensor::stream::{
-    Contents, GpuReader, GpuWriter, OnEmpty, ReaderOptions, Source, Stamp, Stream, StreamOptions,
-    Wait,
+    Contents, GpuReader, GpuWriter, OnEmpty, OnFull, ReaderOptions, Source, Stamp, Stream,
+    StreamOptions, Wait,
 };
 
 use crate::harness::tests;
@@ -15,6 +15,9 @@ use crate::support::{Scratch, watchdog};
 tests![
     frames_are_written_and_read,
     nobody_waits_for_work_that_is_queued,
+    frames_of_the_host_wait_for_no_stream,
+    large_frames_of_the_host_come_in_pieces,
+    frames_in_memory_of_their_own_are_filled_again_at_once,
     a_frame_that_is_given_up_is_nobodys,
     a_write_can_change_the_last_frame,
     what_needs_the_file_says_where_the_frames_are,
@@ -157,6 +160,79 @@ fn nobody_waits_for_work_that_is_queued() {
     ground.end();
 }
 
+/// Neither the call nor the frame, and the bytes may be changed at once.
+fn frames_of_the_host_wait_for_no_stream() {
+    let mut ground = Ground::new(4);
+    let words = Words::create(1).unwrap().attach(&ground.context).unwrap();
+    words.wait(ground.work[0].stream(), 0, 1).unwrap();
+    let mut bytes = vec![0; BYTES];
+    for value in 1..=30_u8 {
+        bytes.fill(value);
+        let [work, _] = &ground.work;
+        let source = Source::Host(&bytes);
+        let count = ground.writer.write(work.stream(), source, &Stamp::default(), &watchdog());
+        assert_eq!(count.unwrap(), u64::from(value));
+        bytes.fill(99);
+        ground.read(value.into());
+    }
+    for value in 1..=30_u8 {
+        assert_eq!(ground.found(value.into()), [value; BYTES], "frame {value}");
+    }
+    assert!(!ground.context.is_idle(ground.work[0].stream()).unwrap());
+    words.release(0, 1);
+    ground.context.synchronize(ground.work[0].stream()).unwrap();
+    drop(words);
+    ground.end();
+}
+
+fn large_frames_of_the_host_come_in_pieces() {
+    const LONG: usize = (70 << 20) + 123;
+    let (context, scratch) = (context(), Scratch::new());
+    let options = StreamOptions::new(shared_tensor::DType::U8, [LONG as u64]).slots(3);
+    let stream = options.namespace((*scratch).clone()).create_on(&context, "it").unwrap();
+    let writer = stream.writer_on(&context, &watchdog()).unwrap();
+    let mut reader = stream.reader_on(&context, ReaderOptions::default(), &watchdog()).unwrap();
+    let work = Copies::new(&context).unwrap();
+    let queue = std::sync::Arc::new(context.stream().unwrap());
+    for round in 1..=3_u8 {
+        let bytes: Vec<u8> = (0..LONG).map(|at| (at / 4099) as u8 ^ round).collect();
+        let source = Source::Host(&bytes);
+        writer.write(work.stream(), source, &Stamp::default(), &watchdog()).unwrap();
+        let lease = reader.lease(&queue, OnFull::Copy, &watchdog()).unwrap();
+        context.synchronize(&queue).unwrap();
+        let mut found = vec![0; LONG];
+        work.download(&mut found, lease.address()).unwrap();
+        assert!(found == bytes, "round {round}");
+    }
+    stream.unlink().unwrap();
+    drop((reader, writer, stream, queue, work));
+    assert!(cuda_ipc::flush(Instant::now() + Duration::from_secs(60)));
+}
+
+fn frames_in_memory_of_their_own_are_filled_again_at_once() {
+    let mut ground = Ground::new(4);
+    let mut frame = ground.writer.host_frame().unwrap();
+    assert_eq!(frame.len(), BYTES);
+    let queue = std::sync::Arc::new(ground.context.stream().unwrap());
+    for value in 1..=20_u8 {
+        frame.write_at(0, &[value; BYTES]).unwrap();
+        let [work, _] = &ground.work;
+        let (source, stamp) = (Source::Frame(&frame), Stamp::default());
+        if value % 2 == 0 {
+            ground.writer.write(work.stream(), source, &stamp, &watchdog()).unwrap();
+        } else {
+            let mut locked = ground.writer.lock_owned(&watchdog()).unwrap();
+            locked.write_on(&ground.writer, &queue, source, &stamp).unwrap();
+        }
+        frame.write_at(0, &[99; BYTES]).unwrap();
+        ground.read(1);
+        assert_eq!(ground.found(1), [value; BYTES]);
+    }
+    assert_eq!(frame.write_at(BYTES, &[1]).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    drop(frame);
+    ground.end();
+}
+
 fn a_frame_that_is_given_up_is_nobodys() {
     let mut ground = Ground::new(3);
     ground.write(1);
@@ -201,7 +277,7 @@ fn what_needs_the_file_says_where_the_frames_are() {
     for error in [
         ground.stream.writer().unwrap_err(),
         ground.stream.reader().latest().unwrap_err(),
-        ground.stream.reader().lease(shared_tensor::stream::OnFull::Copy).unwrap_err(),
+        ground.stream.reader().lease(OnFull::Copy).unwrap_err(),
     ] {
         assert_eq!(error.kind(), ErrorKind::Device);
         assert!(error.to_string().contains(&device.to_string()), "{error}");

@@ -122,8 +122,10 @@ impl Belongings {
         let mut threads: Vec<String> = listed("/proc/self/task", |path| {
             fs::read_to_string(path.join("comm")).unwrap_or_default()
         });
-        // One per process stays, and one per client for a while.
-        let stays = |name: &str| name.starts_with("st-reaper") || name.starts_with("st-replies");
+        // Two per process stay, and one per client for a while.
+        let stays = |name: &str| {
+            ["st-reaper", "st-copy", "st-replies"].iter().any(|it| name.starts_with(it))
+        };
         threads.retain(|name| {
             (name.starts_with("rpc-uds") || name.starts_with("st-")) && !stays(name)
         });

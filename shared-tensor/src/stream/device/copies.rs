@@ -21,7 +21,8 @@ impl Hold {
             Source::Range(range, offset) => {
                 self.context.copy_from_host(queue, to, (range, offset), self.bytes())
             }
-            Source::Host(bytes) => self.context.upload(queue, to, bytes),
+            Source::Host(bytes) => return self.upload(to, bytes),
+            Source::Frame(frame) => return self.copy_frame(to, frame),
         };
         copied.map_err(|source| self.failed("copy", &source))
     }

@@ -1,6 +1,6 @@
 //! What one process has of a stream whose frames are on a GPU.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use cuda_ipc::{Access, Chunk, Context, Copies, Mapping, Stream as Queue, WordStep};
 
@@ -12,6 +12,7 @@ use crate::stream::attachment::{Attachment, Member};
 use crate::stream::device::mend::Debt;
 use crate::stream::device::page::{self, Page};
 use crate::stream::device::seat::{self, OwnSeat};
+use crate::stream::device::uploads::Uploads;
 use crate::stream::device::watch;
 use crate::sync::Ordering;
 
@@ -29,6 +30,8 @@ pub(super) struct Hold {
     /// ordinary memory that waits for its stream, or frees memory, the driver makes no objects for others,
     /// and the copy may wait for what is to be queued here.
     own: Copies,
+    /// For frames from the host, once there is one.
+    pub(super) uploads: OnceLock<Uploads>,
     this: Weak<Self>,
 }
 
@@ -59,6 +62,7 @@ impl Hold {
             seat,
             queues: Mutex::new(vec![own.stream().as_raw()]),
             own,
+            uploads: OnceLock::new(),
             this: Weak::clone(this),
         }))
     }

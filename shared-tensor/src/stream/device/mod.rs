@@ -11,6 +11,7 @@ mod mend;
 mod page;
 mod reader;
 pub(crate) mod seat;
+mod uploads;
 mod watch;
 mod writer;
 
@@ -22,6 +23,7 @@ use shm_lock::Wait;
 pub(crate) use filling::FilledBy;
 pub use lease::GpuLease;
 pub use reader::GpuReader;
+pub use uploads::HostFrame;
 pub use writer::{GpuWriteView, GpuWriter, Source};
 
 use crate::error::{Error, ErrorKind, Result};

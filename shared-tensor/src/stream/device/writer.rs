@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::stream::description::Stamp;
 use crate::stream::device::filling::Filling;
 use crate::stream::device::hold::Hold;
+use crate::stream::device::uploads::HostFrame;
 use crate::stream::locked::Locked;
 use crate::stream::owned::OwnedLocked;
 use crate::stream::tenure::check_bytes;
@@ -34,8 +35,19 @@ pub enum Source<'a> {
     Device(u64),
     /// Registered memory of the host, from this byte on. It stays as it is until the work is done.
     Range(&'a HostRange, u64),
-    /// Ordinary memory of the host. The call waits until the stream has come to it and it was copied.
+    /// Ordinary memory of the host, which may be changed when the call returns. Nothing that is queued in
+    /// the caller's stream is waited for, by the frame either. The call waits if many such frames are on
+    /// their way.
     Host(&'a [u8]),
+    /// A [`HostFrame`], for which the same holds. The call waits until it was copied, and so for those whose
+    /// devices still read from all the slots that may be filled.
+    Frame(&'a HostFrame),
+}
+
+impl Source<'_> {
+    fn is_of_host(self) -> bool {
+        matches!(self, Self::Host(_) | Self::Frame(_))
+    }
 }
 
 impl GpuWriter {
@@ -58,9 +70,21 @@ impl GpuWriter {
         wait: &Wait<'_>,
     ) -> Result<u64> {
         self.check(source)?;
+        self.hold.check_capture(queue)?;
+        let queue = if source.is_of_host() { self.hold.uploads()?.queue() } else { queue };
         let view = self.claim(queue, Contents::Fresh, wait)?;
         view.hold.copy_from(queue, view.address(), source)?;
-        view.publish(stamp)
+        let published = view.publish(stamp);
+        self.finish(source)?;
+        published
+    }
+
+    /// Memory of the host for frames that are written again and again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] if there is none to be had, or the driver cannot register it.
+    pub fn host_frame(&self) -> Result<HostFrame> {
+        HostFrame::new(&self.hold)
     }
 
     /// Publishes a frame of zeros.
@@ -114,8 +138,23 @@ impl GpuWriter {
     pub(crate) fn check(&self, source: Source<'_>) -> Result<()> {
         match source {
             Source::Host(bytes) => check_bytes(&self.hold.attachment, bytes.len()),
+            Source::Frame(frame) => check_bytes(&self.hold.attachment, frame.len()),
             Source::Device(_) | Source::Range(..) => Ok(()),
         }
+    }
+
+    /// The stream that a frame comes by: the caller's, or that of frames from the host.
+    pub(crate) fn queue_of<'q>(
+        &'q self,
+        source: Source<'_>,
+        queue: &'q Arc<Queue>,
+    ) -> Result<&'q Arc<Queue>> {
+        if source.is_of_host() { Ok(self.hold.uploads()?.queue()) } else { Ok(queue) }
+    }
+
+    /// What a published frame is waited for.
+    pub(crate) fn finish(&self, source: Source<'_>) -> Result<()> {
+        if matches!(source, Source::Frame(_)) { self.hold.finish_uploads() } else { Ok(()) }
     }
 }
 
