@@ -1,5 +1,6 @@
 //! What can be said about a stream.
 
+use cuda_ipc::Uuid;
 use shm_core::{Creator, Generation, PopulateReport, Segment};
 
 use crate::ring::word::{Ctl, Phase};
@@ -28,6 +29,12 @@ pub struct StreamInfo {
     pub total_bytes: u64,
     /// Slots of the ring.
     pub slots: usize,
+    /// The GPU that the frames are on; `None` if they are in the file.
+    pub device: Option<Uuid>,
+    /// By what the work of this process's GPUs on the frames is ordered: by the device, so that no call waits
+    /// for it, or by the host, where the driver lacks the operations. `None` as long as this process has
+    /// no writer or reader on a GPU.
+    pub ordering: Option<cuda_ipc::Ordering>,
     /// Distinct frames that may be leased at once; further leases are private copies.
     pub leases_max: usize,
     /// Which creation of the name this is.
@@ -96,6 +103,8 @@ impl StreamInfo {
             frame_bytes: layout.payload_bytes,
             total_bytes: layout.total_bytes,
             slots: layout.slots,
+            device: layout.label().map(|label| label.device()),
+            ordering: None,
             leases_max: layout.leases_max(),
             generation: segment.generation(),
             creator: segment.creator(),
@@ -211,6 +220,13 @@ fn gather_at(attachment: &Attachment, ctl: Ctl) -> StreamInfo {
             let mut info =
                 StreamInfo::of(&attachment.segment, &attachment.layout, ctl, newest, writer);
             info.population = attachment.population();
+            info.ordering = attachment.ordering();
+            if info.ordering == Some(cuda_ipc::Ordering::Host) {
+                info.warnings.push(
+                    "the driver has no words that a GPU waits for and writes: calls wait for the GPU"
+                        .to_owned(),
+                );
+            }
             info.participants = member
                 .membership
                 .participants()

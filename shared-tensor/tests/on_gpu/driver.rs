@@ -15,7 +15,7 @@ pub(crate) fn is_chosen() -> bool {
 
 /// Runs this program on the driver for tests.
 pub(crate) fn run_again() -> ExitCode {
-    let folder = build();
+    let folder = build("newest", &["-DVERSION=13000"]);
     let status = Command::new(env::current_exe().unwrap())
         .args(env::args_os().skip(1))
         .env("CUDA_IPC_DRIVER", &folder)
@@ -26,15 +26,16 @@ pub(crate) fn run_again() -> ExitCode {
     if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The folder with it.
-fn build() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("on-gpu-driver");
+/// The folder with one.
+pub(crate) fn build(label: &str, options: &[&str]) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("on-gpu-driver").join(label);
     std::fs::create_dir_all(&folder).unwrap();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cuda-ipc/tests/it/driver/driver.c");
     // Another run of the tests may build the same.
     let fresh = folder.join(format!("fresh-{}", std::process::id()));
     let status = Command::new("cc")
-        .args(["-shared", "-fPIC", "-O1", "-pthread", "-DVERSION=13000"])
+        .args(["-shared", "-fPIC", "-O1", "-pthread"])
+        .args(options)
         .arg(source)
         .arg("-o")
         .arg(&fresh)

@@ -6,11 +6,13 @@
 #![expect(clippy::unwrap_used, reason = "a step that fails fails its test")]
 
 mod driver;
+mod fallback;
 mod frames;
 #[path = "../service/harness.rs"]
 mod harness;
 mod leases;
 mod peer;
+mod peers;
 mod processes;
 #[path = "../it/support.rs"]
 #[allow(dead_code, reason = "others use more of it")]
@@ -31,5 +33,7 @@ fn main() -> ExitCode {
         ("frames", frames::TESTS),
         ("leases", leases::TESTS),
         ("processes", processes::TESTS),
+        ("peers", peers::TESTS),
+        ("fallback", fallback::TESTS),
     ])
 }

@@ -27,7 +27,16 @@ pub(crate) struct Peer {
 impl Peer {
     /// One that works in a namespace.
     pub(crate) fn start(namespace: &Namespace) -> Self {
-        let mut process = Command::new(env::current_exe().unwrap())
+        Self::with(namespace, |it| it)
+    }
+
+    /// One that sees these GPUs alone.
+    pub(crate) fn start_seeing(namespace: &Namespace, devices: &str) -> Self {
+        Self::with(namespace, |it| it.env("CUDA_VISIBLE_DEVICES", devices))
+    }
+
+    fn with(namespace: &Namespace, how: impl FnOnce(&mut Command) -> &mut Command) -> Self {
+        let mut process = how(&mut Command::new(env::current_exe().unwrap()))
             .env(PREFIX, namespace.prefix())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

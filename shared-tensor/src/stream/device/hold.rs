@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use cuda_ipc::{Access, Chunk, Context, Copies, Mapping, Stream as Queue, WordStep};
+use cuda_ipc::{Access, Chunk, Context, Copies, Mapping, Ordering, Stream as Queue, WordStep};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ring::device::{self, DeviceWords as _, Use, note_use, uses};
@@ -14,7 +14,7 @@ use crate::stream::device::page::{self, Page};
 use crate::stream::device::seat::{self, OwnSeat};
 use crate::stream::device::uploads::Uploads;
 use crate::stream::device::watch;
-use crate::sync::Ordering;
+use crate::sync;
 
 /// The frames at addresses of a device, the words, and a seat.
 #[derive(Debug)]
@@ -93,9 +93,8 @@ impl Hold {
             steps.push(page::await_frame(slot, seq));
             debts.extend((owner != me).then_some(Debt::Before { slot, seq, owner }));
         }
-        self.queue(queue, &steps)?;
         self.watch(debts);
-        Ok(())
+        self.queue(queue, &steps)
     }
 
     /// Queues that the frame of a slot is complete.
@@ -123,12 +122,11 @@ impl Hold {
         if device::is_complete(&*member.memory, slot, seq) {
             return Ok(());
         }
-        let owner = slot_owner(member.memory.slot(slot));
-        self.queue(queue, &[page::await_frame(slot, seq)])?;
-        if owner != member.me()? {
+        // Before it is waited for: where the device cannot, the call does.
+        if slot_owner(member.memory.slot(slot)) != member.me()? {
             self.watch([Debt::Frame { slot, seq }]);
         }
-        Ok(())
+        self.queue(queue, &[page::await_frame(slot, seq)])
     }
 
     /// Queues the end of a use of a slot that is leased, and notes it. `false`: the lease was taken away.
@@ -145,7 +143,12 @@ impl Hold {
 
     /// Whether a use is over.
     pub(super) fn is_over(&self, it: Use) -> Result<bool> {
-        Ok(self.member()?.memory.done(it.lane).load(Ordering::Acquire) >= it.number)
+        Ok(self.member()?.memory.done(it.lane).load(sync::Ordering::Acquire) >= it.number)
+    }
+
+    /// By what the work on frames is ordered.
+    pub(super) fn ordering(&self) -> Ordering {
+        self.page.ordering()
     }
 
     /// A stream of its own.

@@ -17,7 +17,7 @@ mod writer;
 
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 
-use cuda_ipc::{Chunk, Context};
+use cuda_ipc::{Chunk, Context, Ordering};
 use shm_lock::Wait;
 
 pub(crate) use filling::FilledBy;
@@ -52,7 +52,7 @@ impl Attachment {
     }
 
     /// Keeps the chunk and hands it out, as long as the stream is open here.
-    fn keep(&self, own: &mut OnGpu, chunk: Chunk) -> Result<Arc<Chunk>> {
+    fn keep(&self, own: &mut OnGpu, chunk: Chunk) -> Result<()> {
         let member = self.member()?;
         let chunk = Arc::new(chunk);
         let offer = Offer::begin(
@@ -63,8 +63,8 @@ impl Attachment {
             Arc::clone(&chunk),
         )?;
         own.offer = Some(offer);
-        own.chunk = Some(Arc::clone(&chunk));
-        Ok(chunk)
+        own.chunk = Some(chunk);
+        Ok(())
     }
 
     /// The chunk, from a process that has it.
@@ -81,6 +81,7 @@ impl Attachment {
 
     /// The stream for a device.
     fn hold(self: &Arc<Self>, context: &Context, wait: &Wait<'_>) -> Result<Arc<Hold>> {
+        self.has_chunk(wait)?;
         let mut own = self.on_gpu();
         let own = &mut *own;
         let device = context.device().uuid();
@@ -89,20 +90,36 @@ impl Attachment {
         if let Some(known) = known.into_iter().find(|it| it.context.device().uuid() == device) {
             return Ok(known);
         }
-        let chunk = if let Some(chunk) = &own.chunk {
-            Arc::clone(chunk)
-        } else {
-            let fetched = self.fetch(wait)?;
-            self.keep(own, fetched)?
-        };
         let seat = match own.seat.upgrade() {
             Some(seat) => seat,
             None => Arc::new(self.take_seat()?),
         };
         own.seat = Arc::downgrade(&seat);
-        let hold = Hold::new(Arc::clone(self), context, &chunk, seat)?;
+        let chunk = own.chunk.as_ref().ok_or_else(|| self.frames_elsewhere("held"))?;
+        let hold = Hold::new(Arc::clone(self), context, chunk, seat)?;
         own.holds.push(Arc::downgrade(&hold));
         Ok(hold)
+    }
+
+    /// Sees to it that this process has the chunk.
+    fn has_chunk(&self, wait: &Wait<'_>) -> Result<()> {
+        if self.on_gpu().chunk.is_some() {
+            return Ok(());
+        }
+        // Others, who may not want to wait as long, ask beside this.
+        let fetched = self.fetch(wait)?;
+        let mut own = self.on_gpu();
+        if own.chunk.is_none() {
+            self.keep(&mut own, fetched)?;
+        }
+        Ok(())
+    }
+
+    /// By what the work of this process's GPUs is ordered; `None` as long as none uses the stream.
+    pub(crate) fn ordering(&self) -> Option<Ordering> {
+        let own = self.on_gpu.get()?.lock().unwrap_or_else(PoisonError::into_inner);
+        let orderings = own.holds.iter().filter_map(Weak::upgrade).map(|it| it.ordering());
+        orderings.max_by_key(|it| *it == Ordering::Host)
     }
 
     fn take_seat(&self) -> Result<OwnSeat> {

@@ -1,6 +1,8 @@
 //! The page of a stream that devices write, as their streams see it.
 
-use cuda_ipc::{Access, Context, QueueError, RangeWords, RegisterError, Stream, WordStep};
+use cuda_ipc::{
+    Access, Context, Ordering, QueueError, RangeWords, RegisterError, Stream, WordStep,
+};
 
 use crate::ring::device::Use;
 use crate::ring::word::Seq;
@@ -26,6 +28,11 @@ impl Page {
         let Ok(page) = control.slice(range) else { return Ok(None) };
         let words = RangeWords::new(context, SharedPage(page), Access::ReadWrite)?;
         Ok(Some(Self { words }))
+    }
+
+    /// By what they are ordered.
+    pub(super) fn ordering(&self) -> Ordering {
+        self.words.ordering()
     }
 
     /// Queues all of them, in order.

@@ -1,0 +1,61 @@
+//! A driver without words: calls wait for the device then, and frames are the same.
+
+use std::env;
+use std::process::Command;
+
+use cuda_ipc::Ordering;
+
+use crate::driver;
+use crate::frames::Ground;
+use crate::harness::{Outcome, Skip, tests};
+
+tests![the_driver_orders_by_the_device, without_words_the_host_orders];
+
+/// What needs no stream to be held up.
+const THE_SAME: &[&str] = &[
+    "frames::frames_are_written_and_read",
+    "frames::large_frames_of_the_host_come_in_pieces",
+    "frames::frames_in_memory_of_their_own_are_filled_again_at_once",
+    "frames::a_frame_that_is_given_up_is_nobodys",
+    "frames::a_write_can_change_the_last_frame",
+    "leases::a_lease_keeps_its_frame",
+    "leases::a_ring_without_slots_to_spare_gives_copies",
+    "leases::frames_are_filled_under_a_lock_that_is_held",
+    "processes::a_stream_outlives_its_creator",
+    "fallback::the_driver_orders_by_the_device",
+];
+
+const WITHOUT_WORDS: &str = "ST_ON_GPU_WITHOUT_WORDS";
+
+/// And the stream says by what.
+fn the_driver_orders_by_the_device() {
+    let ground = Ground::new(3);
+    let wanted = match env::var_os(WITHOUT_WORDS) {
+        Some(_) => Ordering::Host,
+        None => Ordering::Device,
+    };
+    let info = ground.stream.info();
+    assert_eq!(info.ordering, Some(wanted));
+    assert_eq!(info.device, Some(ground.context.device().uuid()));
+    let is_told = info.warnings.iter().any(|it| it.contains("calls wait for the GPU"));
+    assert_eq!(is_told, wanted == Ordering::Host);
+    ground.end();
+}
+
+fn without_words_the_host_orders() -> Outcome {
+    if driver::is_device() {
+        return Err(Skip("needs another driver than the device's".to_owned()));
+    }
+    let folder = driver::build("without-words", &["-DVERSION=11030", "-DWITHOUT_WORDS"]);
+    let ran = Command::new(env::current_exe().unwrap())
+        .args(THE_SAME)
+        .arg("--exact")
+        .env("LD_LIBRARY_PATH", folder)
+        .env(WITHOUT_WORDS, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "{said}{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(said.contains(&format!("{} passed; 0 failed", THE_SAME.len())), "{said}");
+    Ok(())
+}
