@@ -135,6 +135,14 @@ unsafe impl HostMemory for SharedPage {
     }
 }
 
+/// Has `call` called when this process returns from `main` or calls `exit`, before what was registered
+/// earlier: a driver's own, say, that is in use by now.
+pub(crate) fn at_exit(call: extern "C" fn()) {
+    // SAFETY: a function of this library, which is there for as long as the process; where a library is
+    // unloaded before, the C library calls it then. Without room for one more it is not called.
+    let _ = unsafe { libc::atexit(call) };
+}
+
 /// A load that is defined on memory without write permission: of those, the standard library admits
 /// relaxed ones only, so the ordering is a fence of its own.
 #[inline]

@@ -65,7 +65,7 @@ pub use crate::ring::word::{Phase, SLOTS_MAX};
 pub use admin::{list, purge, stat, unlink};
 pub use counters::{ReaderFigures, WriterFigures};
 pub use description::{METADATA_BYTES, Publication, Stamp};
-pub use device::{GpuLease, GpuReader, GpuWriteView, GpuWriter, HostFrame, Source};
+pub use device::{GpuLease, GpuReader, GpuWriteView, GpuWriter, HostFrame, Source, settle};
 pub use info::{ParticipantInfo, StreamInfo};
 pub use lease::{Lease, OnFull};
 pub use lock_many::locked_many;

@@ -2,9 +2,11 @@
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use cuda_ipc::Copies;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use shared_tensor::DType;
 use shared_tensor::shm::Namespace;
 use shared_tensor::stream::{
@@ -60,6 +62,18 @@ impl Peer {
         let mut answer = String::new();
         self.output.read_line(&mut answer).unwrap();
         answer.trim_end().to_owned()
+    }
+
+    /// Whether it is still there when somebody who does not wait for anything would not be.
+    pub(crate) fn stays(&mut self) -> bool {
+        let pidfd = pidfd_open(Pid::from_child(&self.process), PidfdFlags::empty()).unwrap();
+        let patience = Timespec { tv_sec: 0, tv_nsec: 300_000_000 };
+        poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&patience)).unwrap() == 0
+    }
+
+    /// How it ends of its own accord.
+    pub(crate) fn end(&mut self) -> ExitStatus {
+        self.process.wait().unwrap()
     }
 
     pub(crate) fn kill(&mut self) {
@@ -118,6 +132,19 @@ pub(crate) fn play() -> bool {
                 let stamp = Stamp::default();
                 writer.write(work.stream(), source, &stamp, &watchdog()).unwrap().to_string()
             }
+            // The stream, its writer and its reader, whatever they have queued.
+            "close" => {
+                drop((writer.take(), reader.take(), stream.take()));
+                "closed".to_owned()
+            }
+            "leave" => break,
+            // What was held goes on.
+            "go" => {
+                words.release(0, 1);
+                work.synchronize().unwrap();
+                "gone".to_owned()
+            }
+            "found" => found(&work, &beside),
             "phase" => format!("{:?}", stream.as_ref().unwrap().phase()),
             // Of what was held, or of what the dead owe.
             "done" => {
@@ -135,10 +162,7 @@ pub(crate) fn play() -> bool {
                             say(&count.to_string());
                             continue;
                         }
-                        let mut found = vec![0; BYTES];
-                        work.download(&mut found, beside.at(1)).unwrap();
-                        let same = found.iter().all(|byte| *byte == found[0]);
-                        if same { found[0].to_string() } else { "torn".to_owned() }
+                        found(&work, &beside)
                     }
                     Err(error) => format!("{:?}", error.kind()),
                 }
@@ -148,4 +172,12 @@ pub(crate) fn play() -> bool {
         say(&answer);
     }
     true
+}
+
+/// What was read last.
+fn found(work: &Copies, beside: &Beside) -> String {
+    let mut found = vec![0; BYTES];
+    work.download(&mut found, beside.at(1)).unwrap();
+    let same = found.iter().all(|byte| *byte == found[0]);
+    if same { found[0].to_string() } else { "torn".to_owned() }
 }

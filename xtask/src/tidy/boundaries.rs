@@ -19,7 +19,8 @@ const EDGES: &[(&str, &[&str])] = &[
 
 /// Packages from outside that only some members may use.
 const OWNED: &[(&str, &[&str])] = &[
-    ("cudarc", &["cuda-ipc"]),
+    // An example of the facade launches kernels.
+    ("cudarc", &["cuda-ipc", "shared-tensor"]),
     ("fs4", &["shm-lock"]),
     (
         "libc",

@@ -85,7 +85,7 @@ impl Hold {
         let mut debts = Vec::new();
         for it in uses(memory, claim.slot) {
             steps.push(page::await_use(it));
-            let user = seat::user(memory, it).filter(|user| *user != me);
+            let user = seat::user(memory, it).filter(|user| user.who != me);
             debts.extend(user.map(|user| Debt::Use { it, user }));
         }
         let (slot, seq, owner) = (claim.slot, claim.previous, claim.previous_owner);
@@ -99,6 +99,7 @@ impl Hold {
 
     /// Queues that the frame of a slot is complete.
     pub(super) fn complete(&self, queue: &Queue, slot: usize, seq: Seq) -> Result<()> {
+        self.seat.note_write(slot, seq);
         self.queue(queue, &[page::complete(slot, seq)])
     }
 

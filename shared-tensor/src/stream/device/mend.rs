@@ -15,6 +15,7 @@ use crate::ring::word::Seq;
 use crate::ring::{Identity, Liveness as _, Ring, slot_owner};
 use crate::stream::description::Description;
 use crate::stream::device::hold::Hold;
+use crate::stream::device::seat::Sitter;
 use crate::stream::locked::Locked;
 use crate::stream::tenure::Tenure;
 use crate::sync::Ordering;
@@ -27,7 +28,7 @@ pub(super) enum Debt {
     /// To complete what was in a slot before this process claimed it.
     Before { slot: usize, seq: Seq, owner: Identity },
     /// To be done with a slot.
-    Use { it: Use, user: Identity },
+    Use { it: Use, user: Sitter },
 }
 
 impl Hold {
@@ -54,7 +55,7 @@ impl Hold {
                 Ok(true)
             }
             Debt::Use { it, .. } if self.is_over(it)? => Ok(true),
-            Debt::Use { it, user } if peers.has_ended(user) => {
+            Debt::Use { it, user } if peers.has_ended(user.who) && !user.lives() => {
                 release_use(memory, it);
                 Ok(true)
             }

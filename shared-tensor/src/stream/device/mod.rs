@@ -11,6 +11,7 @@ mod mend;
 mod page;
 mod reader;
 pub(crate) mod seat;
+mod settle;
 mod uploads;
 mod watch;
 mod writer;
@@ -23,6 +24,7 @@ use shm_lock::Wait;
 pub(crate) use filling::FilledBy;
 pub use lease::GpuLease;
 pub use reader::GpuReader;
+pub use settle::settle;
 pub use uploads::HostFrame;
 pub use writer::{GpuWriteView, GpuWriter, Source};
 

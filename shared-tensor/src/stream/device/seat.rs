@@ -9,10 +9,12 @@ use cuda_ipc::{Fate, ProcessMark};
 
 use crate::ring::Identity;
 use crate::ring::device::{DeviceWords, Use, release_use};
+use crate::ring::word::{SLOTS_MAX, Seq};
 use crate::stream::device::lanes::{Lanes, Next, Queue};
+use crate::stream::device::{settle, watch};
 use crate::stream::layout::{LANES_PER_SEAT, SITTER_ENTRY_BITS, Seat};
 use crate::stream::memory::StreamMemory;
-use crate::sync::{Ordering, fence};
+use crate::sync::{AtomicU64, Ordering, fence};
 
 /// Numbers beyond this are damage.
 const NUMBER_MAX: u64 = 1 << 62;
@@ -30,6 +32,12 @@ impl Sitter {
     /// its threads comes earlier.
     pub(super) fn is_gone(self) -> bool {
         self.process.is_none_or(|it| it.fate() == Fate::Gone)
+    }
+
+    /// Whether its process is there, though it may have closed the stream. What devices still read for one
+    /// that is not harms nobody.
+    pub(super) fn lives(self) -> bool {
+        self.process.is_some_and(|it| it.fate() == Fate::Alive)
     }
 
     fn load(seat: &Seat) -> Option<Self> {
@@ -77,17 +85,23 @@ pub(crate) fn is_gone(memory: &StreamMemory, who: Identity) -> bool {
 }
 
 /// Who has the seat of a lane.
-pub(super) fn user(memory: &StreamMemory, it: Use) -> Option<Identity> {
-    Sitter::load(memory.seats().get(it.lane / LANES_PER_SEAT)?).map(|sitter| sitter.who)
+pub(super) fn user(memory: &StreamMemory, it: Use) -> Option<Sitter> {
+    Sitter::load(memory.seats().get(it.lane / LANES_PER_SEAT)?)
 }
 
-/// A seat of this process.
+/// A seat of this process. Let go of, it is given back when the work that was queued is over.
 #[derive(Debug)]
-pub(super) struct OwnSeat {
+pub(super) struct OwnSeat(Arc<Taken>);
+
+/// A seat, and what was queued by whoever has it.
+#[derive(Debug)]
+pub(super) struct Taken {
     memory: Arc<StreamMemory>,
     index: usize,
     word: u64,
     lanes: Mutex<Lanes>,
+    /// Of each slot: the ticket of the last frame that a device was told to fill it with.
+    written: [AtomicU64; SLOTS_MAX],
 }
 
 impl OwnSeat {
@@ -102,8 +116,6 @@ impl OwnSeat {
             let seat = &memory.seats()[index];
             let before = match Sitter::load(seat) {
                 None => 0,
-                // Left behind by this process, with uses that had not ended.
-                Some(sitter) if sitter.who == me => word,
                 Some(sitter) if is_gone(sitter) => word_of(sitter.who),
                 Some(_) => return None,
             };
@@ -116,40 +128,68 @@ impl OwnSeat {
             );
             taken.is_ok().then_some((index, before, lasts))
         })?;
-        if before != word {
-            Sitter::tell(&memory.seats()[index], word, ProcessMark::own());
+        Sitter::tell(&memory.seats()[index], word, ProcessMark::own());
+        if before != 0 {
             // Nobody writes these any more: what they owe is paid, and numbers go on from there.
             for (lane, number) in lasts.into_iter().enumerate() {
                 release_use(&**memory, Use { lane: index * LANES_PER_SEAT + lane, number });
             }
         }
         let lanes = Mutex::new(Lanes::new(index * LANES_PER_SEAT, lasts));
-        Some(Self { memory: Arc::clone(memory), index, word, lanes })
+        let memory = Arc::clone(memory);
+        let taken = Arc::new(Taken { memory, index, word, lanes, written: Default::default() });
+        settle::note(&taken);
+        Some(Self(taken))
     }
 
     /// The next use by a queue; held until the use is noted, so that uses are queued in their order.
     pub(super) fn next(&self, queue: Queue) -> (Next, MutexGuard<'_, Lanes>) {
-        let mut lanes = self.lanes();
-        let next = lanes.next(queue, |it| self.is_over(it));
+        let mut lanes = self.0.lanes();
+        let next = lanes.next(queue, |it| self.0.has_ended(it));
         (next, lanes)
     }
 
-    fn lanes(&self) -> MutexGuard<'_, Lanes> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_over(&self, it: Use) -> bool {
-        self.memory.done(it.lane).load(Ordering::Acquire) >= it.number
+    /// Notes a frame that a device is told to fill a slot with. The caller has the stream's lock.
+    pub(super) fn note_write(&self, slot: usize, seq: Seq) {
+        self.0.written[slot].fetch_max(seq.ticket(), Ordering::Relaxed);
     }
 }
 
 impl Drop for OwnSeat {
     fn drop(&mut self) {
-        // Otherwise it is this process's until that is gone.
-        if self.lanes().last().all(|it| self.is_over(it)) {
-            let who = &self.memory.seats()[self.index].sitter.0.who;
-            let _ = who.compare_exchange(self.word, 0, Ordering::AcqRel, Ordering::Relaxed);
+        if self.0.is_over() {
+            self.0.give_back();
+        } else {
+            watch::leaving(Arc::clone(&self.0));
         }
+    }
+}
+
+impl Taken {
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_ended(&self, it: Use) -> bool {
+        self.memory.done(it.lane).load(Ordering::Acquire) >= it.number
+    }
+
+    /// Whether every frame is there that devices were told to make.
+    pub(super) fn has_written(&self) -> bool {
+        let written = self.written.iter().map(|ticket| ticket.load(Ordering::Relaxed)).enumerate();
+        written.into_iter().all(|(slot, ticket)| {
+            ticket == 0 || self.memory.ready(slot).load(Ordering::Acquire) >= ticket
+        })
+    }
+
+    /// Whether devices are done with everything that was queued.
+    pub(super) fn is_over(&self) -> bool {
+        self.lanes().last().all(|it| self.has_ended(it)) && self.has_written()
+    }
+
+    pub(super) fn give_back(&self) {
+        let who = &self.memory.seats()[self.index].sitter.0.who;
+        let _ = who.compare_exchange(self.word, 0, Ordering::AcqRel, Ordering::Relaxed);
     }
 }
 

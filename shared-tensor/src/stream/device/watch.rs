@@ -1,7 +1,7 @@
 //! One thread that sees to it that no device waits for the dead, and that no slot stays leased.
 //!
-//! It is there while this process's devices have waits queued for what other processes' are to do, or the
-//! ends of leases cannot be queued; and a moment longer, so that a process which reads again and again does
+//! It is there while this process's devices have waits queued for what other processes' are to do, the ends
+//! of leases cannot be queued, or devices have work with streams that were closed; and a moment longer, so that a process which reads again and again does
 //! not start it again and again.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,7 @@ use shm_lock::PerProcess;
 use crate::stream::device::endings::Ending;
 use crate::stream::device::hold::Hold;
 use crate::stream::device::mend::Debt;
+use crate::stream::device::seat::Taken;
 
 /// How often debtors are looked after: at first, and at most.
 const TICK: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(20));
@@ -32,12 +33,13 @@ struct State {
     /// Each keeps what is waited with.
     debts: Vec<(Arc<Hold>, Debt)>,
     endings: Vec<Ending>,
+    leaving: Vec<Arc<Taken>>,
     is_watched: bool,
 }
 
 impl State {
     fn is_empty(&self) -> bool {
-        self.debts.is_empty() && self.endings.is_empty()
+        self.debts.is_empty() && self.endings.is_empty() && self.leaving.is_empty()
     }
 }
 
@@ -59,6 +61,11 @@ pub(super) fn over(hold: &Arc<Hold>, debts: impl Iterator<Item = Debt>) {
 /// Has the end of a lease queued when its stream is not captured any more.
 pub(super) fn ending(ending: Ending) {
     add(|state| state.endings.push(ending));
+}
+
+/// Has a seat given back when devices are done with what was queued.
+pub(super) fn leaving(taken: Arc<Taken>) {
+    add(|state| state.leaving.push(taken));
 }
 
 fn add(what: impl FnOnce(&mut State)) {
@@ -92,21 +99,28 @@ fn run(watch: &Watch) {
         }
         let debts = std::mem::take(&mut state.debts);
         let mut endings = std::mem::take(&mut state.endings);
+        let mut leaving = std::mem::take(&mut state.leaving);
         drop(state);
         let over = endings.extract_if(.., |ending| !ending.has_to_wait());
         over.for_each(Ending::queue);
+        leaving.extract_if(.., |taken| taken.is_over()).for_each(|taken| taken.give_back());
+        if cuda_ipc::lost().is_some() {
+            // Theirs until this process is gone: nothing is over that a lost context was to do.
+            leaving.clear();
+        }
         // One that cannot be looked at is looked at again.
         let left: Vec<_> = debts
             .into_iter()
             .filter(|(hold, debt)| !hold.is_paid(*debt).unwrap_or(false))
             .collect();
-        if left.is_empty() && endings.is_empty() {
+        if left.is_empty() && endings.is_empty() && leaving.is_empty() {
             continue;
         }
         {
             let mut state = watch.state();
             state.debts.extend(left);
             state.endings.append(&mut endings);
+            state.leaving.append(&mut leaving);
         }
         thread::sleep(tick);
         tick = (tick * 2).min(TICK.1);
