@@ -27,7 +27,8 @@ pub(crate) trait DeviceWords: Ring {
     fn done(&self, lane: usize) -> &AtomicU64;
     /// The number of the last use of a slot in a lane. Written by the lane's process.
     fn used(&self, lane: usize, slot: usize) -> &AtomicU64;
-    fn lanes(&self) -> usize;
+    /// Those that may have uses.
+    fn lanes(&self) -> impl Iterator<Item = usize> + '_;
 }
 
 /// Something queued by somebody that is not over: what a wait has to be for.
@@ -55,7 +56,7 @@ pub(crate) fn standing(ring: &impl DeviceWords, slot: usize, seq: Seq) -> Standi
 
 /// What reads a slot and is not over. The caller has claimed the slot, so that there will be no more.
 pub(crate) fn uses(ring: &impl DeviceWords, slot: usize) -> impl Iterator<Item = Use> {
-    (0..ring.lanes()).filter_map(move |lane| {
+    ring.lanes().filter_map(move |lane| {
         // SYNC: device-use. Whoever let go of its lease before the claim looked for leases has noted
         // its use before that.
         let number = ring.used(lane, slot).load(Ordering::Acquire);

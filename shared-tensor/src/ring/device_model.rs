@@ -83,8 +83,8 @@ impl DeviceWords for Device {
         &self.used[lane][slot]
     }
 
-    fn lanes(&self) -> usize {
-        self.done.len()
+    fn lanes(&self) -> impl Iterator<Item = usize> + '_ {
+        0..self.done.len()
     }
 }
 

@@ -118,7 +118,9 @@ pub(crate) struct Control {
     pub(crate) writer: Line<WriterCounters>,
     /// One bit per participant that ever pinned a slot. Written by participants, once each.
     pub(crate) lessees: Line<[AtomicU64; PARTICIPANTS.div_ceil(64)]>,
-    reserved: Line<[AtomicU64; 48]>,
+    /// CUDA streams: one bit for each seat that was ever taken. Written by who takes one.
+    pub(crate) seated: AtomicU64,
+    reserved: [AtomicU64; 47],
     /// Written by the lock holder.
     pub(crate) slots: [Slot; SLOTS_MAX],
     /// CUDA streams: processes that hand out the chunk's descriptor. Written by each of them.
@@ -258,7 +260,8 @@ const _: () = {
     assert!(offset_of!(Control, roster) == 256);
     assert!(offset_of!(Control, writer) == 384);
     assert!(offset_of!(Control, lessees) == 512);
-    assert!(offset_of!(Control, reserved) == 640);
+    assert!(offset_of!(Control, seated) == 640);
+    assert!(offset_of!(Control, reserved) == 648);
     assert!(PARTICIPANTS.div_ceil(64) * 8 == 128);
     assert!(offset_of!(Control, slots) == 1024);
     assert!(offset_of!(Control, holders) == 4096);

@@ -14,7 +14,7 @@ use crate::ring::{Identity, Liveness, Ring, RingLoads, Slot, Standing};
 use crate::stream::device::seat;
 use crate::stream::layout::{
     LANES_PER_SEAT, Layout, PARTICIPANTS, PARTICIPANTS_OFFSET, ParticipantRecord,
-    RESERVED_AT_CREATION, Seat,
+    RESERVED_AT_CREATION, SEATS, Seat,
 };
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::{ObservedControl, SharedControl, SharedSeats};
@@ -155,8 +155,15 @@ impl DeviceWords for StreamMemory {
     }
 
     #[inline]
-    fn lanes(&self) -> usize {
-        self.seats().len() * LANES_PER_SEAT
+    fn lanes(&self) -> impl Iterator<Item = usize> + '_ {
+        // SYNC: seated. Whose use has to be found has set its bit before it noted the use.
+        let mut seated = self.shared.control().seated.load(Ordering::Relaxed);
+        let seats = std::iter::from_fn(move || {
+            let seat = seated.trailing_zeros() as usize;
+            seated &= seated.wrapping_sub(1);
+            (seat < SEATS).then_some(seat)
+        });
+        seats.flat_map(|seat| seat * LANES_PER_SEAT..(seat + 1) * LANES_PER_SEAT)
     }
 }
 

@@ -128,6 +128,8 @@ impl OwnSeat {
             );
             taken.is_ok().then_some((index, before, lasts))
         })?;
+        // SYNC: seated. Before any use is noted, which whoever looks for uses has to see first.
+        memory.shared.control().seated.fetch_or(1 << index, Ordering::AcqRel);
         Sitter::tell(&memory.seats()[index], word, ProcessMark::own());
         if before != 0 {
             // Nobody writes these any more: what they owe is paid, and numbers go on from there.
