@@ -38,6 +38,7 @@ pub(crate) struct Program {
 
 const OBJECT: &str = "--bytes=17179869184";
 const CHUNK: &str = "--chunk=1073741824";
+const FRAME: &str = "--bytes=16777216";
 
 pub(crate) const PROGRAMS: &[Program] = &[
     Program {
@@ -131,6 +132,47 @@ pub(crate) const PROGRAMS: &[Program] = &[
             test: "readers_die",
             arguments: &[OBJECT, CHUNK, "--kills=100", "--at-once=10"],
             kills: 100,
+        },
+        limit_s: 420,
+    },
+    Program {
+        name: "streams on_gpu",
+        package: "shared-tensor",
+        target: Target::Test("on_gpu"),
+        kind: Kind::Test { legacy: &[], several_devices: &[] },
+        limit_s: 240,
+    },
+    Program {
+        name: "streams, writers killed",
+        package: "shared-tensor",
+        target: Target::Test("on_gpu"),
+        kind: Kind::Soak {
+            test: "deaths::writers_die",
+            arguments: &[FRAME, "--kills=50", "--at-once=8"],
+            kills: 50,
+        },
+        limit_s: 240,
+    },
+    Program {
+        name: "streams, readers killed",
+        package: "shared-tensor",
+        target: Target::Test("on_gpu"),
+        kind: Kind::Soak {
+            test: "deaths::readers_die",
+            arguments: &[FRAME, "--kills=100", "--at-once=10"],
+            kills: 100,
+        },
+        limit_s: 240,
+    },
+    // For as long as `run.sh --soak` says, at a time.
+    Program {
+        name: "streams, one writer and eight readers",
+        package: "shared-tensor",
+        target: Target::Test("on_gpu"),
+        kind: Kind::Soak {
+            test: "deaths::nothing_grows",
+            arguments: &["--bytes=1048576", "--seconds=10"],
+            kills: 0,
         },
         limit_s: 420,
     },
