@@ -19,7 +19,7 @@ pub(crate) enum Kind {
     /// Ends by itself and says this.
     Example { says: &'static str },
     /// Criterion's, or one that writes figures as lines.
-    Bench { legacy: &'static [&'static str] },
+    Bench { legacy: &'static [&'static str], arguments: &'static [&'static str] },
     /// One test of a test program, again and again, with these arguments; it kills so many processes
     /// each time.
     Soak { test: &'static str, arguments: &'static [&'static str], kills: u32 },
@@ -74,14 +74,14 @@ pub(crate) const PROGRAMS: &[Program] = &[
         name: "cuda-ipc bench",
         package: "cuda-ipc",
         target: Target::Bench("main"),
-        kind: Kind::Bench { legacy: &[] },
+        kind: Kind::Bench { legacy: &[], arguments: &[] },
         limit_s: 420,
     },
     Program {
         name: "cuda-ipc large",
         package: "cuda-ipc",
         target: Target::Bench("large"),
-        kind: Kind::Bench { legacy: &[] },
+        kind: Kind::Bench { legacy: &[], arguments: &[] },
         limit_s: 420,
     },
     Program {
@@ -143,6 +143,20 @@ pub(crate) const PROGRAMS: &[Program] = &[
         limit_s: 240,
     },
     Program {
+        name: "streams bench",
+        package: "shared-tensor",
+        target: Target::Bench("gpu_streams"),
+        kind: Kind::Bench { legacy: &[], arguments: &[] },
+        limit_s: 240,
+    },
+    Program {
+        name: "streams bench, MPS",
+        package: "shared-tensor",
+        target: Target::Bench("gpu_streams"),
+        kind: Kind::Bench { legacy: &[], arguments: &["--mps"] },
+        limit_s: 240,
+    },
+    Program {
         name: "streams, writers killed",
         package: "shared-tensor",
         target: Target::Test("on_gpu"),
@@ -179,8 +193,11 @@ pub(crate) const PROGRAMS: &[Program] = &[
 ];
 
 /// Of C: the sources, and what they are called in the folder of programs. They need the C library alone.
-pub(crate) const FLOORS: &[(&str, &str)] =
-    &[("tests/gpu/floor/floor.c", "floor"), ("tests/gpu/floor/move.c", "floor-move")];
+pub(crate) const FLOORS: &[(&str, &str)] = &[
+    ("tests/gpu/floor/floor.c", "floor"),
+    ("tests/gpu/floor/move.c", "floor-move"),
+    ("tests/gpu/floor/stream.c", "floor-stream"),
+];
 
 /// What the interpreter runs, beside pytest.
 pub(crate) fn of_python() -> Vec<Value> {
@@ -224,7 +241,9 @@ impl Program {
                 json!({"kind": "test", "legacy": legacy, "several_devices": several_devices})
             }
             Kind::Example { says } => json!({"kind": "example", "says": says}),
-            Kind::Bench { legacy } => json!({"kind": "bench", "legacy": legacy}),
+            Kind::Bench { legacy, arguments } => {
+                json!({"kind": "bench", "legacy": legacy, "arguments": arguments})
+            }
             Kind::Soak { test, arguments, kills } => {
                 let arguments: Vec<&str> =
                     std::iter::once(test).chain(arguments.iter().copied()).collect();
