@@ -216,6 +216,9 @@ pub(crate) fn of_python() -> Vec<Value> {
         bench("service bench", "__main__.py", &["3"], 480, &[]),
         bench("service large", "large.py", &[], 420, &[]),
         bench("service in place", "in_place.py", &[], 120, &["1 GiB with copy=False: again"]),
+        bench("streams python", "streams/__main__.py", &["turns", "pairs"], 240, &[]),
+        bench("streams python, tables", "streams/__main__.py", &["tables"], 240, &[]),
+        bench("streams python, MPS", "streams/__main__.py", &["turns", "--mps"], 240, &[]),
     ]
 }
 
