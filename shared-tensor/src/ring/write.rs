@@ -10,6 +10,9 @@ const PASSES_MAX: usize = 1 << 14;
 #[cfg(loom)]
 const PASSES_MAX: usize = 2;
 
+/// For so many passes the last whole frame is spared, while readers hold the other slots for a moment.
+const PASSES_SPARING: usize = PASSES_MAX / 2;
+
 /// Passes for each look at whether the holders of leases still live.
 const PASSES_PER_PROBE: usize = 16;
 
@@ -153,7 +156,8 @@ pub(crate) fn claim(
     let mut skipped = 0;
     let mut revoked = 0;
     for pass in 0..PASSES_MAX {
-        let mut tried = 0_u32;
+        let spared = last_whole(ring, base).filter(|_| pass < PASSES_SPARING);
+        let mut tried = spared.map_or(0, |index| 1_u32 << index);
         while let Some((index, previous)) = candidate(ring, base, tried, me, liveness) {
             tried |= 1 << index;
             let slot = ring.slot(index);
@@ -263,6 +267,22 @@ fn candidate(
         best = Some((key, index, seen));
     }
     best.map(|(_, index, seen)| (index, seen))
+}
+
+/// What is left if devices are never done with the newest frame: the last one that they are done with.
+/// Of two slots both are needed.
+#[inline]
+fn last_whole(ring: &impl Ring, base: Ctl) -> Option<usize> {
+    let seq = |index: usize| Seq(ring.slot(index).seq.load(Ordering::Relaxed));
+    let is_whole = |index: usize| ring.standing(index, seq(index)) != Standing::Incomplete;
+    if is_whole(base.slot()) || ring.slots() < 3 {
+        return None;
+    }
+    let frames = (0..ring.slots()).filter(|index| {
+        let seq = seq(*index);
+        seq.state() == SlotState::Ready && seq.frame() <= base.count() && is_whole(*index)
+    });
+    frames.max_by_key(|index| seq(*index).frame())
 }
 
 /// A reader holds the slot.

@@ -5,6 +5,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a step that fails fails its test")]
 
+#[path = "../../../cuda-ipc/tests/it/calls.rs"]
+#[allow(dead_code, reason = "others use more of it")]
+mod calls;
+mod deaths;
 mod driver;
 mod fallback;
 mod frames;
@@ -17,6 +21,10 @@ mod processes;
 #[path = "../it/support.rs"]
 #[allow(dead_code, reason = "others use more of it")]
 mod support;
+#[path = "../../../cuda-ipc/tests/survivors/sys.rs"]
+#[expect(unsafe_code, reason = "the driver's functions for kernels have no safe form")]
+#[allow(dead_code, reason = "others use more of it")]
+mod sys;
 
 use std::process::ExitCode;
 
@@ -24,16 +32,22 @@ fn main() -> ExitCode {
     if !driver::is_device() && !driver::is_chosen() {
         return driver::run_again();
     }
-    if peer::play() {
+    if deaths::play() || peer::play() {
         return ExitCode::SUCCESS;
     }
     // Made once: the driver's descriptors and threads come with it.
-    let _context = frames::context();
-    harness::run(&[
+    let context = frames::context();
+    let words = cuda_ipc::Words::create(1).unwrap().attach(&context).unwrap();
+    let outcome = harness::run(&[
         ("frames", frames::TESTS),
         ("leases", leases::TESTS),
         ("processes", processes::TESTS),
         ("peers", peers::TESTS),
         ("fallback", fallback::TESTS),
-    ])
+        ("deaths", deaths::TESTS),
+    ]);
+    calls::on(std::slice::from_ref(context.device()));
+    calls::ordered_by(words.ordering());
+    calls::note("role", "on_gpu", &calls::Calls::now());
+    outcome
 }

@@ -13,6 +13,7 @@ use shared_tensor::stream::{
     GpuReader, GpuWriter, OpenOptions, ReaderOptions, Source, Stamp, Stream, StreamOptions,
 };
 
+use crate::deaths::ROLE;
 use crate::frames::{BYTES, Beside, context};
 use crate::harness::say;
 use crate::support::watchdog;
@@ -35,6 +36,11 @@ impl Peer {
     /// One that sees these GPUs alone.
     pub(crate) fn start_seeing(namespace: &Namespace, devices: &str) -> Self {
         Self::with(namespace, |it| it.env("CUDA_VISIBLE_DEVICES", devices))
+    }
+
+    /// One that plays a role of `deaths`.
+    pub(crate) fn start_as(namespace: &Namespace, role: &str, arguments: &[String]) -> Self {
+        Self::with(namespace, |it| it.env(ROLE, role).args(arguments))
     }
 
     fn with(namespace: &Namespace, how: impl FnOnce(&mut Command) -> &mut Command) -> Self {
@@ -89,10 +95,15 @@ impl Drop for Peer {
     }
 }
 
+/// The namespace that a peer was started with.
+pub(crate) fn namespace() -> Option<Namespace> {
+    let prefix = env::var(PREFIX).ok()?;
+    Some(Namespace::new("/dev/shm", &prefix).unwrap())
+}
+
 /// Plays a peer, if this process is one.
 pub(crate) fn play() -> bool {
-    let Ok(prefix) = env::var(PREFIX) else { return false };
-    let namespace = Namespace::new("/dev/shm", &prefix).unwrap();
+    let Some(namespace) = namespace() else { return false };
     let context = context();
     let work = Copies::new(&context).unwrap();
     let beside = Beside::new(&context);

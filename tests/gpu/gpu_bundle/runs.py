@@ -172,6 +172,8 @@ class Runner:
             run.problems.append(f"{program.arguments} chooses {len(expected)} tests, not one")
         begun = time.monotonic()
         rounds, first = 0, None
+        # Who kills nobody is not asked for kills.
+        kills *= bool(program.kills)
         path = self._scratch(run, "counts")
         while not run.problems and (
             not rounds or time.monotonic() - begun < seconds or rounds * program.kills < kills
@@ -180,7 +182,7 @@ class Runner:
                 if rounds * program.kills < kills:
                     run.problems.append(f"had no time for {kills} kills")
                 break
-            ended = self._go(program, run, ST_COUNTS=str(path))
+            ended = self._go(program, run, ST_COUNTS=str(path), ST_SOAK_S=f"{seconds:.0f}")
             tests, problems = libtest.parse(ended.out, expected)
             run.problems += problems
             bad = [test for test in tests if test.outcome != "passed"]

@@ -19,7 +19,7 @@ pub(crate) enum Kind {
     /// Ends by itself and says this.
     Example { says: &'static str },
     /// Criterion's, or one that writes figures as lines.
-    Bench { legacy: &'static [&'static str] },
+    Bench { legacy: &'static [&'static str], arguments: &'static [&'static str] },
     /// One test of a test program, again and again, with these arguments; it kills so many processes
     /// each time.
     Soak { test: &'static str, arguments: &'static [&'static str], kills: u32 },
@@ -38,6 +38,7 @@ pub(crate) struct Program {
 
 const OBJECT: &str = "--bytes=17179869184";
 const CHUNK: &str = "--chunk=1073741824";
+const FRAME: &str = "--bytes=16777216";
 
 pub(crate) const PROGRAMS: &[Program] = &[
     Program {
@@ -73,14 +74,14 @@ pub(crate) const PROGRAMS: &[Program] = &[
         name: "cuda-ipc bench",
         package: "cuda-ipc",
         target: Target::Bench("main"),
-        kind: Kind::Bench { legacy: &[] },
+        kind: Kind::Bench { legacy: &[], arguments: &[] },
         limit_s: 420,
     },
     Program {
         name: "cuda-ipc large",
         package: "cuda-ipc",
         target: Target::Bench("large"),
-        kind: Kind::Bench { legacy: &[] },
+        kind: Kind::Bench { legacy: &[], arguments: &[] },
         limit_s: 420,
     },
     Program {
@@ -134,11 +135,69 @@ pub(crate) const PROGRAMS: &[Program] = &[
         },
         limit_s: 420,
     },
+    Program {
+        name: "streams on_gpu",
+        package: "shared-tensor",
+        target: Target::Test("on_gpu"),
+        kind: Kind::Test { legacy: &[], several_devices: &[] },
+        limit_s: 240,
+    },
+    Program {
+        name: "streams bench",
+        package: "shared-tensor",
+        target: Target::Bench("gpu_streams"),
+        kind: Kind::Bench { legacy: &[], arguments: &[] },
+        limit_s: 240,
+    },
+    Program {
+        name: "streams bench, MPS",
+        package: "shared-tensor",
+        target: Target::Bench("gpu_streams"),
+        kind: Kind::Bench { legacy: &[], arguments: &["--mps"] },
+        limit_s: 240,
+    },
+    Program {
+        name: "streams, writers killed",
+        package: "shared-tensor",
+        target: Target::Test("on_gpu"),
+        kind: Kind::Soak {
+            test: "deaths::writers_die",
+            arguments: &[FRAME, "--kills=50", "--at-once=8"],
+            kills: 50,
+        },
+        limit_s: 240,
+    },
+    Program {
+        name: "streams, readers killed",
+        package: "shared-tensor",
+        target: Target::Test("on_gpu"),
+        kind: Kind::Soak {
+            test: "deaths::readers_die",
+            arguments: &[FRAME, "--kills=100", "--at-once=10"],
+            kills: 100,
+        },
+        limit_s: 240,
+    },
+    // For as long as `run.sh --soak` says, at a time.
+    Program {
+        name: "streams, one writer and eight readers",
+        package: "shared-tensor",
+        target: Target::Test("on_gpu"),
+        kind: Kind::Soak {
+            test: "deaths::nothing_grows",
+            arguments: &["--bytes=1048576", "--seconds=10"],
+            kills: 0,
+        },
+        limit_s: 420,
+    },
 ];
 
 /// Of C: the sources, and what they are called in the folder of programs. They need the C library alone.
-pub(crate) const FLOORS: &[(&str, &str)] =
-    &[("tests/gpu/floor/floor.c", "floor"), ("tests/gpu/floor/move.c", "floor-move")];
+pub(crate) const FLOORS: &[(&str, &str)] = &[
+    ("tests/gpu/floor/floor.c", "floor"),
+    ("tests/gpu/floor/move.c", "floor-move"),
+    ("tests/gpu/floor/stream.c", "floor-stream"),
+];
 
 /// What the interpreter runs, beside pytest.
 pub(crate) fn of_python() -> Vec<Value> {
@@ -157,6 +216,9 @@ pub(crate) fn of_python() -> Vec<Value> {
         bench("service bench", "__main__.py", &["3"], 480, &[]),
         bench("service large", "large.py", &[], 420, &[]),
         bench("service in place", "in_place.py", &[], 120, &["1 GiB with copy=False: again"]),
+        bench("streams python", "streams/__main__.py", &["turns", "pairs"], 240, &[]),
+        bench("streams python, tables", "streams/__main__.py", &["tables"], 240, &[]),
+        bench("streams python, MPS", "streams/__main__.py", &["turns", "--mps"], 240, &[]),
     ]
 }
 
@@ -182,7 +244,9 @@ impl Program {
                 json!({"kind": "test", "legacy": legacy, "several_devices": several_devices})
             }
             Kind::Example { says } => json!({"kind": "example", "says": says}),
-            Kind::Bench { legacy } => json!({"kind": "bench", "legacy": legacy}),
+            Kind::Bench { legacy, arguments } => {
+                json!({"kind": "bench", "legacy": legacy, "arguments": arguments})
+            }
             Kind::Soak { test, arguments, kills } => {
                 let arguments: Vec<&str> =
                     std::iter::once(test).chain(arguments.iter().copied()).collect();

@@ -1,0 +1,127 @@
+//! What was measured, by name and round.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write;
+
+use cuda_ipc::{Device, Ordering};
+
+use crate::calls::{self, Calls};
+
+/// What a row may cost at most, or is to reach.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Limit {
+    #[default]
+    None,
+    /// Microseconds.
+    AtMost(f64),
+    /// So many times the floor.
+    OfFloor(f64),
+}
+
+/// Samples in microseconds, in rounds.
+#[derive(Debug, Default)]
+struct Row {
+    rounds: Vec<Vec<f64>>,
+    floors: Vec<f64>,
+    limit: Limit,
+    calls: Calls,
+}
+
+#[derive(Debug)]
+pub(crate) struct Figures {
+    rows: BTreeMap<String, Row>,
+    rounds: usize,
+    ordering: Ordering,
+}
+
+/// Of a share of the samples the greatest, and so of half of them the median.
+fn percentile(sorted: &[f64], share: f64) -> f64 {
+    #[expect(clippy::cast_sign_loss, reason = "shares are positive")]
+    #[expect(clippy::cast_precision_loss, reason = "there are not so many")]
+    let place = (share * sorted.len() as f64).ceil() as usize;
+    sorted[place.saturating_sub(1)]
+}
+
+fn sorted(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+impl Figures {
+    pub(crate) fn new(rounds: usize, ordering: Ordering) -> Self {
+        Self { rows: BTreeMap::new(), rounds, ordering }
+    }
+
+    /// Samples of one round, with what was called of the driver meanwhile.
+    pub(crate) fn add(&mut self, name: &str, limit: Limit, samples: Vec<f64>, calls: &Calls) {
+        assert_eq!(calls.of("cuCtxSynchronize"), 0, "{name} waits for the whole context");
+        let row = self.rows.entry(name.to_owned()).or_default();
+        row.rounds.push(sorted(samples));
+        row.limit = limit;
+        row.calls.add(calls);
+    }
+
+    /// What the driver alone takes for the same.
+    pub(crate) fn add_floor(&mut self, name: &str, micros: f64) {
+        self.rows.entry(name.to_owned()).or_default().floors.push(micros);
+    }
+
+    /// Shows them, and leaves them to whoever asked for that.
+    pub(crate) fn end(self, device: &Device) {
+        let mut out = std::io::stdout().lock();
+        let ordering = match self.ordering {
+            Ordering::Device => "memops",
+            Ordering::Host => "host",
+        };
+        for (name, row) in &self.rows {
+            let rounds = row.rounds.iter().filter(|samples| !samples.is_empty());
+            let middles = sorted(rounds.clone().map(|samples| percentile(samples, 0.5)));
+            let all = sorted(rounds.flatten().copied());
+            let floors = sorted(row.floors.iter().copied());
+            let floor = (!floors.is_empty()).then(|| percentile(&floors, 0.5));
+            let Some((least, greatest)) = middles.first().zip(middles.last()) else { continue };
+            let limit = match row.limit {
+                Limit::None => None,
+                Limit::AtMost(micros) => Some(micros),
+                Limit::OfFloor(times) => floor.map(|it| it * times),
+            };
+            let marks = [0.5, 0.9, 0.99].map(|share| percentile(&all, share));
+            let beside = floor.map_or_else(String::new, |it| {
+                format!("  floor {it:9.2} us, {:.2} times that", marks[0] / it)
+            });
+            let verdict = limit.map_or_else(String::new, |it| {
+                let verdict = if marks[0] <= it { "pass" } else { "miss" };
+                format!("  limit {it:.2} us: {verdict}")
+            });
+            let said = writeln!(
+                out,
+                "{name:44} p50 {:9.2} us ({least:.2} to {greatest:.2})  p99 {:9.2} us{beside}{verdict}",
+                marks[0], marks[2]
+            );
+            said.expect("somebody listens");
+            calls::on(std::slice::from_ref(device));
+            calls::ordered_by(self.ordering);
+            calls::note("bench", name, &row.calls);
+            let Some(path) = std::env::var_os("ST_FIGURES") else { continue };
+            let json = |number: Option<f64>| number.map_or("null".to_owned(), |it| it.to_string());
+            let line = format!(
+                "{{\"name\": {name:?}, \"unit\": \"us\", \"p50\": {}, \"p90\": {}, \"p99\": {}, \
+                 \"samples\": {}, \"ordering\": {ordering:?}, \"devices\": [{:?}], \"rounds\": {}, \
+                 \"least\": {least}, \"greatest\": {greatest}, \"floor\": {}, \"limit\": {}}}\n",
+                marks[0],
+                marks[1],
+                marks[2],
+                all.len(),
+                device.uuid().to_string(),
+                self.rounds,
+                json(floor),
+                json(limit),
+            );
+            let file = OpenOptions::new().append(true).create(true).open(path);
+            let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
+            written.expect("the file named by ST_FIGURES can be written");
+        }
+    }
+}

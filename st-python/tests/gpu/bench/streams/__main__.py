@@ -1,0 +1,210 @@
+"""Streams from Python, in turn by ours and by pyshmem, several rounds, beside a floor in C.
+
+__main__.py [turns] [pairs] [tables] [--rounds N] [--mps] [--device cpu]
+
+Each round starts every side anew. Figures go to the file of ST_FIGURES; what fails is told, and the
+rest goes on. ``--mps`` starts a daemon of MPS and ends it. ``--device cpu`` tries all this without
+a GPU, with frames of the host. Elsewhere than in a bundle ST_PYSHMEM is the path of pyshmem, and
+ST_FLOOR_STREAM that of the floor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+import cases  # noqa: E402
+import mps  # noqa: E402
+from cases import GROUPS, NATIVE, OURS, PYSHMEM, Case  # noqa: E402
+from watched import Failed, Watched, tell  # noqa: E402
+
+ROUNDS = 3
+PATIENCE_S = 60.0
+#: For all, if nobody says less; and what is kept for the end.
+WITHIN_S = 300.0
+SPARE_S = 15.0
+FLOOR_SAMPLES = {"turn": 300, "pair": 20, "host": 20}
+
+
+class Bench:
+    """What is run, and what was found of it."""
+
+    def __init__(self, options: argparse.Namespace, env: dict[str, str]) -> None:
+        self.options, self.env = options, env
+        self.chosen = [case for group in options.groups for case in GROUPS[group]]
+        if options.mps:
+            # Within one process it changes little.
+            self.chosen = [case for case in self.chosen if case in cases.TURNS]
+        self.ending = ", MPS" if options.mps else ""
+        #: By side and key, of each round.
+        self.found: dict[tuple[str, str], list[dict[str, float]]] = {}
+        self.errors: dict[tuple[str, str], str] = {}
+        self.floors: dict[str, list[float]] = {}
+        self.ordering, self.device = "none", "none"
+        limit = min(WITHIN_S, float(os.environ.get("ST_WITHIN", "inf")))
+        self._over = time.monotonic() + limit - SPARE_S
+
+    def left(self) -> float:
+        """Give the seconds that are left."""
+        return self._over - time.monotonic()
+
+    def round(self, number: int) -> None:
+        """Measure all once, and begin with another side each time."""
+        for case in self.chosen:
+            self._floor(case)
+        sides = [OURS, NATIVE, PYSHMEM]
+        for side in sides[number % 3 :] + sides[: number % 3]:
+            keys = [case.key for case in self.chosen if side in case.sides]
+            if not keys:
+                continue
+            if self.left() <= 0:
+                tell(f"no time is left for round {number + 1} of {side}")
+                continue
+            self._side(side, keys)
+
+    def _side(self, side: str, keys: list[str]) -> None:
+        env = {**self.env, cases.ENDING: self.ending}
+        if side == PYSHMEM:
+            peers = Path(env.get("ST_PEERS", "."))
+            env["PYTHONPATH"] = env.get("ST_PYSHMEM", str(peers / "pyshmem-1.4.0"))
+        command = [sys.executable, str(HERE / "measure.py"), side, self.options.device, *keys]
+        try:
+            found = Watched(side, command, self.left, PATIENCE_S, env).found()
+        except (Failed, OSError, ValueError) as error:
+            for key in keys:
+                self.errors[side, key] = str(error)
+            return
+        for key in keys:
+            value = found.get(key, "was not come to")
+            if isinstance(value, dict):
+                self.found.setdefault((side, key), []).append(value)
+            else:
+                tell(f"{side}: {key} fails: {value}")
+                self.errors[side, key] = value
+        if side != PYSHMEM and "ordering" in found:
+            self.ordering, self.device = found["ordering"], found["device"]
+
+    def _floor(self, case: Case) -> None:
+        beside = Path(self.env.get("ST_PEERS", ".")).parent / "programs/floor-stream"
+        program = Path(self.env.get("ST_FLOOR_STREAM", beside))
+        if case.floor is None or not program.is_file():
+            return
+        arguments, counted = case.floor
+        command = [str(program), *arguments, str(FLOOR_SAMPLES[arguments[0]])]
+        env = self.env
+        ended = subprocess.run(
+            command, env=env, check=False, stdout=subprocess.PIPE, timeout=PATIENCE_S
+        )
+        if ended.returncode:
+            tell(f"the floor of {case.key} exited with {ended.returncode}")
+            return
+        said = json.loads(ended.stdout)
+        floor = min(said[row]["p50"] for row in counted)
+        self.floors.setdefault(case.key, []).append(floor)
+
+    def figures(self) -> list[dict[str, Any]]:
+        """Sum up: a figure for each row and side, and one of how much longer pyshmem takes."""
+        made = []
+        for case in self.chosen:
+            floors = self.floors.get(case.key)
+            floor = statistics.median(floors) if floors else None
+            for side in case.sides:
+                found = self.found.get((side, case.key))
+                if not found:
+                    continue
+                middles = [it["p50"] for it in found]
+                figure = self._about(case.name(side, self.ending), "us", middles)
+                figure.update(
+                    {mark: statistics.median(it[mark] for it in found) for mark in ("p90", "p99")}
+                )
+                figure["samples"] = sum(int(it["samples"]) for it in found)
+                if side != PYSHMEM:
+                    figure.update(floor=floor, limit=case.limit_with(floor))
+                else:
+                    figure["ordering"] = "none"
+                made.append(figure)
+            pairs = zip(
+                self.found.get((PYSHMEM, case.key), []), self.found.get((OURS, case.key), [])
+            )
+            times = [theirs["p50"] / ours["p50"] for theirs, ours in pairs]
+            if times:
+                title = case.name("times pyshmem", self.ending)
+                figure = self._about(title, "times", times)
+                made.append({**figure, "limit": case.times, "is_least": True})
+        return made
+
+    def _about(self, name: str, unit: str, middles: list[float]) -> dict[str, Any]:
+        ordered = sorted(middles)
+        figure: dict[str, Any] = {"name": name, "unit": unit, "p50": statistics.median(ordered)}
+        figure.update(p90=ordered[-1], p99=ordered[-1], least=ordered[0], greatest=ordered[-1])
+        figure.update(samples=len(ordered), rounds=len(ordered))
+        return {**figure, "ordering": self.ordering, "devices": [self.device]}
+
+
+def line(figure: dict[str, Any]) -> str:
+    """Say a figure in a line, and whether it reaches its limit."""
+    p50, unit = figure["p50"], figure["unit"]
+    text = f"{figure['name']:62} {p50:11.2f} {unit} ({figure['least']:.2f} to "
+    text += f"{figure['greatest']:.2f})"
+    if unit == "us":
+        text += f"  {1e6 / p50:9.0f} Hz  p99 {figure['p99']:.1f} us"
+    if figure.get("floor") is not None:
+        text += f"  floor {figure['floor']:.2f}"
+    limit = figure.get("limit")
+    if limit is not None:
+        is_least = figure.get("is_least", False)
+        is_reached = p50 >= limit if is_least else p50 <= limit
+        text += f"  {'at least' if is_least else 'at most'} {limit:.2f}: "
+        text += "reached" if is_reached else "MISSED"
+    return text
+
+
+def run(options: argparse.Namespace, env: dict[str, str]) -> int:
+    """Measure in rounds; the exit code is 1 if anything of ours failed."""
+    bench = Bench(options, env)
+    for number in range(options.rounds):
+        bench.round(number)
+    figures = bench.figures()
+    if "ST_FIGURES" in os.environ:
+        with Path(os.environ["ST_FIGURES"]).open("a") as file:
+            file.writelines(json.dumps(figure) + "\n" for figure in figures)
+    for figure in figures:
+        print(line(figure))
+    for (side, key), error in bench.errors.items():
+        print(f"{key}, {side}: FAILED: {error}")
+    return int(any(side != PYSHMEM for side, _ in bench.errors))
+
+
+def main() -> int:
+    """Run as the arguments say."""
+    parser = argparse.ArgumentParser(prog="gpu/bench/streams")
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(GROUPS))
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--device", default="cuda:0")
+    parser.add_argument("--mps", action="store_true")
+    options = parser.parse_args()
+    options.groups = options.groups or list(GROUPS)
+    if not options.mps:
+        return run(options, dict(os.environ))
+    with contextlib.ExitStack() as stack:
+        try:
+            env = stack.enter_context(mps.daemon())
+        except (OSError, subprocess.SubprocessError) as error:
+            print(f"nothing is measured under MPS, which cannot be had: {error}", file=sys.stderr)
+            return 1
+        return run(options, env)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
