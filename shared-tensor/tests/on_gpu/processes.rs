@@ -107,6 +107,8 @@ fn a_process_that_ends_finishes_its_frames() {
     words.wait(ground.work[1].stream(), 0, 1).unwrap();
     for value in 1..=3 {
         ground.write(value);
+        // Another slot for each: none of them is spared as the last whole one.
+        ground.context.synchronize(ground.work[0].stream()).unwrap();
         ground.read(value.into());
     }
     assert_eq!(peer.ask("write 4"), "4");
