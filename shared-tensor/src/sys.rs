@@ -32,6 +32,7 @@ use crate::stream::description::Description;
 use crate::stream::layout::{
     CONTROL_OFFSET, Control, PARTICIPANTS, PARTICIPANTS_OFFSET, ParticipantRecord, SEATS, Seat,
 };
+use crate::stream::wait::Signal;
 use crate::sync::{AtomicU64, Ordering, fence};
 
 pub(crate) use desk::Desk;
@@ -198,6 +199,17 @@ impl ObservedControl {
         load(&self.words().slots[slot].seq, order)
     }
 
+    /// The ticket of the last frame of a slot that is complete in the file of a mirrored stream.
+    #[inline]
+    pub(crate) fn mirrored(&self, slot: usize) -> u64 {
+        load(&self.words().device.slots[slot].0.mirrored, Ordering::Acquire)
+    }
+
+    /// The word that readers of a mirrored stream's file park on.
+    pub(crate) fn arrivals(&self) -> u64 {
+        load(&self.words().arrivals.0, Ordering::Acquire)
+    }
+
     /// The description of the frame in a slot.
     pub(crate) fn description(&self, slot: usize) -> Description {
         Description::load(&self.words().slots[slot])
@@ -221,14 +233,21 @@ impl ObservedControl {
         })
     }
 
-    /// Where the control word is, for the kernel to wait on.
-    pub(crate) fn ctl_address(&self) -> *const u64 {
-        self.words().ctl.0.as_ptr()
+    fn word(&self, signal: Signal) -> &AtomicU64 {
+        match signal {
+            Signal::Publication => &self.words().ctl.0,
+            Signal::Arrival => &self.words().arrivals.0,
+        }
     }
 
-    /// Sleeps while the low half of the control word is `expected`, as far as the kernel sees it.
-    pub(crate) fn park(&self, expected: u32, at_most: Duration) {
-        park_low_half(&self.words().ctl.0, expected, at_most);
+    /// Where a word is, for the kernel to wait on.
+    pub(crate) fn address(&self, signal: Signal) -> *const u64 {
+        self.word(signal).as_ptr()
+    }
+
+    /// Sleeps while the low half of a word is `expected`, as far as the kernel sees it.
+    pub(crate) fn park(&self, signal: Signal, expected: u32, at_most: Duration) {
+        park_low_half(self.word(signal), expected, at_most);
     }
 }
 

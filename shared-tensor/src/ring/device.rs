@@ -23,6 +23,9 @@ use crate::sync::{AtomicU64, Ordering, fence};
 pub(crate) trait DeviceWords: Ring {
     /// The ticket of the last frame that is complete in a slot. Written by devices.
     fn ready(&self, slot: usize) -> &AtomicU64;
+    /// Of mirrored streams: the ticket of the last frame that is complete in the file. Written by devices,
+    /// behind the former, and by processes that fill the file's slot.
+    fn mirrored(&self, slot: usize) -> Option<&AtomicU64>;
     /// The number of the last use of a lane that is over. Written by devices.
     fn done(&self, lane: usize) -> &AtomicU64;
     /// The number of the last use of a slot in a lane. Written by the lane's process.
@@ -38,14 +41,29 @@ pub(crate) struct Use {
     pub(crate) number: u64,
 }
 
-/// Whether the frame of a slot's sequence word is there.
+/// Whether nothing has to be done any more to complete the frame of a slot's sequence word. In a mirrored
+/// stream that is so when it is in the file, where it comes last, and alone if a process has written it.
+pub(crate) fn is_settled(ring: &impl DeviceWords, slot: usize, seq: Seq) -> bool {
+    match ring.mirrored(slot) {
+        Some(word) => word.load(Ordering::Acquire) >= seq.ticket(),
+        None => is_complete(ring, slot, seq),
+    }
+}
+
+/// Whether a frame was written by a process, so that it is in the file and not on the device.
+pub(crate) fn is_only_in_file(ring: &impl DeviceWords, slot: usize, seq: Seq) -> bool {
+    // In this order: of a device's frame the second word is written before the first.
+    ring.mirrored(slot).is_some() && is_settled(ring, slot, seq) && !is_complete(ring, slot, seq)
+}
+
+/// Whether the frame of a slot's sequence word is on the device.
 pub(crate) fn is_complete(ring: &impl DeviceWords, slot: usize, seq: Seq) -> bool {
     ring.ready(slot).load(Ordering::Acquire) >= seq.ticket()
 }
 
 /// How far devices are with a slot.
 pub(crate) fn standing(ring: &impl DeviceWords, slot: usize, seq: Seq) -> Standing {
-    if seq.state() == SlotState::Ready && !is_complete(ring, slot, seq) {
+    if seq.state() == SlotState::Ready && !is_settled(ring, slot, seq) {
         Standing::Incomplete
     } else if uses(ring, slot).next().is_some() {
         Standing::InUse
@@ -82,12 +100,12 @@ pub(crate) fn incomplete(ring: &impl DeviceWords) -> impl Iterator<Item = (usize
     (0..ring.slots()).filter_map(move |slot| {
         let seq = ring.seq(slot, Ordering::Acquire);
         let is_published = seq.state() == SlotState::Ready && seq.frame() <= count;
-        (is_published && !is_complete(ring, slot, seq))
+        (is_published && !is_settled(ring, slot, seq))
             .then(|| (slot, seq, slot_owner(ring.slot(slot))))
     })
 }
 
-/// The newest frame that is complete, if there is one.
+/// The newest frame that is complete, on the device or in the file, if there is one.
 pub(crate) fn newest_complete(ring: &impl DeviceWords) -> Option<(usize, Seq)> {
     let count = ring.ctl(Ordering::Acquire).count();
     (0..ring.slots())
@@ -95,7 +113,7 @@ pub(crate) fn newest_complete(ring: &impl DeviceWords) -> Option<(usize, Seq)> {
         .filter(|(slot, seq)| {
             seq.state() == SlotState::Ready
                 && seq.frame() <= count
-                && is_complete(ring, *slot, *seq)
+                && (is_complete(ring, *slot, *seq) || is_settled(ring, *slot, *seq))
         })
         .max_by_key(|(_, seq)| seq.frame())
 }
@@ -115,7 +133,9 @@ pub(crate) fn crashed(ring: &impl Ring) {
 
 /// Writes what the device of a dead writer will not.
 pub(crate) fn release_frame(ring: &impl DeviceWords, slot: usize, seq: Seq) {
-    ring.ready(slot).fetch_max(seq.ticket(), Ordering::AcqRel);
+    for word in std::iter::once(ring.ready(slot)).chain(ring.mirrored(slot)) {
+        word.fetch_max(seq.ticket(), Ordering::AcqRel);
+    }
 }
 
 /// Writes what the device of a dead reader will not. It may read still, which harms nobody.

@@ -9,6 +9,7 @@
 //! Everything here works on [`Ring`], a view of memory that another process may have damaged:
 //! indices are checked, loops are bounded or wait for somebody alive.
 
+pub(crate) mod arrivals;
 pub(crate) mod device;
 #[cfg(all(test, loom))]
 mod device_model;
@@ -25,9 +26,11 @@ pub(crate) use lease::{
     LeaseRefusal, Pins, leased_mask, lessees, pin, promote, reclaim_ended_lessees, release, unpin,
 };
 pub(crate) use park::{announce_parking, entomb};
-pub(crate) use read::{Found, Look, is_unchanged, newest, oldest_after};
+pub(crate) use read::{
+    Found, Look, is_unchanged, newest, newest_in_file, oldest_after, published_until,
+};
 pub(crate) use slot::Slot;
-pub(crate) use write::{Claim, WriteFault, abort, claim, commit, heal, slot_owner};
+pub(crate) use write::{Claim, Filler, WriteFault, abort, claim, commit, heal, slot_owner};
 
 use crate::ring::word::{Ctl, Seq};
 use crate::sync::{AtomicU64, Ordering};
@@ -37,6 +40,11 @@ pub(crate) trait RingLoads {
     fn slots(&self) -> usize;
     fn ctl(&self, order: Ordering) -> Ctl;
     fn seq(&self, slot: usize, order: Ordering) -> Seq;
+
+    /// Whether a published frame is in the file by now, where that takes longer.
+    fn is_in_file(&self, _slot: usize, _seq: Seq) -> bool {
+        true
+    }
 }
 
 /// The words themselves.
@@ -52,6 +60,11 @@ pub(crate) trait Ring: RingLoads {
     /// How far devices are with a slot that no process holds.
     fn standing(&self, _slot: usize, _seq: Seq) -> Standing {
         Standing::Done
+    }
+
+    /// Whether devices read a slot, or are to.
+    fn is_in_use(&self, _slot: usize) -> bool {
+        false
     }
 }
 

@@ -60,7 +60,7 @@ impl Heap {
     }
 
     fn write(&self, entry: usize) -> Result<bool, WriteFault> {
-        let claim = claim(self, identity(entry), &Nobody)?;
+        let claim = claim(self, identity(entry), Filler::Host, &Nobody)?;
         self.fill(claim.slot, claim.count);
         commit(self, &claim)
     }
@@ -69,7 +69,7 @@ impl Heap {
     fn try_read(&self) -> Option<u64> {
         let found = match newest(self) {
             Look::Frame(found) => found,
-            Look::Moved(_) => return None,
+            Look::Moved(_) | Look::Pending(_) => return None,
             Look::Damaged => panic!("a sound ring looked damaged"),
         };
         let words = self.copy(found.slot);
@@ -290,7 +290,7 @@ fn loom_parked_readers_are_woken() {
 fn loom_the_declared_dead_cannot_publish_over_their_successor() {
     check(|ticking| {
         let ring = Arc::new(Heap::new(3, 2, ticking));
-        let victim_claim = claim(&*ring, identity(0), &Nobody).unwrap();
+        let victim_claim = claim(&*ring, identity(0), Filler::Host, &Nobody).unwrap();
         let victim = {
             let ring = Arc::clone(&ring);
             thread::spawn(move || {
@@ -315,7 +315,7 @@ fn loom_the_declared_dead_cannot_publish_over_their_successor() {
 fn loom_what_was_never_published_is_never_served() {
     check(|ticking| {
         let ring = Arc::new(Heap::new(3, 2, ticking));
-        let victim_claim = claim(&*ring, identity(0), &Nobody).unwrap();
+        let victim_claim = claim(&*ring, identity(0), Filler::Host, &Nobody).unwrap();
         ring.fill(victim_claim.slot, 77);
         // The victim dies between the slot's word and the control word.
         let written = Seq::ready(victim_claim.count, 0);

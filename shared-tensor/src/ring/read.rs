@@ -18,6 +18,8 @@ pub(crate) enum Look {
     Frame(Found),
     /// The slot that this control word calls newest was not ready: look again.
     Moved(Ctl),
+    /// The newest frame was published, and no frame is in the file: wait for it.
+    Pending(Found),
     /// A word holds a value that the protocol never writes.
     Damaged,
 }
@@ -40,17 +42,34 @@ pub(crate) fn newest(ring: &impl RingLoads) -> Look {
     if moved || ring.slots() == 1 { Look::Moved(ctl) } else { Look::Damaged }
 }
 
+/// The newest frame that is in the file; [`Look::Pending`] if none is, of those that the ring still has.
+pub(crate) fn newest_in_file(ring: &impl RingLoads) -> Look {
+    let look = newest(ring);
+    let Look::Frame(found) = look else { return look };
+    if ring.is_in_file(found.slot, found.seq) {
+        return look;
+    }
+    let last = published_until(ring, found.ctl)
+        .filter(|found| ring.is_in_file(found.slot, found.seq))
+        .max_by_key(|found| found.seq.frame());
+    last.map_or(Look::Pending(found), Look::Frame)
+}
+
+/// The frames that the ring has, of those that were published when the control word was read.
+pub(crate) fn published_until(ring: &impl RingLoads, ctl: Ctl) -> impl Iterator<Item = Found> {
+    (0..ring.slots())
+        .map(move |slot| Found { ctl, slot, seq: ring.seq(slot, Ordering::Acquire) })
+        // A frame above the count is written but not published.
+        .filter(move |found| {
+            found.seq.state() == SlotState::Ready && found.seq.frame() <= ctl.count()
+        })
+}
+
 /// The oldest complete frame with a count above `after`, if there is one.
 pub(crate) fn oldest_after(ring: &impl RingLoads, after: u64) -> Option<Found> {
-    let ctl = ring.ctl(Ordering::Acquire);
-    (0..ring.slots())
-        .map(|slot| (slot, ring.seq(slot, Ordering::Acquire)))
-        .filter(|(_, seq)| {
-            // A frame above the count is written but not published.
-            seq.state() == SlotState::Ready && seq.frame() > after && seq.frame() <= ctl.count()
-        })
-        .min_by_key(|(_, seq)| seq.frame())
-        .map(|(slot, seq)| Found { ctl, slot, seq })
+    published_until(ring, ring.ctl(Ordering::Acquire))
+        .filter(|found| found.seq.frame() > after)
+        .min_by_key(|found| found.seq.frame())
 }
 
 /// Whether what was copied from the slot since it was found is that frame, whole.

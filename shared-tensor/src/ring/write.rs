@@ -23,6 +23,8 @@ pub(crate) enum WriteFault {
     Fenced,
     /// No slot came free.
     Exhausted,
+    /// Devices have work with every slot that is free otherwise.
+    InUse,
     /// The count would not fit.
     CountExhausted,
     /// A word holds a value that the protocol never writes.
@@ -35,10 +37,20 @@ const PUBLISH: Ordering = Ordering::AcqRel;
 #[cfg(st_mutant = "commit-release")]
 const PUBLISH: Ordering = Ordering::Relaxed;
 
+/// Who fills a claimed slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filler {
+    /// This process, at once: of slots that devices have work with only those of the dead will do.
+    Host,
+    /// A device, behind what others have to do with the slot.
+    Device,
+}
+
 /// A slot being written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim {
     pub(crate) slot: usize,
+    pub(crate) filler: Filler,
     /// The count that this frame will have.
     pub(crate) count: u64,
     pub(crate) busy: Seq,
@@ -142,6 +154,7 @@ mod rank {
 pub(crate) fn claim(
     ring: &impl Ring,
     me: Identity,
+    filler: Filler,
     liveness: &impl Liveness,
 ) -> Result<Claim, WriteFault> {
     let base = Ctl(ring.ctl_word().load(Ordering::Acquire));
@@ -155,12 +168,18 @@ pub(crate) fn claim(
     let busy = Seq::busy(count, base.epoch());
     let mut skipped = 0;
     let mut revoked = 0;
+    let mut spares = true;
     for pass in 0..PASSES_MAX {
-        let spared = last_whole(ring, base).filter(|_| pass < PASSES_SPARING);
+        let spared = last_whole(ring, base).filter(|_| spares && pass < PASSES_SPARING);
         let mut tried = spared.map_or(0, |index| 1_u32 << index);
+        let mut in_use = false;
         while let Some((index, previous)) = candidate(ring, base, tried, me, liveness) {
             tried |= 1 << index;
             let slot = ring.slot(index);
+            if !may_fill(ring, filler, (index, previous, slot_owner(slot)), liveness) {
+                in_use = true;
+                continue;
+            }
             if slot
                 .seq
                 .compare_exchange(previous.0, busy.0, Ordering::AcqRel, Ordering::Relaxed)
@@ -177,11 +196,21 @@ pub(crate) fn claim(
             // that copied any of the new bytes finds the mark in `is_unchanged`.
             #[cfg(not(st_mutant = "claim-fence"))]
             fence(Ordering::SeqCst);
-            if let Ok(pins) = take_pins(ring, index) {
+            let pins = take_pins(ring, index);
+            // Once more: what readers had queued before they let go of their leases.
+            #[cfg(not(st_mutant = "use-unlooked"))]
+            let may_fill = may_fill(ring, filler, (index, previous, previous_owner), liveness);
+            #[cfg(st_mutant = "use-unlooked")]
+            let may_fill = true;
+            in_use |= !may_fill;
+            if let Ok(pins) = pins
+                && may_fill
+            {
                 revoked += pins;
                 let ctl = mark_writing(ring, index, busy, base)?;
                 return Ok(Claim {
                     slot: index,
+                    filler,
                     count,
                     busy,
                     previous,
@@ -191,7 +220,7 @@ pub(crate) fn claim(
                     revoked,
                 });
             }
-            skipped += 1;
+            skipped += u32::from(pins.is_err());
             // The payload is untouched: the frame in it is as good as before, and who fills it is the same.
             slot.owner.store(previous_owner.id, Ordering::Relaxed);
             slot.owner_entry.store(previous_owner.entry as u64, Ordering::Relaxed);
@@ -207,8 +236,33 @@ pub(crate) fn claim(
         if !Ctl(ring.ctl_word().load(Ordering::Acquire)).same_for_writer(base) {
             return Err(WriteFault::Fenced);
         }
+        // Devices take their time, for which the caller waits as it likes. Sooner than that, the frame that
+        // is complete has another after it.
+        if in_use && spared.is_none() {
+            return Err(WriteFault::InUse);
+        }
+        spares &= !in_use;
     }
     Err(WriteFault::Exhausted)
+}
+
+/// Whether whoever fills a slot next need not wait for devices, or has its own wait for them.
+#[inline]
+fn may_fill(
+    ring: &impl Ring,
+    filler: Filler,
+    (slot, seq, owner): (usize, Seq, Identity),
+    liveness: &impl Liveness,
+) -> bool {
+    if filler == Filler::Device {
+        return true;
+    }
+    match ring.standing(slot, seq) {
+        Standing::Done => true,
+        Standing::InUse => false,
+        // Nobody completes it, and nobody has a device wait for that.
+        Standing::Incomplete => liveness.is_gone(owner) && !ring.is_in_use(slot),
+    }
 }
 
 /// The best slot that this pass has not tried: oldest frame first, then softly pinned ones, then those

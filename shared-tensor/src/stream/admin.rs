@@ -8,7 +8,7 @@ use shm_lock::park::wake_all_low_half;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ring::word::{Ctl, Phase, Seq};
-use crate::ring::{RingLoads, entomb};
+use crate::ring::{RingLoads, arrivals, entomb};
 use crate::stream::attachment::{Attachment, Role, map_control};
 use crate::stream::info::{StreamInfo, newest_publication};
 use crate::stream::layout::{CONTROL_OFFSET, Control, KIND, PARTICIPANTS_OFFSET};
@@ -194,6 +194,8 @@ fn unlink_segment(segment: &Segment) -> Result<Unlinked> {
         })?;
         entomb(&control.ctl.0);
         wake_all_low_half(&control.ctl.0);
+        arrivals::tell(&control.arrivals.0);
+        wake_all_low_half(&control.arrivals.0);
     }
     Ok(outcome)
 }

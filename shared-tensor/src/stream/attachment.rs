@@ -136,7 +136,12 @@ impl Attachment {
                 let message = format!("cannot look on at stream `{}`: {source}", segment.name());
                 Error::with_source(ErrorKind::Os, message, source)
             })?;
-            Role::Observer(ObservedMemory { observed, onlooker, slots: layout.slots })
+            Role::Observer(ObservedMemory {
+                observed,
+                onlooker,
+                slots: layout.slots,
+                is_mirrored: layout.is_mirrored(),
+            })
         };
         Ok(Self {
             segment,
@@ -205,7 +210,8 @@ impl Attachment {
         Error::new(
             ErrorKind::Device,
             format!(
-                "stream `{}` has its frames on {}: they are {done} with `reader_on` and `writer_on`",
+                "stream `{}` has its frames on {}: they are {done} with `reader_on` and `writer_on`, or \
+                 without CUDA where the stream was created with a mirror",
                 self.name(),
                 device.unwrap_or_default()
             ),
@@ -289,6 +295,14 @@ impl RingLoads for Attachment {
         match &self.role {
             Role::Member(member) => member.memory.seq(slot, order),
             Role::Observer(memory) => memory.seq(slot, order),
+        }
+    }
+
+    #[inline]
+    fn is_in_file(&self, slot: usize, seq: Seq) -> bool {
+        match &self.role {
+            Role::Member(member) => member.memory.is_in_file(slot, seq),
+            Role::Observer(memory) => memory.is_in_file(slot, seq),
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::tensor::{DType, Shape};
 /// A stream's geometry, state, counters and guarantees at one moment.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct StreamInfo {
     /// The name.
     pub name: String,
@@ -51,6 +52,8 @@ pub struct StreamInfo {
     pub phase: Phase,
     /// Whether the name was unlinked.
     pub unlinked: bool,
+    /// Whether the frames are on a GPU and in the stream's file as well.
+    pub mirrored: bool,
     /// Whether every publication wakes, because the mode admits readers that cannot say they wait.
     pub always_wakes: bool,
     /// Counters of the write side.
@@ -113,6 +116,7 @@ impl StreamInfo {
             newest,
             phase: ctl.phase(),
             unlinked: ctl.is_unlinked(),
+            mirrored: layout.is_mirrored(),
             always_wakes: layout.always_wakes(),
             writer,
             participants: Vec::new(),
@@ -152,7 +156,7 @@ pub(crate) fn newest_publication(
                 }
             }
             Look::Moved(_) if ring.slots() > 1 => {}
-            Look::Moved(_) | Look::Damaged => return None,
+            Look::Moved(_) | Look::Pending(_) | Look::Damaged => return None,
         }
     }
     None

@@ -62,8 +62,10 @@ pub(crate) mod flags {
     pub(crate) const ALWAYS_WAKE: u32 = 1 << 0;
     /// Fewer slots than asked for or than the default, because space was short at creation.
     pub(crate) const STEPPED_DOWN: u32 = 1 << 1;
+    /// Of CUDA streams: the file has a ring as well, slot for slot, for processes without CUDA.
+    pub(crate) const MIRRORED: u32 = 1 << 2;
     /// Bits that this build understands.
-    pub(crate) const KNOWN: u32 = ALWAYS_WAKE | STEPPED_DOWN;
+    pub(crate) const KNOWN: u32 = ALWAYS_WAKE | STEPPED_DOWN | MIRRORED;
 }
 
 /// Where the frames are: `device_mode` of the header.
@@ -120,7 +122,11 @@ pub(crate) struct Control {
     pub(crate) lessees: Line<[AtomicU64; PARTICIPANTS.div_ceil(64)]>,
     /// CUDA streams: one bit for each seat that was ever taken. Written by who takes one.
     pub(crate) seated: AtomicU64,
-    reserved: [AtomicU64; 47],
+    reserved: [AtomicU64; 15],
+    /// Mirrored streams: changes whenever the file may have something new. Written by the lock holder and by
+    /// processes whose devices have filled a slot of it; parking readers set its lowest bit.
+    pub(crate) arrivals: Line<AtomicU64>,
+    reserved_after: Line<[AtomicU64; 16]>,
     /// Written by the lock holder.
     pub(crate) slots: [Slot; SLOTS_MAX],
     /// CUDA streams: processes that hand out the chunk's descriptor. Written by each of them.
@@ -158,6 +164,9 @@ pub(crate) struct DevicePage {
 pub(crate) struct SlotWords {
     /// The ticket of the last frame that is complete.
     pub(crate) ready: AtomicU64,
+    /// Mirrored streams: the ticket of the last frame that is complete in the file. Also written by
+    /// processes that fill the file's slot themselves.
+    pub(crate) mirrored: AtomicU64,
 }
 
 /// A process whose devices may have work with the slots.
@@ -262,6 +271,8 @@ const _: () = {
     assert!(offset_of!(Control, lessees) == 512);
     assert!(offset_of!(Control, seated) == 640);
     assert!(offset_of!(Control, reserved) == 648);
+    assert!(offset_of!(Control, arrivals) == 768);
+    assert!(offset_of!(Control, reserved_after) == 896);
     assert!(PARTICIPANTS.div_ceil(64) * 8 == 128);
     assert!(offset_of!(Control, slots) == 1024);
     assert!(offset_of!(Control, holders) == 4096);
@@ -318,6 +329,7 @@ const _: () = {
     assert!(offset_of!(DevicePage, done) == 3072);
     assert!(size_of::<Line<SlotWords>>() == 128);
     assert!(offset_of!(SlotWords, ready) == 0);
+    assert!(offset_of!(SlotWords, mirrored) == 8);
     assert!(size_of::<Seat>() == 1024);
     assert!(offset_of!(Seat, used) == 128);
     assert!(offset_of!(Seat, reserved) == 896);
@@ -389,6 +401,13 @@ impl Layout {
                 format!("a ring of {slots} slots was asked for: use {least} to {SLOTS_MAX}{place}"),
             ));
         }
+        let is_mirrored = flags & flags::MIRRORED != 0;
+        if is_mirrored && chunk.is_none() {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "a ring in the file has no other one to mirror".to_owned(),
+            ));
+        }
         let lay_out = || {
             let payload = shape.elements().checked_mul(dtype.bytes() as u64)?;
             let (small, end) =
@@ -396,7 +415,7 @@ impl Layout {
             let unit = if payload < PAGE as u64 { small } else { PAGE as u64 };
             let stride = payload.checked_next_multiple_of(unit)?;
             let ring = stride.checked_mul(slots as u64)?;
-            let in_file = if chunk.is_none() { ring } else { 0 };
+            let in_file = if chunk.is_none() || is_mirrored { ring } else { 0 };
             let start = if in_file < HUGE_PAGE {
                 end as u64
             } else {
@@ -452,10 +471,15 @@ impl Layout {
         }
     }
 
-    /// Where the ring of frames is in the file, if it is there.
+    /// Where the ring of frames is in the file, if there is one.
     pub(crate) fn frames_in_file(&self) -> Option<Range<u64>> {
         let end = self.payload_offset + self.ring_bytes() as u64;
-        self.chunk.is_none().then_some(self.payload_offset..end)
+        (self.chunk.is_none() || self.is_mirrored()).then_some(self.payload_offset..end)
+    }
+
+    /// Whether the frames of a CUDA stream are in its file as well.
+    pub(crate) const fn is_mirrored(&self) -> bool {
+        self.flags & flags::MIRRORED != 0
     }
 
     /// Where the seats of a CUDA stream are.

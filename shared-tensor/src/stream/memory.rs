@@ -6,8 +6,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use shm_core::Segment;
+use shm_lock::park::wake_all_low_half;
 use shm_lock::{LockWord, Membership, Memory, Onlooker, Participant, Roster};
 
+use crate::ring::arrivals;
 use crate::ring::device::{self, DeviceWords};
 use crate::ring::word::{Ctl, LeaseWord, Seq};
 use crate::ring::{Identity, Liveness, Ring, RingLoads, Slot, Standing};
@@ -27,6 +29,8 @@ pub(crate) struct StreamMemory {
     /// Of CUDA streams.
     seats: Option<SharedSeats>,
     slots: usize,
+    is_mirrored: bool,
+    always_wakes: bool,
 }
 
 impl StreamMemory {
@@ -36,7 +40,27 @@ impl StreamMemory {
         seats: Option<SharedSeats>,
         layout: &Layout,
     ) -> Self {
-        Self { segment, shared, seats, slots: layout.slots }
+        Self {
+            segment,
+            shared,
+            seats,
+            slots: layout.slots,
+            is_mirrored: layout.is_mirrored(),
+            always_wakes: layout.always_wakes(),
+        }
+    }
+
+    /// Says that the file of a mirrored stream may have something new, and wakes whoever waits for that.
+    #[inline]
+    pub(crate) fn tell_arrival(&self) {
+        if self.is_mirrored && (arrivals::tell(self.arrivals()) || self.always_wakes) {
+            wake_all_low_half(self.arrivals());
+        }
+    }
+
+    /// The word that readers of a mirrored stream's file park on.
+    pub(crate) fn arrivals(&self) -> &AtomicU64 {
+        &self.shared.control().arrivals.0
     }
 
     /// The seats of a CUDA stream; none of another.
@@ -104,6 +128,11 @@ impl RingLoads for StreamMemory {
     fn seq(&self, slot: usize, order: Ordering) -> Seq {
         Seq(self.slot(slot).seq.load(order))
     }
+
+    #[inline]
+    fn is_in_file(&self, slot: usize, seq: Seq) -> bool {
+        self.mirrored(slot).is_none_or(|word| word.load(Ordering::Acquire) >= seq.ticket())
+    }
 }
 
 impl Ring for StreamMemory {
@@ -136,12 +165,22 @@ impl Ring for StreamMemory {
     fn standing(&self, slot: usize, seq: Seq) -> Standing {
         if self.seats.is_none() { Standing::Done } else { device::standing(self, slot, seq) }
     }
+
+    #[inline]
+    fn is_in_use(&self, slot: usize) -> bool {
+        device::uses(self, slot).next().is_some()
+    }
 }
 
 impl DeviceWords for StreamMemory {
     #[inline]
     fn ready(&self, slot: usize) -> &AtomicU64 {
         &self.shared.control().device.slots[slot].0.ready
+    }
+
+    #[inline]
+    fn mirrored(&self, slot: usize) -> Option<&AtomicU64> {
+        self.is_mirrored.then(|| &self.shared.control().device.slots[slot].0.mirrored)
     }
 
     #[inline]
@@ -173,6 +212,7 @@ pub(crate) struct ObservedMemory {
     pub(crate) observed: ObservedControl,
     pub(crate) onlooker: Onlooker,
     pub(crate) slots: usize,
+    pub(crate) is_mirrored: bool,
 }
 
 impl RingLoads for ObservedMemory {
@@ -188,6 +228,11 @@ impl RingLoads for ObservedMemory {
     #[inline]
     fn seq(&self, slot: usize, order: Ordering) -> Seq {
         Seq(self.observed.seq(slot, order))
+    }
+
+    #[inline]
+    fn is_in_file(&self, slot: usize, seq: Seq) -> bool {
+        !self.is_mirrored || self.observed.mirrored(slot) >= seq.ticket()
     }
 }
 

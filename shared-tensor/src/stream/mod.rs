@@ -37,6 +37,7 @@
 
 mod admin;
 mod attachment;
+mod beside;
 pub(crate) mod copy;
 pub(crate) mod counters;
 mod cpus;
@@ -50,12 +51,14 @@ mod lease;
 mod lock_many;
 mod locked;
 mod memory;
+#[cfg(test)]
+mod mirror_tests;
 mod open;
 mod options;
 mod owned;
 mod reader;
 mod tenure;
-mod wait;
+pub(crate) mod wait;
 mod wait_any;
 mod writer;
 
@@ -164,6 +167,12 @@ impl Stream {
         self.attachment.layout.tag
     }
 
+    /// Whether the frames are on a GPU and in the file as well, where processes without CUDA read and write
+    /// them.
+    pub fn is_mirrored(&self) -> bool {
+        self.attachment.layout.is_mirrored()
+    }
+
     /// Slots of the ring.
     pub fn slots(&self) -> usize {
         self.attachment.layout.slots
@@ -231,6 +240,7 @@ impl Stream {
     pub fn nudge(&self) {
         if let Ok(member) = self.attachment.member() {
             shm_lock::park::wake_all_low_half(ring::Ring::ctl_word(&*member.memory));
+            shm_lock::park::wake_all_low_half(member.memory.arrivals());
         }
     }
 

@@ -26,6 +26,7 @@ pub struct StreamOptions {
     group: Option<u32>,
     namespace: Namespace,
     lock_memory: bool,
+    mirror: bool,
     tag: u32,
 }
 
@@ -40,8 +41,21 @@ impl StreamOptions {
             group: None,
             namespace: Namespace::default(),
             lock_memory: false,
+            mirror: false,
             tag: 0,
         }
+    }
+
+    /// Of a stream [on a GPU](Self::create_on): keep its frames in the file as well, so that processes
+    /// without CUDA read and write them. Each frame is copied there by the device, behind the work that fills
+    /// it; nobody's work waits for that but the next one's in that slot. A frame whose process ends before is
+    /// not there, until a process with a GPU writes again; a reader with
+    /// [`OnWriting::Wait`](crate::stream::OnWriting) waits for what is on its way. Takes as much space on
+    /// `/dev/shm` as on the device. Of another stream it says nothing: its frames are in the file anyway.
+    #[must_use]
+    pub fn mirror(mut self, mirror: bool) -> Self {
+        self.mirror = mirror;
+        self
     }
 
     /// Slots of the ring, 1 to [`SLOTS_MAX`](crate::stream::SLOTS_MAX). Left out: 8 up to 1 MiB a
@@ -126,6 +140,11 @@ impl StreamOptions {
                 outcome => return outcome,
             }
         }
+    }
+
+    /// The flags of a stream on a GPU, beside those of every stream.
+    pub(super) fn device_flags(&self) -> u32 {
+        if self.mirror { flags::MIRRORED } else { 0 }
     }
 
     pub(super) fn dtype(&self) -> DType {

@@ -214,9 +214,13 @@ impl OwnedLocked {
         if let Some(filled_by) = &self.filled_by {
             filled_by.complete()?;
         }
-        self.filled_by = None;
+        let filled_by = self.filled_by.take();
         self.open = None;
-        self.tenure()?.commit(&claim, stamp)
+        let count = self.tenure()?.commit(&claim, stamp)?;
+        if let Some(filled_by) = filled_by {
+            filled_by.mirror()?;
+        }
+        Ok(count)
     }
 
     /// Gives the open frame up, if there is one.

@@ -4,8 +4,9 @@ use shm_core::SharedBytes;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ring::word::Phase;
-use crate::ring::{self, Claim, Ring, RingLoads, WriteFault};
+use crate::ring::{self, Claim, Filler, Identity, Ring, RingLoads, WriteFault};
 use crate::stream::attachment::{Attachment, Member};
+use crate::stream::beside::{self, Patience, Previous};
 use crate::stream::copy;
 use crate::stream::counters::add_as_owner;
 use crate::stream::description::{Description, Stamp};
@@ -39,12 +40,37 @@ impl<'a> Tenure<'a> {
         self.wake();
     }
 
-    /// Claims a slot for the next frame.
+    /// Claims a slot for the next frame, to be filled by this process. Beside devices that have work with
+    /// every slot it waits for one.
     #[inline]
     pub(crate) fn claim(self) -> Result<Claim> {
         let me = self.member.me()?;
-        let claim = ring::claim(&*self.member.memory, me, &self.member.peers())
-            .map_err(|fault| self.fault(fault))?;
+        match self.claim_for(me, Filler::Host) {
+            Err(WriteFault::InUse) => self.claim_when_free(me),
+            claimed => claimed.map_err(|fault| self.fault(fault)),
+        }
+    }
+
+    /// Claims a slot for the next frame, to be filled by a device.
+    pub(crate) fn claim_for_device(self) -> Result<Claim> {
+        let me = self.member.me()?;
+        self.claim_for(me, Filler::Device).map_err(|fault| self.fault(fault))
+    }
+
+    #[cold]
+    fn claim_when_free(self, me: Identity) -> Result<Claim> {
+        let mut patience = Patience::new();
+        loop {
+            match self.claim_for(me, Filler::Host) {
+                Err(WriteFault::InUse) if patience.lasts(self) => {}
+                claimed => return claimed.map_err(|fault| self.fault(fault)),
+            }
+        }
+    }
+
+    #[inline]
+    fn claim_for(self, me: Identity, filler: Filler) -> Result<Claim, WriteFault> {
+        let claim = ring::claim(&*self.member.memory, me, filler, &self.member.peers())?;
         if claim.revoked != 0 {
             add_as_owner(&self.counters().pins_revoked, u64::from(claim.revoked));
         }
@@ -56,12 +82,25 @@ impl<'a> Tenure<'a> {
 
     /// Gives a claimed slot the contents that its writer wants to start from.
     pub(crate) fn fill(self, bytes: &SharedBytes, claim: &Claim, contents: Contents) -> Result<()> {
-        // Not read from the control word again: what the claim has was checked.
-        let newest = claim.newest();
-        if contents == Contents::Fresh || claim.slot == newest {
+        let layout = &self.attachment.layout;
+        if contents == Contents::Fresh {
             return Ok(());
         }
-        let layout = &self.attachment.layout;
+        // Not read from the control word again: what the claim has was checked.
+        let newest = match claim.newest() {
+            _ if layout.is_mirrored() => match self.previous_in_file(claim) {
+                Some(Previous::Slot(slot)) => slot,
+                Some(Previous::InPlace) => return Ok(()),
+                Some(Previous::Nowhere) => {
+                    let start = self.start(claim);
+                    let frame = start..start + layout.payload_bytes;
+                    return bytes.fill(frame, 0).map_err(out_of_bounds);
+                }
+                None => return Err(self.fault(WriteFault::InUse)),
+            },
+            slot if slot == claim.slot => return Ok(()),
+            slot => slot,
+        };
         let source = layout.slot_start(newest);
         let source = source..source + layout.payload_bytes;
         let frames = self.attachment.readable()?;
@@ -103,11 +142,18 @@ impl<'a> Tenure<'a> {
             None => memory.slot(claim.newest()).frame_id.load(Ordering::Relaxed),
         };
         Description::store(memory.slot(claim.slot), stamp, frame_id);
+        let by_host = claim.filler == Filler::Host;
+        if by_host {
+            beside::is_written(memory, claim);
+        }
         let waiters = ring::commit(memory, claim).map_err(|fault| self.fault(fault))?;
         let counters = self.counters();
         add_as_owner(&counters.frames, 1);
         add_as_owner(&counters.bytes, self.attachment.layout.payload_bytes as u64);
         self.wake_if(waiters);
+        if by_host {
+            memory.tell_arrival();
+        }
         Ok(claim.count)
     }
 
@@ -117,6 +163,7 @@ impl<'a> Tenure<'a> {
         if let Ok(waiters) = ring::abort(&*self.member.memory, claim) {
             add_as_owner(&self.counters().aborts, 1);
             self.wake_if(waiters);
+            self.member.memory.tell_arrival();
         }
     }
 
@@ -124,12 +171,17 @@ impl<'a> Tenure<'a> {
     fn wake_if(self, waiters: bool) {
         if waiters || self.attachment.layout.always_wakes() {
             add_as_owner(&self.counters().wakes, 1);
-            self.wake();
+            self.wake_for_publication();
         }
     }
 
     /// Wakes everybody who waits.
     pub(crate) fn wake(self) {
+        self.wake_for_publication();
+        self.member.memory.tell_arrival();
+    }
+
+    fn wake_for_publication(self) {
         shm_lock::park::wake_all_low_half(self.member.memory.ctl_word());
     }
 
@@ -157,6 +209,14 @@ impl<'a> Tenure<'a> {
                 format!(
                     "no slot of stream `{name}` came free: a process holds more slots than the \
                      protocol allows; unlink and create the stream anew"
+                ),
+            ),
+            WriteFault::InUse => (
+                ErrorKind::Timeout,
+                format!(
+                    "devices have work with every slot of stream `{name}` that a process without \
+                     CUDA could write now, for longer than that waits: write again, or create the \
+                     stream with more slots"
                 ),
             ),
             WriteFault::CountExhausted => (

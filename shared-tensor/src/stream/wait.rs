@@ -7,7 +7,9 @@ use shm_lock::park::park_low_half;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ring::word::{Ctl, Phase};
-use crate::ring::{Identity, Liveness, Ring, RingLoads, announce_parking};
+use crate::ring::{
+    Found, Identity, Liveness, Ring, RingLoads, announce_parking, arrivals, slot_owner,
+};
 use crate::stream::attachment::{Attachment, Role};
 use crate::stream::counters::add;
 use crate::stream::cpus;
@@ -90,6 +92,15 @@ impl Since {
     }
 }
 
+/// Which word changes when what is waited for may be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// The control word: with every publication.
+    Publication,
+    /// The word of arrivals: whenever something is new in the file of a mirrored stream.
+    Arrival,
+}
+
 /// Why a wait ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moved {
@@ -106,6 +117,7 @@ pub(crate) enum Moved {
 pub(crate) fn wait_once(
     attachment: &Attachment,
     spinner: &mut Spinner,
+    signal: Signal,
     wait: &Wait<'_>,
     started: Since,
     arrived: impl Fn(Ctl) -> bool,
@@ -146,21 +158,36 @@ pub(crate) fn wait_once(
     match &attachment.role {
         Role::Member(member) => {
             add(&member.counters(member.me()?).parks, 1);
+            let before = arrivals::seen(member.memory.arrivals());
             let seen = member.memory.ctl(Ordering::Acquire);
             if arrived(seen) {
                 return Ok(Moved::Arrived(seen));
             }
-            // SYNC: park. The word that is slept on is the word that publishing changes.
-            if let Some(low) = announce_parking(&*member.memory, seen) {
-                park_low_half(member.memory.ctl_word(), low, at_most);
+            // SYNC: park. The word that is slept on is the word that publishing, or arriving, changes.
+            let (word, low) = match signal {
+                Signal::Publication => {
+                    (member.memory.ctl_word(), announce_parking(&*member.memory, seen))
+                }
+                Signal::Arrival => {
+                    let word = member.memory.arrivals();
+                    (word, arrivals::announce(word, before))
+                }
+            };
+            if let Some(low) = low {
+                park_low_half(word, low, at_most);
             }
         }
         Role::Observer(memory) => {
+            let before = memory.observed.arrivals();
             let seen = memory.ctl(Ordering::Acquire);
             if arrived(seen) {
                 return Ok(Moved::Arrived(seen));
             }
-            memory.observed.park(seen.low(), at_most);
+            let low = match signal {
+                Signal::Publication => seen.low(),
+                Signal::Arrival => before as u32,
+            };
+            memory.observed.park(signal, low, at_most);
         }
     }
     let now = attachment.ctl(Ordering::Acquire);
@@ -253,4 +280,18 @@ pub(crate) fn writer_has_left(attachment: &Attachment, ctl: Ctl) -> bool {
     };
     // Without a holder, somebody let the lock go without finishing: the next writer heals it.
     holder_is_dead.unwrap_or(true) && attachment.ctl(Ordering::Acquire).same_for_writer(ctl)
+}
+
+/// Whether a frame of a mirrored stream was published, is not in its file, and nobody is left who would put it
+/// there. Who may not write cannot tell, and is told no.
+pub(crate) fn is_lost(attachment: &Attachment, found: &Found) -> bool {
+    let Role::Member(member) = &attachment.role else { return false };
+    let memory = &*member.memory;
+    let owner = slot_owner(memory.slot(found.slot));
+    // The last look comes last: whoever had it may have put it there before they went, and somebody may have
+    // taken it over.
+    member.peers().is_gone(owner)
+        && slot_owner(memory.slot(found.slot)) == owner
+        && memory.seq(found.slot, Ordering::Acquire) == found.seq
+        && !memory.is_in_file(found.slot, found.seq)
 }

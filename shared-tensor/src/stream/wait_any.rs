@@ -11,10 +11,11 @@ use shm_lock::Wait;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ring::word::Ctl;
-use crate::ring::{RingLoads, announce_parking};
+use crate::ring::{RingLoads, announce_parking, arrivals};
 use crate::stream::attachment::{Attachment, Role};
 use crate::stream::description::monotonic_ns;
 use crate::stream::reader::Reader;
+use crate::stream::wait::Signal;
 use crate::sync::Ordering;
 
 /// Most streams that are waited on at once: the kernel's limit (`FUTEX_WAITV_MAX`, 128), less one
@@ -103,14 +104,17 @@ fn wait_for(
         let mut all_announced = true;
         for (index, reader) in readers.iter().enumerate() {
             let attachment = reader.attachment();
+            // Before anything is looked for.
+            let arrivals = arrivals_of(attachment);
             let now = attachment.ctl(Ordering::Acquire);
             let is_over = now.is_unlinked() && !reader.awaits_successors();
             // What comes during a write is read when the write has ended, by readers that wait for that.
-            let is_news = now.count() > reader.last_count() && !reader.awaits_writer(now);
+            let is_news =
+                reader.reaches_beyond(reader.last_count(), now) && !reader.awaits_writer(now);
             if is_news || is_over || reader.is_failed(now) {
                 return Ok(Some(index));
             }
-            match announce(attachment, now) {
+            match announce(attachment, reader.signal(), now, arrivals) {
                 Some((low, address)) => {
                     parked[index].val = u64::from(low);
                     parked[index].uaddr = address;
@@ -127,7 +131,8 @@ fn wait_for(
                 let is_gone = now.is_unlinked() || reader.name_is_gone()?;
                 let is_over = is_gone && (!reader.awaits_successors() || reader.moves_on()?);
                 // The write that was waited for has ended with its writer.
-                let is_news = now.count() > reader.last_count() && reader.awaits_the_dead(now);
+                let is_news =
+                    reader.reaches_beyond(reader.last_count(), now) && reader.awaits_the_dead(now);
                 if is_over || reader.is_failed_by_death(now) || is_news {
                     return Ok(Some(index));
                 }
@@ -157,16 +162,34 @@ fn wait_for(
 }
 
 /// Says on the stream that somebody is about to park; the futex and its expected value.
-fn announce(attachment: &Attachment, seen: Ctl) -> Option<(u32, WaitPtr)> {
-    match &attachment.role {
-        Role::Member(member) => {
+fn announce(
+    attachment: &Attachment,
+    signal: Signal,
+    seen: Ctl,
+    arrivals: u64,
+) -> Option<(u32, WaitPtr)> {
+    match (&attachment.role, signal) {
+        (Role::Member(member), Signal::Publication) => {
             let low = announce_parking(&*member.memory, seen)?;
             let word = crate::ring::Ring::ctl_word(&*member.memory).as_ptr();
             Some((low, WaitPtr::new(word.cast())))
         }
-        Role::Observer(memory) => {
-            Some((seen.low(), WaitPtr::new(memory.observed.ctl_address().cast_mut().cast())))
+        (Role::Member(member), Signal::Arrival) => {
+            let word = member.memory.arrivals();
+            let low = arrivals::announce(word, arrivals)?;
+            Some((low, WaitPtr::new(word.as_ptr().cast())))
         }
+        (Role::Observer(memory), signal) => {
+            let low = if signal == Signal::Arrival { arrivals as u32 } else { seen.low() };
+            Some((low, WaitPtr::new(memory.observed.address(signal).cast_mut().cast())))
+        }
+    }
+}
+
+fn arrivals_of(attachment: &Attachment) -> u64 {
+    match &attachment.role {
+        Role::Member(member) => arrivals::seen(member.memory.arrivals()),
+        Role::Observer(memory) => memory.observed.arrivals(),
     }
 }
 

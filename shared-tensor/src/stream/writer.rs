@@ -17,6 +17,10 @@ use crate::tensor::Element;
 /// Any number of processes may have one; the stream's lock orders them. A write that finds nobody
 /// waiting makes no system call. Dropping a writer ends nothing: streams live until unlinked.
 ///
+/// What it writes to a [mirrored](crate::stream::StreamOptions::mirror) stream is in the file alone, and
+/// copied from there by GPUs that read it. Where GPUs have work with all slots that might be filled, a write
+/// waits for them, 10 s at most, and fails with [`ErrorKind::Timeout`] then.
+///
 /// Nor does unlinking end a writer: it goes on to publish to those who have the stream open, and
 /// nobody finds it by name any more. [`StreamInfo::unlinked`](crate::stream::StreamInfo) tells.
 #[derive(Debug)]

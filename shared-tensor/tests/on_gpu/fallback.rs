@@ -21,6 +21,9 @@ const THE_SAME: &[&str] = &[
     "leases::a_lease_keeps_its_frame",
     "leases::a_ring_without_slots_to_spare_gives_copies",
     "leases::frames_are_filled_under_a_lock_that_is_held",
+    "mirror::processes_without_cuda_read_what_a_gpu_writes",
+    "mirror::both_sides_write_and_read",
+    "mirror::parts_of_frames_are_kept_by_both_sides",
     "processes::a_stream_outlives_its_creator",
     "fallback::the_driver_orders_by_the_device",
 ];

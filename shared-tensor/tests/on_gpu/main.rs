@@ -15,8 +15,10 @@ mod frames;
 #[path = "../service/harness.rs"]
 mod harness;
 mod leases;
+mod mirror;
 mod peer;
 mod peers;
+mod plain;
 mod processes;
 #[path = "../it/support.rs"]
 #[allow(dead_code, reason = "others use more of it")]
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
     let outcome = harness::run(&[
         ("frames", frames::TESTS),
         ("leases", leases::TESTS),
+        ("mirror", mirror::TESTS),
         ("processes", processes::TESTS),
         ("peers", peers::TESTS),
         ("fallback", fallback::TESTS),

@@ -16,9 +16,12 @@ use shared_tensor::stream::{
 use crate::deaths::ROLE;
 use crate::frames::{BYTES, Beside, context};
 use crate::harness::say;
+use crate::plain;
 use crate::support::watchdog;
 
 const PREFIX: &str = "ST_ON_GPU_PREFIX";
+/// Set for one without CUDA.
+const PLAIN: &str = "ST_ON_GPU_PLAIN";
 
 /// Another process; killed when it is dropped.
 pub(crate) struct Peer {
@@ -31,6 +34,13 @@ impl Peer {
     /// One that works in a namespace.
     pub(crate) fn start(namespace: &Namespace) -> Self {
         Self::with(namespace, |it| it)
+    }
+
+    /// One without CUDA, which has opened the stream.
+    pub(crate) fn start_plain(namespace: &Namespace) -> Self {
+        let mut peer = Self::with(namespace, |it| it.env(PLAIN, "1"));
+        assert_eq!(peer.ask("open"), "opened");
+        peer
     }
 
     /// One that sees these GPUs alone.
@@ -104,6 +114,10 @@ pub(crate) fn namespace() -> Option<Namespace> {
 /// Plays a peer, if this process is one.
 pub(crate) fn play() -> bool {
     let Some(namespace) = namespace() else { return false };
+    if env::var_os(PLAIN).is_some() {
+        plain::play(&namespace);
+        return true;
+    }
     let context = context();
     let work = Copies::new(&context).unwrap();
     let beside = Beside::new(&context);
@@ -116,9 +130,10 @@ pub(crate) fn play() -> bool {
         let (verb, value) = line.split_once(' ').unwrap_or((&line, ""));
         let number = || value.parse::<u8>().unwrap();
         let answer = match verb {
-            "create" => {
+            "create" | "mirror" => {
                 let options = StreamOptions::new(DType::U8, [BYTES as u64]);
-                let options = options.slots(number().into()).namespace(namespace.clone());
+                let options = options.slots(number().into()).mirror(verb == "mirror");
+                let options = options.namespace(namespace.clone());
                 stream = Some(options.create_on(&context, "it").unwrap());
                 "created".to_owned()
             }

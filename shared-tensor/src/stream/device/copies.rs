@@ -3,12 +3,13 @@
 use cuda_ipc::Stream as Queue;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ring::{Claim, Found};
+use crate::ring::{Claim, Found, RingLoads as _};
 use crate::stream::device::hold::Hold;
 use crate::stream::device::writer::Source;
+use crate::sync::Ordering;
 
 impl Hold {
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.attachment.layout.payload_bytes as u64
     }
 
@@ -29,28 +30,19 @@ impl Hold {
 
     /// Queues a wait for a frame and a copy of it. `false`: the slot was taken away meanwhile.
     pub(super) fn copy_to(&self, queue: &Queue, found: &Found, to: u64) -> Result<bool> {
-        self.read(queue, found, |from| {
-            let copied = self.context.copy(queue, to, from, self.bytes());
-            copied.map_err(|source| self.failed("copy", &source))
-        })
+        self.read(queue, found, || self.copy_slot(queue, to, found.slot, found.seq))
     }
 
     /// Queues a copy of the newest frame into a claimed slot.
     pub(super) fn copy_newest(&self, queue: &Queue, claim: &Claim) -> Result<()> {
         let newest = claim.newest();
-        let seq =
-            crate::ring::RingLoads::seq(&*self.attachment, newest, crate::sync::Ordering::Acquire);
+        let to = self.address(claim.slot);
+        let seq = self.attachment.seq(newest, Ordering::Acquire);
         // Nobody claims a slot meanwhile: this process has the lock. Whoever claims it later waits for
         // this one to be complete, which is queued behind the copy.
         self.await_frame(queue, newest, seq)?;
-        self.copy_slot(queue, claim.slot, newest)
-    }
-
-    /// Queues a copy of the frame in a slot that nobody claims meanwhile.
-    pub(super) fn copy_slot(&self, queue: &Queue, to: usize, from: usize) -> Result<()> {
-        let copied = self.context.copy(queue, self.address(to), self.address(from), self.bytes());
-        copied.map_err(|source| self.failed("copy", &source))?;
-        self.end_use(queue, from).map(drop)
+        self.copy_slot(queue, to, newest, seq)?;
+        self.end_use(queue, newest).map(drop)
     }
 
     /// Queues zeros into a slot.

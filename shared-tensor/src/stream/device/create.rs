@@ -9,13 +9,15 @@ use crate::stream::{Stream, StreamOptions};
 
 impl StreamOptions {
     /// Creates the stream with its frames in memory of the context's device, all zeros. Slots as for
-    /// [`create`](Self::create), 3 at least, and fewer than the default where the device is short of memory.
+    /// [`create`](Self::create), 3 at least, and fewer than the default where the device, or `/dev/shm` for a
+    /// [mirror](Self::mirror), is short of memory.
     ///
     /// # Errors
     /// As [`create`](Self::create); [`ErrorKind::Device`] if the driver refuses.
     pub fn create_on(&self, context: &Context, name: &str) -> Result<Stream> {
         let parsed = parse_name(name)?;
         self.step_down(SLOTS_MIN_ON_DEVICE, |slots, flags| {
+            let flags = flags | self.device_flags();
             let mut layout = Layout::on_device(self.dtype(), self.shape()?, slots, flags)?;
             let chunk = zeros(context, layout.ring_bytes() as u64)
                 .map_err(|(kind, why)| Error::new(kind, format!("stream `{name}`: {why}")))?;

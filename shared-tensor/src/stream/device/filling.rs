@@ -28,7 +28,7 @@ impl<'q> Filling<'q> {
         contents: Contents,
     ) -> Result<Self> {
         hold.mend(tenure)?;
-        let it = Self { claim: tenure.claim()?, queue };
+        let it = Self { claim: tenure.claim_for_device()?, queue };
         match it.prepare(hold, contents) {
             Ok(()) => Ok(it),
             Err(error) => {
@@ -41,7 +41,7 @@ impl<'q> Filling<'q> {
 
     fn prepare(&self, hold: &Hold, contents: Contents) -> Result<()> {
         hold.await_slot(self.queue, &self.claim)?;
-        if contents == Contents::Previous && self.claim.newest() != self.claim.slot {
+        if contents == Contents::Previous {
             hold.copy_newest(self.queue, &self.claim)?;
         }
         Ok(())
@@ -106,6 +106,11 @@ impl FilledBy {
     /// Queues that the frame is complete.
     pub(crate) fn complete(&self) -> Result<()> {
         self.hold.complete(&self.queue, self.claim.slot, self.claim.busy)
+    }
+
+    /// Queues the copy of the published frame to the file, in a mirrored stream.
+    pub(crate) fn mirror(&self) -> Result<()> {
+        self.hold.mirror(self.claim.slot, self.claim.busy)
     }
 
     /// As [`Filling::settle`].

@@ -10,6 +10,7 @@ use crate::ring::word::Seq;
 use crate::ring::{Claim, Found, Ring as _, Standing, slot_owner};
 use crate::stream::attachment::{Attachment, Member};
 use crate::stream::device::mend::Debt;
+use crate::stream::device::mirror::Mirror;
 use crate::stream::device::page::{self, Page};
 use crate::stream::device::seat::{self, OwnSeat};
 use crate::stream::device::uploads::Uploads;
@@ -23,13 +24,15 @@ pub(super) struct Hold {
     pub(super) context: Context,
     frames: Mapping,
     page: Page,
-    seat: Arc<OwnSeat>,
+    pub(super) seat: Arc<OwnSeat>,
     /// The streams of the device that the mapping knows of.
     queues: Mutex<Vec<usize>>,
     /// A stream of its own, for what nobody asked for. Made beforehand: while a thread is in a copy of
     /// ordinary memory that waits for its stream, or frees memory, the driver makes no objects for others,
     /// and the copy may wait for what is to be queued here.
     own: Copies,
+    /// Of a mirrored stream; made beforehand for the same reason.
+    pub(super) mirror: Option<Mirror>,
     /// For frames from the host, once there is one.
     pub(super) uploads: OnceLock<Uploads>,
     this: Weak<Self>,
@@ -53,15 +56,22 @@ impl Hold {
         let page = Page::register(context, control).map_err(|source| failed(&source))?;
         let page = page.ok_or_else(|| failed(&"its control memory is too short"))?;
         let own = Copies::new(context).map_err(|source| failed(&source))?;
-        frames.used_on(own.stream()).map_err(|source| failed(&source))?;
+        let mirror = Mirror::open(context, &attachment).map_err(|source| failed(&source))?;
+        let queues = [Some(&own), mirror.as_ref().map(|mirror| &mirror.work)];
+        let queues: Vec<_> = queues.into_iter().flatten().map(Copies::stream).collect();
+        for queue in &queues {
+            frames.used_on(queue).map_err(|source| failed(&source))?;
+        }
+        let queues = queues.into_iter().map(Queue::as_raw).collect();
         Ok(Arc::new_cyclic(|this| Self {
             attachment,
             context: context.clone(),
             frames,
             page,
             seat,
-            queues: Mutex::new(vec![own.stream().as_raw()]),
+            queues: Mutex::new(queues),
             own,
+            mirror,
             uploads: OnceLock::new(),
             this: Weak::clone(this),
         }))
@@ -90,7 +100,9 @@ impl Hold {
         }
         let (slot, seq, owner) = (claim.slot, claim.previous, claim.previous_owner);
         if device::standing(memory, slot, seq) == Standing::Incomplete {
-            steps.push(page::await_frame(slot, seq));
+            let is_mirrored = self.mirror.is_some();
+            let step = if is_mirrored { page::await_mirror } else { page::await_frame };
+            steps.push(step(slot, seq));
             debts.extend((owner != me).then_some(Debt::Before { slot, seq, owner }));
         }
         self.watch(debts);
@@ -109,18 +121,19 @@ impl Hold {
         &self,
         queue: &Queue,
         found: &Found,
-        work: impl FnOnce(u64) -> Result<()>,
+        work: impl FnOnce() -> Result<()>,
     ) -> Result<bool> {
         self.await_frame(queue, found.slot, found.seq)?;
-        work(self.address(found.slot))?;
+        work()?;
         self.end_use(queue, found.slot)
     }
 
-    /// Queues a wait for a frame, unless it is there.
+    /// Queues a wait for a frame, unless it is there, on the device or in the file.
     pub(super) fn await_frame(&self, queue: &Queue, slot: usize, seq: Seq) -> Result<()> {
         self.note_queue(queue)?;
         let member = self.member()?;
-        if device::is_complete(&*member.memory, slot, seq) {
+        let memory = &*member.memory;
+        if device::is_complete(memory, slot, seq) || device::is_settled(memory, slot, seq) {
             return Ok(());
         }
         // Before it is waited for: where the device cannot, the call does.
@@ -167,7 +180,7 @@ impl Hold {
         Ok(())
     }
 
-    fn queue(&self, queue: &Queue, steps: &[WordStep]) -> Result<()> {
+    pub(super) fn queue(&self, queue: &Queue, steps: &[WordStep]) -> Result<()> {
         self.page.queue(queue, steps).map_err(|source| self.failed("order", &source))
     }
 

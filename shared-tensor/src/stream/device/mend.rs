@@ -5,14 +5,15 @@
 //! writer is gone for good, the slot is filled again with the last complete frame, and only then is its
 //! word written: who waited finds that, whole, and the stream says that its last write crashed.
 
+use cuda_ipc::Stream as Queue;
 use shm_lock::Wait;
 
 use crate::error::Result;
 use crate::ring::device::{
-    Use, crashed, incomplete, is_complete, newest_complete, release_frame, release_use,
+    Use, crashed, incomplete, is_complete, is_settled, newest_complete, release_frame, release_use,
 };
 use crate::ring::word::Seq;
-use crate::ring::{Identity, Liveness as _, Ring, slot_owner};
+use crate::ring::{Identity, Liveness as _, Ring, RingLoads as _, slot_owner};
 use crate::stream::description::Description;
 use crate::stream::device::hold::Hold;
 use crate::stream::device::seat::Sitter;
@@ -37,11 +38,8 @@ impl Hold {
         let member = self.member()?;
         let (memory, peers) = (&*member.memory, member.peers());
         match debt {
-            Debt::Frame { slot, seq, .. } | Debt::Before { slot, seq, .. }
-                if is_complete(memory, slot, seq) =>
-            {
-                Ok(true)
-            }
+            Debt::Frame { slot, seq } if is_complete(memory, slot, seq) => Ok(true),
+            Debt::Before { slot, seq, .. } if is_settled(memory, slot, seq) => Ok(true),
             // Whoever mended it before, and died, owes it now.
             Debt::Frame { slot, .. } if peers.is_gone(slot_owner(memory.slot(slot))) => {
                 // If somebody has the lock, it is tried again soon.
@@ -76,22 +74,33 @@ impl Hold {
         }
         let good = newest_complete(memory);
         let own = self.own();
+        let newest = memory.ctl(Ordering::Acquire).count();
         for (slot, seq, _) in lost {
             let words = memory.slot(slot);
-            match good {
-                Some((from, _)) => {
-                    self.copy_slot(own, slot, from)?;
-                    Description::copy(words, memory.slot(from));
+            // Of a mirrored stream, it may be whole on the device, and lack the copy alone.
+            if !is_complete(memory, slot, seq) {
+                self.refill(own, slot, good)?;
+                self.complete(own, slot, seq)?;
+                if seq.frame() == newest {
+                    crashed(memory);
                 }
-                None => self.fill(own, self.address(slot))?,
             }
-            self.complete(own, slot, seq)?;
+            self.mirror(slot, seq)?;
             // Only now: if anything failed before, somebody else has to do it.
             words.owner.store(me.id, Ordering::Relaxed);
             words.owner_entry.store(me.entry as u64, Ordering::Release);
         }
-        crashed(memory);
         tenure.wake();
+        Ok(())
+    }
+
+    /// Fills a slot with the last complete frame, or with zeros if there is none.
+    fn refill(&self, queue: &Queue, slot: usize, good: Option<(usize, Seq)>) -> Result<()> {
+        let Some((from, seq)) = good else { return self.fill(queue, self.address(slot)) };
+        self.copy_slot(queue, self.address(slot), from, seq)?;
+        self.end_use(queue, from)?;
+        let memory = &*self.member()?.memory;
+        Description::copy(memory.slot(slot), memory.slot(from));
         Ok(())
     }
 }

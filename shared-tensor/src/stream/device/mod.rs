@@ -8,6 +8,7 @@ mod hold;
 mod lanes;
 mod lease;
 mod mend;
+mod mirror;
 mod page;
 mod reader;
 pub(crate) mod seat;

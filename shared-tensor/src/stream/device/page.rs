@@ -16,6 +16,7 @@ pub(super) struct Page {
 }
 
 const SLOT: usize = size_of::<Line<SlotWords>>();
+const MIRRORED: usize = std::mem::offset_of!(SlotWords, mirrored);
 const DONE: usize = std::mem::offset_of!(DevicePage, done);
 
 impl Page {
@@ -44,6 +45,16 @@ impl Page {
 /// What comes next begins when the frame is complete.
 pub(super) fn await_frame(slot: usize, seq: Seq) -> WordStep {
     WordStep::Wait { offset: (slot * SLOT) as u64, value: seq.ticket() }
+}
+
+/// What comes next begins when the frame is in the file.
+pub(super) fn await_mirror(slot: usize, seq: Seq) -> WordStep {
+    WordStep::Wait { offset: (slot * SLOT + MIRRORED) as u64, value: seq.ticket() }
+}
+
+/// The frame is in the file.
+pub(super) fn mirrored(slot: usize, seq: Seq) -> WordStep {
+    WordStep::Write { offset: (slot * SLOT + MIRRORED) as u64, value: seq.ticket() }
 }
 
 /// What comes next begins when the use is over.

@@ -25,7 +25,7 @@ pub struct GpuReader {
 
 impl GpuReader {
     pub(super) fn new(reader: Reader, hold: Arc<Hold>) -> Self {
-        Self { reader, hold }
+        Self { reader: reader.of_device(), hold }
     }
 
     /// Its position and its counters, and waiting for frames.
@@ -62,7 +62,7 @@ impl GpuReader {
     ///
     /// At most K - 3 distinct frames of a ring of K slots are leased at once (none at K = 3); the
     /// frames that GPUs read after their leases have ended do not count, and are waited for by the GPUs that
-    /// write.
+    /// write. What a process without CUDA wrote to a mirrored stream is copied.
     ///
     /// # Errors
     /// As [`Reader::lease_with`]; [`ErrorKind::Device`](crate::ErrorKind::Device).
@@ -76,6 +76,9 @@ impl GpuReader {
         hold.check_capture(queue)?;
         let wait = on_full.patience(wait);
         if let Some((lease, found)) = self.reader.lease_slot(on_full, &wait)? {
+            if hold.is_only_in_file(&found)? {
+                return hold.copy_from_file(queue, &found, lease);
+            }
             // A lease from here on, so that a failure ends it.
             let slot = found.slot;
             let lease = GpuLease::of_slot(Arc::clone(hold), Arc::clone(queue), slot, lease);

@@ -84,6 +84,27 @@ pub(crate) fn is_gone(memory: &StreamMemory, who: Identity) -> bool {
     sitters.filter(|sitter| sitter.who.id == who.id).all(Sitter::is_gone)
 }
 
+/// Ends the uses of the dead, who are among those that `has_ended` is true of: nobody waits for them any more.
+pub(crate) fn release_uses_of_the_dead(
+    memory: &StreamMemory,
+    has_ended: impl Fn(Identity) -> bool,
+) {
+    for (index, seat) in memory.seats().iter().enumerate() {
+        // In this order: they are those of whoever sits there then, or of somebody before.
+        let Some(lasts) = last_numbers(memory, index) else { continue };
+        let Some(sitter) = Sitter::load(seat) else { continue };
+        let lanes = lasts.into_iter().enumerate();
+        let uses = lanes.map(|(lane, number)| Use { lane: index * LANES_PER_SEAT + lane, number });
+        let left: Vec<_> =
+            uses.filter(|it| memory.done(it.lane).load(Ordering::Acquire) < it.number).collect();
+        if !left.is_empty() && has_ended(sitter.who) && !sitter.lives() {
+            for it in left {
+                release_use(memory, it);
+            }
+        }
+    }
+}
+
 /// Who has the seat of a lane.
 pub(super) fn user(memory: &StreamMemory, it: Use) -> Option<Sitter> {
     Sitter::load(memory.seats().get(it.lane / LANES_PER_SEAT)?)
@@ -180,7 +201,9 @@ impl Taken {
     pub(super) fn has_written(&self) -> bool {
         let written = self.written.iter().map(|ticket| ticket.load(Ordering::Relaxed)).enumerate();
         written.into_iter().all(|(slot, ticket)| {
-            ticket == 0 || self.memory.ready(slot).load(Ordering::Acquire) >= ticket
+            // The file's copy, if there is one, comes last.
+            let word = self.memory.mirrored(slot).unwrap_or_else(|| self.memory.ready(slot));
+            ticket == 0 || word.load(Ordering::Acquire) >= ticket
         })
     }
 

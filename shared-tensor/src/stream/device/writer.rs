@@ -60,7 +60,8 @@ impl GpuWriter {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] if a slice has not exactly the bytes of a frame;
-    /// [`ErrorKind::Device`] if the driver refuses, or `queue` is captured into a graph, whose replays
+    /// [`ErrorKind::Device`] if the driver refuses, when a frame of a mirrored stream may have been published
+    /// and lack its copy in the file, or `queue` is captured into a graph, whose replays
     /// would all publish one frame; those of [`Writer::lock`](crate::stream::Writer::lock).
     pub fn write(
         &self,
@@ -206,7 +207,10 @@ impl GpuWriteView<'_> {
         let claim = &self.filling.claim;
         self.hold.complete(self.queue, claim.slot, claim.busy)?;
         self.is_open = false;
-        self.locked.tenure().commit(&self.filling.claim, stamp)
+        let (tenure, claim) = (self.locked.tenure(), &self.filling.claim);
+        let count = tenure.commit(claim, stamp)?;
+        self.hold.mirror(claim.slot, claim.busy)?;
+        Ok(count)
     }
 }
 

@@ -8,14 +8,19 @@ use shm_lock::Wait;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ring::word::{Ctl, Phase, passing_budget};
-use crate::ring::{Found, Identity, Look, RingLoads, is_unchanged, newest, oldest_after, unpin};
+use crate::ring::{
+    Found, Identity, Look, RingLoads, is_unchanged, newest, newest_in_file, oldest_after, unpin,
+};
 use crate::stream::attachment::{Attachment, Member, Role};
 use crate::stream::copy;
 use crate::stream::counters::add;
 use crate::stream::description::{Description, Publication};
 use crate::stream::lease::{Attempt, Lease, out_of_bounds, try_lease, try_pin};
+use crate::stream::reader::sight::Sight;
 use crate::stream::reader::{OnAbort, OnEmpty, OnWriting, Reader};
-use crate::stream::wait::{Moved, OVERTAKEN, Since, check_patience, wait_once, writer_has_left};
+use crate::stream::wait::{
+    Moved, OVERTAKEN, Since, check_patience, is_lost, wait_once, writer_has_left,
+};
 use crate::sync::Ordering;
 
 /// Laps before a copying reader stops hoping and leases.
@@ -27,9 +32,9 @@ impl Reader {
         // Once one write in progress was waited for, the newest frame is new enough.
         let mut may_wait = self.options.on_writing == OnWriting::Wait;
         loop {
-            match newest(&*self.attachment) {
+            match self.sight.look(&self.attachment) {
                 Look::Frame(found) if found.ctl.is_unlinked() && self.moves_on()? => {}
-                Look::Frame(found) if may_wait && found.ctl.phase() == Phase::Writing => {
+                Look::Frame(found) if may_wait && self.is_behind(found.ctl) => {
                     self.wait_for_writer(found.ctl, wait, started)?;
                     may_wait = false;
                 }
@@ -50,6 +55,7 @@ impl Reader {
                     return Ok(found);
                 }
                 Look::Damaged => return Err(self.damaged()),
+                Look::Pending(found) => self.wait_for_arrival(&found, wait, started)?,
                 Look::Moved(ctl) if self.attachment.layout.slots == 1 => {
                     self.wait_for_single_slot(ctl, wait, started)?;
                 }
@@ -58,27 +64,38 @@ impl Reader {
         }
     }
 
-    /// Waits for the end of the write that `seen` shows in progress.
+    /// Waits for the end of the write that `seen` shows in progress, and until what it leads to is in the
+    /// file, or what was published is.
     pub(super) fn wait_for_writer(
         &mut self,
         seen: Ctl,
         wait: &Wait<'_>,
         started: Since,
     ) -> Result<()> {
+        let sight = self.sight;
+        let was_writing = seen.phase() == Phase::Writing;
+        let wanted = seen.count() + u64::from(was_writing);
         loop {
-            let moved = wait_once(&self.attachment, &mut self.spinner, wait, started, |ctl| {
-                ctl.count() != seen.count() || ctl.phase() != Phase::Writing
-            });
+            let attachment = &self.attachment;
+            let arrived = |ctl: Ctl| {
+                let has_ended =
+                    !was_writing || ctl.count() != seen.count() || ctl.phase() != Phase::Writing;
+                // A write that was given up leads to nothing.
+                has_ended && sight.reach(attachment, ctl) >= wanted.min(ctl.count())
+            };
+            let signal = sight.signal();
+            let moved = wait_once(attachment, &mut self.spinner, signal, wait, started, arrived);
             match moved {
                 Ok(Moved::Arrived(_)) => return Ok(()),
                 Ok(Moved::Slice(ctl)) => {
-                    if writer_has_left(&self.attachment, ctl) {
+                    if sight.awaits_the_dead(&self.attachment, ctl) {
                         return self.after_a_death();
                     }
                 }
                 Err(error) if error.is_timeout() => {
                     // One look more often than slices are: the caller may never wait that long.
-                    if writer_has_left(&self.attachment, seen) {
+                    let now = self.attachment.ctl(Ordering::Acquire);
+                    if sight.awaits_the_dead(&self.attachment, now) {
                         return self.after_a_death();
                     }
                     return Err(Error::new(
@@ -88,6 +105,21 @@ impl Reader {
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// No frame that the ring has is in the file, so there is nothing to serve.
+    fn wait_for_arrival(&mut self, pending: &Found, wait: &Wait<'_>, started: Since) -> Result<()> {
+        let attachment = &self.attachment;
+        let arrived = |_| !matches!(newest_in_file(&**attachment), Look::Pending(_));
+        let signal = self.sight.signal();
+        match wait_once(attachment, &mut self.spinner, signal, wait, started, arrived)? {
+            Moved::Slice(ctl)
+                if ctl.count() == pending.ctl.count() && is_lost(&self.attachment, pending) =>
+            {
+                Err(self.inconsistent("the writer exited before its frame was in the file"))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -104,9 +136,10 @@ impl Reader {
         if matches!(seen.phase(), Phase::Aborted | Phase::Crashed) {
             return Err(self.inconsistent("its only slot was left incomplete"));
         }
-        let moved = wait_once(&self.attachment, &mut self.spinner, wait, started, |ctl| {
-            !ctl.same_for_writer(seen) || ctl.is_unlinked() != seen.is_unlinked()
-        })?;
+        let signal = self.sight.signal();
+        let arrived =
+            |ctl: Ctl| !ctl.same_for_writer(seen) || ctl.is_unlinked() != seen.is_unlinked();
+        let moved = wait_once(&self.attachment, &mut self.spinner, signal, wait, started, arrived)?;
         match moved {
             // Also before it said that it writes: it marks the slot first. The word did not move, so
             // if the slot is not whole by now, nobody is at it any more.
@@ -145,30 +178,58 @@ impl Reader {
     ) -> Result<Publication> {
         let started = Since::now(wait);
         let mut after = after;
+        // Frames up to here are not waited for any more.
+        let mut passed = after;
         let mut laps = 0;
         loop {
             let generation = self.attachment.segment.generation();
-            self.wait(after, wait)?;
+            self.wait(passed, wait)?;
             if self.attachment.segment.generation() != generation {
-                after = 0;
+                (after, passed) = (0, 0);
             }
             let seen = self.attachment.ctl(Ordering::Acquire);
-            let Some(found) = oldest_after(&*self.attachment, after) else {
+            let Some(found) = oldest_after(&*self.attachment, passed) else {
                 match newest(&*self.attachment) {
                     Look::Damaged => return Err(self.damaged()),
                     // It may stay incomplete for as long as its writer likes, or for ever.
                     Look::Moved(_) if self.attachment.layout.slots == 1 => {
                         self.wait_for_single_slot(seen, wait, started)?;
                     }
-                    Look::Moved(_) | Look::Frame(_) => {}
+                    Look::Moved(_) | Look::Pending(_) | Look::Frame(_) => {}
                 }
                 check_patience(&self.attachment, wait, started, OVERTAKEN)?;
                 continue;
             };
+            if !self.comes_in_turn(&found, wait, started)? {
+                passed = found.seq.frame();
+                continue;
+            }
             if let Some(publication) = self.copy_found(&found, after, sink, &mut laps)? {
                 return Ok(publication);
             }
             check_patience(&self.attachment, wait, started, OVERTAKEN)?;
+        }
+    }
+
+    /// Waits until the next frame in order is in the file, where later ones may be already: each process
+    /// sees to its own. `false`: it never will be.
+    fn comes_in_turn(&mut self, found: &Found, wait: &Wait<'_>, started: Since) -> Result<bool> {
+        if self.sight == Sight::Published {
+            return Ok(true);
+        }
+        loop {
+            let attachment = &self.attachment;
+            // Or was overtaken, which the copy finds.
+            let arrived = |_| {
+                attachment.is_in_file(found.slot, found.seq)
+                    || attachment.seq(found.slot, Ordering::Acquire) != found.seq
+            };
+            let signal = self.sight.signal();
+            match wait_once(attachment, &mut self.spinner, signal, wait, started, arrived)? {
+                Moved::Arrived(_) => return Ok(true),
+                Moved::Slice(_) if is_lost(&self.attachment, found) => return Ok(false),
+                Moved::Slice(_) => {}
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use crate::ring::RingLoads;
 use crate::stream::admin::successor;
 use crate::stream::attachment::Attachment;
 use crate::stream::reader::Reader;
+use crate::stream::reader::sight::Sight;
 use crate::stream::wait::{Since, wait_once};
 use crate::sync::Ordering;
 
@@ -37,7 +38,8 @@ impl Reader {
         }
         let Some(successor) = successor(&self.attachment, &self.namespace)? else {
             // The old word no longer changes: this sleeps one slice, or until the deadline.
-            wait_once(&self.attachment, &mut self.spinner, wait, started, |_| false)?;
+            let signal = self.sight.signal();
+            wait_once(&self.attachment, &mut self.spinner, signal, wait, started, |_| false)?;
             return Ok(false);
         };
         self.adopt(successor)?;
@@ -79,6 +81,7 @@ impl Reader {
                 ),
             ));
         }
+        self.sight = Sight::of_host(&successor);
         self.attachment = successor;
         self.seen = 0;
         Ok(())

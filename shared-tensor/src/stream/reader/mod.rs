@@ -4,6 +4,7 @@ mod copying;
 mod following;
 mod frame;
 mod options;
+mod sight;
 
 use std::mem::MaybeUninit;
 use std::sync::Arc;
@@ -20,12 +21,11 @@ use crate::stream::attachment::{Attachment, Role};
 use crate::stream::counters::add;
 use crate::stream::description::Publication;
 use crate::stream::lease::{Attempt, Lease, OnFull, revoke_oldest, try_lease};
-use crate::stream::wait::{
-    Moved, OVERTAKEN, Since, Spinner, check_patience, wait_once, writer_has_left,
-};
+use crate::stream::wait::{Moved, OVERTAKEN, Since, Spinner, check_patience, wait_once};
 use crate::sync::Ordering;
 use crate::tensor::{DType, Shape};
 pub(in crate::stream) use copying::Sink;
+use sight::Sight;
 
 pub use frame::Frame;
 pub use options::{OnAbort, OnEmpty, OnWriting, ReaderOptions};
@@ -44,6 +44,7 @@ pub struct Reader {
     namespace: Namespace,
     options: ReaderOptions,
     spinner: Spinner,
+    sight: Sight,
     /// Highest count that this reader has seen; what it attached at before its first read.
     seen: u64,
     missed_total: u64,
@@ -59,7 +60,8 @@ impl Reader {
     ) -> Self {
         let seen = attachment.ctl(Ordering::Acquire).count();
         let spinner = Spinner::new(options.spin);
-        Self { attachment, namespace, options, spinner, seen, missed_total: 0, probed: None }
+        let sight = Sight::of_host(&attachment);
+        Self { attachment, namespace, options, spinner, sight, seen, missed_total: 0, probed: None }
     }
 
     /// The element type.
@@ -106,7 +108,9 @@ impl Reader {
         self.missed_total
     }
 
-    /// The newest complete frame, copied. Never waits for a writer.
+    /// The newest complete frame, copied. Never waits for a writer; of a
+    /// [mirrored](crate::stream::StreamOptions::mirror) stream for a GPU, while none of the frames that the
+    /// ring still has has come to the file.
     ///
     /// # Errors
     /// [`ErrorKind::Empty`] if nothing was published yet, [`ErrorKind::Inconsistent`] as the
@@ -225,10 +229,14 @@ impl Reader {
                         // Leases end without a wake-up, by design: look again after the next
                         // publication or slice.
                         let seen = found.ctl.count();
-                        let moved =
-                            wait_once(&self.attachment, &mut self.spinner, wait, started, |ctl| {
-                                ctl.count() != seen
-                            });
+                        let moved = wait_once(
+                            &self.attachment,
+                            &mut self.spinner,
+                            self.sight.signal(),
+                            wait,
+                            started,
+                            |ctl| ctl.count() != seen,
+                        );
                         if let Err(error) = moved {
                             return Err(no_slot_to_lease(&self.attachment, started, error));
                         }
@@ -286,7 +294,8 @@ impl Reader {
         self.copy_next(after, &mut Sink::Uninitialised(out), wait)
     }
 
-    /// Waits until more than `after` frames were published. Returns how many were.
+    /// Waits until more than `after` frames were published. Returns how many were; of a
+    /// [mirrored](crate::stream::StreamOptions::mirror) stream, up to the newest one that is in its file.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`], [`ErrorKind::Interrupted`]; [`ErrorKind::Unlinked`] if the stream is
@@ -300,8 +309,8 @@ impl Reader {
             now = self.attachment.ctl(Ordering::Acquire);
         }
         self.check_phase(now)?;
-        if now.count() > after {
-            return Ok(now.count());
+        if self.reaches_beyond(after, now) {
+            return Ok(self.sight.reach(&self.attachment, now));
         }
         if let Role::Member(member) = &self.attachment.role {
             add(&member.counters(member.me()?).waits, 1);
@@ -309,14 +318,18 @@ impl Reader {
         let mut after = after;
         loop {
             let raises = self.options.on_abort == OnAbort::Raise;
-            let arrived = move |ctl: Ctl| {
-                ctl.count() > after
+            let (sight, attachment) = (self.sight, &self.attachment);
+            let arrived = |ctl: Ctl| {
+                sight.reaches_beyond(attachment, after, ctl)
                     || ctl.is_unlinked()
                     || (raises && matches!(ctl.phase(), Phase::Aborted | Phase::Crashed))
             };
-            let moved = wait_once(&self.attachment, &mut self.spinner, wait, started, arrived)?;
+            let signal = sight.signal();
+            let moved = wait_once(attachment, &mut self.spinner, signal, wait, started, arrived)?;
             match moved {
-                Moved::Arrived(ctl) if ctl.count() > after => return Ok(ctl.count()),
+                Moved::Arrived(ctl) if self.reaches_beyond(after, ctl) => {
+                    return Ok(self.sight.reach(&self.attachment, ctl));
+                }
                 Moved::Arrived(ctl) => {
                     self.check_phase(ctl)?;
                     if self.follow(wait, started)? {
@@ -324,10 +337,7 @@ impl Reader {
                     }
                 }
                 Moved::Slice(ctl) => {
-                    if raises
-                        && ctl.phase() == Phase::Writing
-                        && writer_has_left(&self.attachment, ctl)
-                    {
+                    if raises && self.sight.awaits_the_dead(&self.attachment, ctl) {
                         return Err(self.inconsistent("the writer exited during a write"));
                     }
                     if self.name_is_gone()? && self.follow(wait, started)? {
@@ -394,9 +404,9 @@ impl Reader {
         Ok(Lease::of_copy(bytes.into_boxed_slice(), self.dtype(), publication))
     }
 
-    /// Whether the write that `ctl` shows in progress will never end, as far as that was asked lately.
+    /// Whether the frame that `ctl` shows on its way will never come, as far as that was asked lately.
     fn writer_is_dead(&mut self, ctl: Ctl) -> bool {
-        if ctl.phase() != Phase::Writing {
+        if !self.is_behind(ctl) {
             return false;
         }
         let now = Instant::now();
@@ -404,7 +414,7 @@ impl Reader {
             return false;
         }
         self.probed = Some(now);
-        writer_has_left(&self.attachment, ctl)
+        self.sight.awaits_the_dead(&self.attachment, ctl)
     }
 
     /// Whether an aborted or unfinished write makes this reader fail now.
@@ -416,18 +426,8 @@ impl Reader {
     /// Whether this reader would fail on a writer that died during its write.
     pub(crate) fn is_failed_by_death(&self, ctl: Ctl) -> bool {
         self.options.on_abort == OnAbort::Raise
-            && ctl.phase() == Phase::Writing
-            && writer_has_left(&self.attachment, ctl)
-    }
-
-    /// Whether this reader waits until the write that is going on has ended.
-    pub(crate) fn awaits_writer(&self, ctl: Ctl) -> bool {
-        self.options.on_writing == OnWriting::Wait && ctl.phase() == Phase::Writing
-    }
-
-    /// Whether the write that this reader waits for will never end.
-    pub(crate) fn awaits_the_dead(&self, ctl: Ctl) -> bool {
-        self.awaits_writer(ctl) && writer_has_left(&self.attachment, ctl)
+            && self.is_behind(ctl)
+            && self.sight.awaits_the_dead(&self.attachment, ctl)
     }
 
     fn check_phase(&self, ctl: Ctl) -> Result<()> {
