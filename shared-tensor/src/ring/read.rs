@@ -1,7 +1,7 @@
 //! The read side: find a complete frame, and check after the copy that it still is that frame.
 
 use crate::ring::RingLoads;
-use crate::ring::word::{Ctl, Seq, SlotState};
+use crate::ring::word::{Ctl, Phase, Seq, SlotState};
 use crate::sync::{Ordering, fence};
 
 /// A slot with a complete frame, as it was when looked at.
@@ -10,6 +10,13 @@ pub(crate) struct Found {
     pub(crate) ctl: Ctl,
     pub(crate) slot: usize,
     pub(crate) seq: Seq,
+}
+
+impl Found {
+    /// Whether a newer frame was being written, or on its way, when this one was found.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.ctl.phase() == Phase::Writing || self.seq.frame() < self.ctl.count()
+    }
 }
 
 /// What a look at the ring gives.

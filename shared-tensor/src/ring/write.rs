@@ -168,9 +168,9 @@ pub(crate) fn claim(
     let busy = Seq::busy(count, base.epoch());
     let mut skipped = 0;
     let mut revoked = 0;
-    let mut spares = true;
+    let mut is_choosy = true;
     for pass in 0..PASSES_MAX {
-        let spared = last_whole(ring, base).filter(|_| spares && pass < PASSES_SPARING);
+        let spared = last_whole(ring, base).filter(|_| is_choosy && pass < PASSES_SPARING);
         let mut tried = spared.map_or(0, |index| 1_u32 << index);
         let mut in_use = false;
         while let Some((index, previous)) = candidate(ring, base, tried, me, liveness) {
@@ -241,7 +241,7 @@ pub(crate) fn claim(
         if in_use && spared.is_none() {
             return Err(WriteFault::InUse);
         }
-        spares &= !in_use;
+        is_choosy &= !in_use;
     }
     Err(WriteFault::Exhausted)
 }

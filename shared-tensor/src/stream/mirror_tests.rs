@@ -10,8 +10,8 @@ use shm_lock::Wait;
 use zerocopy::IntoBytes as _;
 
 use crate::error::ErrorKind;
-use crate::ring::Claim;
 use crate::ring::device::DeviceWords as _;
+use crate::ring::{Claim, Look, newest_in_file};
 use crate::stream::attachment::Attachment;
 use crate::stream::layout::{KIND, Layout, flags};
 use crate::stream::locked::Locked;
@@ -226,4 +226,26 @@ fn rings_in_the_file_begin_behind_the_seats() {
     let shape = Shape::new([1 << 20]).unwrap();
     let large = Layout::on_device(DType::U8, shape, 4, flags::MIRRORED).unwrap();
     assert_eq!(large.frames_in_file(), Some(2 << 20..6 << 20));
+}
+
+/// A copy may arrive at any moment, also between two looks of one read.
+#[test]
+fn whether_a_frame_is_the_newest_was_known_when_it_was_found() {
+    let scene = Scene::new(4);
+    write(&mut scene.stream.writer().unwrap(), 1);
+    let pending = scene.publish();
+    let Look::Frame(found) = newest_in_file(&**scene.attachment()) else { panic!("no frame") };
+    scene.complete(&pending, 2);
+    assert_eq!(found.seq.frame(), 1);
+    assert!(found.is_behind(), "the second frame was on its way");
+}
+
+#[test]
+fn a_first_frame_on_its_way_is_none() {
+    let scene = Scene::new(4);
+    let pending = scene.publish();
+    let mut reader = scene.stream.reader();
+    assert_eq!(reader.latest_with(&soon()).unwrap_err().kind(), ErrorKind::Empty);
+    scene.complete(&pending, 1);
+    assert_eq!(newest(&mut reader), (1, 1));
 }

@@ -34,7 +34,7 @@ impl Reader {
         loop {
             match self.sight.look(&self.attachment) {
                 Look::Frame(found) if found.ctl.is_unlinked() && self.moves_on()? => {}
-                Look::Frame(found) if may_wait && self.is_behind(found.ctl) => {
+                Look::Frame(found) if may_wait && found.is_behind() => {
                     self.wait_for_writer(found.ctl, wait, started)?;
                     may_wait = false;
                 }
@@ -43,7 +43,7 @@ impl Reader {
                     if self.options.on_abort == OnAbort::Raise && self.writer_is_dead(found.ctl) {
                         return Err(self.inconsistent("the writer exited during a write"));
                     }
-                    if found.ctl.count() == 0 && self.options.on_empty == OnEmpty::Raise {
+                    if found.seq.frame() == 0 && self.options.on_empty == OnEmpty::Raise {
                         return Err(Error::new(
                             ErrorKind::Empty,
                             format!(
