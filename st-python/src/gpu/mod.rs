@@ -12,6 +12,7 @@
 //! | `source` | what is written |
 //! | `target` | what is read into |
 //! | `lent` | frames in place |
+//! | `pinned` | memory of the host that devices read by themselves |
 //! | `reading`, `writing` | the calls of a handle |
 
 mod foreign;
