@@ -1,5 +1,6 @@
 //! NumPy arrays in and out. NumPy is imported when the first array is asked for.
 
+use std::fmt::Display;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
@@ -190,8 +191,26 @@ impl Frames {
         Err(self.refused_cast(&format!("a {} of {kind}", value.get_type().name()?)))
     }
 
+    /// What a write may convert.
+    pub(crate) fn casting(&self) -> &str {
+        &self.casting
+    }
+
+    /// The error of a tensor that is no frame of this stream.
     #[cold]
-    fn refused_cast(&self, given: &str) -> PyErr {
+    pub(crate) fn wrong_shape_of(&self, shape: &[i64], dtype: &str) -> PyErr {
+        PyValueError::new_err(format!(
+            "stream '{}', created by process {}: expected shape {} of {}, got {} of {dtype}",
+            self.name,
+            self.creator,
+            tuple(&self.shape),
+            self.dtype,
+            tuple(shape)
+        ))
+    }
+
+    #[cold]
+    pub(crate) fn refused_cast(&self, given: &str) -> PyErr {
         PyTypeError::new_err(format!(
             "stream '{}', created by process {}, has elements of {}, got {given}: convert them, or \
              open the stream with casting='unsafe'",
@@ -417,7 +436,7 @@ fn dimensions(stream: &Stream) -> Vec<usize> {
 }
 
 /// A shape as Python writes it.
-fn tuple(shape: &[usize]) -> String {
+pub(crate) fn tuple<T: Display>(shape: &[T]) -> String {
     match shape {
         [only] => format!("({only},)"),
         sizes => {

@@ -74,7 +74,7 @@ pub(crate) fn raised(error: &Error) -> PyErr {
         ErrorKind::Inconsistent => InconsistentStreamError::new_err(text),
         ErrorKind::Fenced => FencedWriteError::new_err(text),
         ErrorKind::NoHolder => StreamError::new_err(text),
-        ErrorKind::Interrupted => PyRuntimeError::new_err(text),
+        ErrorKind::Device | ErrorKind::Interrupted => PyRuntimeError::new_err(text),
         _ => of_the_system(error, text),
     }
 }

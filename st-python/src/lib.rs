@@ -11,6 +11,7 @@
 mod arrays;
 mod collector;
 mod errors;
+mod gpu;
 mod handle;
 mod lending;
 mod locking;
@@ -41,6 +42,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     names::register(module)?;
     service::register(module)?;
     module.add_class::<handle::Handle>()?;
+    module.add_class::<gpu::FrameOnGpu>()?;
+    module.add_class::<gpu::LentOnGpu>()?;
+    module.add_function(wrap_pyfunction!(gpu::gpu_ordinal, module)?)?;
     module.add_class::<locking::LockScope>()?;
     module.add_class::<locking::ManyScope>()?;
     module.add_class::<writing::WriteScope>()?;

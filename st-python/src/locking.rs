@@ -45,6 +45,10 @@ impl Handle {
         // Mostly it is free: to try before anything is made ready for a wait takes half the time.
         let locked = match inner.writer_if_made().and_then(Writer::lock_owned_if_free) {
             Some(locked) => locked,
+            // A writer of memory of the host begins to populate its pages; there may be none.
+            None if !self.is_written_by_host() => {
+                self.run(py, patience, true, |wait| inner.stream.lock_owned(wait))?
+            }
             None => self.run(py, patience, true, |wait| inner.writer()?.lock_owned(wait))?,
         };
         self.ownership.begin(locked, self.id).map_err(|ThreadEnds| {

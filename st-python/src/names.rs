@@ -6,6 +6,7 @@ use pyo3::types::{PyDict, PyTuple};
 use shared_tensor::stream;
 
 use crate::errors;
+use crate::gpu::AnyReader;
 use crate::handle::Handle;
 use crate::locking::{LockScope, ManyScope};
 use crate::options::{self, Whole, namespace};
@@ -104,17 +105,14 @@ fn wait_any(
     let patience = Patience::of(timeout)?;
     let mut readers = Vec::new();
     for (handle, after) in handles.iter().zip(afters) {
-        let handle = handle.get();
-        let mut reader = handle.live()?.stream.reader_with(handle.behaviour);
-        reader.seek(after.0);
-        readers.push(reader);
+        readers.push(handle.get().reader_after(after.0)?);
     }
     let _waiting: Vec<_> = handles.iter().map(|handle| handle.get().waiting()).collect();
     // Any of them may be closed meanwhile: each has a flag, the wait looks at one.
     let closed: Vec<_> = handles.iter().map(|handle| handle.get().closed.clone()).collect();
     let names: Vec<&str> = handles.iter().map(|handle| handle.get().name.as_str()).collect();
     patience.run_unless(py, &names.join("', '"), &closed, |wait| {
-        let mut readers: Vec<_> = readers.iter_mut().collect();
+        let mut readers: Vec<_> = readers.iter_mut().map(AnyReader::waiting).collect();
         stream::wait_any(&mut readers, wait)
     })
 }

@@ -6,7 +6,9 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use pyo3::Borrowed;
-use pyo3::exceptions::{PyAttributeError, PyOverflowError, PyTypeError, PyValueError};
+use pyo3::exceptions::{
+    PyAttributeError, PyNotImplementedError, PyOverflowError, PyTypeError, PyValueError,
+};
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyString};
 use shared_tensor::shm::Namespace;
@@ -79,6 +81,7 @@ pub(crate) struct Creation<'a, 'py> {
     pub(crate) group: Option<u32>,
     pub(crate) lock_memory: bool,
     pub(crate) tag: u32,
+    pub(crate) mirror: bool,
 }
 
 impl Creation<'_, '_> {
@@ -93,6 +96,11 @@ impl Creation<'_, '_> {
             .mode(self.mode)
             .lock_memory(self.lock_memory)
             .tag(self.tag);
+        if self.mirror {
+            return Err(PyNotImplementedError::new_err(
+                "streams on a GPU have no mirror in this version",
+            ));
+        }
         if let Some(slots) = self.slots {
             options = options.slots(slots);
         }

@@ -14,11 +14,11 @@ use crate::handle::{Handle, Inner};
 use crate::options::Whole;
 use crate::patience::Patience;
 use crate::sys::lanes::{self, Given, Lane, unless_none};
-use crate::{lending, report};
+use crate::{gpu, lending, report};
 
 /// Which frame is read.
 #[derive(Clone, Copy)]
-enum Which {
+pub(crate) enum Which {
     Newest,
     /// The newest one, once there is one above this count.
     NewestAfter(u64),
@@ -52,7 +52,25 @@ impl Handle {
         out: Option<&Bound<'py, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Ok(self.copy_to(py, which, timeout, || self.destination(py, out), |_| ())?.0)
+        Ok(self.copy_with(py, which, out, timeout, |_| ())?.0)
+    }
+
+    /// As `copy`, wherever frames are read, with what `tell` makes of what is known about the frame.
+    fn copy_with<'py, T>(
+        &self,
+        py: Python<'py>,
+        which: Which,
+        out: Option<&Bound<'py, PyAny>>,
+        timeout: Option<f64>,
+        tell: impl FnOnce(&mut Publication) -> T,
+    ) -> PyResult<(Bound<'py, PyAny>, T)> {
+        let inner = self.readable()?;
+        let Some(gpu) = inner.gpu() else {
+            return self.copy_to(py, which, timeout, || self.destination(py, out), tell);
+        };
+        let patience = Patience::of(timeout)?;
+        self.refuse_to_wait_for_myself(&inner, patience)?;
+        self.copy_on_gpu(py, (&inner, gpu), which, out, patience, tell)
     }
 
     /// As `copy`, with what is known about the frame.
@@ -63,9 +81,8 @@ impl Handle {
         out: Option<&Bound<'py, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        let destination = || self.destination(py, out);
         let told = |publication: &mut Publication| self.told(py, publication);
-        let (frame, told) = self.copy_to(py, which, timeout, destination, told)?;
+        let (frame, told) = self.copy_with(py, which, out, timeout, told)?;
         Ok((frame, told?))
     }
 
@@ -90,7 +107,7 @@ impl Handle {
         output: impl FnOnce() -> PyResult<Output<'py>>,
         tell: impl FnOnce(&mut Publication) -> T,
     ) -> PyResult<(Bound<'py, PyAny>, T)> {
-        let inner = self.readable()?;
+        let inner = self.readable_by_host()?;
         let patience = Patience::of(timeout)?;
         self.refuse_to_wait_for_myself(&inner, patience)?;
         let mut output = output()?;
@@ -299,8 +316,9 @@ impl Handle {
         let inner = self.live()?;
         let patience = Patience::of(timeout)?;
         self.refuse_to_wait_for_myself(&inner, patience)?;
-        self.run(py, patience, true, |wait| {
-            self.with_reader(&inner, after.0, |reader| reader.wait(after.0, wait))
+        self.run(py, patience, true, |wait| match inner.gpu() {
+            Some(gpu) => gpu.with_reader(after.0, |reader| reader.reader().wait(after.0, wait)),
+            None => self.with_reader(&inner, after.0, |reader| reader.wait(after.0, wait)),
         })
     }
 
@@ -323,6 +341,13 @@ impl Handle {
         on_full: &str,
         wait: Option<f64>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+        let inner = self.readable()?;
+        if let Some(gpu) = inner.gpu() {
+            self.refuse_to_wait_for_myself(&inner, Patience::endless())?;
+            let on_full = when_full(on_full, wait)?;
+            let (frame, mut publication) = self.lease_on_gpu(py, (&inner, gpu), on_full)?;
+            return Ok((frame, self.told(py, &mut publication)?));
+        }
         let (lease, mut publication) = self.leased(py, on_full, wait)?;
         Ok((self.frames.lent(py, lease)?, self.told(py, &mut publication)?))
     }
@@ -370,16 +395,66 @@ impl Handle {
         self.frames.lent_bits(py, self.leased(py, on_full, wait)?.0)
     }
 
+    /// As `latest`, from memory of the host, also for handles on a GPU.
+    #[pyo3(signature = (out=None, timeout=None))]
+    fn latest_on_host<'py>(
+        &self,
+        py: Python<'py>,
+        out: Option<&Bound<'py, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Ok(self.copy_to(py, Which::Newest, timeout, || self.destination(py, out), |_| ())?.0)
+    }
+
+    /// The page-locked buffer of a handle on a GPU: a tensor of torch in memory of the host.
+    fn pinned_buffer<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let inner = self.writable("have a buffer to write from")?;
+        inner.gpu().ok_or_else(|| self.not_on_gpu())?.pinned_buffer(py)
+    }
+
+    /// The newest frame of a handle on a GPU, for a library that knows DLPack.
+    #[pyo3(signature = (stream=None, max_version=None, copy=None))]
+    fn gpu_dlpack<'py>(
+        &self,
+        py: Python<'py>,
+        stream: Option<isize>,
+        max_version: Option<(u32, u32)>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let inner = self.readable()?;
+        let Some(gpu) = inner.gpu() else { return Err(self.not_on_gpu()) };
+        self.refuse_to_wait_for_myself(&inner, Patience::endless())?;
+        self.dlpack_on_gpu(py, (&inner, gpu), stream, max_version, copy)
+    }
+
     /// Whether a leased array is a private copy, because the ring had no slot to spare.
     #[staticmethod]
     fn lease_is_copy(array: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if let Some(is_copy) = gpu::is_copy(array)? {
+            return Ok(is_copy);
+        }
         Ok(lending::lease_of(array)?.get().lease.is_copy())
     }
 
     /// Whether the slot under a leased array was taken away, so that it may hold another frame.
     #[staticmethod]
     fn lease_is_revoked(array: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if let Some(is_revoked) = gpu::is_revoked(array)? {
+            return Ok(is_revoked);
+        }
         Ok(lending::lease_of(array)?.get().lease.is_revoked())
+    }
+}
+
+/// What a lease does when the ring has no slot to spare.
+fn when_full(word: &str, wait: Option<f64>) -> PyResult<OnFull> {
+    match word {
+        "copy" => Ok(OnFull::Copy),
+        "revoke" => Ok(OnFull::Revoke),
+        "wait" => Ok(OnFull::Wait(Patience::duration(wait)?)),
+        other => Err(PyValueError::new_err(format!(
+            "on_full must be 'copy', 'wait' or 'revoke', got '{other}'"
+        ))),
     }
 }
 
@@ -390,19 +465,10 @@ impl Handle {
         on_full: &str,
         wait: Option<f64>,
     ) -> PyResult<(Lease, Publication)> {
-        let inner = self.readable()?;
+        let inner = self.readable_by_host()?;
         let patience = Patience::of(None)?;
         self.refuse_to_wait_for_myself(&inner, patience)?;
-        let on_full = match on_full {
-            "copy" => OnFull::Copy,
-            "revoke" => OnFull::Revoke,
-            "wait" => OnFull::Wait(Patience::duration(wait)?),
-            other => {
-                return Err(PyValueError::new_err(format!(
-                    "on_full must be 'copy', 'wait' or 'revoke', got '{other}'"
-                )));
-            }
-        };
+        let on_full = when_full(on_full, wait)?;
         // A slot may be waited for, and the private copy that replaces a lease may be large.
         let is_quick = !matches!(on_full, OnFull::Wait(_)) && self.is_quick_to_copy();
         let last = self.last_of(&inner);

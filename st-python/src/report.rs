@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
+use shared_tensor::service::cuda::Ordering;
 use shared_tensor::stream::{Phase, Publication, ReaderFigures, StreamInfo, WriterFigures};
 
 /// Nanoseconds as the seconds that Python's clock tells.
@@ -52,6 +53,8 @@ pub(crate) fn stat<'py>(py: Python<'py>, info: &StreamInfo) -> PyResult<Bound<'p
     dict.set_item("frame_bytes", info.frame_bytes)?;
     dict.set_item("total_bytes", info.total_bytes)?;
     dict.set_item("slots", info.slots)?;
+    dict.set_item("device", info.device.map(|device| device.to_string()))?;
+    dict.set_item("mirrored", false)?;
     dict.set_item("leases_max", info.leases_max)?;
     dict.set_item("generation", info.generation.to_string())?;
     dict.set_item("tag", info.tag)?;
@@ -76,6 +79,13 @@ pub(crate) fn stat<'py>(py: Python<'py>, info: &StreamInfo) -> PyResult<Bound<'p
 pub(crate) fn info<'py>(py: Python<'py>, info: &StreamInfo) -> PyResult<Bound<'py, PyDict>> {
     let dict = stat(py, info)?;
     dict.set_item("observer", info.observer)?;
+    dict.set_item(
+        "ordering",
+        info.ordering.map(|ordering| match ordering {
+            Ordering::Device => "device",
+            Ordering::Host => "host",
+        }),
+    )?;
     dict.set_item("always_wakes", info.always_wakes)?;
     let mut participants = Vec::new();
     for participant in &info.participants {

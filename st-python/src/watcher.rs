@@ -9,8 +9,9 @@ use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use rustix::event::{EventfdFlags, eventfd};
 use shared_tensor::lock::PerProcess;
-use shared_tensor::stream::{Bell, Reader, Wait, wait_any_or_bell};
+use shared_tensor::stream::{Bell, Wait, wait_any_or_bell};
 
+use crate::gpu::AnyReader;
 use crate::handle::Handle;
 use crate::options::Whole;
 
@@ -52,7 +53,7 @@ struct Inbox {
 /// One wait.
 struct Entry {
     token: u64,
-    reader: Reader,
+    reader: AnyReader,
     closed: Arc<AtomicBool>,
 }
 
@@ -118,7 +119,7 @@ impl Thread {
             });
             if over.is_empty() {
                 let mut readers: Vec<_> =
-                    entries.iter_mut().map(|entry| &mut entry.reader).collect();
+                    entries.iter_mut().map(|entry| entry.reader.waiting()).collect();
                 match wait_any_or_bell(&mut readers, &self.bell, &Wait::forever()) {
                     Ok(Some(index)) => over.push(entries.swap_remove(index).token),
                     Ok(None) => {}
@@ -169,8 +170,7 @@ impl Watcher {
     /// by which `drain` names this wait.
     fn add(&self, handle: &Bound<'_, Handle>, after: Whole<u64>) -> PyResult<u64> {
         let handle = handle.get();
-        let mut reader = handle.live()?.stream.reader_with(handle.behaviour);
-        reader.seek(after.0);
+        let reader = handle.reader_after(after.0)?;
         let token = self.next.fetch_add(1, Ordering::Relaxed);
         let mut entry = Entry { token, reader, closed: Arc::clone(&handle.closed) };
         let mut threads = locked(&self.threads);

@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use numpy::PyUntypedArray;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -10,6 +11,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 use shared_tensor::stream::{Contents, METADATA_BYTES, Stamp};
 
 use crate::errors;
+use crate::gpu::{self, OnGpu, Queued};
 use crate::handle::{Handle, Inner};
 use crate::options;
 use crate::patience::Patience;
@@ -72,6 +74,8 @@ fn padded_from(given: &Bound<'_, PyAny>) -> PyResult<[u8; METADATA_BYTES]> {
 enum Payload<'a> {
     Bytes(&'a [u8]),
     Zeros,
+    /// By work of a GPU.
+    Queued(Queued<'a>),
 }
 
 impl Payload<'_> {
@@ -83,6 +87,7 @@ impl Payload<'_> {
         match self {
             Self::Bytes(bytes) => locked.write(bytes, stamp),
             Self::Zeros => locked.clear(stamp),
+            Self::Queued(queued) => queued.publish(locked, stamp),
         }
     }
 }
@@ -99,9 +104,29 @@ impl Handle {
         let what = if owned { "write_locked" } else { "write" };
         // First: whether it may be written at all.
         let inner = self.writable(what)?;
+        let owned_by = owned.then_some(what);
+        if let Some(gpu) = inner.gpu() {
+            let given = gpu.given(&self.frames, value)?;
+            return self.publish_on_gpu(py, (&inner, gpu), given, stamp, patience, owned_by);
+        }
         let input = self.frames.input(value)?;
         let payload = Payload::Bytes(input.bytes());
-        self.publish(py, &inner, &payload, stamp, patience, owned.then_some(what))
+        self.publish(py, &inner, &payload, stamp, patience, owned_by)
+    }
+
+    fn publish_on_gpu(
+        &self,
+        py: Python<'_>,
+        (inner, gpu): (&Inner, &OnGpu),
+        given: gpu::Given<'_>,
+        stamp: &Stamp,
+        patience: Patience,
+        owned: Option<&str>,
+    ) -> PyResult<u64> {
+        let queued = gpu.queued(&given).map_err(|error| errors::raised(&error))?;
+        let count = self.publish(py, inner, &Payload::Queued(queued), stamp, patience, owned)?;
+        gpu.let_go(py, given)?;
+        Ok(count)
     }
 
     fn publish(
@@ -114,6 +139,8 @@ impl Handle {
         owned: Option<&str>,
     ) -> PyResult<u64> {
         self.refuse_without_frames()?;
+        // The driver may have to wait for room in a stream.
+        let is_quick = self.is_quick_to_copy() && !matches!(payload, Payload::Queued(_));
         let under_own_lock = |py: Python<'_>| {
             let write = || {
                 self.ownership.with_mine(|tenure| {
@@ -123,7 +150,7 @@ impl Handle {
                     Some(payload.publish(&mut tenure.locked, stamp))
                 })
             };
-            if self.is_quick_to_copy() { write() } else { py.detach(write) }
+            if is_quick { write() } else { py.detach(write) }
         };
         match under_own_lock(py) {
             Some(Some(outcome)) => return outcome.map_err(|error| errors::raised(&error)),
@@ -133,12 +160,10 @@ impl Handle {
         if let Some(what) = owned {
             return Err(self.not_owned(what));
         }
-        self.run(py, patience, self.is_quick_to_copy(), |wait| {
-            let writer = inner.writer()?;
-            match payload {
-                Payload::Bytes(bytes) => writer.write_with(bytes, stamp, wait),
-                Payload::Zeros => writer.lock_owned(wait)?.clear(stamp),
-            }
+        self.run(py, patience, is_quick, |wait| match payload {
+            Payload::Bytes(bytes) => inner.writer()?.write_with(bytes, stamp, wait),
+            Payload::Zeros => inner.writer()?.lock_owned(wait)?.clear(stamp),
+            Payload::Queued(queued) => queued.write(stamp, wait),
         })
     }
 
@@ -230,7 +255,12 @@ impl Handle {
     ) -> PyResult<u64> {
         let stamp = stamp(frame_id, None, None)?;
         let patience = Patience::of(timeout)?;
-        self.publish(py, &*self.writable("clear")?, &Payload::Zeros, &stamp, patience, None)
+        let inner = self.writable("clear")?;
+        if let Some(gpu) = inner.gpu() {
+            let zeros = gpu.zeros(py)?;
+            return self.publish_on_gpu(py, (&inner, gpu), zeros, &stamp, patience, None);
+        }
+        self.publish(py, &inner, &Payload::Zeros, &stamp, patience, None)
     }
 
     /// Write a frame in place: a context manager whose value is the next frame as a writable array.
@@ -309,13 +339,16 @@ impl WriteScope {
     /// Claims a slot under the lock that this thread holds by now.
     fn begin<'py>(&self, py: Python<'py>, handle: &Handle) -> PyResult<Bound<'py, PyAny>> {
         let inner = handle.readable()?;
+        let on_gpu = inner.gpu().map(|gpu| gpu.to_begin(py)).transpose()?;
         let begun = py.detach(|| {
             handle.ownership.with_mine(|tenure| {
                 if tenure.locked.is_open() {
-                    None
-                } else {
-                    Some(tenure.locked.begin(self.contents))
+                    return None;
                 }
+                Some(match &on_gpu {
+                    Some((writer, queue)) => tenure.locked.begin_on(writer, queue, self.contents),
+                    None => tenure.locked.begin(self.contents),
+                })
             })
         });
         match begun {
@@ -323,6 +356,13 @@ impl WriteScope {
             Some(None) => return Err(handle.nested()),
             None => return Err(handle.not_owned("write_view_locked")),
         };
+        if let (Some(gpu), Some((_, queue))) = (inner.gpu(), on_gpu) {
+            let address = handle.ownership.with_mine(|tenure| tenure.locked.address()).flatten();
+            let address = address.ok_or_else(|| handle.not_owned("write_view"))?;
+            return gpu.being_written(py, address, queue).inspect_err(|_| {
+                handle.ownership.with_mine(|tenure| tenure.locked.abort());
+            });
+        }
         // Only the place is looked up under the mutex: making an object may stop for the garbage
         // collector of a free-threaded Python, which waits for every thread that waits for the mutex.
         let frame = handle
@@ -392,7 +432,11 @@ impl WriteScope {
         let Some(array) = array else { return Ok(false) };
         handle.ownership.set_open_view(None);
         // What is kept of the array cannot change the published frame by mistake.
-        let sealed = array.bind(py).call_method1("setflags", (false,));
+        let sealed = match array.bind(py).cast::<PyUntypedArray>() {
+            Ok(array) => array.call_method1("setflags", (false,)).map(drop),
+            // No library has read-only tensors.
+            Err(_) => Ok(()),
+        };
         let ended = handle.ownership.with_mine(|tenure| {
             if kind.is_none() && sealed.is_ok() {
                 tenure.locked.publish(&self.stamp).map(Some)

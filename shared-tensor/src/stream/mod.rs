@@ -208,20 +208,35 @@ impl Stream {
     /// [`ErrorKind::PermissionDenied`](crate::ErrorKind::PermissionDenied) if the stream was
     /// opened read-only or its mode does not allow writing.
     pub fn writer(&self) -> Result<Writer> {
-        if self.read_only {
-            return Err(crate::Error::new(
-                crate::ErrorKind::PermissionDenied,
-                format!("stream `{}` was opened read-only: open it again to write", self.name()),
-            ));
-        }
+        self.refuse_if_read_only()?;
         let writer = Writer::new(Arc::clone(&self.attachment))?;
         self.attachment.populate()?;
         Ok(writer)
     }
 
+    /// Takes the stream's lock for a holder that borrows nothing and has no writer, wherever the frames are.
+    ///
+    /// # Errors
+    /// As [`Writer::lock`]; [`ErrorKind::PermissionDenied`](crate::ErrorKind::PermissionDenied) if the
+    /// stream was opened read-only.
+    pub fn lock_owned(&self, wait: &Wait<'_>) -> Result<OwnedLocked> {
+        self.refuse_if_read_only()?;
+        OwnedLocked::acquire(&self.attachment, wait)
+    }
+
     /// A reader with the default options.
     pub fn reader(&self) -> Reader {
         self.reader_with(ReaderOptions::default())
+    }
+
+    fn refuse_if_read_only(&self) -> Result<()> {
+        if !self.read_only {
+            return Ok(());
+        }
+        Err(crate::Error::new(
+            crate::ErrorKind::PermissionDenied,
+            format!("stream `{}` was opened read-only: open it again to write", self.name()),
+        ))
     }
 
     /// A reader.

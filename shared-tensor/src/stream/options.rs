@@ -161,6 +161,18 @@ impl StreamOptions {
     /// [`ErrorKind::Changed`] if it exists otherwise; else as [`create`](Self::create) and
     /// [`Stream::open`].
     pub fn open_or_create(&self, name: &str) -> Result<Stream> {
+        self.open_or(name, || self.create(name))
+    }
+
+    /// As [`open_or_create`](Self::open_or_create), with [`create_on`](Self::create_on) for a new one.
+    ///
+    /// # Errors
+    /// As [`create_on`](Self::create_on) and [`open_or_create`](Self::open_or_create).
+    pub fn open_or_create_on(&self, context: &cuda_ipc::Context, name: &str) -> Result<Stream> {
+        self.open_or(name, || self.create_on(context, name))
+    }
+
+    fn open_or(&self, name: &str, create: impl Fn() -> Result<Stream>) -> Result<Stream> {
         let wanted = Shape::new(self.shape.clone())?;
         loop {
             match OpenOptions::new().namespace(self.namespace.clone()).open(name) {
@@ -182,7 +194,7 @@ impl StreamOptions {
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Err(error),
             }
-            match self.create(name) {
+            match create() {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 outcome => return outcome,
             }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use cuda_ipc::{Context, Copies, Words, probe};
 use shared_tensor::ErrorKind;
 use shared_tensor::stream::{
-    Contents, GpuReader, GpuWriter, OnEmpty, OnFull, ReaderOptions, Source, Stamp, Stream,
-    StreamOptions, Wait,
+    Contents, GpuReader, GpuWriter, OnEmpty, OnFull, OpenOptions, ReaderOptions, Source, Stamp,
+    Stream, StreamOptions, Wait,
 };
 
 use crate::harness::tests;
@@ -22,6 +22,8 @@ tests![
     a_write_can_change_the_last_frame,
     what_needs_the_file_says_where_the_frames_are,
     a_reader_stays_with_its_stream,
+    locks_are_for_everybody,
+    whoever_comes_first_creates_it,
 ];
 
 pub(crate) const BYTES: usize = 3000;
@@ -292,4 +294,32 @@ fn a_reader_stays_with_its_stream() {
     assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
     assert!(refused.to_string().contains("reattach"), "{refused}");
     ground.end();
+}
+
+/// Also for those who have nothing of a GPU.
+fn locks_are_for_everybody() {
+    let mut ground = Ground::new(3);
+    let elsewhere = OpenOptions::new().namespace((*ground.scratch).clone()).open("it").unwrap();
+    let locked = elsewhere.lock_owned(&watchdog()).unwrap();
+    let refused = ground.stream.lock_owned(&Wait::never()).unwrap_err();
+    assert!(refused.is_timeout(), "{refused}");
+    drop(locked);
+    assert_eq!(ground.write(1), 1);
+    let reading = OpenOptions::new().namespace((*ground.scratch).clone()).read_only(true);
+    let refused = reading.open("it").unwrap().lock_owned(&watchdog()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+    drop(elsewhere);
+    ground.end();
+}
+
+fn whoever_comes_first_creates_it() {
+    let (context, scratch) = (context(), Scratch::new());
+    let first = options(&scratch).open_or_create_on(&context, "it").unwrap();
+    let second = options(&scratch).open_or_create_on(&context, "it").unwrap();
+    assert_eq!(first.generation(), second.generation());
+    assert_eq!(second.device(), Some(context.device().uuid()));
+    let other = StreamOptions::new(shared_tensor::DType::U8, [1]).namespace((*scratch).clone());
+    let refused = other.open_or_create_on(&context, "it").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Changed);
+    first.unlink().unwrap();
 }

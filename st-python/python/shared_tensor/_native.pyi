@@ -9,8 +9,10 @@ __all__ = [
     "SERVICE_DTYPES",
     "EmptyStreamError",
     "FencedWriteError",
+    "FrameOnGpu",
     "Handle",
     "InconsistentStreamError",
+    "LentOnGpu",
     "LockScope",
     "ManifestBuilder",
     "ManyScope",
@@ -36,6 +38,7 @@ __all__ = [
     "driver_calls",
     "give_back_free_memory",
     "gpu_fault",
+    "gpu_ordinal",
     "gpu_pool_aside",
     "gpu_pool_bytes",
     "gpu_pool_reach",
@@ -99,6 +102,8 @@ class Handle:
         reattach: bool = False,
         spin: float | None = None,
         casting: str = "same_kind",
+        device: int | Literal["home"] | None = None,
+        mirror: bool = False,
     ) -> Self: ...
     @property
     def name(self) -> str: ...
@@ -122,6 +127,15 @@ class Handle:
     def prefix(self) -> str: ...
     @property
     def creator_pid(self) -> int: ...
+    @property
+    def device_index(self) -> int | None:
+        """The number of the GPU on which this handle reads and writes; None for the host."""
+    @property
+    def device_uuid(self) -> str | None:
+        """The GPU that the frames are on, such as ``GPU-01234567-...``; None for the host."""
+    @property
+    def mirrored(self) -> bool:
+        """Whether frames can be read in memory of the host."""
     @property
     def tag(self) -> int: ...
     @property
@@ -153,11 +167,15 @@ class Handle:
         dict
             As `shared_tensor.stat` gives it: ``name``, ``shape``, ``dtype`` (its name),
             ``frame_bytes``, ``total_bytes`` (of the file, which is reserved as a whole), ``slots``,
+            ``device`` (the GPU that frames are on, or None), ``mirrored`` (whether those are in
+            memory of the host as well),
             ``leases_max``, ``generation``, ``tag``, ``creator_pid``, ``creator_uid``, ``created``
             (seconds since 1970), ``creator_alive``, ``count``, ``phase``, ``write_sequence``,
             ``unlinked``, ``write_time`` (seconds since 1970, 0.0 before the first frame),
             ``frame_id``, ``warnings`` (of what does not work as it should on this host) and
-            ``counters`` of the writers. And of an open stream: ``observer``, ``always_wakes``,
+            ``counters`` of the writers. And of an open stream: ``ordering`` (by what work on a GPU
+            is ordered here: ``"device"``, or ``"host"`` where the driver lacks the operations; None
+            where no GPU is used), ``observer``, ``always_wakes``,
             ``participants`` (``pid``, ``uid``, ``alive``, ``leases``, ``lag`` and ``counters`` of
             each process that has it open; the dead stay until their place is needed) and
             ``population``, how far its memory has been brought in.
@@ -202,14 +220,18 @@ class Handle:
         PermissionError
             This handle is read-only, or the directory's permissions forbid it.
         """
-    def latest(self, out: NDArray[Any] | None = None, timeout: float | None = None) -> NDArray[Any]:
+    def latest(self, out: Any | None = None, timeout: float | None = None) -> NDArray[Any]:
         """Read the newest complete frame, copied.
+
+        A handle on a GPU copies to memory of that GPU: the copy is queued in torch's current
+        stream, and nothing waits for it. Typed programs take :meth:`Stream.torch` there.
 
         Parameters
         ----------
-        out : numpy.ndarray, optional
-            Where to copy it: of the stream's shape and element type, contiguous, writable. By
-            default a new array.
+        out : numpy.ndarray or torch.Tensor, optional
+            Where to copy it: of the stream's shape and element type, contiguous, writable; on the
+            handle's GPU if it has one, and then of any library that knows DLPack, such as CuPy. By
+            default a new array, or a new tensor of torch on the GPU.
         timeout : float or None
             Seconds; None waits for ever. **Not for a first or a newer frame**: take :meth:`next` or
             :meth:`wait` for those. It limits the wait for a write to end, with
@@ -218,8 +240,8 @@ class Handle:
 
         Returns
         -------
-        numpy.ndarray
-            `out`, or an array of your own.
+        numpy.ndarray or torch.Tensor
+            `out`, or an array or tensor of your own.
 
         Raises
         ------
@@ -232,19 +254,46 @@ class Handle:
         ValueError, TypeError
             `out` does not fit.
         RuntimeError
-            This handle was closed, or opened with ``attach=False``.
+            This handle was closed, or opened with ``attach=False``; or on a GPU, torch's stream is
+            captured into a graph, or the driver refuses.
+        ImportError
+            A new tensor is wanted, and there is no torch.
         """
+    def latest_on_host(
+        self, out: NDArray[Any] | None = None, timeout: float | None = None
+    ) -> NDArray[Any]:
+        """As :meth:`latest`, from memory of the host, also for handles on a GPU with a mirror."""
+    def pinned_buffer(self) -> Any:
+        """Give page-locked memory for a frame as a tensor of torch, the same one each time.
+
+        For handles on a GPU: frames that are written from it need no copy on the host. When
+        :meth:`write` has returned it may be filled again.
+
+        Raises
+        ------
+        PermissionError
+            This handle is read-only.
+        RuntimeError
+            It was closed, or is not on a GPU.
+        """
+    def gpu_dlpack(
+        self,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """Give what :meth:`Stream.__dlpack__` does on a GPU. Take that one."""
     def latest_bits(self, timeout: float | None = None) -> NDArray[Any]:
         """Read the newest frame as unsigned integers of the same size, for types that NumPy lacks.
 
         `timeout` and errors are those of :meth:`latest`.
         """
     def read_publication(
-        self, out: NDArray[Any] | None = None, timeout: float | None = None
+        self, out: Any | None = None, timeout: float | None = None
     ) -> tuple[NDArray[Any], _Known]:
         """Give what :meth:`Stream.latest_publication` is made of. Take that one."""
     def read_after(
-        self, after: int, out: NDArray[Any] | None = None, timeout: float | None = None
+        self, after: int, out: Any | None = None, timeout: float | None = None
     ) -> NDArray[Any]:
         """Read the newest frame once more than `after` were published: :meth:`wait`, then `latest`.
 
@@ -252,10 +301,10 @@ class Handle:
         limits both; None waits for ever. Errors are those of :meth:`wait` and :meth:`latest`.
         """
     def read_after_publication(
-        self, after: int, out: NDArray[Any] | None = None, timeout: float | None = None
+        self, after: int, out: Any | None = None, timeout: float | None = None
     ) -> tuple[NDArray[Any], _Known]:
         """Give what :meth:`read_after` does, with what is known of it. Not for programs."""
-    def next(self, timeout: float | None = None, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    def next(self, timeout: float | None = None, out: Any | None = None) -> NDArray[Any]:
         """Read the next frame in order that this handle has not read, waiting for it if need be.
 
         A handle that was just opened has read nothing and begins **after the newest frame**: the
@@ -291,7 +340,7 @@ class Handle:
             This handle was closed, also while it waited, or opened with ``attach=False``.
         """
     def next_publication(
-        self, timeout: float | None = None, out: NDArray[Any] | None = None
+        self, timeout: float | None = None, out: Any | None = None
     ) -> tuple[NDArray[Any], _Known]:
         """Give what :meth:`Stream.next_frame` is made of. Take that one."""
     def wait(self, after: int, timeout: float | None = None) -> int:
@@ -403,7 +452,9 @@ class Handle:
         ----------
         value : array_like
             Of the stream's shape; an array, a torch tensor, nested lists. Other element types are
-            converted as far as the handle's ``casting`` allows.
+            converted as far as the handle's ``casting`` allows. On a GPU, tensors of torch on any
+            device and arrays of libraries that know DLPack: what is on the GPU is copied there, in
+            the order of its library's current stream, and nothing waits for it.
         frame_id : int, optional
             Your number for the frame, from 0 to 2**64 - 1. Without one, readers are told the last.
         metadata : bytes, optional
@@ -448,6 +499,9 @@ class Handle:
         owned: bool = False,
     ) -> WriteScope:
         """Write a frame in place, in a ``with`` block whose value is the array to fill.
+
+        On a GPU it is a tensor of torch, or a `FrameOnGpu` without torch; what is queued in the
+        block, in the stream that was current at its begin, is in the frame.
 
         The frame is published at the end of the block, and given up if an exception leaves it. The
         lock is held for the block. **What is published is what the array holds then**: of a view
@@ -518,7 +572,7 @@ class Handle:
 class WriteScope:
     @property
     def count(self) -> int | None: ...
-    def __enter__(self) -> NDArray[Any]: ...
+    def __enter__(self) -> Any: ...
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -526,6 +580,29 @@ class WriteScope:
         traceback: TracebackType | None,
         /,
     ) -> bool: ...
+
+@final
+class FrameOnGpu:
+    """A frame on a GPU in place, for libraries that know DLPack, where there is no torch."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype_name(self) -> str: ...
+    @property
+    def address(self) -> int: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        **_request: Any,
+    ) -> Any: ...
+
+@final
+class LentOnGpu:
+    """What keeps the frame under a tensor of torch."""
 
 @final
 class LockScope:
@@ -568,7 +645,7 @@ def lock(handle: Handle, timeout: float | None, value: Any) -> LockScope: ...
 def lock_many(
     handles: list[Any], timeout: float | None = None, value: tuple[Any, ...] | None = None
 ) -> ManyScope: ...
-def open_view(handle: Handle) -> NDArray[Any] | None: ...
+def open_view(handle: Handle) -> Any | None: ...
 
 @final
 class ManifestBuilder:
@@ -743,6 +820,7 @@ class ServiceGpu:
 class ServiceBacking:
     def is_there(self) -> bool: ...
 
+def gpu_ordinal(uuid: str) -> int | None: ...
 def gpu_uuid(ordinal: int) -> str | None: ...
 def service_memory(
     storages: Sequence[ServiceStorage],

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Union
 
 from shared_tensor import _native
+from shared_tensor._devices import ordinal_of
 from shared_tensor._loop import wait_until_over
 from shared_tensor._publication import Publication
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     _OnWriting = Literal["serve", "wait"]
     _OnEmpty = Literal["raise", "zeros"]
     _Casting = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
+    #: Where a handle reads and writes: on a GPU, on the one that frames are on, on the host.
+    _Place = Union[int, Literal["home"], None]
 
 
 class Stream(_native.Handle):
@@ -104,6 +107,8 @@ class Stream(_native.Handle):
         on_empty: _OnEmpty = "raise",
         spin: float | None = None,
         casting: _Casting = "same_kind",
+        device: Any = None,
+        mirror: bool = False,
     ) -> Self:
         """Create a stream.
 
@@ -130,6 +135,11 @@ class Stream(_native.Handle):
             Keep it in memory.
         on_abort, on_writing, on_empty, spin, casting
             How this handle reads and writes, see :meth:`open`.
+        device : int, str or torch.device, optional
+            The GPU whose memory the frames are in: ``"cuda"``, ``"cuda:1"``, a number. Left out,
+            they are in memory of the host.
+        mirror : bool
+            Keep a copy of the frames of a GPU in memory of the host, for processes without CUDA.
 
         Returns
         -------
@@ -143,8 +153,10 @@ class Stream(_native.Handle):
             Name, shape or element type cannot be shared.
         OSError
             ``ENOSPC``: there is no space for it; the message says how much is missing where.
+        RuntimeError
+            CUDA is not available for `device`, or its driver refuses.
         """
-        made = {"slots": slots, "mode": mode, "group": group, "tag": tag}
+        made = {"slots": slots, "mode": mode, "group": group, "tag": tag, "mirror": mirror}
         where = {"directory": directory, "prefix": prefix}
         behaviour = {
             "lock_memory": lock_memory,
@@ -154,7 +166,8 @@ class Stream(_native.Handle):
             "spin": spin,
             "casting": casting,
         }
-        return cls._of("create", name, shape, dtype, {**made, **where}, behaviour)
+        made_on = None if device is None else ordinal_of(device)
+        return cls._of("create", name, shape, dtype, {**made, **where}, behaviour, made_on)
 
     @classmethod
     def open_or_create(
@@ -175,6 +188,8 @@ class Stream(_native.Handle):
         on_empty: _OnEmpty = "raise",
         spin: float | None = None,
         casting: _Casting = "same_kind",
+        device: Any = None,
+        mirror: bool = False,
     ) -> Self:
         """Open a stream, or create it if there is none: whoever comes first creates it.
 
@@ -182,7 +197,7 @@ class Stream(_native.Handle):
         ----------
         name, shape, dtype
             As of :meth:`create`. A stream that exists must have this shape and element type.
-        slots, mode, group, tag
+        slots, mode, group, tag, device, mirror
             As of :meth:`create`. They are for a new stream; one that exists keeps its own.
         directory, prefix, lock_memory, on_abort, on_writing, on_empty, spin, casting
             As of :meth:`open`.
@@ -198,7 +213,7 @@ class Stream(_native.Handle):
         ValueError, TypeError, OSError, PermissionError
             As of :meth:`create` and :meth:`open`.
         """
-        made = {"slots": slots, "mode": mode, "group": group, "tag": tag}
+        made = {"slots": slots, "mode": mode, "group": group, "tag": tag, "mirror": mirror}
         where = {"directory": directory, "prefix": prefix}
         behaviour = {
             "lock_memory": lock_memory,
@@ -208,7 +223,8 @@ class Stream(_native.Handle):
             "spin": spin,
             "casting": casting,
         }
-        return cls._of("open_or_create", name, shape, dtype, {**made, **where}, behaviour)
+        made_on: _Place = "home" if device is None else ordinal_of(device)
+        return cls._of("open_or_create", name, shape, dtype, {**made, **where}, behaviour, made_on)
 
     @classmethod
     def open(
@@ -227,6 +243,7 @@ class Stream(_native.Handle):
         on_empty: _OnEmpty = "raise",
         spin: float | None = None,
         casting: _Casting = "same_kind",
+        device: Any = None,
     ) -> Self:
         """Open a stream that exists.
 
@@ -259,6 +276,11 @@ class Stream(_native.Handle):
             Seconds to spin before a wait sleeps, by default as long as it has paid off lately.
         casting : {"no", "equiv", "safe", "same_kind", "unsafe"}
             What a write may convert, in the words of `numpy.can_cast`.
+        device : int, str or torch.device, optional
+            The GPU that reads and writes the frames of a stream on a GPU, which may be another than
+            theirs if it reaches its memory. Left out, the one that they are on, whatever its number
+            is here; where it is not to be had, their mirror. ``"cpu"`` is the mirror. Without
+            meaning for streams in memory of the host.
 
         Returns
         -------
@@ -275,6 +297,9 @@ class Stream(_native.Handle):
             layout.
         PermissionError
             This user may not read it.
+        RuntimeError
+            Its frames are on a GPU and have no mirror, and CUDA is not available for it here, or
+            every process that had them has ended. With ``attach=False`` it is opened still.
         """
         behaviour = {
             "readonly": readonly,
@@ -289,7 +314,11 @@ class Stream(_native.Handle):
         }
         where = {"directory": directory, "prefix": prefix}
         try:
-            return cls._of("open", name, None, None, {**where, "timeout": timeout}, behaviour)
+            place: _Place = None if device == "cpu" else "home"
+            if place is not None and device is not None:
+                place = ordinal_of(device)
+            once = {**where, "timeout": timeout}
+            return cls._of("open", name, None, None, once, behaviour, place)
         except FileNotFoundError as error:
             raise FileNotFoundError(_with_suggestions(error, name, directory, prefix)) from None
 
@@ -302,9 +331,12 @@ class Stream(_native.Handle):
         dtype: Any,
         once: dict[str, Any],
         behaviour: dict[str, Any],
+        device: _Place,
     ) -> Self:
         """Make a handle: `once` is needed for that only, `behaviour` is the handle's own."""
-        stream = _native.Handle.__new__(cls, action, name, shape, dtype, **once, **behaviour)
+        stream = _native.Handle.__new__(
+            cls, action, name, shape, dtype, **once, **behaviour, device=device
+        )
         stream._behaviour = behaviour
         return stream
 
@@ -335,8 +367,14 @@ class Stream(_native.Handle):
         kind: np.dtype[Any] = numpy.dtype(getattr(extended, self.dtype_name))
         return kind
 
+    @property
+    def device(self) -> str:
+        """Where this handle reads and writes: ``"cpu"``, or ``"cuda:1"`` and the like."""
+        ordinal = self.device_index
+        return "cpu" if ordinal is None else f"cuda:{ordinal}"
+
     def latest_publication(
-        self, out: np.ndarray[Any, Any] | None = None, timeout: float | None = None
+        self, out: Any | None = None, timeout: float | None = None
     ) -> Publication:
         """Read the newest frame, with what is known about it.
 
@@ -344,9 +382,7 @@ class Stream(_native.Handle):
         """
         return Publication.of(*self.read_publication(out, timeout))
 
-    def next_frame(
-        self, timeout: float | None = None, out: np.ndarray[Any, Any] | None = None
-    ) -> Publication:
+    def next_frame(self, timeout: float | None = None, out: Any | None = None) -> Publication:
         """Read the next frame in order, with what is known about it, waiting for it if need be.
 
         Parameters and errors are those of :meth:`next`.
@@ -440,14 +476,20 @@ class Stream(_native.Handle):
         return self.closed or isinstance(error, _native.UnlinkedStreamError)
 
     def torch(self, *, copy: bool = True) -> _torch.Tensor:
-        """Read the newest frame as a CPU tensor.
+        """Read the newest frame as a tensor, on the GPU for handles on one.
 
         Parameters
         ----------
         copy : bool
             False gives the frame in place. torch has no read-only tensors: **writing to that tensor
-            ends the process** (the memory is mapped without write permission).
+            ends the process** (the memory is mapped without write permission); on a GPU it spoils
+            the frame for everybody. There the frame is held in the order of torch's current stream:
+            what other streams do with the tensor has to be over, or waited for by that one, when
+            the last view of it goes.
         """
+        if self.device_index is not None:
+            tensor: _torch.Tensor = self.latest() if copy else self.lease()[0]
+            return tensor
         import warnings
 
         import torch
@@ -464,27 +506,45 @@ class Stream(_native.Handle):
             warnings.simplefilter("ignore", UserWarning)
             return torch.from_numpy(frame).view(kind)
 
-    def __dlpack__(self, *, copy: bool | None = None, **request: Any) -> Any:
+    def __dlpack__(self, *, stream: Any = None, copy: bool | None = None, **request: Any) -> Any:
         """Export the newest frame: a private copy, or with ``copy=False`` the frame in place.
 
         In place it is read-only, which consumers can be told of since DLPack 1.0 (NumPy 2.1). Of
         element types that NumPy lacks, torch exports it, which must be installed.
+
+        On a GPU what is queued in `stream` from now on finds the frame. In place it must not be
+        written to, and is held until the array is gone; `stream` has to live as long.
         """
+        if self.device_index is not None:
+            device = request.get("dl_device")
+            if device is not None and tuple(device) != self.__dlpack_device__():
+                raise BufferError(
+                    f"stream {self.name!r} exports frames where they are, on {self.device}: copy "
+                    "the array afterwards"
+                )
+            return self.gpu_dlpack(stream, request.get("max_version"), copy)
         if self.dtype_name in _BEYOND_NUMPY:
             return self.torch(copy=copy is not False).__dlpack__(**request)
         return (self.numpy() if copy is False else self.latest()).__dlpack__(**request)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        """Say where frames are: in host memory."""
-        return (1, 0)
+        """Say where frames are: in host memory, or on a GPU."""
+        ordinal = self.device_index
+        return (1, 0) if ordinal is None else (_CUDA, ordinal)
 
     def __array__(
         self,
         dtype: Any = None,
         copy: bool | None = None,  # noqa: FBT001, the protocol has it so
     ) -> np.ndarray[Any, Any]:
-        """Read the newest frame for `numpy.asarray`: a private copy, unless ``copy=False``."""
-        frame = self.numpy() if copy is False else self.latest()
+        """Read the newest frame for `numpy.asarray`: a private copy, unless ``copy=False``.
+
+        Raises
+        ------
+        RuntimeError
+            The frames are on a GPU and have no mirror in memory of the host.
+        """
+        frame = self.numpy() if copy is False else self.latest_on_host()
         return frame if dtype is None else frame.astype(dtype, copy=False)
 
     def __enter__(self) -> Self:
@@ -499,7 +559,17 @@ class Stream(_native.Handle):
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to another process by name and generation, with the options of this handle."""
         options = {**self._behaviour, "directory": self.directory, "prefix": self.prefix}
+        if self.device_uuid is not None and options.get("attach", True):
+            options["device"] = self._device_elsewhere()
         return _reopen, (type(self), self.name, self.generation, options)
+
+    def _device_elsewhere(self) -> str | None:
+        # Numbers of GPUs are a process's own. The one that the frames are on is found by itself.
+        ordinal = self.device_index
+        if ordinal is None:
+            return "cpu"
+        identity = _native.gpu_uuid(ordinal)
+        return None if identity == self.device_uuid else identity
 
     def __dir__(self) -> list[str]:
         """Offer what is for programs: not the tuples that publications are made of."""
@@ -512,7 +582,10 @@ class Stream(_native.Handle):
             state = f"count={self.count}" + (" unlinked" if self.unlinked else "")
         except RuntimeError:
             state = "closed"
-        return f"<Stream {self.name!r} {self.dtype_name}[{shape}] slots={self.slots} {state}>"
+        place = "" if self.device_uuid is None else f" on {self.device}"
+        return (
+            f"<Stream {self.name!r} {self.dtype_name}[{shape}]{place} slots={self.slots} {state}>"
+        )
 
     def _repr_html_(self) -> str:
         """Show a table in a notebook."""
@@ -544,8 +617,19 @@ class Stream(_native.Handle):
 #: For the layers above the compiled half. What is known of a frame comes as a tuple there;
 #: `latest_publication`, `leased` and `next_frame` give it names.
 _MATERIAL = frozenset(
-    {"lease", "next_publication", "read_after_publication", "read_publication", "address_range"}
+    {
+        "address_range",
+        "gpu_dlpack",
+        "latest_on_host",
+        "lease",
+        "next_publication",
+        "read_after_publication",
+        "read_publication",
+    }
 )
+
+#: What DLPack calls memory of a GPU.
+_CUDA = 2
 
 _BEYOND_NUMPY = frozenset({"bfloat16", "float8_e4m3fn", "float8_e5m2"})
 

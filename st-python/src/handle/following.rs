@@ -143,7 +143,7 @@ impl Handle {
             self.origin.store(Arc::new(Origin::of(&stream)));
             let missed_total = position.missed_total;
             *position = Position { missed_total, ..Position::before_any_of(reader.generation()) };
-            let successor = Inner::new(stream);
+            let successor = Inner::new(stream, None);
             successor.idle_readers().push(reader);
             self.open.store(Some(Arc::new(successor)));
         }

@@ -89,6 +89,25 @@ impl Handle {
         self.origin.load().creator.pid
     }
 
+    /// The number in this process of the GPU on which this handle reads and writes, 0 for ``cuda:0``; None
+    /// for handles on memory of the host.
+    #[getter]
+    fn device_index(&self) -> Option<i32> {
+        self.place.ordinal
+    }
+
+    /// The GPU that frames are on, such as ``GPU-01234567-...``; None for streams in memory of the host.
+    #[getter]
+    fn device_uuid(&self) -> Option<String> {
+        self.place.home.map(|home| home.to_string())
+    }
+
+    /// Whether frames can be read in memory of the host.
+    #[getter]
+    fn mirrored(&self) -> bool {
+        self.place.is_in_host_memory
+    }
+
     /// The creator's number for whoever opens the stream.
     #[getter]
     fn tag(&self) -> u32 {

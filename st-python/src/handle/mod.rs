@@ -14,11 +14,13 @@ use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use pyo3::exceptions::{PyPermissionError, PyRuntimeError};
 use pyo3::prelude::*;
 use shared_tensor::lock::{InheritedMutex, PerProcess};
+use shared_tensor::service::cuda::Uuid;
 use shared_tensor::shm::Namespace;
 use shared_tensor::stream::{ReaderOptions, Stream, Writer};
 
 use crate::arrays::Frames;
 use crate::errors;
+use crate::gpu::{self, OnGpu};
 use crate::ownership::Ownership;
 
 use following::{Idle, Origin, Position};
@@ -34,6 +36,7 @@ pub(crate) struct Handle {
     pub(crate) name: String,
     pub(crate) frames: Frames,
     pub(crate) readonly: bool,
+    place: Place,
     /// Whether frames may be read and written, or only the lock and what is known be used.
     attached: bool,
     pub(crate) behaviour: ReaderOptions,
@@ -46,9 +49,21 @@ pub(crate) struct Handle {
     namespace: Namespace,
 }
 
+/// Where a handle has its frames; known after closing, too.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// The GPU that they are on.
+    home: Option<Uuid>,
+    /// The number of the GPU that reads and writes them here.
+    ordinal: Option<i32>,
+    is_in_host_memory: bool,
+}
+
 /// What closing lets go of.
 pub(crate) struct Inner {
     pub(crate) stream: Stream,
+    /// `None`: frames are read and written in memory of the host.
+    gpu: Option<OnGpu>,
     writer: OnceLock<Writer>,
     /// Readers that no thread uses at the moment.
     readers: PerProcess<Mutex<Idle>>,
@@ -67,8 +82,14 @@ impl Deref for Live {
 }
 
 impl Inner {
-    fn new(stream: Stream) -> Self {
-        Self { stream, writer: OnceLock::new(), readers: PerProcess::new() }
+    fn new(stream: Stream, gpu: Option<OnGpu>) -> Self {
+        Self { stream, gpu, writer: OnceLock::new(), readers: PerProcess::new() }
+    }
+
+    /// The GPU on which frames are read and written, if that is where this handle does it.
+    #[inline]
+    pub(crate) fn gpu(&self) -> Option<&OnGpu> {
+        self.gpu.as_ref()
     }
 
     #[inline]
@@ -115,6 +136,19 @@ impl Handle {
         Ok(inner)
     }
 
+    /// What frames may be read from in memory of the host.
+    ///
+    /// # Errors
+    /// As [`readable`](Self::readable); `RuntimeError` for frames that are on a GPU only.
+    #[inline]
+    pub(crate) fn readable_by_host(&self) -> PyResult<Live> {
+        let inner = self.readable()?;
+        if inner.gpu.is_some() && !gpu::is_in_host_memory(&inner.stream) {
+            return Err(gpu::not_in_host_memory(&inner.stream));
+        }
+        Ok(inner)
+    }
+
     #[inline]
     pub(crate) fn refuse_without_frames(&self) -> PyResult<()> {
         if self.attached {
@@ -125,6 +159,20 @@ impl Handle {
              again to read or write frames",
             self.name
         )))
+    }
+
+    /// Whether what this handle writes goes through memory of the host.
+    pub(crate) fn is_written_by_host(&self) -> bool {
+        self.place.ordinal.is_none() && self.place.is_in_host_memory
+    }
+
+    /// The error of a call that is for GPUs.
+    #[cold]
+    pub(crate) fn not_on_gpu(&self) -> PyErr {
+        PyRuntimeError::new_err(format!(
+            "stream '{}': this handle is not attached to a GPU",
+            self.name
+        ))
     }
 
     pub(crate) fn is_closed(&self) -> bool {

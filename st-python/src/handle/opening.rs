@@ -10,16 +10,17 @@ use shared_tensor::lock::{InheritedMutex, PerProcess};
 use shared_tensor::stream::{OpenOptions, ReaderOptions, Stream};
 
 use super::following::{Origin, Position};
-use super::{Handle, Inner};
+use super::{Handle, Inner, Place};
 use crate::arrays::{self, Frames};
 use crate::errors;
+use crate::gpu::{self, OnGpu, Wanted};
 use crate::options::{self, Creation, Whole};
 use crate::ownership::Ownership;
 use crate::patience::Patience;
 
 impl Handle {
     fn of(
-        stream: Stream,
+        (stream, gpu): (Stream, Option<OnGpu>),
         readonly: bool,
         attached: bool,
         behaviour: ReaderOptions,
@@ -32,6 +33,11 @@ impl Handle {
             frames: Frames::new(&stream, casting.to_owned()),
             readonly,
             attached,
+            place: Place {
+                home: stream.device(),
+                ordinal: gpu.as_ref().map(OnGpu::ordinal),
+                is_in_host_memory: gpu::is_in_host_memory(&stream),
+            },
             behaviour,
             ownership: Ownership::of(stream.generation()),
             closed: Arc::default(),
@@ -39,7 +45,7 @@ impl Handle {
             waits: PerProcess::new(),
             origin: ArcSwap::from_pointee(Origin::of(&stream)),
             namespace: stream.namespace().clone(),
-            open: ArcSwapOption::from_pointee(Inner::new(stream)),
+            open: ArcSwapOption::from_pointee(Inner::new(stream, gpu)),
         }
     }
 }
@@ -51,11 +57,11 @@ impl Handle {
         action, name, shape=None, dtype=None, *, slots=None, mode=Whole(0o600), group=None, directory=None,
         prefix=None, lock_memory=false, tag=Whole(0), readonly=false, attach=true, timeout=Some(0.0),
         on_abort="serve", on_writing="serve", on_empty="raise", reattach=false, spin=None,
-        casting="same_kind",
+        casting="same_kind", device=Wanted::Host, mirror=false,
     ), text_signature = "(action, name, shape=None, dtype=None, *, slots=None, mode=0o600, group=None, \
         directory=None, prefix=None, lock_memory=False, tag=0, readonly=False, attach=True, \
         timeout=0.0, on_abort='serve', on_writing='serve', on_empty='raise', reattach=False, \
-        spin=None, casting='same_kind')")]
+        spin=None, casting='same_kind', device=None, mirror=False)")]
     #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
     #[expect(clippy::fn_params_excessive_bools, reason = "keywords of Python")]
     fn new(
@@ -80,6 +86,8 @@ impl Handle {
         reattach: bool,
         spin: Option<f64>,
         casting: &str,
+        device: Wanted,
+        mirror: bool,
     ) -> PyResult<Self> {
         let name = &*options::name(name)?;
         let casting = options::casting(casting)?;
@@ -99,6 +107,13 @@ impl Handle {
             group: group.map(|it| it.0),
             lock_memory,
             tag: tag.0,
+            mirror,
+        };
+        let made_on = match device {
+            Wanted::At(ordinal) if action != "open" => {
+                Some(py.detach(|| gpu::context_at(ordinal))?)
+            }
+            _ => None,
         };
         if attach {
             // Beforehand: it takes as long as a hundred frames do, which would be missed.
@@ -107,12 +122,19 @@ impl Handle {
         let stream = match action {
             "create" => {
                 let options = creation.options(namespace)?;
-                py.detach(|| options.create(name)).map_err(|error| errors::raised(&error))?
+                let created = py.detach(|| match &made_on {
+                    Some(context) => options.create_on(context, name),
+                    None => options.create(name),
+                });
+                created.map_err(|error| errors::raised(&error))?
             }
             "open_or_create" => {
                 let options = creation.options(namespace)?;
-                py.detach(|| options.open_or_create(name))
-                    .map_err(|error| errors::raised(&error))?
+                let opened = py.detach(|| match &made_on {
+                    Some(context) => options.open_or_create_on(context, name),
+                    None => options.open_or_create(name),
+                });
+                opened.map_err(|error| errors::raised(&error))?
             }
             "open" => {
                 let options = OpenOptions::new()
@@ -132,7 +154,18 @@ impl Handle {
                 )));
             }
         };
-        let handle = Self::of(stream, readonly, attach, behaviour, casting);
+        let gpu = if attach {
+            let gpu = OnGpu::attach(py, &stream, device, readonly, behaviour);
+            gpu.inspect_err(|_| {
+                // Nobody else knows of it, and it would be left behind.
+                if action == "create" {
+                    let _ = stream.unlink();
+                }
+            })?
+        } else {
+            None
+        };
+        let handle = Self::of((stream, gpu), readonly, attach, behaviour, casting);
         if attach {
             handle.frames.prepare(py);
         }

@@ -30,7 +30,7 @@ impl Janitor {
 }
 
 /// Lets go of an object soon, on a thread that may wait for the interpreter.
-pub(super) fn let_go(object: Py<PyAny>) {
+pub(crate) fn let_go(object: Py<PyAny>) {
     let mut state = JANITOR.get_or_init(Janitor::default).state();
     if state.is_closed {
         std::mem::forget(object);

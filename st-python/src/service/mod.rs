@@ -11,7 +11,7 @@ mod decode;
 mod encode;
 mod failures;
 mod gpu;
-mod janitor;
+pub(crate) mod janitor;
 mod local;
 mod question;
 mod running;

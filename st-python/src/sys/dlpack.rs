@@ -1,4 +1,4 @@
-//! Tensors of torch over memory of ours, by DLPack.
+//! Tensors of torch over memory of ours, and memory of other libraries' tensors, by DLPack.
 //!
 //! Invariants, besides those of the module above:
 //! - **D1, numbers**: sizes, strides and offset of what is handed over were found to lie in the memory
@@ -7,23 +7,31 @@
 //!   its numbers, and is dropped by the deleter, once, on any thread.
 //! - **D3, layout**: the structures are those of DLPack 1.x (`dlpack.h`), whose layout is frozen per
 //!   major version; another major version is not used.
+//! - **D4, looking**: what a tensor or a capsule tells of itself is copied out before anything else may run,
+//!   so that nothing of theirs is pointed to later. The address is good for as long as callers keep the
+//!   object, as libraries promise.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use smallvec::SmallVec;
 
 use crate::modules::keep::Keep;
 
 const MAJOR: u32 = 1;
 const CPU: i32 = 1;
-const CUDA: i32 = 2;
+pub(crate) const CUDA: i32 = 2;
+/// `DLPACK_FLAG_BITMASK_READ_ONLY`
+const READ_ONLY: u64 = 1;
+/// More dimensions than any library has.
+const DIMENSIONS_MAX: i32 = 64;
 
 /// `DLDataType`
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub(crate) struct DataType {
     pub(crate) code: u8,
@@ -37,10 +45,11 @@ struct Version {
     minor: u32,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-struct Device {
-    kind: i32,
-    id: i32,
+pub(crate) struct Device {
+    pub(crate) kind: i32,
+    pub(crate) id: i32,
 }
 
 /// `DLTensor`
@@ -81,6 +90,63 @@ struct ExchangeApi {
     allocate: *const c_void,
     from_object: *const c_void,
     to_object: unsafe extern "C" fn(*mut Versioned, *mut *mut c_void) -> c_int,
+    look: Option<unsafe extern "C" fn(*mut c_void, *mut View) -> c_int>,
+    current_stream: Option<unsafe extern "C" fn(i32, i32, *mut *mut c_void) -> c_int>,
+}
+
+/// What a tensor was like when it was looked at.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) address: u64,
+    pub(crate) device: Device,
+    pub(crate) data_type: DataType,
+    pub(crate) shape: SmallVec<[i64; 6]>,
+    /// Empty for dense tensors of libraries that then say nothing.
+    pub(crate) strides: SmallVec<[i64; 6]>,
+    pub(crate) is_read_only: bool,
+}
+
+impl Seen {
+    /// # Safety
+    /// As D4: sizes and strides are there, as many as `view` says.
+    unsafe fn of(view: &View, is_read_only: bool) -> PyResult<Self> {
+        let Some(dimensions) = usize::try_from(view.dimensions).ok() else {
+            return Err(PyBufferError::new_err("a tensor with a negative number of dimensions"));
+        };
+        if view.dimensions > DIMENSIONS_MAX {
+            return Err(PyBufferError::new_err(format!("a tensor of {dimensions} dimensions")));
+        }
+        let numbers = |from: *mut i64| {
+            if from.is_null() || dimensions == 0 {
+                return SmallVec::new();
+            }
+            // SAFETY: the caller's promise.
+            SmallVec::from_slice(unsafe { std::slice::from_raw_parts(from, dimensions) })
+        };
+        Ok(Self {
+            address: (view.data as u64).wrapping_add(view.byte_offset),
+            device: view.device,
+            data_type: view.data_type,
+            shape: numbers(view.shape),
+            strides: numbers(view.strides),
+            is_read_only,
+        })
+    }
+
+    /// Whether its elements lie side by side in the order of C.
+    pub(crate) fn is_dense(&self) -> bool {
+        if self.strides.is_empty() {
+            return true;
+        }
+        let mut expected = 1_i64;
+        for (&size, &stride) in self.shape.iter().zip(&self.strides).rev() {
+            if size != 1 && stride != expected {
+                return false;
+            }
+            expected = expected.wrapping_mul(size);
+        }
+        true
+    }
 }
 
 /// What a handed-over tensor holds on to (D2). The structure that torch knows comes first.
@@ -153,6 +219,39 @@ unsafe impl Send for Exchange {}
 unsafe impl Sync for Exchange {}
 
 impl Exchange {
+    /// What a tensor is like; `None` if torch has no function for that. For objects of torch's own classes
+    /// only.
+    pub(crate) fn look(&self, tensor: &Bound<'_, PyAny>) -> PyResult<Option<Seen>> {
+        let Self::Direct(table) = self else { return Ok(None) };
+        // SAFETY: the table was verified when the exchange was made (D3).
+        let Some(look) = (unsafe { (*table.cast::<ExchangeApi>().as_ptr()).look }) else {
+            return Ok(None);
+        };
+        let mut view = View::none();
+        // SAFETY: the interpreter is attached; a valid object, and room for what is told.
+        let outcome = unsafe { look(tensor.as_ptr().cast(), &raw mut view) };
+        if outcome != 0 {
+            return Err(failure(tensor.py(), "torch did not say where a tensor is"));
+        }
+        // SAFETY: nothing has run since (D4).
+        unsafe { Seen::of(&view, false) }.map(Some)
+    }
+
+    /// The handle of torch's current stream of a GPU; `None` if torch has no function for that.
+    pub(crate) fn current_stream(&self, py: Python<'_>, gpu: i32) -> PyResult<Option<usize>> {
+        let Self::Direct(table) = self else { return Ok(None) };
+        // SAFETY: the table was verified when the exchange was made (D3).
+        let current = unsafe { (*table.cast::<ExchangeApi>().as_ptr()).current_stream };
+        let Some(current) = current else { return Ok(None) };
+        let mut stream: *mut c_void = ptr::null_mut();
+        // SAFETY: the interpreter is attached; room for what is told.
+        let outcome = unsafe { current(CUDA, gpu, &raw mut stream) };
+        if outcome != 0 {
+            return Err(failure(py, "torch did not say which stream is current"));
+        }
+        Ok(Some(stream as usize))
+    }
+
     /// Through the table in `capsule`, or through `import`, a function that takes a capsule.
     pub(crate) fn new(
         capsule: Option<&Bound<'_, PyAny>>,
@@ -207,6 +306,107 @@ impl Exchange {
     }
 }
 
+impl View {
+    fn none() -> Self {
+        Self {
+            data: ptr::null_mut(),
+            device: Device { kind: 0, id: 0 },
+            dimensions: 0,
+            data_type: DataType { code: 0, bits: 0, lanes: 0 },
+            shape: ptr::null_mut(),
+            strides: ptr::null_mut(),
+            byte_offset: 0,
+        }
+    }
+}
+
+#[cold]
+fn failure(py: Python<'_>, otherwise: &'static str) -> PyErr {
+    PyErr::take(py).unwrap_or_else(|| PyRuntimeError::new_err(otherwise))
+}
+
+/// What the tensor in a capsule of another library is like. The capsule keeps it, and stays as it is: it
+/// lets go of the tensor when it is dropped itself.
+pub(crate) fn look_into(capsule: &Bound<'_, PyAny>) -> PyResult<Seen> {
+    const LEGACY: &CStr = c"dltensor";
+    const VERSIONED: &CStr = c"dltensor_versioned";
+    // SAFETY: a valid object; anything that is no such capsule is told from it.
+    if unsafe { ffi::PyCapsule_IsValid(capsule.as_ptr(), VERSIONED.as_ptr()) } != 0 {
+        // SAFETY: valid, as was just found.
+        let found = unsafe { ffi::PyCapsule_GetPointer(capsule.as_ptr(), VERSIONED.as_ptr()) };
+        let found = found.cast::<Versioned>();
+        // SAFETY: the version stands first whatever it is, and the structure is that of ours (D3).
+        let major = unsafe { (*found).version.major };
+        if major != MAJOR {
+            return Err(PyBufferError::new_err(format!("DLPack {major} is not known here")));
+        }
+        // SAFETY: as above; the capsule keeps it.
+        let found = unsafe { &*found };
+        // SAFETY: as the capsule's library says (D4).
+        return unsafe { Seen::of(&found.view, found.flags & READ_ONLY != 0) };
+    }
+    // SAFETY: as above.
+    if unsafe { ffi::PyCapsule_IsValid(capsule.as_ptr(), LEGACY.as_ptr()) } != 0 {
+        // SAFETY: valid, as was just found.
+        let found = unsafe { ffi::PyCapsule_GetPointer(capsule.as_ptr(), LEGACY.as_ptr()) };
+        // SAFETY: the capsule keeps it (D3).
+        let found = unsafe { &*found.cast::<Legacy>() };
+        // SAFETY: as the capsule's library says (D4).
+        return unsafe { Seen::of(&found.view, false) };
+    }
+    Err(PyTypeError::new_err(format!(
+        "__dlpack__() gave a value of type {}, which is no capsule with a tensor",
+        capsule.get_type().name()?
+    )))
+}
+
+/// A capsule over memory of a GPU, for whoever imports it; versioned ones can say that it is to be read only.
+///
+/// # Safety
+/// As [`Exchange::tensor`].
+pub(crate) unsafe fn capsule_over<'py>(
+    py: Python<'py>,
+    data: *mut u8,
+    gpu: i32,
+    data_type: DataType,
+    numbers: &Arc<Numbers>,
+    keep: &Keep,
+    is_versioned: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    const NAME: &CStr = c"dltensor_versioned";
+    let view = View {
+        data: data.cast(),
+        device: Device { kind: CUDA, id: gpu },
+        dimensions: i32::try_from(numbers.dimensions()).unwrap_or(i32::MAX),
+        data_type,
+        // The numbers are only read, and live as long as the context (D2).
+        shape: numbers.shape().as_ptr().cast_mut(),
+        strides: numbers.strides().as_ptr().cast_mut(),
+        byte_offset: 0,
+    };
+    if !is_versioned {
+        return legacy_capsule(py, view, numbers, keep);
+    }
+    let managed = Versioned {
+        version: Version { major: MAJOR, minor: 0 },
+        context: ptr::null_mut(),
+        deleter: Some(release_versioned),
+        flags: 0,
+        view,
+    };
+    let handed =
+        Box::into_raw(Box::new(Handed { managed, _numbers: numbers.clone(), _keep: keep.clone() }));
+    // SAFETY: the name is static; the pointer stays valid until the deleter is called.
+    let capsule =
+        unsafe { ffi::PyCapsule_New(handed.cast(), NAME.as_ptr(), Some(unused_versioned)) };
+    // SAFETY: a new reference, or null with an exception set.
+    let capsule = unsafe { Bound::from_owned_ptr_or_err(py, capsule) };
+    capsule.inspect_err(|_| {
+        // SAFETY: nobody else has it.
+        drop(unsafe { Box::from_raw(handed) });
+    })
+}
+
 fn direct<'py>(
     py: Python<'py>,
     table: NonNull<ExchangeTable>,
@@ -245,6 +445,15 @@ fn by_capsule<'py>(
     numbers: &Arc<Numbers>,
     keep: &Keep,
 ) -> PyResult<Bound<'py, PyAny>> {
+    import.bind(py).call1((legacy_capsule(py, view, numbers, keep)?,))
+}
+
+fn legacy_capsule<'py>(
+    py: Python<'py>,
+    view: View,
+    numbers: &Arc<Numbers>,
+    keep: &Keep,
+) -> PyResult<Bound<'py, PyAny>> {
     const NAME: &CStr = c"dltensor";
     let managed = Legacy { view, context: ptr::null_mut(), deleter: Some(release_legacy) };
     let handed =
@@ -253,11 +462,10 @@ fn by_capsule<'py>(
     let capsule = unsafe { ffi::PyCapsule_New(handed.cast(), NAME.as_ptr(), Some(unused)) };
     // SAFETY: a new reference, or null with an exception set.
     let capsule = unsafe { Bound::from_owned_ptr_or_err(py, capsule) };
-    let capsule = capsule.inspect_err(|_| {
+    capsule.inspect_err(|_| {
         // SAFETY: nobody else has it.
         drop(unsafe { Box::from_raw(handed) });
-    })?;
-    import.bind(py).call1((capsule,))
+    })
 }
 
 /// The destructor of a capsule that nobody took the tensor from: torch renames those that it takes.
@@ -271,6 +479,19 @@ unsafe extern "C" fn unused(capsule: *mut ffi::PyObject) {
     let handed = unsafe { ffi::PyCapsule_GetPointer(capsule, c"dltensor".as_ptr()) };
     // SAFETY: made by `by_capsule` and not taken over by anybody (D2).
     drop(unsafe { Box::from_raw(handed.cast::<Handed<Legacy>>()) });
+}
+
+/// As [`unused`], of versioned capsules.
+unsafe extern "C" fn unused_versioned(capsule: *mut ffi::PyObject) {
+    const NAME: &CStr = c"dltensor_versioned";
+    // SAFETY: called by Python with the capsule.
+    if unsafe { ffi::PyCapsule_IsValid(capsule, NAME.as_ptr()) } == 0 {
+        return;
+    }
+    // SAFETY: valid, as was just found.
+    let handed = unsafe { ffi::PyCapsule_GetPointer(capsule, NAME.as_ptr()) };
+    // SAFETY: made by `capsule_over` and not taken over by anybody (D2).
+    drop(unsafe { Box::from_raw(handed.cast::<Handed<Versioned>>()) });
 }
 
 unsafe extern "C" fn release_versioned(managed: *mut Versioned) {

@@ -15,8 +15,9 @@
 //! - **S5, attached in truth**: code that others call when they please finds out for itself whether
 //!   it may touch objects; that Rust code further up the stack was attached says nothing.
 //! - **S6, streams**: numbers of streams come from torch, which destroys none that it has made. One of
-//!   another library that is current in torch when a tensor comes lives as long as the tensor: the guide
-//!   asks for that.
+//!   another library that is current in torch when a tensor comes lives as long as the tensor, and one that
+//!   was named for a frame in place as long as the array: the guide asks for that. One that is named in a
+//!   call exists until the call is over.
 //! - **S7, calls**: the interpreter calls an entry as the flags say with which it was announced, on a thread
 //!   that is attached, and holds the object, the arguments and their names until the call is over.
 
@@ -285,4 +286,10 @@ impl<'a> OnThisThread<'a> {
 pub(crate) fn stream_of_torch(handle: usize) -> shared_tensor::service::cuda::Stream {
     // SAFETY: S6.
     unsafe { shared_tensor::service::cuda::Stream::from_raw(handle) }
+}
+
+/// A stream of another library that is used during a call only, in which the library has named it.
+pub(crate) fn stream_of_a_call(handle: usize) -> shared_tensor::service::cuda::Stream {
+    // SAFETY: S6: the library has it while it calls, or while its object is an argument.
+    unsafe { shared_tensor::service::cuda::Stream::lent(handle) }
 }

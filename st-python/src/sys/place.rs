@@ -15,8 +15,9 @@ use std::sync::Arc;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use shared_tensor::service::StorageView;
+use shared_tensor::stream::HostFrame;
 
-use super::dlpack::{DataType, Exchange, Numbers};
+use super::dlpack::{self, DataType, Exchange, Numbers};
 use super::mapping::Mapping;
 use crate::modules::keep::Keep;
 
@@ -45,6 +46,13 @@ impl Place {
     ) -> io::Result<Self> {
         let mapping = Mapping::new(fd, offset, bytes, private)?;
         Ok(Self { base: mapping.as_ptr(), bytes, gpu: None, keep: Keep::new(mapping) })
+    }
+
+    /// Memory of the host from which devices copy frames.
+    pub(crate) fn of_host_frame(mut frame: HostFrame) -> (Self, Arc<HostFrame>) {
+        let (base, bytes) = (frame.as_mut_ptr(), frame.len());
+        let frame = Arc::new(frame);
+        (Self { base, bytes, gpu: None, keep: Keep::new(Arc::clone(&frame)) }, frame)
     }
 
     /// The bytes of a storage of the service, with something to be dropped after them.
@@ -124,6 +132,32 @@ impl Place {
         numbers: &Arc<Numbers>,
         offset: usize,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let data = self.elements(data_type, numbers, offset)?;
+        // SAFETY: inside of the place and aligned, as was just found; P1, and the tensor gets a share
+        // in the keeper.
+        unsafe { exchange.tensor(py, data, self.gpu, data_type, numbers, &self.keep) }
+    }
+
+    /// A capsule with a tensor over the elements that `numbers` describes, for any library that knows DLPack.
+    ///
+    /// # Errors
+    /// `ValueError` if they do not all lie in this place, or it is the host's.
+    pub(crate) fn capsule<'py>(
+        &self,
+        py: Python<'py>,
+        data_type: DataType,
+        numbers: &Arc<Numbers>,
+        is_versioned: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let data = self.elements(data_type, numbers, 0)?;
+        let gpu =
+            self.gpu.ok_or_else(|| PyValueError::new_err("memory of the host is an array's"))?;
+        // SAFETY: as in `tensor`.
+        unsafe { dlpack::capsule_over(py, data, gpu, data_type, numbers, &self.keep, is_versioned) }
+    }
+
+    /// Where the elements that `numbers` describes begin.
+    fn elements(&self, data_type: DataType, numbers: &Numbers, offset: usize) -> PyResult<*mut u8> {
         let item = usize::from(data_type.bits).div_ceil(8);
         let needed = numbers.needed_bytes(item).and_then(|bytes| bytes.checked_add(offset));
         if needed.is_none_or(|needed| needed > self.bytes) {
@@ -133,9 +167,7 @@ impl Place {
         if !data.addr().is_multiple_of(item) {
             return Err(PyValueError::new_err("a tensor is not aligned for its elements"));
         }
-        // SAFETY: inside of the place and aligned, as was just found; P1, and the tensor gets a share
-        // in the keeper.
-        unsafe { exchange.tensor(py, data, self.gpu, data_type, numbers, &self.keep) }
+        Ok(data)
     }
 }
 

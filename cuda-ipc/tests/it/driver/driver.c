@@ -514,8 +514,10 @@ static void begin(struct stream *it, struct context *context) {
     it->last = &it->first; it->context = context;
     pthread_create(&it->thread, NULL, work, it);
 }
+/* Of the default stream 1 is another name. */
+static int has_handle(const struct stream *it) { return (uintptr_t)it > 1; }
 static struct stream *which(struct stream *it) {
-    if (it) return it;
+    if (has_handle(it)) return it;
     if (!current()) return NULL;
     struct stream *own = &default_stream[current()->ordinal];
     pthread_mutex_lock(&everything);
@@ -575,7 +577,7 @@ int cuStreamCreate(struct stream **made, unsigned flags) {
     pthread_mutex_unlock(&order);
     return OK;
 }
-int cuStreamGetFlags(struct stream *it, unsigned *flags) { *flags = it && !it->is_blocking; return OK; }
+int cuStreamGetFlags(struct stream *it, unsigned *flags) { *flags = has_handle(it) && !it->is_blocking; return OK; }
 /* As on a device: what is queued in it goes on. */
 int cuStreamDestroy_v2(struct stream *it) {
     pthread_detach(it->thread);

@@ -156,12 +156,7 @@ impl Stream {
     /// [`ErrorKind::NoHolder`] if no process is left that has them; [`ErrorKind::PermissionDenied`];
     /// [`ErrorKind::Timeout`] and [`ErrorKind::Interrupted`].
     pub fn writer_on(&self, context: &Context, wait: &Wait<'_>) -> Result<GpuWriter> {
-        if self.read_only {
-            return Err(Error::new(
-                ErrorKind::PermissionDenied,
-                format!("stream `{}` was opened read-only: open it again to write", self.name()),
-            ));
-        }
+        self.refuse_if_read_only()?;
         Ok(GpuWriter::new(self.attachment.hold(context, wait)?))
     }
 

@@ -50,8 +50,14 @@ Different from pyshmem, on purpose
   every write wakes those who wait.
 - ``readonly=True`` maps the payload without write permission, and sees crashes like any handle.
 - A closed handle's `SharedMemory.to_config` raises RuntimeError.
-- CUDA streams are not in this version: ``gpu_device=`` raises what pyshmem raises where there is
-  no CUDA, and NotImplementedError, a RuntimeError, where there is.
+- On a GPU no call waits for the device: `SharedMemory.write` and `SharedMemory.read` queue their
+  copies in torch's current stream and return. Host memory that was written may be changed when the
+  call returns.
+- A stream on a GPU lives as long as any process has it open, also after its creator has ended.
+- The device of a stream is known by its identity: a process that numbers GPUs otherwise finds the
+  right one, and tells its own number. `stat` gives the identity where the GPU is not seen.
+- ``out=`` may be a CUDA tensor for handles on a GPU.
+- Tensors that require gradients are written and read without their history.
 
 Keywords that pyshmem does not have
 -----------------------------------

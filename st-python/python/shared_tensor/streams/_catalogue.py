@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -51,10 +51,11 @@ def create(
         byte order of the machine.
     size : int, optional
         Bytes of the payload, to be checked against `shape` and `dtype`.
-    gpu_device : str or int, optional
-        Refused in this version: streams are on the CPU.
+    gpu_device : str, int or torch.device, optional
+        The CUDA device in whose memory the payload is. Needs torch. Left out, it is on the CPU.
     cpu_mirror : bool, optional
-        Without meaning for CPU streams.
+        Whether the payload of a GPU can also be read and written on the CPU, by processes without
+        CUDA; by default not. Without meaning for CPU streams.
     auto_unlink : bool
         Whether leaving the handle's ``with`` block removes the stream.
     notify : bool
@@ -70,17 +71,21 @@ def create(
         Name, shape, element type or size is none that a stream can have.
     OSError
         ``ENOSPC``: there is no room for it.
+    RuntimeError
+        There is no torch or no CUDA for `gpu_device`.
     """
     name = checked_name(name)
     shape = checked_shape(shape)
     kind = checked_dtype(dtype)
     check_size(size, shape, kind)
     check_limit(timeout)
-    if gpu_device is not None:
-        _gpu.refuse(gpu_device, kind)
+    ordinal = None if gpu_device is None else _gpu.ordinal_of(gpu_device, kind)
+    mirror = ordinal is not None and bool(cpu_mirror)
     tag = NOTIFY_TAG if notify else 0
     try:
-        handle = _native.Handle("create", name, shape, kind.name, tag=tag, **BEHAVIOUR)
+        handle = _native.Handle(
+            "create", name, shape, kind.name, tag=tag, device=ordinal, mirror=mirror, **BEHAVIOUR
+        )
     except FileExistsError as error:
         raise FileExistsError(
             f"stream {name!r} already exists; use pyshmem.open({name!r}) to attach to it"
@@ -97,8 +102,10 @@ def open(
     ----------
     name : str
         Its name.
-    gpu_device : str, int or bool, optional
-        Without meaning for CPU streams.
+    gpu_device : str, int, torch.device or bool, optional
+        Of a stream on a GPU: None attaches to its device, or to its mirror on the CPU where that is
+        not to be had. A device has to be its device. False is the mirror. Without meaning for CPU
+        streams.
     readonly : bool
         Refuse to write, lock and unlink; the payload is mapped without write permission.
 
@@ -107,11 +114,14 @@ def open(
     FileNotFoundError
         There is no stream of that name.
     ValueError
-        The name leads to something else.
+        The name leads to something else, or to a stream on another device; or with ``False`` to
+        one without a mirror.
+    RuntimeError
+        CUDA is not available, and there is no mirror; or with a device, it cannot be attached to.
     """
     name = checked_name(name)
     try:
-        handle = _native.Handle("open", name, readonly=readonly, **BEHAVIOUR)
+        handle = _opened(name, gpu_device, readonly=readonly)
     except FileNotFoundError as error:
         raise _missing(name) from error
     if handle.dtype_name not in _DTYPE_NAMES:
@@ -121,6 +131,45 @@ def open(
             "it as shared_tensor.Stream"
         )
     return SharedMemory(handle=handle)
+
+
+def _opened(name: str, gpu_device: Any, *, readonly: bool) -> _native.Handle:
+    """Open a stream where it is to be read."""
+    place: int | Literal["home"] | None
+    if gpu_device is None:
+        place = "home"
+    elif gpu_device is False:
+        place = None
+    else:
+        place = _chosen(name, gpu_device)
+    handle = _native.Handle("open", name, readonly=readonly, device=place, **BEHAVIOUR)
+    # Payloads of a GPU are tensors of torch.
+    if handle.device_index is None or _gpu.gpu_available():
+        return handle
+    handle.close()
+    if not handle.mirrored:
+        raise RuntimeError(
+            f"stream {name!r} is on a GPU, and CUDA is not available here: torch, which makes its "
+            "tensors, cannot be imported or finds no device"
+        )
+    return _native.Handle("open", name, readonly=readonly, **BEHAVIOUR)
+
+
+def _chosen(name: str, gpu_device: Any) -> int | None:
+    """Give the number of the device that was asked for, if a stream is on it; None for the CPU."""
+    # Its lock and what is known of it need no GPU.
+    known = _native.Handle("open", name, readonly=True, attach=False)
+    uuid = known.device_uuid
+    known.close()
+    if uuid is None:
+        return None
+    ordinal = _gpu.ordinal_of(gpu_device)
+    if ordinal != _native.gpu_ordinal(uuid):
+        raise ValueError(
+            f"stream {name!r} is on {_gpu.name_of(uuid)}, which gpu_device={gpu_device!r} does not "
+            "match: leave it out, or name the device of the stream"
+        )
+    return ordinal
 
 
 _DTYPE_NAMES = frozenset(dtype.name for dtype in DTYPES)
@@ -206,9 +255,9 @@ def stat(name: str) -> dict[str, Any]:
         "shape": list(known["shape"]),
         "dtype": known["dtype"],
         "size": known["frame_bytes"],
-        "gpu_enabled": False,
-        "gpu_device": None,
-        "cpu_mirror": True,
+        "gpu_enabled": known["device"] is not None,
+        "gpu_device": _gpu.name_of(known["device"]),
+        "cpu_mirror": known["device"] is None or known["mirrored"],
         "notify": known["tag"] == NOTIFY_TAG,
         "instance_id": known["generation"],
         "creator_pid": known["creator_pid"],

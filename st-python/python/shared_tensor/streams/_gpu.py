@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
+from shared_tensor import _native
 from shared_tensor.streams._geometry import DTYPES
 
 #: Element types that torch has only since version 2.3.
@@ -46,21 +47,38 @@ def supported_dtypes() -> frozenset[np.dtype[Any]]:
     return frozenset(DTYPES) - (frozenset() if has_all else _SINCE_2_3)
 
 
-def refuse(device: Any, dtype: np.dtype[Any]) -> NoReturn:
-    """Say why a stream cannot be made on a device."""
+def ordinal_of(device: Any, dtype: np.dtype[Any] | None = None) -> int:
+    """Give the number of a CUDA device of this process, or say why a stream cannot be on it.
+
+    Raises
+    ------
+    RuntimeError
+        torch cannot be imported, or finds no CUDA.
+    ValueError
+        It is another device, or torch has no such `dtype`.
+    """
     torch = _torch()
     if torch is None:
         raise RuntimeError(
             f"torch is needed for gpu_device={device!r}, and cannot be imported here: install it, "
-            "or create the stream without gpu_device"
+            "or use streams without gpu_device"
         )
-    kind = torch.device(device).type
-    if kind != "cuda":
-        raise ValueError(f"gpu_device must be a CUDA device, got {device!r} of type {kind!r}")
+    found = torch.device(device)
+    if found.type != "cuda":
+        raise ValueError(f"gpu_device must be a CUDA device, got {device!r} of type {found.type!r}")
     if not torch.cuda.is_available():
         raise RuntimeError(f"CUDA is not available here, so no stream can be on {device!r}")
-    if dtype not in supported_dtypes():
+    if dtype is not None and dtype not in supported_dtypes():
         raise ValueError(f"torch {torch.__version__} has no {dtype}, choose another dtype")
-    raise NotImplementedError(
-        f"streams on {device!r} are not in this version: create the stream without gpu_device"
-    )
+    return int(torch.cuda.current_device() if found.index is None else found.index)
+
+
+def name_of(uuid: str | None) -> str | None:
+    """Give the name of a GPU here, such as ``cuda:0``; its identity where it is not seen.
+
+    Nothing is started on the GPU for that.
+    """
+    if uuid is None:
+        return None
+    ordinal = _native.gpu_ordinal(uuid)
+    return uuid if ordinal is None else f"cuda:{ordinal}"

@@ -52,10 +52,11 @@ class SharedMemory:
         Its element type.
     size : int
         Its bytes.
-    gpu_device : None
-        The CUDA device that the handle is attached to: none in this version.
+    gpu_device : str or None
+        The CUDA device that the handle is attached to, such as ``"cuda:0"``, by its number in this
+        process. Reads then give CUDA tensors of torch.
     gpu_enabled : bool
-        Whether the stream is on a GPU: never in this version.
+        Whether the stream is on a GPU.
     cpu_mirror : bool
         Whether the payload can be read on the CPU: always for CPU streams.
     owner : bool
@@ -75,9 +76,10 @@ class SharedMemory:
         self.shape = handle.shape
         self.dtype: np.dtype[Any] = np.dtype(handle.dtype_name)
         self.size = handle.frame_bytes
-        self.gpu_device: str | None = None
-        self.gpu_enabled = False
-        self.cpu_mirror = True
+        ordinal = handle.device_index
+        self.gpu_device: str | None = None if ordinal is None else f"cuda:{ordinal}"
+        self.gpu_enabled = handle.device_uuid is not None
+        self.cpu_mirror = handle.mirrored
         self.owner = owner
         self.readonly = handle.readonly
 
@@ -223,7 +225,8 @@ class SharedMemory:
         ----------
         value : array_like
             Of exactly the stream's shape. Elements are converted as `numpy.asarray` does it, also
-            where that loses something.
+            where that loses something. On a GPU, tensors of any device: those of CUDA are copied
+            in the order of torch's current stream, and not waited for.
         frame_id : int, optional
             A number that goes with the frame; its low 64 bits are kept. Left out, the last one
             stays.
@@ -252,7 +255,10 @@ class SharedMemory:
     def write_view(
         self, *, timeout: float | None = None, frame_id: int | None = None
     ) -> _native.WriteScope:
-        """Write a payload in place: a context manager whose value is an array.
+        """Write a payload in place: a context manager whose value is an array or a CUDA tensor.
+
+        What is queued in the block, in the stream of torch that was current at its begin, is in the
+        payload; its end waits for nothing.
 
         The array holds the previous payload, which costs a copy. Leaving the block publishes it,
         leaving it by an exception gives it up: readers then raise until the next good write.
@@ -285,13 +291,19 @@ class SharedMemory:
         """Publish a payload of zeros."""
         self._handle.clear()
 
-    def pinned_buffer(self) -> NoReturn:
-        """Refuse: only handles on a GPU have a page-locked buffer."""
-        self._require_open()
-        self._require_writable("have a buffer to write from")
-        raise RuntimeError(
-            f"stream {self.name!r} is not attached to a GPU, so there is no pinned buffer for it"
-        )
+    def pinned_buffer(self) -> Any:
+        """Give a page-locked CPU tensor to fill and write, the same one each time.
+
+        When :meth:`write` has returned it may be filled again.
+
+        Raises
+        ------
+        RuntimeError
+            The handle is not attached to a GPU, or closed.
+        PermissionError
+            The handle is read-only.
+        """
+        return self._handle.pinned_buffer()
 
     # Reading.
 
@@ -312,8 +324,8 @@ class SharedMemory:
             owns the lock; inside :meth:`write_view` it is the array that is being written.
         poll_interval : float
             Accepted; nothing polls.
-        out : numpy.ndarray, optional
-            Where to copy to; returned.
+        out : numpy.ndarray or torch.Tensor, optional
+            Where to copy to; returned. A CUDA tensor for handles on a GPU, and an array for others.
         timeout : float, optional
             Seconds to wait for a write that is in progress. Left out, there is no limit.
 
@@ -333,7 +345,7 @@ class SharedMemory:
         try:
             return self._handle.latest(out, limit)
         except (TypeError, ValueError):
-            if out is None:
+            if out is None or self.gpu_device is not None:
                 raise
         return _destination.fill(
             out, self.shape, self.dtype, lambda target: self._handle.latest(target, limit)
@@ -451,12 +463,14 @@ class SharedMemory:
         limit = patience(timeout)
         deadline = None if limit is None else time.monotonic() + limit
         baseline = handle.count
-        # A level with no time left is one look.
+        # A level with no time left is one look. Copies of a GPU are only queued, and in the stream
+        # that is current to this thread.
+        is_beside = self.gpu_device is None and self.size >= _COPY_BESIDE_LOOP_BYTES_MIN
         look = partial(self._after, baseline, 0.0, safe=safe, out=out)
         while True:
             # Before the look: it finds a write that ends in between.
             seen = handle.count
-            is_long = safe and seen > baseline and self.size >= _COPY_BESIDE_LOOP_BYTES_MIN
+            is_long = is_beside and safe and seen > baseline
             try:
                 if is_long:
                     return await asyncio.get_running_loop().run_in_executor(None, look)
@@ -567,12 +581,18 @@ class SharedMemory:
     # Being an object.
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        """Say where the payload is: in host memory."""
+        """Say where the payload is: in host memory, or on a GPU."""
         self._require_open()
-        return (1, 0)
+        ordinal = self._handle.device_index
+        return (1, 0) if ordinal is None else (2, ordinal)
 
     def __dlpack__(self, *, stream: Any = None, **kwargs: Any) -> Any:
-        """Export a copy of the payload, which outlives this handle."""
+        """Export a copy of the payload, which outlives this handle.
+
+        On a GPU what is queued in `stream` from now on finds it.
+        """
+        if self.gpu_device is not None:
+            return self._handle.gpu_dlpack(stream, kwargs.get("max_version"), True)  # noqa: FBT003
         frame = self.read()
         try:
             return frame.__dlpack__(**kwargs)
@@ -610,7 +630,7 @@ class SharedMemory:
             return read(out)
         except (TypeError, ValueError):
             # A destination that does not fit as it is may still fit by NumPy's rules.
-            if out is None:
+            if out is None or self.gpu_device is not None:
                 raise
         return _destination.fill(out, self.shape, self.dtype, read)
 

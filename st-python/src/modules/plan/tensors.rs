@@ -46,6 +46,11 @@ impl Torch {
 }
 
 impl Torch {
+    /// How tensors are handed over.
+    pub(crate) fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
     /// A tensor over the elements that `numbers` describes from byte `offset` of `place` on.
     pub(crate) fn tensor<'py>(
         &self,

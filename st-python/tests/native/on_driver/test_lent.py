@@ -1,0 +1,137 @@
+"""Frames in place: they stay what they are for as long as anybody has them."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import numpy as np
+import pytest
+from support.driver import Array, Driver, Imported
+
+from shared_tensor import Stream
+
+Arrays = Callable[..., Array]
+
+
+def test_a_frame_in_place_stays(stream: Stream, array: Arrays, driver: Driver) -> None:
+    """Whatever is written meanwhile, and after its handle was closed."""
+    stream.write(array().fill(1))
+    told = stream.leased()
+    assert told.count == 1
+    queue = driver.stream()
+    mine = Imported(told.array, stream=queue)
+    driver.synchronize(queue)
+    for count in range(2, 40):
+        stream.write(array().fill(count))
+        assert np.all(mine.host == 1)
+    assert not Stream.lease_is_copy(told.array)
+    assert not Stream.lease_is_revoked(told.array)
+    stream.close()
+    assert np.all(mine.host == 1)
+    mine.let_go()
+
+
+def test_frames_in_place_end_with_what_is_made_of_them(stream: Stream, array: Arrays) -> None:
+    """Of the frame, of its capsules, of arrays of other libraries: the last one."""
+
+    def leases() -> int:
+        return sum(entry["leases"] for entry in stream.info()["participants"])
+
+    stream.write(array().fill(1))
+    frame = stream.leased().array
+    mine = Imported(frame, stream=None)
+    capsule = frame.__dlpack__(stream=-1)
+    assert leases() == 1
+    del frame
+    assert leases() == 1
+    mine.let_go()
+    assert leases() == 1
+    del capsule
+    assert leases() == 0
+
+
+def test_a_ring_has_few_slots_to_lend(name: str, array: Arrays) -> None:
+    """Then frames are private copies, or the oldest is taken away, or one is waited for."""
+    with Stream.create(name, (4, 3), slots=4, device=0) as stream:
+        stream.write(array().fill(1))
+        first = stream.leased().array
+        stream.write(array().fill(2))
+        second = stream.leased().array
+        assert Stream.lease_is_copy(second)
+        with pytest.raises(TimeoutError):
+            stream.leased("wait", 0.0)
+        third = stream.leased("revoke").array
+        assert Stream.lease_is_revoked(first)
+        assert not Stream.lease_is_revoked(second)
+        for frame in (second, third):
+            mine = Imported(frame, stream=1)
+            stream.latest(out=array())
+            Driver().synchronize(0)
+            assert np.all(mine.host == 2)
+            mine.let_go()
+        with pytest.raises(ValueError, match="on_full"):
+            stream.leased("perhaps")
+        stream.unlink()
+
+
+@pytest.mark.parametrize("version", [None, (0, 8), (1, 0)])
+def test_private_copies_for_other_libraries(
+    stream: Stream, array: Arrays, driver: Driver, version: tuple[int, int] | None
+) -> None:
+    """In the order of the stream that the library names, and outliving everything."""
+    stream.write(array().fill(6))
+    queue = driver.stream()
+    mine = Imported(stream, stream=queue, max_version=version)
+    assert mine.versioned == (version == (1, 0))
+    assert (mine.shape, mine.device, mine.dtype) == ((4, 3), (2, 0), np.dtype("float32"))
+    stream.write(array().fill(7))
+    stream.close()
+    driver.synchronize(queue)
+    assert np.all(mine.host == 6)
+    mine.let_go()
+
+
+def test_a_frame_in_place_for_another_library(
+    stream: Stream, array: Arrays, driver: Driver
+) -> None:
+    """It is held in the library's own stream: nothing is copied."""
+    stream.write(array().fill(6))
+    queue = driver.stream()
+    mine = Imported(stream, stream=queue, copy=False)
+    again = Imported(stream, stream=queue, copy=False)
+    assert mine.address == again.address
+    driver.synchronize(queue)
+    assert np.all(mine.host == 6)
+    go_on = driver.hold(queue)
+    mine.let_go()
+    again.let_go()
+    # The library's work is not over, so the slot is not written yet, and nobody waits for that.
+    for count in range(1, 20):
+        stream.write(array().fill(count))
+    assert np.all(mine.host == 6)
+    go_on()
+    driver.synchronize(queue)
+
+
+def test_streams_that_cannot_be_named(stream: Stream, array: Arrays, driver: Driver) -> None:
+    """Zero is none; that of a thread cannot be ended by another; a graph would repeat one frame."""
+    stream.write(array().fill(1))
+    for copy in (None, False):
+        with pytest.raises(ValueError, match="stream must be"):
+            stream.__dlpack__(stream=0, copy=copy)
+    with pytest.raises(BufferError, match="per-thread"):
+        stream.__dlpack__(stream=2, copy=False)
+    with pytest.raises(BufferError, match="copy"):
+        stream.__dlpack__(stream=1, dl_device=(1, 0))
+    queue = driver.stream()
+    driver.capture(queue, begins=True)
+    with pytest.raises(RuntimeError, match="captured into a graph"):
+        stream.__dlpack__(stream=queue, copy=False)
+    driver.capture(queue, begins=False)
+
+
+def test_what_is_no_frame_in_place(array: Arrays) -> None:
+    """It is said."""
+    for what in (array(), np.zeros(2)):
+        with pytest.raises(ValueError, match="no leased frame"):
+            Stream.lease_is_copy(what)
