@@ -6,9 +6,7 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use pyo3::Borrowed;
-use pyo3::exceptions::{
-    PyAttributeError, PyNotImplementedError, PyOverflowError, PyTypeError, PyValueError,
-};
+use pyo3::exceptions::{PyAttributeError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyString};
 use shared_tensor::shm::Namespace;
@@ -95,12 +93,8 @@ impl Creation<'_, '_> {
             .namespace(namespace)
             .mode(self.mode)
             .lock_memory(self.lock_memory)
+            .mirror(self.mirror)
             .tag(self.tag);
-        if self.mirror {
-            return Err(PyNotImplementedError::new_err(
-                "streams on a GPU have no mirror in this version",
-            ));
-        }
         if let Some(slots) = self.slots {
             options = options.slots(slots);
         }

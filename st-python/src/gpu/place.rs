@@ -58,7 +58,7 @@ pub(crate) fn ordinal_of(device: Uuid) -> Option<usize> {
 
 /// Whether a stream's frames can be read in memory of the host.
 pub(crate) fn is_in_host_memory(stream: &Stream) -> bool {
-    !stream.payload_addresses().is_empty()
+    stream.device().is_none() || stream.is_mirrored()
 }
 
 impl OnGpu {
