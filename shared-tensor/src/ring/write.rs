@@ -329,7 +329,7 @@ fn candidate(
 fn last_whole(ring: &impl Ring, base: Ctl) -> Option<usize> {
     let seq = |index: usize| Seq(ring.slot(index).seq.load(Ordering::Relaxed));
     let is_whole = |index: usize| ring.standing(index, seq(index)) != Standing::Incomplete;
-    if is_whole(base.slot()) || ring.slots() < 3 {
+    if ring.slots() < 3 || is_whole(base.slot()) {
         return None;
     }
     let frames = (0..ring.slots()).filter(|index| {

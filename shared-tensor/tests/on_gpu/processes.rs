@@ -11,6 +11,7 @@ use crate::support::Scratch;
 tests![
     a_stream_outlives_its_creator,
     frames_of_dead_writers_are_the_last_whole_one,
+    a_writer_that_is_far_ahead_leaves_the_last_whole_frame,
     a_first_frame_that_is_lost_is_zeros,
     nobody_waits_for_dead_readers,
     a_process_that_ends_finishes_its_frames,
@@ -61,6 +62,23 @@ fn frames_of_dead_writers_are_the_last_whole_one() {
     assert_eq!(reader.ask("phase"), "Idle");
     let mut late = Peer::start(&scratch);
     assert_eq!((late.ask("open"), late.ask("read")), ("opened".into(), "8".into()));
+    assert!(shared_tensor::stream::unlink(&scratch, "it").unwrap());
+}
+
+/// More of them than there are slots.
+fn a_writer_that_is_far_ahead_leaves_the_last_whole_frame() {
+    let scratch = Scratch::new();
+    let (mut writer, mut reader) = (Peer::start(&scratch), Peer::start(&scratch));
+    assert_eq!(writer.ask("create 4"), "created");
+    assert_eq!((writer.ask("write 7"), writer.ask("done")), ("1".into(), "done".into()));
+    assert_eq!((reader.ask("open"), reader.ask("read")), ("opened".into(), "7".into()));
+    assert_eq!(writer.ask("hold"), "held");
+    for frame in 2..=9 {
+        assert_eq!(writer.ask(&format!("write {}", 90 + frame)), frame.to_string());
+    }
+    reader.tell("read");
+    writer.kill();
+    assert_eq!(reader.hear(), "7");
     assert!(shared_tensor::stream::unlink(&scratch, "it").unwrap());
 }
 
