@@ -10,6 +10,8 @@ pub(crate) struct Plan {
     /// Bytes of a frame.
     pub(crate) bytes: u64,
     pub(crate) slots: usize,
+    /// How many frames a writer that is killed may be ahead of its device.
+    pub(crate) ahead: u64,
     /// How many processes are killed.
     pub(crate) kills: usize,
     /// How many of them are there at a time, at most.
@@ -28,6 +30,7 @@ impl Plan {
         let mut plan = Self {
             bytes: 24_000,
             slots: 4,
+            ahead: 3,
             kills: 24,
             at_once: 6,
             readers: 2,
@@ -41,6 +44,7 @@ impl Plan {
             match name {
                 "--bytes" => plan.bytes = number,
                 "--slots" => plan.slots = few,
+                "--ahead" => plan.ahead = number,
                 "--kills" => plan.kills = few,
                 "--at-once" => plan.at_once = few,
                 "--readers" => plan.readers = few,
@@ -50,13 +54,20 @@ impl Plan {
             }
         }
         assert!(plan.bytes.is_multiple_of(16) && plan.bytes > 0, "words, and halves of them");
-        assert!(plan.slots >= 3 && plan.kills > 0 && plan.at_once > 0 && plan.readers > 0);
+        assert!(
+            plan.slots >= 3
+                && plan.ahead > 0
+                && plan.kills > 0
+                && plan.at_once > 0
+                && plan.readers > 0
+        );
         plan
     }
 
     /// What others of this program read it from.
     pub(crate) fn arguments(&self) -> Vec<String> {
-        vec![format!("--bytes={}", self.bytes), format!("--slots={}", self.slots)]
+        let Self { bytes, slots, ahead, .. } = self;
+        vec![format!("--bytes={bytes}"), format!("--slots={slots}"), format!("--ahead={ahead}")]
     }
 
     pub(crate) fn duration(&self) -> Duration {

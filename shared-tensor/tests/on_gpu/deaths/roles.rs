@@ -163,8 +163,7 @@ impl Writing {
         let mut random = Random::new(seed);
         let mut published = 0;
         loop {
-            // With the last whole frame there is a slot for each.
-            let mut burst = 1 + random.below(self.plan.slots as u64 - 1);
+            let mut burst = 1 + random.below(self.plan.ahead);
             let is_last = stuck.is_some_and(|frames| published + burst >= frames);
             if let Some(frames) = stuck.filter(|_| is_last) {
                 burst = frames - published;
