@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from shared_tensor import _native
-from shared_tensor.streams import _gpu
+from shared_tensor.streams import _gpu, _kept
 from shared_tensor.streams._geometry import (
     DTYPES,
     check_size,
@@ -82,6 +82,8 @@ def create(
     ordinal = None if gpu_device is None else _gpu.ordinal_of(gpu_device, kind)
     mirror = ordinal is not None and bool(cpu_mirror)
     tag = NOTIFY_TAG if notify else 0
+    # What others have unlinked may take the room.
+    _kept.sweep()
     try:
         handle = _native.Handle(
             "create", name, shape, kind.name, tag=tag, device=ordinal, mirror=mirror, **BEHAVIOUR
@@ -190,6 +192,7 @@ def unlink(name: str, *, timeout: float | None = None) -> None:
     name = checked_name(name)
     check_limit(timeout)
     _native.unlink(name)
+    _kept.sweep()
 
 
 def unlink_quiet(name: str, *, timeout: float | None = None) -> None:
@@ -284,6 +287,7 @@ def purge(*, include_cuda_orphans: bool = False, live: bool = True) -> list[str]
         Names of the streams that were removed, sorted.
     """
     purged = _native.purge(live, False)  # noqa: FBT003
+    _kept.sweep()
     if include_cuda_orphans:
         remove_cuda_orphans()
     return purged

@@ -11,7 +11,7 @@ import numpy as np
 
 from shared_tensor import _native
 from shared_tensor._loop import wait_until_over
-from shared_tensor.streams import _destination
+from shared_tensor.streams import _destination, _kept
 from shared_tensor.streams._publication import Publication
 from shared_tensor.streams._times import level_patience, patience
 
@@ -540,6 +540,8 @@ class SharedMemory:
         RuntimeError
             They did not end, or another thread owns the lock through this handle.
         """
+        if self.owner and self.gpu_enabled and not self._handle.closed:
+            _kept.keep(self.name, self._generation)
         self._handle.close(patience(timeout))
 
     def unlink(self) -> None:
@@ -556,6 +558,7 @@ class SharedMemory:
         """
         self._require_writable("unlink")
         self.close()
+        _kept.let_go(self._generation)
         self._handle.unlink()
 
     def delete(self) -> None:

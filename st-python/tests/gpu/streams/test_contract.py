@@ -48,6 +48,18 @@ def test_ways_to_name_a_device(shm: ModuleType, torch: Any, name: str, device: A
         assert handle.gpu_device == "cuda:0"
 
 
+def test_a_stream_is_there_until_it_is_unlinked(shm: ModuleType, torch: Any, name: str) -> None:
+    """Though its creator has closed its handle."""
+    with shm.create(name, shape=(1 << 24,), gpu_device="cuda:0") as handle:
+        handle.write(torch.full((1 << 24,), 3.0, device="cuda"))
+    with shm.open(name) as handle:
+        assert handle.count == 1
+        assert bool((handle.read() == 3.0).all())
+    shm.unlink(name)
+    with pytest.raises(FileNotFoundError):
+        shm.open(name)
+
+
 def test_devices_that_do_not_do(shm: ModuleType, torch: Any, name: str, handle: Any) -> None:
     """They raise before anything is created or opened."""
     with pytest.raises(ValueError, match="CUDA device"):
