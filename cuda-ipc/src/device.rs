@@ -201,6 +201,13 @@ impl Context {
         Ok(is_idle && (!stream.is_default() || idle::default_counts_others(self)))
     }
 
+    /// Runs `act` with the context current to this thread, so that calls of this crate in it need not make it
+    /// so one by one. Nothing in it makes another context current, or leaves it so.
+    pub fn together<T>(&self, act: impl FnOnce() -> T) -> Result<T, DriverError> {
+        let _entered = self.primary.enter()?;
+        Ok(act())
+    }
+
     pub(crate) fn within<T>(
         &self,
         act: impl FnOnce() -> Result<T, DriverError>,

@@ -119,6 +119,6 @@ pub use self::probe::{Driver, Function, Version, driver_calls, is_loaded, probe}
 pub use self::process::{Fate, ProcessMark};
 pub use self::range_words::{Ordering, RangeWords, WordStep};
 pub use self::reaper::{flush, set_linger, settle};
-pub use self::sys::{HostMemory, Stream};
+pub use self::sys::{HostMemory, Stream, StreamId};
 pub use self::uuid::{ParseUuidError, Uuid};
 pub use self::words::{DeviceWords, Words, WordsError};

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::device::Context;
-use crate::error::QueueError;
+use crate::error::{DriverError, QueueError};
 use crate::host::{HostRange, RegisterError};
 use crate::mapping::Access;
 use crate::registered;
@@ -156,24 +156,12 @@ impl RangeWords {
     ///
     /// If one step is wrong, none is queued. If the driver refuses, some of them may be.
     pub fn queue(&self, stream: &Stream, steps: &[WordStep]) -> Result<(), QueueError> {
-        for step in steps {
-            let (WordStep::Wait { offset, .. } | WordStep::Write { offset, .. }) = *step;
-            sys::check_word(&**self.memory(), offset)?;
-            if matches!(step, WordStep::Write { .. }) {
-                self.check_access()?;
-            }
-        }
+        self.check(steps)?;
         match &self.form {
-            Form::Device { range, address } => Ok(range.used(&self.context, stream, || {
-                let call = |step: &WordStep| match *step {
-                    WordStep::Wait { offset, value } => WordCall::wait(address + offset, value),
-                    WordStep::Write { offset, value } => WordCall::write(address + offset, value),
-                };
-                match steps {
-                    [one] => stream.word(&call(one)),
-                    several => stream.words(&several.iter().map(call).collect::<Vec<_>>()),
-                }
-            })?),
+            Form::Device { range, address } => {
+                Ok(range
+                    .used(&self.context, stream, || queue_on_device(*address, stream, steps))?)
+            }
             Form::Host { memory, .. } => {
                 if self.context.within(|| stream.is_capturing())? {
                     return Err(QueueError::Captured { what: "a word that the host orders" });
@@ -181,6 +169,37 @@ impl RangeWords {
                 steps.iter().try_for_each(|step| self.step_on_host(&**memory, stream, *step))
             }
         }
+    }
+
+    /// Says that words are or will be queued in `stream`, as [`HostRange::used_on`] does.
+    pub fn used_on(&self, stream: &Stream) -> Result<(), QueueError> {
+        match &self.form {
+            Form::Device { range, .. } => Ok(range.used_on(&self.context, stream)?),
+            Form::Host { .. } => Ok(()),
+        }
+    }
+
+    /// As [`queue`](Self::queue), for a stream that was named with [`used_on`](Self::used_on) and is not
+    /// captured: neither is looked at again.
+    ///
+    /// # Errors
+    ///
+    /// As [`queue`](Self::queue).
+    pub fn queue_on_known(&self, stream: &Stream, steps: &[WordStep]) -> Result<(), QueueError> {
+        let Form::Device { address, .. } = &self.form else { return self.queue(stream, steps) };
+        self.check(steps)?;
+        Ok(self.context.within(|| queue_on_device(*address, stream, steps))?)
+    }
+
+    fn check(&self, steps: &[WordStep]) -> Result<(), QueueError> {
+        for step in steps {
+            let (WordStep::Wait { offset, .. } | WordStep::Write { offset, .. }) = *step;
+            sys::check_word(&**self.memory(), offset)?;
+            if matches!(step, WordStep::Write { .. }) {
+                self.check_access()?;
+            }
+        }
+        Ok(())
     }
 
     fn step_on_host(
@@ -219,6 +238,18 @@ impl RangeWords {
             Form::Host { access, .. } => *access,
         };
         if access == Access::ReadWrite { Ok(()) } else { Err(QueueError::ReadOnly) }
+    }
+}
+
+/// The address is that of the first byte for the device, whose context is current.
+fn queue_on_device(address: u64, stream: &Stream, steps: &[WordStep]) -> Result<(), DriverError> {
+    let call = |step: &WordStep| match *step {
+        WordStep::Wait { offset, value } => WordCall::wait(address + offset, value),
+        WordStep::Write { offset, value } => WordCall::write(address + offset, value),
+    };
+    match steps {
+        [one] => stream.word(&call(one)),
+        several => stream.words(&several.iter().map(call).collect::<Vec<_>>()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Primary contexts: the one per device that everything in a process shares.
 
+use std::cell::Cell;
 use std::ffi::{c_int, c_uint};
 use std::marker::PhantomData;
 use std::ptr;
@@ -36,15 +37,27 @@ impl PrimaryContext {
         Ok(Self { raw, ordinal, made })
     }
 
-    /// Makes it current to this thread until the guard is dropped, which puts back what was.
+    /// Makes it current to this thread until the guard is dropped, which puts back what was. Within another
+    /// guard of the same context that is done already.
     pub(crate) fn enter(&self) -> Result<Entered<'_>, DriverError> {
+        let before = ENTERED.get();
+        if before == self.raw.addr() {
+            return Ok(Entered { outer: None, context: PhantomData });
+        }
         let table = table()?;
         let function = table.context_push.get()?;
         // SAFETY: D1, D5.
         let code = unsafe { function(self.raw) };
         table.context_push.done(code)?;
-        Ok(Entered { _relaxed: Relaxed::begin(), context: PhantomData })
+        ENTERED.set(self.raw.addr());
+        let outer = Some(Outer { before, _relaxed: Relaxed::begin() });
+        Ok(Entered { outer, context: PhantomData })
     }
+}
+
+thread_local! {
+    /// The context of this thread's innermost guard, by its handle; 0 for none.
+    static ENTERED: Cell<usize> = const { Cell::new(0) };
 }
 
 impl Drop for PrimaryContext {
@@ -62,12 +75,23 @@ impl Drop for PrimaryContext {
 /// While it lives the context is this thread's.
 #[derive(Debug)]
 pub(crate) struct Entered<'a> {
-    _relaxed: Relaxed,
+    /// `None` within another guard of the context.
+    outer: Option<Outer>,
     context: PhantomData<(&'a PrimaryContext, *mut ())>,
+}
+
+/// What the end of a guard puts back.
+#[derive(Debug)]
+struct Outer {
+    before: usize,
+    _relaxed: Relaxed,
 }
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
+        let Some(outer) = self.outer.take() else { return };
+        ENTERED.set(outer.before);
+        drop(outer);
         let Ok(table) = table() else { return };
         let Ok(function) = table.context_pop.get() else { return };
         let mut popped = ptr::null_mut();

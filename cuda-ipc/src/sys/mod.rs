@@ -46,6 +46,6 @@ pub(crate) use self::query::{
     has_primary_context,
 };
 pub(crate) use self::reservation::Reservation;
-pub use self::stream::Stream;
+pub use self::stream::{Stream, StreamId};
 pub(crate) use self::table::{describe, entries, table, version, was_loaded};
 pub(crate) use self::words::WordCall;

@@ -4,6 +4,7 @@ use std::ffi::{c_uint, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cudarc::driver::sys::{CUgraph, CUstream};
 
@@ -22,6 +23,25 @@ pub struct Stream {
     life: Life,
 }
 
+/// Which stream one is: another one of the same handle, made after it was destroyed, is not the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StreamId(Which);
+
+impl StreamId {
+    /// That of a stream of the caller's that lasts, by its handle.
+    pub fn of_handle(handle: usize) -> Self {
+        Self(Which::Lasting(handle))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Which {
+    /// One of ours, by the number with which it was made.
+    Made(u64),
+    /// One that lasts, by its handle.
+    Lasting(usize),
+}
+
 /// For how long a stream exists.
 #[derive(Clone, Debug)]
 enum Life {
@@ -37,8 +57,12 @@ enum Life {
 #[derive(Debug)]
 struct Owned {
     handle: usize,
+    number: u64,
     made: Generation,
 }
+
+/// How many were made.
+static MADE: AtomicU64 = AtomicU64::new(0);
 
 const NON_BLOCKING: c_uint = 1;
 
@@ -81,6 +105,16 @@ impl Stream {
     /// Its handle.
     pub fn as_raw(&self) -> usize {
         self.raw as usize
+    }
+
+    /// Which it is, among all of its device. `None` for one that is [lent](Self::lent): nobody knows when
+    /// there is another one of its handle.
+    pub fn id(&self) -> Option<StreamId> {
+        match &self.life {
+            Life::Owned(owned) => Some(StreamId(Which::Made(owned.number))),
+            Life::Lasting => Some(StreamId(Which::Lasting(self.as_raw()))),
+            Life::Lent => None,
+        }
     }
 
     /// The same stream once more. One of ours lives on with it.
@@ -135,7 +169,8 @@ impl Stream {
         // SAFETY: D1, D3.
         let code = unsafe { function(&raw mut raw, flags) };
         table.stream_create.done(code)?;
-        let owned = Owned { handle: raw as usize, made };
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let owned = Owned { handle: raw as usize, number, made };
         Ok(Self { raw, life: Life::Owned(Arc::new(owned)) })
     }
 

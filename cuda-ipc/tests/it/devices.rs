@@ -1,6 +1,8 @@
 //! What is known of devices, and that knowing makes no context.
 
-use cuda_ipc::{DeviceError, Uuid, driver_calls, is_loaded, probe};
+use std::panic;
+
+use cuda_ipc::{DeviceError, Stream, StreamId, Uuid, driver_calls, is_loaded, probe};
 
 use crate::calls::Calls;
 use crate::harness::tests;
@@ -12,6 +14,8 @@ tests![
     calls_are_counted,
     unknown_ones_are_named,
     nothing_becomes_current,
+    calls_go_together,
+    streams_are_told_apart,
     looking_makes_no_context,
 ];
 
@@ -69,4 +73,53 @@ fn nothing_becomes_current() {
 /// In a process that has done nothing else yet.
 fn looking_makes_no_context() {
     Peer::start("looking").join();
+}
+
+/// The context is made current once, and what was current is so again, also after a panic.
+fn calls_go_together() {
+    let driver = probe().expect("a driver");
+    let context = driver.device_at(0).expect("one").context().expect("one");
+    let stream = context.stream().expect("a stream");
+    let idle = |times: usize| {
+        (0..times).for_each(|_| assert!(context.is_idle(&stream).expect("an answer")));
+    };
+    let calls = || Calls::now().of("cuCtxPushCurrent_v2");
+    let (before, current) = (calls(), sys::current_context());
+    idle(3);
+    assert_eq!(calls() - before, 3);
+    context.together(|| idle(3)).expect("together");
+    context.together(|| context.together(|| idle(3))).expect("together").expect("still");
+    assert_eq!((calls() - before, sys::current_context()), (5, current));
+    let panicked = panic::catch_unwind(panic::AssertUnwindSafe(|| {
+        let _ = context.together(|| panic!("on purpose"));
+    }));
+    assert!(panicked.is_err());
+    idle(1);
+    assert_eq!((calls() - before, sys::current_context()), (7, current));
+    // Another device's within it, and then this one's again.
+    if let Some(other) = driver.devices().expect("devices").get(1) {
+        let other = other.context().expect("one");
+        let there = other.stream().expect("a stream");
+        let both = context.together(|| {
+            idle(1);
+            assert!(other.is_idle(&there).expect("an answer"));
+            other.together(|| idle(2)).expect("together");
+            idle(1);
+        });
+        both.expect("together");
+        assert_eq!(sys::current_context(), current);
+    }
+}
+
+/// By more than their handles, which come again.
+fn streams_are_told_apart() {
+    let driver = probe().expect("a driver");
+    let context = driver.device_at(0).expect("one").context().expect("one");
+    let first = context.stream().expect("a stream");
+    let (id, handle) = (first.id(), first.as_raw());
+    assert_eq!((id, id.is_some()), (first.id(), true));
+    drop(first);
+    let second = context.stream().expect("a stream");
+    assert_ne!(second.id(), id, "whether its handle is {handle:#x} or not");
+    assert_eq!(Stream::default_of_context().id(), Some(StreamId::of_handle(0)));
 }

@@ -152,12 +152,14 @@ impl OwnedLocked {
         stamp: &Stamp,
     ) -> Result<u64> {
         writer.check(source)?;
-        let queue = writer.queue_of(source, queue)?;
-        self.begin_on(writer, queue, Contents::Fresh)?;
-        let queued = self.filled_by.as_ref().map_or(Ok(()), |it| it.copy_from(source));
-        let ended = self.end(queued, stamp);
-        writer.finish(source)?;
-        ended
+        writer.together(|| {
+            let queue = writer.queue_of(source, queue)?;
+            self.begin_on(writer, queue, Contents::Fresh)?;
+            let queued = self.filled_by.as_ref().map_or(Ok(()), |it| it.copy_from(source));
+            let ended = self.end(queued, stamp);
+            writer.finish(source)?;
+            ended
+        })
     }
 
     /// As [`clear`](Self::clear), for a frame that a GPU fills.

@@ -9,12 +9,14 @@ use shared_tensor::stream::{
     Stream, StreamOptions, Wait,
 };
 
+use crate::calls::Calls;
 use crate::harness::tests;
 use crate::support::{Scratch, watchdog};
 
 tests![
     frames_are_written_and_read,
     nobody_waits_for_work_that_is_queued,
+    a_stream_waits_for_nothing_of_its_own,
     frames_of_the_host_wait_for_no_stream,
     large_frames_of_the_host_come_in_pieces,
     frames_in_memory_of_their_own_are_filled_again_at_once,
@@ -160,6 +162,42 @@ fn nobody_waits_for_work_that_is_queued() {
     ground.context.synchronize(ground.work[0].stream()).unwrap();
     drop(words);
     ground.end();
+}
+
+/// What it does later comes later by itself.
+fn a_stream_waits_for_nothing_of_its_own() {
+    let mut ground = Ground::new(4);
+    let words = Words::create(1).unwrap().attach(&ground.context).unwrap();
+    let queue = ground.context.stream().unwrap();
+    words.wait(&queue, 0, 1).unwrap();
+    let from = ground.beside.at(0);
+    let stamp = Stamp::default();
+    let before = Calls::now();
+    for value in 1..=20_u8 {
+        ground.context.fill(&queue, from, value, BYTES as u64).unwrap();
+        ground.writer.write(&queue, Source::Device(from), &stamp, &watchdog()).unwrap();
+        let to = ground.beside.at(value.into());
+        ground.reader.latest_into(&queue, to, &watchdog()).unwrap();
+    }
+    let made = Calls::now().since(&before);
+    let waits = ["cuStreamWaitValue64_v2", "cuStreamBatchMemOp_v2", "cuStreamWaitEvent"];
+    assert_eq!(waits.map(|it| made.of(it)), [0; 3], "{made:?}");
+    assert_eq!(made.of("cuStreamWriteValue64_v2"), 40);
+    assert_eq!(made.of("cuCtxPushCurrent_v2"), 60, "once for each call");
+    words.release(0, 1);
+    ground.context.synchronize(&queue).unwrap();
+    for value in 1..=20_u8 {
+        assert_eq!(ground.found(value.into()), [value; BYTES], "frame {value}");
+    }
+    // Another stream does wait.
+    let before = Calls::now();
+    words.wait(&queue, 0, 2).unwrap();
+    ground.writer.write(&queue, Source::Device(from), &stamp, &watchdog()).unwrap();
+    ground.read(1);
+    assert!(Calls::now().since(&before).of("cuStreamWaitValue64_v2") > 1);
+    words.release(0, 2);
+    drop(words);
+    ground.end_with(&queue);
 }
 
 /// Neither the call nor the frame, and the bytes may be changed at once.

@@ -2,13 +2,16 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use cuda_ipc::{Access, Chunk, Context, Copies, Mapping, Ordering, Stream as Queue, WordStep};
+use cuda_ipc::{
+    Access, Chunk, Context, Copies, Mapping, Ordering, Stream as Queue, StreamId, WordStep,
+};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ring::device::{self, DeviceWords as _, Use, note_use, uses};
 use crate::ring::word::Seq;
 use crate::ring::{Claim, Found, Ring as _, Standing, slot_owner};
 use crate::stream::attachment::{Attachment, Member};
+use crate::stream::device::lanes;
 use crate::stream::device::mend::Debt;
 use crate::stream::device::mirror::Mirror;
 use crate::stream::device::page::{self, Page};
@@ -16,6 +19,9 @@ use crate::stream::device::seat::{self, OwnSeat};
 use crate::stream::device::uploads::Uploads;
 use crate::stream::device::watch;
 use crate::sync;
+
+/// So many streams are remembered; with more, all are told of once more.
+const QUEUES_MAX: usize = 64;
 
 /// The frames at addresses of a device, the words, and a seat.
 #[derive(Debug)]
@@ -25,8 +31,8 @@ pub(super) struct Hold {
     frames: Mapping,
     page: Page,
     pub(super) seat: Arc<OwnSeat>,
-    /// The streams of the device that the mapping knows of.
-    queues: Mutex<Vec<usize>>,
+    /// The streams of the device that the mappings know of.
+    queues: Mutex<Vec<StreamId>>,
     /// A stream of its own, for what nobody asked for. Made beforehand: while a thread is in a copy of
     /// ordinary memory that waits for its stream, or frees memory, the driver makes no objects for others,
     /// and the copy may wait for what is to be queued here.
@@ -61,8 +67,9 @@ impl Hold {
         let queues: Vec<_> = queues.into_iter().flatten().map(Copies::stream).collect();
         for queue in &queues {
             frames.used_on(queue).map_err(|source| failed(&source))?;
+            page.used_on(queue).map_err(|source| failed(&source))?;
         }
-        let queues = queues.into_iter().map(Queue::as_raw).collect();
+        let queues = queues.into_iter().filter_map(Queue::id).collect();
         Ok(Arc::new_cyclic(|this| Self {
             attachment,
             context: context.clone(),
@@ -93,14 +100,16 @@ impl Hold {
         let (memory, me) = (&*member.memory, member.me()?);
         let mut steps = Vec::new();
         let mut debts = Vec::new();
-        for it in uses(memory, claim.slot) {
+        let way = self.way(queue);
+        for it in uses(memory, claim.slot).filter(|it| !self.seat.has_used(way, *it)) {
             steps.push(page::await_use(it));
             let user = seat::user(memory, it).filter(|user| user.who != me);
             debts.extend(user.map(|user| Debt::Use { it, user }));
         }
         let (slot, seq, owner) = (claim.slot, claim.previous, claim.previous_owner);
-        if device::standing(memory, slot, seq) == Standing::Incomplete {
-            let is_mirrored = self.mirror.is_some();
+        let is_mirrored = self.mirror.is_some();
+        let is_behind = !is_mirrored && self.seat.has_filled(way, slot, seq);
+        if device::standing(memory, slot, seq) == Standing::Incomplete && !is_behind {
             let step = if is_mirrored { page::await_mirror } else { page::await_frame };
             steps.push(step(slot, seq));
             debts.extend((owner != me).then_some(Debt::Before { slot, seq, owner }));
@@ -112,6 +121,7 @@ impl Hold {
     /// Queues that the frame of a slot is complete.
     pub(super) fn complete(&self, queue: &Queue, slot: usize, seq: Seq) -> Result<()> {
         self.seat.note_write(slot, seq);
+        self.seat.note_filler(self.way(queue), slot, seq);
         self.queue(queue, &[page::complete(slot, seq)])
     }
 
@@ -133,7 +143,10 @@ impl Hold {
         self.note_queue(queue)?;
         let member = self.member()?;
         let memory = &*member.memory;
-        if device::is_complete(memory, slot, seq) || device::is_settled(memory, slot, seq) {
+        if device::is_complete(memory, slot, seq)
+            || device::is_settled(memory, slot, seq)
+            || self.seat.has_filled(self.way(queue), slot, seq)
+        {
             return Ok(());
         }
         // Before it is waited for: where the device cannot, the call does.
@@ -146,7 +159,7 @@ impl Hold {
     /// Queues the end of a use of a slot that is leased, and notes it. `false`: the lease was taken away.
     pub(super) fn end_use(&self, queue: &Queue, slot: usize) -> Result<bool> {
         let member = self.member()?;
-        let (next, lanes) = self.seat.next((self.context.device().ordinal(), queue.as_raw()));
+        let (next, lanes) = self.seat.next(self.way(queue));
         let mut steps: Vec<_> = next.after.into_iter().map(page::await_use).collect();
         steps.push(page::end(next.it));
         self.queue(queue, &steps)?;
@@ -170,18 +183,45 @@ impl Hold {
         self.own.stream()
     }
 
+    /// A queue, as it is known again.
+    fn way(&self, queue: &Queue) -> Option<lanes::Queue> {
+        Some((self.context.device().ordinal(), queue.id()?))
+    }
+
     /// Says that work on the frames is queued in `queue`, so that they stay mapped until it is done.
     fn note_queue(&self, queue: &Queue) -> Result<()> {
+        let Some(id) = queue.id() else { return Ok(()) };
         let mut known = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        if !known.contains(&queue.as_raw()) {
+        if !known.contains(&id) {
             self.frames.used_on(queue).map_err(|source| self.failed("order", &source))?;
-            known.push(queue.as_raw());
+            self.page.used_on(queue).map_err(|source| self.failed("order", &source))?;
+            if known.len() == QUEUES_MAX {
+                known.clear();
+            }
+            known.push(id);
         }
         Ok(())
     }
 
+    fn is_known(&self, queue: &Queue) -> bool {
+        let known = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.id().is_some_and(|id| known.contains(&id))
+    }
+
     pub(super) fn queue(&self, queue: &Queue, steps: &[WordStep]) -> Result<()> {
-        self.page.queue(queue, steps).map_err(|source| self.failed("order", &source))
+        let is_known = self.is_known(queue);
+        let queued = self.page.queue(queue, is_known, steps);
+        queued.map_err(|source| self.failed("order", &source))?;
+        if !is_known {
+            // Of a lent stream only what is queued by now counts.
+            self.frames.used_on(queue).map_err(|source| self.failed("order", &source))?;
+        }
+        Ok(())
+    }
+
+    /// Runs `act` with the device's context current throughout.
+    pub(super) fn together<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.context.together(act).map_err(|source| self.failed("order", &source))?
     }
 
     fn watch(&self, debts: impl IntoIterator<Item = Debt>) {

@@ -1,10 +1,12 @@
 //! Lanes: in which order the uses of one process end.
 
+use cuda_ipc::StreamId;
+
 use crate::ring::device::Use;
 use crate::stream::layout::LANES_PER_SEAT;
 
-/// A queue of work of this process: its device's number here, and the driver's handle.
-pub(super) type Queue = (usize, usize);
+/// A queue of work of this process: its device's number here, and which of the streams there it is.
+pub(super) type Queue = (usize, StreamId);
 
 /// The lanes of one seat. Each belongs to one queue at a time, whose work ends in the order in which it
 /// was queued, so that a number says how far it has come.
@@ -39,10 +41,10 @@ impl Lanes {
         Self { first, all, turns: 0 }
     }
 
-    /// The next use by a queue. `is_over` tells of uses of these lanes.
-    pub(super) fn next(&mut self, queue: Queue, is_over: impl Fn(Use) -> bool) -> Next {
+    /// The next use by a queue; `None` is one that nobody knows again. `is_over` tells of uses of these lanes.
+    pub(super) fn next(&mut self, queue: Option<Queue>, is_over: impl Fn(Use) -> bool) -> Next {
         let last = |index: usize, lane: &Lane| Use { lane: self.first + index, number: lane.last };
-        let own = self.all.iter().position(|lane| lane.queue == Some(queue));
+        let own = self.all.iter().position(|lane| queue.is_some() && lane.queue == queue);
         let index = own.unwrap_or_else(|| {
             let by_age = |&index: &usize| {
                 let lane = &self.all[index];
@@ -54,8 +56,15 @@ impl Lanes {
         let after = (own.is_none() && !is_over(before)).then_some(before);
         self.turns += 1;
         let lane = &mut self.all[index];
-        *lane = Lane { queue: Some(queue), last: lane.last + 1, turn: self.turns };
+        *lane = Lane { queue, last: lane.last + 1, turn: self.turns };
         Next { it: Use { number: before.number + 1, ..before }, after }
+    }
+
+    /// Whether a queue has the lane of a use, so that what comes next in it comes after that: who takes a
+    /// lane over waits for its last use.
+    pub(super) fn has(&self, queue: Queue, it: Use) -> bool {
+        let lane = it.lane.checked_sub(self.first).and_then(|index| self.all.get(index));
+        lane.is_some_and(|lane| lane.queue == Some(queue))
     }
 
     /// The last use of each.
@@ -70,18 +79,18 @@ mod tests {
     use super::*;
 
     fn queue(number: usize) -> Queue {
-        (0, number)
+        (0, StreamId::of_handle(number))
     }
 
     #[test]
     fn a_queue_keeps_its_lane_and_counts_on() {
         let mut lanes = Lanes::new(8, [5, 0, 0, 0]);
         let nothing_ends = |it: Use| it.number == 5 && it.lane == 8 || it.number == 0;
-        let first = lanes.next(queue(1), nothing_ends);
+        let first = lanes.next(Some(queue(1)), nothing_ends);
         assert_eq!(first, Next { it: Use { lane: 8, number: 6 }, after: None });
-        let other = lanes.next(queue(2), nothing_ends);
+        let other = lanes.next(Some(queue(2)), nothing_ends);
         assert_eq!(other, Next { it: Use { lane: 9, number: 1 }, after: None });
-        let again = lanes.next(queue(1), nothing_ends);
+        let again = lanes.next(Some(queue(1)), nothing_ends);
         assert_eq!(again, Next { it: Use { lane: 8, number: 7 }, after: None });
     }
 
@@ -89,23 +98,35 @@ mod tests {
     fn a_lane_that_has_ended_is_given_away_first() {
         let mut lanes = Lanes::new(0, [0; LANES_PER_SEAT]);
         for number in 0..LANES_PER_SEAT {
-            lanes.next(queue(number), |it| it.number == 0);
+            lanes.next(Some(queue(number)), |it| it.number == 0);
         }
-        let fifth = lanes.next(queue(9), |it| it.lane == 2);
+        let fifth = lanes.next(Some(queue(9)), |it| it.lane == 2);
         assert_eq!(fifth, Next { it: Use { lane: 2, number: 2 }, after: None });
-        let devices = lanes.next((1, 0), |it| it.lane == 1);
+        let devices = lanes.next(Some((1, StreamId::of_handle(0))), |it| it.lane == 1);
         assert_eq!(devices.it.lane, 1, "the handle of another device is another queue");
+    }
+
+    #[test]
+    fn a_queue_that_nobody_knows_again_has_no_lane_for_itself() {
+        let mut lanes = Lanes::new(0, [0; LANES_PER_SEAT]);
+        let first = lanes.next(None, |it| it.number == 0);
+        let second = lanes.next(None, |it| it.number == 0);
+        assert_ne!(first.it.lane, second.it.lane);
+        let third = lanes.next(Some(queue(3)), |it| it.number == 0).it;
+        assert!(lanes.has(queue(3), third));
+        assert!(!lanes.has(queue(3), first.it));
+        assert!(!lanes.has(queue(3), Use { lane: 99, number: 1 }));
     }
 
     #[test]
     fn who_takes_over_a_lane_waits_for_its_last_use() {
         let mut lanes = Lanes::new(0, [0; LANES_PER_SEAT]);
         for number in 0..LANES_PER_SEAT {
-            lanes.next(queue(number), |it| it.number == 0);
+            lanes.next(Some(queue(number)), |it| it.number == 0);
         }
         // The longest unasked for.
-        lanes.next(queue(0), |_| false);
-        let fifth = lanes.next(queue(9), |_| false);
+        lanes.next(Some(queue(0)), |_| false);
+        let fifth = lanes.next(Some(queue(9)), |_| false);
         let last = Use { lane: 1, number: 1 };
         assert_eq!(fifth, Next { it: Use { lane: 1, number: 2 }, after: Some(last) });
         assert_eq!(lanes.last().nth(1), Some(Use { lane: 1, number: 2 }));

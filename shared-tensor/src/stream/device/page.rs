@@ -36,9 +36,25 @@ impl Page {
         self.words.ordering()
     }
 
+    /// Says that words will be queued in a stream.
+    pub(super) fn used_on(&self, stream: &Stream) -> Result<(), QueueError> {
+        self.words.used_on(stream)
+    }
+
     /// Queues all of them, in order.
-    pub(super) fn queue(&self, stream: &Stream, steps: &[WordStep]) -> Result<(), QueueError> {
-        if steps.is_empty() { Ok(()) } else { self.words.queue(stream, steps) }
+    pub(super) fn queue(
+        &self,
+        stream: &Stream,
+        is_known: bool,
+        steps: &[WordStep],
+    ) -> Result<(), QueueError> {
+        if steps.is_empty() {
+            Ok(())
+        } else if is_known {
+            self.words.queue_on_known(stream, steps)
+        } else {
+            self.words.queue(stream, steps)
+        }
     }
 }
 

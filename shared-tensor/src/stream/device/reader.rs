@@ -39,10 +39,12 @@ impl GpuReader {
     /// # Errors
     /// As [`Reader::read_into_with`]; [`ErrorKind::Device`](crate::ErrorKind::Device).
     pub fn latest_into(&mut self, queue: &Queue, to: u64, wait: &Wait<'_>) -> Result<Publication> {
-        let hold = &*self.hold;
-        hold.check_capture(queue)?;
-        let mut copy = |found: &Found| hold.copy_to(queue, found, to);
-        self.reader.copy_newest(&mut Sink::Queued(&mut copy), wait)
+        let (hold, reader) = (&*self.hold, &mut self.reader);
+        hold.together(|| {
+            hold.check_capture(queue)?;
+            let mut copy = |found: &Found| hold.copy_to(queue, found, to);
+            reader.copy_newest(&mut Sink::Queued(&mut copy), wait)
+        })
     }
 
     /// The same with the next frame in order, waiting until it is published.
@@ -50,11 +52,13 @@ impl GpuReader {
     /// # Errors
     /// As [`Reader::next_into`]; [`ErrorKind::Device`](crate::ErrorKind::Device).
     pub fn next_into(&mut self, queue: &Queue, to: u64, wait: &Wait<'_>) -> Result<Publication> {
-        let hold = &*self.hold;
-        hold.check_capture(queue)?;
-        let mut copy = |found: &Found| hold.copy_to(queue, found, to);
-        let after = self.reader.last_count();
-        self.reader.copy_next(after, &mut Sink::Queued(&mut copy), wait)
+        let (hold, reader) = (&*self.hold, &mut self.reader);
+        hold.together(|| {
+            hold.check_capture(queue)?;
+            let mut copy = |found: &Found| hold.copy_to(queue, found, to);
+            let after = reader.last_count();
+            reader.copy_next(after, &mut Sink::Queued(&mut copy), wait)
+        })
     }
 
     /// The newest frame, in place: what is queued in `queue` while the lease lives finds it there, and its

@@ -123,6 +123,8 @@ pub(super) struct Taken {
     lanes: Mutex<Lanes>,
     /// Of each slot: the ticket of the last frame that a device was told to fill it with.
     written: [AtomicU64; SLOTS_MAX],
+    /// And the queue of that frame.
+    fillers: Mutex<[(u64, Option<Queue>); SLOTS_MAX]>,
 }
 
 impl OwnSeat {
@@ -160,13 +162,14 @@ impl OwnSeat {
         }
         let lanes = Mutex::new(Lanes::new(index * LANES_PER_SEAT, lasts));
         let memory = Arc::clone(memory);
-        let taken = Arc::new(Taken { memory, index, word, lanes, written: Default::default() });
+        let (written, fillers) = (Default::default(), Mutex::default());
+        let taken = Arc::new(Taken { memory, index, word, lanes, written, fillers });
         settle::note(&taken);
         Some(Self(taken))
     }
 
     /// The next use by a queue; held until the use is noted, so that uses are queued in their order.
-    pub(super) fn next(&self, queue: Queue) -> (Next, MutexGuard<'_, Lanes>) {
+    pub(super) fn next(&self, queue: Option<Queue>) -> (Next, MutexGuard<'_, Lanes>) {
         let mut lanes = self.0.lanes();
         let next = lanes.next(queue, |it| self.0.has_ended(it));
         (next, lanes)
@@ -175,6 +178,21 @@ impl OwnSeat {
     /// Notes a frame that a device is told to fill a slot with. The caller has the stream's lock.
     pub(super) fn note_write(&self, slot: usize, seq: Seq) {
         self.0.written[slot].fetch_max(seq.ticket(), Ordering::Relaxed);
+    }
+
+    /// Notes in which queue that is done.
+    pub(super) fn note_filler(&self, queue: Option<Queue>, slot: usize, seq: Seq) {
+        self.0.fillers()[slot] = (seq.ticket(), queue);
+    }
+
+    /// Whether what is queued in `queue` from now on comes after a frame, by itself.
+    pub(super) fn has_filled(&self, queue: Option<Queue>, slot: usize, seq: Seq) -> bool {
+        queue.is_some() && self.0.fillers()[slot] == (seq.ticket(), queue)
+    }
+
+    /// Whether what is queued in `queue` from now on comes after a use, by itself.
+    pub(super) fn has_used(&self, queue: Option<Queue>, it: Use) -> bool {
+        queue.is_some_and(|queue| self.0.lanes().has(queue, it))
     }
 }
 
@@ -191,6 +209,10 @@ impl Drop for OwnSeat {
 impl Taken {
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fillers(&self) -> MutexGuard<'_, [(u64, Option<Queue>); SLOTS_MAX]> {
+        self.fillers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn has_ended(&self, it: Use) -> bool {

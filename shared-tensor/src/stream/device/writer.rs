@@ -71,13 +71,15 @@ impl GpuWriter {
         wait: &Wait<'_>,
     ) -> Result<u64> {
         self.check(source)?;
-        self.hold.check_capture(queue)?;
-        let queue = if source.is_of_host() { self.hold.uploads()?.queue() } else { queue };
-        let view = self.claim(queue, Contents::Fresh, wait)?;
-        view.hold.copy_from(queue, view.address(), source)?;
-        let published = view.publish(stamp);
-        self.finish(source)?;
-        published
+        self.hold.together(|| {
+            self.hold.check_capture(queue)?;
+            let queue = if source.is_of_host() { self.hold.uploads()?.queue() } else { queue };
+            let view = self.claim(queue, Contents::Fresh, wait)?;
+            view.hold.copy_from(queue, view.address(), source)?;
+            let published = view.publish(stamp);
+            self.finish(source)?;
+            published
+        })
     }
 
     /// Memory of the host for frames that are written again and again.
@@ -93,9 +95,12 @@ impl GpuWriter {
     /// # Errors
     /// As [`write`](Self::write).
     pub fn clear(&self, queue: &Queue, stamp: &Stamp, wait: &Wait<'_>) -> Result<u64> {
-        let view = self.claim(queue, Contents::Fresh, wait)?;
-        view.hold.fill(queue, view.address())?;
-        view.publish(stamp)
+        self.hold.together(|| {
+            self.hold.check_capture(queue)?;
+            let view = self.claim(queue, Contents::Fresh, wait)?;
+            view.hold.fill(queue, view.address())?;
+            view.publish(stamp)
+        })
     }
 
     /// Takes the lock and claims a slot for work that is queued in `queue` from now on: the next frame,
@@ -109,6 +114,7 @@ impl GpuWriter {
         contents: Contents,
         wait: &Wait<'_>,
     ) -> Result<GpuWriteView<'w>> {
+        self.hold.check_capture(queue)?;
         self.claim(queue, contents, wait)
     }
 
@@ -121,7 +127,7 @@ impl GpuWriter {
         OwnedLocked::acquire(&self.hold.attachment, wait)
     }
 
-    /// What [`view`](Self::view) does, for callers that do not keep it.
+    /// What [`view`](Self::view) does, for callers that do not keep it. The queue is not captured.
     fn claim<'w>(
         &'w self,
         queue: &'w Queue,
@@ -129,7 +135,6 @@ impl GpuWriter {
         wait: &Wait<'_>,
     ) -> Result<GpuWriteView<'w>> {
         let hold = &*self.hold;
-        hold.check_capture(queue)?;
         let locked = Locked::acquire(&hold.attachment, wait)?;
         let filling = Filling::begin(hold, queue, locked.tenure(), contents)?;
         Ok(GpuWriteView { hold, locked, queue, filling, is_open: true })
@@ -142,6 +147,11 @@ impl GpuWriter {
             Source::Frame(frame) => check_bytes(&self.hold.attachment, frame.len()),
             Source::Device(_) | Source::Range(..) => Ok(()),
         }
+    }
+
+    /// Runs `act` with the device's context current throughout.
+    pub(crate) fn together<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.hold.together(act)
     }
 
     /// The stream that a frame comes by: the caller's, or that of frames from the host.
