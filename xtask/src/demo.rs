@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: photographs streamed between processes, with a writer killed on the way; then a
-//! language model, built by one process and used by others, with one of them killed.
+//! language model, built by one process and used by others, with one of them killed; with `--gpu` also
+//! frames on a GPU.
 //!
 //! Most of them are Python, with the wheel as this clone builds it.
 
@@ -12,8 +13,9 @@ use crate::{Failure, Flags, Workspace, python, screen, wheel};
 
 pub(crate) const VERB: Verb = Verb {
     name: "demo",
-    usage: "[--seconds N] [--no-torch]",
-    summary: "stream photographs and kill the writer; share a language model (--no-torch: not that)",
+    usage: "[--seconds N] [--no-torch | --gpu]",
+    summary: "stream photographs and kill the writer; share a language model (--no-torch: not that); \
+              --gpu: frames on a GPU, too",
     exists: |workspace| workspace.has("tests/src/bin/st-demo.rs"),
     run,
 };
@@ -43,7 +45,11 @@ const PHOTOGRAPHS: &[&str] = &[
 fn run(workspace: &Workspace, mut flags: Flags) -> Result<(), Failure> {
     let seconds = flags.value::<u32>("--seconds")?;
     let is_without_torch = flags.switch("--no-torch");
+    let is_on_gpu = flags.switch("--gpu");
     flags.finish()?;
+    if is_without_torch && is_on_gpu {
+        return Err(Failure::new("--gpu needs torch: leave --no-torch out"));
+    }
     screen::step("Photographs");
     let (interpreters, _) = python::interpreters()?;
     let interpreter = &interpreters[0];
@@ -65,11 +71,22 @@ fn run(workspace: &Workspace, mut flags: Flags) -> Result<(), Failure> {
         return Err(streams.replace());
     }
     streams.run()?;
-    model(workspace, interpreter)
+    let venv = model(workspace, interpreter)?;
+    let model = venv.python().args([workspace.root.join("tests/model")]);
+    if !is_on_gpu {
+        return Err(model.replace());
+    }
+    model.run()?;
+    screen::step("Demo, frames on a GPU");
+    let mut frames = venv.python().args([workspace.root.join("tests/gpu_demo")]);
+    if let Some(seconds) = seconds {
+        frames = frames.args(["--seconds", &seconds.to_string()]);
+    }
+    Err(frames.replace())
 }
 
-/// The second half: a model that one process builds and others use.
-fn model(workspace: &Workspace, interpreter: &Interpreter) -> Result<(), Failure> {
+/// What the second half needs: a model that one process builds and others use.
+fn model(workspace: &Workspace, interpreter: &Interpreter) -> Result<Venv, Failure> {
     screen::step("A language model, and torch to run it");
     let tools = python::with_models(workspace, interpreter).or_else(|failure| {
         screen::line(&format!("  {failure}"));
@@ -80,7 +97,7 @@ fn model(workspace: &Workspace, interpreter: &Interpreter) -> Result<(), Failure
     let venv = Venv::fresh(&workspace.target.join("python/model"), interpreter, &tools)?;
     venv.install(&tools, &wheel)?;
     screen::step("Demo, the model");
-    Err(venv.python().args([workspace.root.join("tests/model")]).replace())
+    Ok(venv)
 }
 
 /// A Python with the wheel of this clone.

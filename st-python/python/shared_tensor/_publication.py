@@ -16,8 +16,8 @@ class Publication:
 
     Attributes
     ----------
-    array : numpy.ndarray
-        The frame.
+    array : numpy.ndarray or torch.Tensor
+        The frame: of a stream on a GPU a CUDA tensor, where the handle is on it, too.
     count : int
         How many frames the stream had published with this one: the first has 1. 0 stands for no
         frame yet, which only a handle with ``on_empty="zeros"`` gives.
