@@ -387,15 +387,7 @@ pub(crate) unsafe fn capsule_over<'py>(
     if !is_versioned {
         return legacy_capsule(py, view, numbers, keep);
     }
-    let managed = Versioned {
-        version: Version { major: MAJOR, minor: 0 },
-        context: ptr::null_mut(),
-        deleter: Some(release_versioned),
-        flags: 0,
-        view,
-    };
-    let handed =
-        Box::into_raw(Box::new(Handed { managed, _numbers: numbers.clone(), _keep: keep.clone() }));
+    let handed = Box::into_raw(Box::new(versioned(view, numbers, keep)));
     // SAFETY: the name is static; the pointer stays valid until the deleter is called.
     let capsule =
         unsafe { ffi::PyCapsule_New(handed.cast(), NAME.as_ptr(), Some(unused_versioned)) };
@@ -407,13 +399,7 @@ pub(crate) unsafe fn capsule_over<'py>(
     })
 }
 
-fn direct<'py>(
-    py: Python<'py>,
-    table: NonNull<ExchangeTable>,
-    view: View,
-    numbers: &Arc<Numbers>,
-    keep: &Keep,
-) -> PyResult<Bound<'py, PyAny>> {
+fn versioned(view: View, numbers: &Arc<Numbers>, keep: &Keep) -> Handed<Versioned> {
     let managed = Versioned {
         version: Version { major: MAJOR, minor: 0 },
         context: ptr::null_mut(),
@@ -421,8 +407,17 @@ fn direct<'py>(
         flags: 0,
         view,
     };
-    let handed =
-        Box::into_raw(Box::new(Handed { managed, _numbers: numbers.clone(), _keep: keep.clone() }));
+    Handed { managed, _numbers: numbers.clone(), _keep: keep.clone() }
+}
+
+fn direct<'py>(
+    py: Python<'py>,
+    table: NonNull<ExchangeTable>,
+    view: View,
+    numbers: &Arc<Numbers>,
+    keep: &Keep,
+) -> PyResult<Bound<'py, PyAny>> {
+    let handed = Box::into_raw(Box::new(versioned(view, numbers, keep)));
     // SAFETY: the table was verified when the exchange was made (D3).
     let to_object = unsafe { (*table.cast::<ExchangeApi>().as_ptr()).to_object };
     let mut object: *mut c_void = ptr::null_mut();

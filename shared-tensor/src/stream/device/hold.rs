@@ -121,8 +121,10 @@ impl Hold {
     /// Queues that the frame of a slot is complete.
     pub(super) fn complete(&self, queue: &Queue, slot: usize, seq: Seq) -> Result<()> {
         self.seat.note_write(slot, seq);
+        self.queue(queue, &[page::complete(slot, seq)])?;
+        // Only now: a frame that is given up leaves its count to the next one.
         self.seat.note_filler(self.way(queue), slot, seq);
-        self.queue(queue, &[page::complete(slot, seq)])
+        Ok(())
     }
 
     /// Queues a wait for a frame, some work that reads it, and the end of that. The slot is leased.
