@@ -10,7 +10,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use shared_tensor::DType;
 use shared_tensor::shm::Namespace;
 use shared_tensor::stream::{
-    GpuReader, GpuWriter, OpenOptions, ReaderOptions, Source, Stamp, Stream, StreamOptions,
+    Contents, GpuReader, GpuWriter, OpenOptions, ReaderOptions, Source, Stamp, Stream,
+    StreamOptions,
 };
 
 use crate::deaths::ROLE;
@@ -87,6 +88,13 @@ impl Peer {
         poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&patience)).unwrap() == 0
     }
 
+    /// Whether it says nothing in a time in which somebody who waits for nothing would.
+    pub(crate) fn is_silent(&mut self) -> bool {
+        let patience = Timespec { tv_sec: 0, tv_nsec: 300_000_000 };
+        let mut heard = [PollFd::new(self.output.get_ref(), PollFlags::IN)];
+        poll(&mut heard, Some(&patience)).unwrap() == 0
+    }
+
     /// How it ends of its own accord.
     pub(crate) fn end(&mut self) -> ExitStatus {
         self.process.wait().unwrap()
@@ -125,6 +133,7 @@ pub(crate) fn play() -> bool {
     let mut stream: Option<Stream> = None;
     let mut writer: Option<GpuWriter> = None;
     let mut reader: Option<GpuReader> = None;
+    let mut spread: Vec<Copies> = Vec::new();
     for line in std::io::stdin().lines() {
         let line = line.unwrap();
         let (verb, value) = line.split_once(' ').unwrap_or((&line, ""));
@@ -157,6 +166,32 @@ pub(crate) fn play() -> bool {
                 let source = Source::Device(beside.at(0));
                 let stamp = Stamp::default();
                 writer.write(work.stream(), source, &stamp, &watchdog()).unwrap().to_string()
+            }
+            // A slot, until it is killed.
+            "claim" => {
+                let to = stream.as_ref().unwrap();
+                let mut writer = to.writer_on(&context, &watchdog()).unwrap();
+                let view = writer.view(work.stream(), Contents::Fresh, &watchdog()).unwrap();
+                say(&view.count().to_string());
+                loop {
+                    std::thread::park();
+                }
+            }
+            // The newest frame is read in so many streams.
+            "spread" => {
+                let from = stream.as_ref().unwrap();
+                let options = ReaderOptions::default();
+                let mut reader = from.reader_on(&context, options, &watchdog()).unwrap();
+                for place in 2..2 + u64::from(number()) {
+                    let work = Copies::new(&context).unwrap();
+                    reader.latest_into(work.stream(), beside.at(place), &watchdog()).unwrap();
+                    spread.push(work);
+                }
+                "spread".to_owned()
+            }
+            "gather" => {
+                spread.drain(..).for_each(|work| work.synchronize().unwrap());
+                "gathered".to_owned()
             }
             // The stream, its writer and its reader, whatever they have queued.
             "close" => {

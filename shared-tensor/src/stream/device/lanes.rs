@@ -3,6 +3,19 @@
 use crate::ring::device::Use;
 use crate::stream::layout::LANES_PER_SEAT;
 
+/// What a lane is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Work of the caller, which may have to wait.
+    Reading,
+    /// Filling slots for the dead, which others wait for, and which waits for nobody. Its lane is nobody
+    /// else's.
+    Mending,
+}
+
+/// Lanes of work of the caller.
+const READING: usize = LANES_PER_SEAT - 1;
+
 /// A queue of work of this process: its device's number here, and the driver's handle.
 pub(super) type Queue = (usize, usize);
 
@@ -40,15 +53,24 @@ impl Lanes {
     }
 
     /// The next use by a queue. `is_over` tells of uses of these lanes.
-    pub(super) fn next(&mut self, queue: Queue, is_over: impl Fn(Use) -> bool) -> Next {
+    pub(super) fn next(
+        &mut self,
+        queue: Queue,
+        purpose: Purpose,
+        is_over: impl Fn(Use) -> bool,
+    ) -> Next {
+        let lanes = match purpose {
+            Purpose::Reading => 0..READING,
+            Purpose::Mending => READING..LANES_PER_SEAT,
+        };
         let last = |index: usize, lane: &Lane| Use { lane: self.first + index, number: lane.last };
-        let own = self.all.iter().position(|lane| lane.queue == Some(queue));
+        let own = lanes.clone().find(|&index| self.all[index].queue == Some(queue));
         let index = own.unwrap_or_else(|| {
             let by_age = |&index: &usize| {
                 let lane = &self.all[index];
                 (!is_over(last(index, lane)), lane.turn)
             };
-            (0..LANES_PER_SEAT).min_by_key(by_age).unwrap_or_default()
+            lanes.min_by_key(by_age).unwrap_or_default()
         });
         let before = last(index, &self.all[index]);
         let after = (own.is_none() && !is_over(before)).then_some(before);
@@ -73,39 +95,58 @@ mod tests {
         (0, number)
     }
 
+    fn next(lanes: &mut Lanes, queue: Queue, is_over: impl Fn(Use) -> bool) -> Next {
+        lanes.next(queue, Purpose::Reading, is_over)
+    }
+
+    #[test]
+    fn what_mends_has_a_lane_of_its_own() {
+        let mut lanes = Lanes::new(0, [0; LANES_PER_SEAT]);
+        for number in 0..READING {
+            next(&mut lanes, queue(number), |it| it.number == 0);
+        }
+        let mending = lanes.next(queue(9), Purpose::Mending, |it| it.number == 0);
+        let it = Use { lane: READING, number: 1 };
+        assert_eq!(mending, Next { it, after: None });
+        let fourth = next(&mut lanes, queue(8), |it| it.lane != 0);
+        assert_ne!(fourth.it.lane, READING);
+        let again = lanes.next(queue(9), Purpose::Mending, |_| false);
+        assert_eq!(again, Next { it: Use { number: 2, ..it }, after: None });
+    }
+
     #[test]
     fn a_queue_keeps_its_lane_and_counts_on() {
         let mut lanes = Lanes::new(8, [5, 0, 0, 0]);
         let nothing_ends = |it: Use| it.number == 5 && it.lane == 8 || it.number == 0;
-        let first = lanes.next(queue(1), nothing_ends);
+        let first = next(&mut lanes, queue(1), nothing_ends);
         assert_eq!(first, Next { it: Use { lane: 8, number: 6 }, after: None });
-        let other = lanes.next(queue(2), nothing_ends);
+        let other = next(&mut lanes, queue(2), nothing_ends);
         assert_eq!(other, Next { it: Use { lane: 9, number: 1 }, after: None });
-        let again = lanes.next(queue(1), nothing_ends);
+        let again = next(&mut lanes, queue(1), nothing_ends);
         assert_eq!(again, Next { it: Use { lane: 8, number: 7 }, after: None });
     }
 
     #[test]
     fn a_lane_that_has_ended_is_given_away_first() {
         let mut lanes = Lanes::new(0, [0; LANES_PER_SEAT]);
-        for number in 0..LANES_PER_SEAT {
-            lanes.next(queue(number), |it| it.number == 0);
+        for number in 0..READING {
+            next(&mut lanes, queue(number), |it| it.number == 0);
         }
-        let fifth = lanes.next(queue(9), |it| it.lane == 2);
+        let fifth = next(&mut lanes, queue(9), |it| it.lane == 2);
         assert_eq!(fifth, Next { it: Use { lane: 2, number: 2 }, after: None });
-        let devices = lanes.next((1, 0), |it| it.lane == 1);
+        let devices = next(&mut lanes, (1, 0), |it| it.lane == 1);
         assert_eq!(devices.it.lane, 1, "the handle of another device is another queue");
     }
 
     #[test]
     fn who_takes_over_a_lane_waits_for_its_last_use() {
         let mut lanes = Lanes::new(0, [0; LANES_PER_SEAT]);
-        for number in 0..LANES_PER_SEAT {
-            lanes.next(queue(number), |it| it.number == 0);
+        for number in 0..READING {
+            next(&mut lanes, queue(number), |it| it.number == 0);
         }
         // The longest unasked for.
-        lanes.next(queue(0), |_| false);
-        let fifth = lanes.next(queue(9), |_| false);
+        next(&mut lanes, queue(0), |_| false);
+        let fifth = next(&mut lanes, queue(9), |_| false);
         let last = Use { lane: 1, number: 1 };
         assert_eq!(fifth, Next { it: Use { lane: 1, number: 2 }, after: Some(last) });
         assert_eq!(lanes.last().nth(1), Some(Use { lane: 1, number: 2 }));
