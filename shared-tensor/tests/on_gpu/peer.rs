@@ -4,7 +4,7 @@ use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
-use cuda_ipc::Copies;
+use cuda_ipc::{Context, Copies};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use shared_tensor::DType;
@@ -167,26 +167,10 @@ pub(crate) fn play() -> bool {
                 let stamp = Stamp::default();
                 writer.write(work.stream(), source, &stamp, &watchdog()).unwrap().to_string()
             }
-            // A slot, until it is killed.
-            "claim" => {
-                let to = stream.as_ref().unwrap();
-                let mut writer = to.writer_on(&context, &watchdog()).unwrap();
-                let view = writer.view(work.stream(), Contents::Fresh, &watchdog()).unwrap();
-                say(&view.count().to_string());
-                loop {
-                    std::thread::park();
-                }
-            }
-            // The newest frame is read in so many streams.
+            "claim" => claim(stream.as_ref().unwrap(), &context, &work),
             "spread" => {
                 let from = stream.as_ref().unwrap();
-                let options = ReaderOptions::default();
-                let mut reader = from.reader_on(&context, options, &watchdog()).unwrap();
-                for place in 2..2 + u64::from(number()) {
-                    let work = Copies::new(&context).unwrap();
-                    reader.latest_into(work.stream(), beside.at(place), &watchdog()).unwrap();
-                    spread.push(work);
-                }
+                spread.extend(spread_out(from, &context, &beside, number().into()));
                 "spread".to_owned()
             }
             "gather" => {
@@ -233,6 +217,28 @@ pub(crate) fn play() -> bool {
         say(&answer);
     }
     true
+}
+
+/// Claims a slot and has it until this process is killed.
+fn claim(stream: &Stream, context: &Context, work: &Copies) -> ! {
+    let mut writer = stream.writer_on(context, &watchdog()).unwrap();
+    let view = writer.view(work.stream(), Contents::Fresh, &watchdog()).unwrap();
+    say(&view.count().to_string());
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Reads the newest frame in so many streams.
+fn spread_out(stream: &Stream, context: &Context, beside: &Beside, streams: u64) -> Vec<Copies> {
+    let options = ReaderOptions::default();
+    let mut reader = stream.reader_on(context, options, &watchdog()).unwrap();
+    let read = |place| {
+        let work = Copies::new(context).unwrap();
+        reader.latest_into(work.stream(), beside.at(place), &watchdog()).unwrap();
+        work
+    };
+    (2..2 + streams).map(read).collect()
 }
 
 /// What was read last.

@@ -42,7 +42,7 @@ impl Earlier {
     ) -> bool {
         let is_read = |(it, user): &(Use, Sitter)| {
             memory.done(it.lane).load(Ordering::Acquire) < it.number
-                && !(has_ended(user.who) && !user.lives())
+                && (!has_ended(user.who) || user.lives())
         };
         let is_filled = |(sitter, ticket): &(Sitter, u64)| {
             settled(memory, slot) < *ticket && !(has_ended(sitter.who) && sitter.is_gone())
