@@ -189,7 +189,8 @@ impl Ring for StreamMemory {
     }
 
     fn is_abandoned(&self, slot: usize, liveness: &impl Liveness) -> bool {
-        seat::is_abandoned(self, slot, |who| liveness.has_ended(who))
+        liveness.is_gone(self.debtor(slot))
+            && seat::is_abandoned(self, slot, |who| liveness.has_ended(who))
     }
 
     #[inline]
