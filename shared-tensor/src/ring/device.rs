@@ -12,11 +12,12 @@
 //!
 //! **A wait is queued only when the write that ends it has been queued.** So each of them is for
 //! something earlier, and streams never wait for each other in a circle, whoever reads and writes
-//! what. What a dead process does not write any more is written by those who wait for it
-//! ([`release_frame`], [`release_use`]), once nothing of its work can be going on.
+//! what. What a dead process does not write any more is written by those who wait for it: the end of a use
+//! ([`release_use`]) at once, a frame when nothing of its writer's work can be going on, nor of those whom
+//! that would have waited for ([`uses_before`]).
 
 use crate::ring::word::{Ctl, LeaseWord, Phase, Seq, SlotState};
-use crate::ring::{Identity, Ring, Standing, slot_owner};
+use crate::ring::{Identity, Ring, Standing};
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// The words that devices write, and the notes beside them.
@@ -26,10 +27,16 @@ pub(crate) trait DeviceWords: Ring {
     /// Of mirrored streams: the ticket of the last frame that is complete in the file. Written by devices,
     /// behind the former, and by processes that fill the file's slot.
     fn mirrored(&self, slot: usize) -> Option<&AtomicU64>;
+    /// The ticket of the last frame that a device was told to fill a slot with.
+    fn owed(&self, slot: usize) -> &AtomicU64;
     /// The number of the last use of a lane that is over. Written by devices.
     fn done(&self, lane: usize) -> &AtomicU64;
     /// The number of the last use of a slot in a lane. Written by the lane's process.
     fn used(&self, lane: usize, slot: usize) -> &AtomicU64;
+    /// The ticket of the frame of that use.
+    fn used_for(&self, lane: usize, slot: usize) -> &AtomicU64;
+    /// The number of the last use of an earlier frame of the slot.
+    fn used_before(&self, lane: usize, slot: usize) -> &AtomicU64;
     /// Those that may have uses.
     fn lanes(&self) -> impl Iterator<Item = usize> + '_;
 }
@@ -61,9 +68,33 @@ pub(crate) fn is_complete(ring: &impl DeviceWords, slot: usize, seq: Seq) -> boo
     ring.ready(slot).load(Ordering::Acquire) >= seq.ticket()
 }
 
+/// The ticket of the last frame that is where it comes last: in the file of a mirrored stream, and on the
+/// device otherwise.
+pub(crate) fn settled(ring: &impl DeviceWords, slot: usize) -> u64 {
+    ring.mirrored(slot).unwrap_or_else(|| ring.ready(slot)).load(Ordering::Acquire)
+}
+
+/// The frame that a device was told to fill a slot with and has not, whatever the sequence word says: who
+/// claimed the slot since may have died before it published.
+pub(crate) fn outstanding(ring: &impl DeviceWords, slot: usize) -> Option<Seq> {
+    let owed = ring.owed(slot).load(Ordering::Acquire);
+    (settled(ring, slot) < owed).then_some(Seq::of_ticket(owed))
+}
+
+/// Notes, beside a claimed slot, the frame that a device is about to be told to fill it with; and gives what
+/// was noted before. The caller has the lock.
+pub(crate) fn note_owed(ring: &impl DeviceWords, slot: usize, seq: Seq) -> u64 {
+    let before = ring.owed(slot).load(Ordering::Relaxed);
+    #[cfg(not(st_mutant = "owed-unnoted"))]
+    ring.owed(slot).store(seq.ticket(), Ordering::Release);
+    #[cfg(st_mutant = "owed-unnoted")]
+    let _ = seq;
+    before
+}
+
 /// How far devices are with a slot.
-pub(crate) fn standing(ring: &impl DeviceWords, slot: usize, seq: Seq) -> Standing {
-    if seq.state() == SlotState::Ready && !is_settled(ring, slot, seq) {
+pub(crate) fn standing(ring: &impl DeviceWords, slot: usize) -> Standing {
+    if outstanding(ring, slot).is_some() {
         Standing::Incomplete
     } else if uses(ring, slot).next().is_some() {
         Standing::InUse
@@ -82,31 +113,49 @@ pub(crate) fn uses(ring: &impl DeviceWords, slot: usize) -> impl Iterator<Item =
     })
 }
 
-/// Notes the use of a slot that was queued just now, with the write that ends it. `false`: the lease
+/// What reads the frames that a slot had before this one, and is not over. The caller has leased the frame,
+/// or claimed the slot after it, so that there will be no more.
+pub(crate) fn uses_before(
+    ring: &impl DeviceWords,
+    slot: usize,
+    seq: Seq,
+) -> impl Iterator<Item = Use> {
+    ring.lanes().filter_map(move |lane| {
+        // SYNC: device-use-before. The reverse of the order in which they are noted.
+        let last = ring.used(lane, slot).load(Ordering::Acquire);
+        let is_earlier = ring.used_for(lane, slot).load(Ordering::Acquire) < seq.ticket();
+        let before = ring.used_before(lane, slot).load(Ordering::Acquire);
+        let number = if is_earlier { last } else { before };
+        (number > ring.done(lane).load(Ordering::Acquire)).then_some(Use { lane, number })
+    })
+}
+
+/// Notes the use of a slot's frame that was queued just now, with the write that ends it. `false`: the lease
 /// was taken away meanwhile, and what was read may be another frame.
-pub(crate) fn note_use(ring: &impl DeviceWords, me: Identity, slot: usize, it: Use) -> bool {
+pub(crate) fn note_use(
+    ring: &impl DeviceWords,
+    me: Identity,
+    slot: usize,
+    seq: Seq,
+    it: Use,
+) -> bool {
+    let (used, used_for) = (ring.used(it.lane, slot), ring.used_for(it.lane, slot));
+    if used_for.load(Ordering::Relaxed) != seq.ticket() {
+        // SYNC: device-use-before. Who sees one of these sees those above it.
+        ring.used_before(it.lane, slot).store(used.load(Ordering::Relaxed), Ordering::Release);
+        used_for.store(seq.ticket(), Ordering::Release);
+    }
     // SYNC: device-use. Release: the words that were queued come first.
     #[cfg(not(st_mutant = "use-unnoted"))]
-    ring.used(it.lane, slot).store(it.number, Ordering::Release);
+    used.store(it.number, Ordering::Release);
     // Either a revocation comes later, and its writer finds the use; or this finds the revocation.
     fence(Ordering::SeqCst);
     LeaseWord(ring.lease(me.entry).load(Ordering::Acquire)).is_held(slot)
 }
 
-/// The frames that were published and are not complete, with the tickets that they owe and whose
-/// devices fill them.
-pub(crate) fn incomplete(ring: &impl DeviceWords) -> impl Iterator<Item = (usize, Seq, Identity)> {
-    let count = ring.ctl(Ordering::Acquire).count();
-    (0..ring.slots()).filter_map(move |slot| {
-        let seq = ring.seq(slot, Ordering::Acquire);
-        let is_published = seq.state() == SlotState::Ready && seq.frame() <= count;
-        (is_published && !is_settled(ring, slot, seq))
-            .then(|| (slot, seq, slot_owner(ring.slot(slot))))
-    })
-}
-
-/// The newest frame that is complete, on the device or in the file, if there is one.
-pub(crate) fn newest_complete(ring: &impl DeviceWords) -> Option<(usize, Seq)> {
+/// The last whole frame before another one, on the device or in the file; the first one after it if there is
+/// none. The caller has the lock.
+pub(crate) fn last_whole(ring: &impl DeviceWords, before: Seq) -> Option<(usize, Seq)> {
     let count = ring.ctl(Ordering::Acquire).count();
     (0..ring.slots())
         .map(|slot| (slot, ring.seq(slot, Ordering::Acquire)))
@@ -115,7 +164,10 @@ pub(crate) fn newest_complete(ring: &impl DeviceWords) -> Option<(usize, Seq)> {
                 && seq.frame() <= count
                 && (is_complete(ring, *slot, *seq) || is_settled(ring, *slot, *seq))
         })
-        .max_by_key(|(_, seq)| seq.frame())
+        .max_by_key(|(_, seq)| {
+            let is_earlier = seq.frame() < before.frame();
+            (is_earlier, if is_earlier { seq.frame() } else { u64::MAX - seq.frame() })
+        })
 }
 
 /// Says that the last write crashed, unless another one is going on. The caller has the lock.
@@ -128,13 +180,6 @@ pub(crate) fn crashed(ring: &impl Ring) {
             Ok(_) => break,
             Err(now) => seen = Ctl(now),
         }
-    }
-}
-
-/// Writes what the device of a dead writer will not.
-pub(crate) fn release_frame(ring: &impl DeviceWords, slot: usize, seq: Seq) {
-    for word in std::iter::once(ring.ready(slot)).chain(ring.mirrored(slot)) {
-        word.fetch_max(seq.ticket(), Ordering::AcqRel);
     }
 }
 

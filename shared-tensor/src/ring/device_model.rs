@@ -5,8 +5,11 @@
 use loom::sync::{Arc, mpsc};
 use loom::thread;
 
-use super::device::{DeviceWords, Use, is_complete, is_only_in_file, note_use, standing, uses};
-use super::model::{Heap, Nobody, check, identity};
+use super::device::{
+    DeviceWords, Use, is_complete, is_only_in_file, note_owed, note_use, outstanding, standing,
+    uses,
+};
+use super::model::{Heap, Nobody, Without, check, identity};
 use super::word::{LeaseWord, Seq};
 use super::*;
 use crate::sync::fence;
@@ -16,7 +19,9 @@ struct Device {
     heap: Heap,
     ready: Vec<AtomicU64>,
     done: Vec<AtomicU64>,
-    used: Vec<Vec<AtomicU64>>,
+    owed: Vec<AtomicU64>,
+    /// With the frames, and the uses of those before.
+    used: Vec<[Vec<AtomicU64>; 3]>,
     /// Of a mirrored ring: its words, and the slots of the file.
     mirror: Option<(Vec<AtomicU64>, Heap)>,
 }
@@ -28,7 +33,8 @@ impl Device {
             heap: Heap::new(slots, 2, ticking),
             ready: words(slots),
             done: words(1),
-            used: vec![words(slots)],
+            owed: words(slots),
+            used: vec![[(); 3].map(|()| words(slots))],
             mirror: None,
         }
     }
@@ -83,8 +89,8 @@ impl Ring for Device {
         self.heap.lessees(group)
     }
 
-    fn standing(&self, slot: usize, seq: Seq) -> Standing {
-        standing(self, slot, seq)
+    fn standing(&self, slot: usize) -> Standing {
+        standing(self, slot)
     }
 
     fn is_in_use(&self, slot: usize) -> bool {
@@ -106,7 +112,19 @@ impl DeviceWords for Device {
     }
 
     fn used(&self, lane: usize, slot: usize) -> &AtomicU64 {
-        &self.used[lane][slot]
+        &self.used[lane][0][slot]
+    }
+
+    fn used_for(&self, lane: usize, slot: usize) -> &AtomicU64 {
+        &self.used[lane][1][slot]
+    }
+
+    fn used_before(&self, lane: usize, slot: usize) -> &AtomicU64 {
+        &self.used[lane][2][slot]
+    }
+
+    fn owed(&self, slot: usize) -> &AtomicU64 {
+        &self.owed[slot]
     }
 
     fn lanes(&self) -> impl Iterator<Item = usize> + '_ {
@@ -177,6 +195,7 @@ fn write(ring: &Device, queue: &mpsc::Sender<Work>) -> bool {
         queue.send(Work::AwaitUse(it)).unwrap();
     }
     queue.send(Work::Fill(claim.slot, claim.count)).unwrap();
+    note_owed(ring, claim.slot, claim.busy);
     queue.send(Work::Complete(claim.slot, claim.busy.ticket())).unwrap();
     commit(ring, &claim).unwrap();
     true
@@ -186,10 +205,11 @@ fn write(ring: &Device, queue: &mpsc::Sender<Work>) -> bool {
 fn write_mirrored(ring: &Device, queue: &mpsc::Sender<Work>, copies: &mpsc::Sender<Work>) {
     let Ok(claim) = claim(ring, identity(0), Filler::Device, &Nobody) else { return };
     let ticket = claim.busy.ticket();
-    if standing(ring, claim.slot, claim.previous) == Standing::Incomplete {
-        queue.send(Work::AwaitMirror(claim.slot, claim.previous.ticket())).unwrap();
+    if let Some(owed) = outstanding(ring, claim.slot) {
+        queue.send(Work::AwaitMirror(claim.slot, owed.ticket())).unwrap();
     }
     queue.send(Work::Fill(claim.slot, claim.count)).unwrap();
+    note_owed(ring, claim.slot, claim.busy);
     queue.send(Work::Complete(claim.slot, ticket)).unwrap();
     commit(ring, &claim).unwrap();
     copies.send(Work::AwaitFrame(claim.slot, ticket)).unwrap();
@@ -231,7 +251,7 @@ fn read(ring: &Device, queue: &mpsc::Sender<Work>, number: u64) {
         queue.send(Work::Read(found.slot, found.seq.frame())).unwrap();
     }
     queue.send(Work::End(it)).unwrap();
-    assert!(note_use(ring, me, found.slot, it), "nobody revokes here");
+    assert!(note_use(ring, me, found.slot, found.seq, it), "nobody revokes here");
     release(ring, me, found.slot);
 }
 
@@ -263,6 +283,40 @@ fn loom_devices_read_whole_frames() {
         assert_eq!(ring.heap.copy(found.slot), [found.seq.frame(); 2]);
         let word = LeaseWord(ring.lease(1).load(Ordering::Acquire));
         assert_eq!(word.mask(), 0, "nothing is held");
+    });
+}
+
+/// Of several writers one dies in the slot that another one's device has yet to fill: who claims it next has
+/// its own device wait for that.
+#[test]
+fn loom_devices_fill_slots_one_after_the_other() {
+    check(|ticking| {
+        let ring = Arc::new(Device::new(2, ticking));
+        let run = |queue: mpsc::Receiver<Work>| {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || device(&ring, &queue))
+        };
+        let (first, firsts) = mpsc::channel();
+        let (second, seconds) = mpsc::channel();
+        let devices = [run(firsts), run(seconds)];
+        write(&ring, &first);
+        write(&ring, &first);
+        first.send(Work::Stop).unwrap();
+        let dead = claim(&*ring, identity(1), Filler::Device, &Nobody).unwrap();
+        heal(&*ring, &Without(1));
+        let next = claim(&*ring, identity(0), Filler::Device, &Without(1)).unwrap();
+        assert_eq!(next.slot, dead.slot, "the other one is the newest");
+        for it in outstanding(&*ring, next.slot) {
+            second.send(Work::AwaitFrame(next.slot, it.ticket())).unwrap();
+        }
+        second.send(Work::Fill(next.slot, next.count)).unwrap();
+        note_owed(&*ring, next.slot, next.busy);
+        second.send(Work::Complete(next.slot, next.busy.ticket())).unwrap();
+        second.send(Work::Stop).unwrap();
+        commit(&*ring, &next).unwrap();
+        devices.into_iter().for_each(|it| it.join().unwrap());
+        assert_eq!(ring.heap.copy(next.slot), [next.count; 2], "the frame of another writer");
+        assert_eq!(outstanding(&*ring, next.slot), None);
     });
 }
 

@@ -58,8 +58,18 @@ pub(crate) trait Ring: RingLoads {
     fn lessees(&self, group: usize) -> &AtomicU64;
 
     /// How far devices are with a slot that no process holds.
-    fn standing(&self, _slot: usize, _seq: Seq) -> Standing {
+    fn standing(&self, _slot: usize) -> Standing {
         Standing::Done
+    }
+
+    /// Whose device fills a slot.
+    fn debtor(&self, slot: usize) -> Identity {
+        slot_owner(self.slot(slot))
+    }
+
+    /// Whether no device fills a slot, nor will: all who told one to are gone.
+    fn is_abandoned(&self, slot: usize, liveness: &impl Liveness) -> bool {
+        liveness.is_gone(self.debtor(slot))
     }
 
     /// Whether devices read a slot, or are to.

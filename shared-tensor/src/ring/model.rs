@@ -139,7 +139,7 @@ impl Liveness for Nobody {
 }
 
 /// A world in which one process was declared dead, rightly or not.
-struct Without(usize);
+pub(super) struct Without(pub(super) usize);
 
 impl Liveness for Without {
     fn has_ended(&self, who: Identity) -> bool {

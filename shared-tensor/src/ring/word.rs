@@ -210,6 +210,11 @@ impl Seq {
         self.0 >> 8
     }
 
+    /// A frame that was published, by its ticket.
+    pub(crate) const fn of_ticket(ticket: u64) -> Self {
+        Self(ticket << 8 | 2)
+    }
+
     pub(crate) const fn state(self) -> SlotState {
         match self.0 & 0xff {
             0 => SlotState::Empty,

@@ -56,8 +56,6 @@ pub(crate) struct Claim {
     pub(crate) busy: Seq,
     /// What the slot held before.
     pub(crate) previous: Seq,
-    /// Who had put it there.
-    pub(crate) previous_owner: Identity,
     /// The control word while writing.
     ctl: Ctl,
     /// Slots passed over because they were leased.
@@ -176,7 +174,7 @@ pub(crate) fn claim(
         while let Some((index, previous)) = candidate(ring, base, tried, me, liveness) {
             tried |= 1 << index;
             let slot = ring.slot(index);
-            if !may_fill(ring, filler, (index, previous, slot_owner(slot)), liveness) {
+            if !may_fill(ring, filler, index, liveness) {
                 in_use = true;
                 continue;
             }
@@ -199,7 +197,7 @@ pub(crate) fn claim(
             let pins = take_pins(ring, index);
             // Once more: what readers had queued before they let go of their leases.
             #[cfg(not(st_mutant = "use-unlooked"))]
-            let may_fill = may_fill(ring, filler, (index, previous, previous_owner), liveness);
+            let may_fill = may_fill(ring, filler, index, liveness);
             #[cfg(st_mutant = "use-unlooked")]
             let may_fill = true;
             in_use |= !may_fill;
@@ -214,7 +212,6 @@ pub(crate) fn claim(
                     count,
                     busy,
                     previous,
-                    previous_owner,
                     ctl,
                     skipped,
                     revoked,
@@ -248,20 +245,15 @@ pub(crate) fn claim(
 
 /// Whether whoever fills a slot next need not wait for devices, or has its own wait for them.
 #[inline]
-fn may_fill(
-    ring: &impl Ring,
-    filler: Filler,
-    (slot, seq, owner): (usize, Seq, Identity),
-    liveness: &impl Liveness,
-) -> bool {
+fn may_fill(ring: &impl Ring, filler: Filler, slot: usize, liveness: &impl Liveness) -> bool {
     if filler == Filler::Device {
         return true;
     }
-    match ring.standing(slot, seq) {
+    match ring.standing(slot) {
         Standing::Done => true,
         Standing::InUse => false,
         // Nobody completes it, and nobody has a device wait for that.
-        Standing::Incomplete => liveness.is_gone(owner) && !ring.is_in_use(slot),
+        Standing::Incomplete => ring.is_abandoned(slot, liveness) && !ring.is_in_use(slot),
     }
 }
 
@@ -290,12 +282,12 @@ fn candidate(
             continue;
         }
         let seen = Seq(ring.slot(index).seq.load(Ordering::Relaxed));
-        let wanted = match ring.standing(index, seen) {
+        let wanted = match ring.standing(index) {
             Standing::Done if pinned & bit == 0 => rank::FREE,
             Standing::Done => rank::SOFTLY_PINNED,
             Standing::InUse => rank::IN_USE,
             Standing::Incomplete => {
-                let owner = slot_owner(ring.slot(index));
+                let owner = ring.debtor(index);
                 // Its device may write still, and nobody can queue a wait for that.
                 if owner != me && liveness.has_ended(owner) && !liveness.is_gone(owner) {
                     continue;
@@ -328,7 +320,7 @@ fn candidate(
 #[inline]
 fn last_whole(ring: &impl Ring, base: Ctl) -> Option<usize> {
     let seq = |index: usize| Seq(ring.slot(index).seq.load(Ordering::Relaxed));
-    let is_whole = |index: usize| ring.standing(index, seq(index)) != Standing::Incomplete;
+    let is_whole = |index: usize| ring.standing(index) != Standing::Incomplete;
     if ring.slots() < 3 || is_whole(base.slot()) {
         return None;
     }

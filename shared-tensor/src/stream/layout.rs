@@ -167,6 +167,15 @@ pub(crate) struct SlotWords {
     /// Mirrored streams: the ticket of the last frame that is complete in the file. Also written by
     /// processes that fill the file's slot themselves.
     pub(crate) mirrored: AtomicU64,
+    /// The ticket of the last frame that a device was told to fill the slot with. This one and those below
+    /// are written by the lock holder.
+    pub(crate) owed: AtomicU64,
+    /// Who told it, or mends that frame now: a participant, as in [`Sitter::who`].
+    pub(crate) owed_by: AtomicU64,
+    /// The ticket of the last frame of a dead writer that somebody filled the slot for.
+    pub(crate) mended: AtomicU64,
+    /// Who did.
+    pub(crate) mended_by: AtomicU64,
 }
 
 /// A process whose devices may have work with the slots.
@@ -176,7 +185,14 @@ pub(crate) struct Seat {
     pub(crate) sitter: Line<Sitter>,
     /// Of each of its lanes and each slot: the number of the last use. Written by the process.
     pub(crate) used: [[AtomicU64; SLOTS_MAX]; LANES_PER_SEAT],
-    reserved: [AtomicU64; 16],
+    /// Beside each: the ticket of the frame that was read.
+    pub(crate) used_for: [[AtomicU64; SLOTS_MAX]; LANES_PER_SEAT],
+    /// Beside each: the number of the lane's last use of an earlier frame of the slot.
+    pub(crate) used_before: [[AtomicU64; SLOTS_MAX]; LANES_PER_SEAT],
+    /// Of each slot: the ticket of the last frame that its devices were told to fill it with. Written by
+    /// the process, with the lock.
+    pub(crate) written: [AtomicU64; SLOTS_MAX],
+    reserved: [AtomicU64; 8],
 }
 
 /// Who a seat belongs to: enough to find out whether it is gone for good.
@@ -330,9 +346,16 @@ const _: () = {
     assert!(size_of::<Line<SlotWords>>() == 128);
     assert!(offset_of!(SlotWords, ready) == 0);
     assert!(offset_of!(SlotWords, mirrored) == 8);
-    assert!(size_of::<Seat>() == 1024);
+    assert!(offset_of!(SlotWords, owed) == 16);
+    assert!(offset_of!(SlotWords, owed_by) == 24);
+    assert!(offset_of!(SlotWords, mended) == 32);
+    assert!(offset_of!(SlotWords, mended_by) == 40);
+    assert!(size_of::<Seat>() == 2688);
     assert!(offset_of!(Seat, used) == 128);
-    assert!(offset_of!(Seat, reserved) == 896);
+    assert!(offset_of!(Seat, used_for) == 896);
+    assert!(offset_of!(Seat, used_before) == 1664);
+    assert!(offset_of!(Seat, written) == 2432);
+    assert!(offset_of!(Seat, reserved) == 2624);
     assert!(offset_of!(Sitter, who) == 0);
     assert!(offset_of!(Sitter, told) == 8);
     assert!(offset_of!(Sitter, pid) == 16);
@@ -340,7 +363,7 @@ const _: () = {
     assert!(offset_of!(Sitter, pid_namespace) == 32);
     assert!(offset_of!(Sitter, time_namespace) == 40);
     assert!(PARTICIPANTS < 1 << SITTER_ENTRY_BITS);
-    assert!(SEATS_END == 442_368 && SEATS_END.is_multiple_of(PAGE));
+    assert!(SEATS_END == 495_616 && SEATS_END.is_multiple_of(PAGE));
 };
 
 /// The geometry of one stream: checked once, then trusted.

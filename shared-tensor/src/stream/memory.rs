@@ -16,7 +16,7 @@ use crate::ring::{Identity, Liveness, Ring, RingLoads, Slot, Standing};
 use crate::stream::device::seat;
 use crate::stream::layout::{
     LANES_PER_SEAT, Layout, PARTICIPANTS, PARTICIPANTS_OFFSET, ParticipantRecord,
-    RESERVED_AT_CREATION, SEATS, Seat,
+    RESERVED_AT_CREATION, SEATS, Seat, SlotWords,
 };
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::{ObservedControl, SharedControl, SharedSeats};
@@ -67,6 +67,24 @@ impl StreamMemory {
     #[inline]
     pub(crate) fn seats(&self) -> &[Seat] {
         self.seats.as_ref().map_or(&[], SharedSeats::seats)
+    }
+
+    /// The seats that were ever taken, by their places.
+    #[inline]
+    pub(crate) fn seated(&self) -> impl Iterator<Item = usize> + use<> {
+        // SYNC: seated. Whose use has to be found has set its bit before it noted the use.
+        let mut seated = self.shared.control().seated.load(Ordering::Relaxed);
+        std::iter::from_fn(move || {
+            let seat = seated.trailing_zeros() as usize;
+            seated &= seated.wrapping_sub(1);
+            (seat < SEATS).then_some(seat)
+        })
+    }
+
+    /// What devices, and who tells them, say of a slot.
+    #[inline]
+    pub(crate) fn slot_words(&self, slot: usize) -> &SlotWords {
+        &self.shared.control().device.slots[slot].0
     }
 
     /// What the participant at `entry` owns.
@@ -162,8 +180,17 @@ impl Ring for StreamMemory {
     }
 
     #[inline]
-    fn standing(&self, slot: usize, seq: Seq) -> Standing {
-        if self.seats.is_none() { Standing::Done } else { device::standing(self, slot, seq) }
+    fn standing(&self, slot: usize) -> Standing {
+        if self.seats.is_none() { Standing::Done } else { device::standing(self, slot) }
+    }
+
+    fn debtor(&self, slot: usize) -> Identity {
+        seat::who_of(self.slot_words(slot).owed_by.load(Ordering::Acquire))
+    }
+
+    fn is_abandoned(&self, slot: usize, liveness: &impl Liveness) -> bool {
+        liveness.is_gone(self.debtor(slot))
+            && seat::is_abandoned(self, slot, |who| liveness.has_ended(who))
     }
 
     #[inline]
@@ -175,12 +202,17 @@ impl Ring for StreamMemory {
 impl DeviceWords for StreamMemory {
     #[inline]
     fn ready(&self, slot: usize) -> &AtomicU64 {
-        &self.shared.control().device.slots[slot].0.ready
+        &self.slot_words(slot).ready
     }
 
     #[inline]
     fn mirrored(&self, slot: usize) -> Option<&AtomicU64> {
-        self.is_mirrored.then(|| &self.shared.control().device.slots[slot].0.mirrored)
+        self.is_mirrored.then(|| &self.slot_words(slot).mirrored)
+    }
+
+    #[inline]
+    fn owed(&self, slot: usize) -> &AtomicU64 {
+        &self.slot_words(slot).owed
     }
 
     #[inline]
@@ -194,15 +226,18 @@ impl DeviceWords for StreamMemory {
     }
 
     #[inline]
+    fn used_for(&self, lane: usize, slot: usize) -> &AtomicU64 {
+        &self.seats()[lane / LANES_PER_SEAT].used_for[lane % LANES_PER_SEAT][slot]
+    }
+
+    #[inline]
+    fn used_before(&self, lane: usize, slot: usize) -> &AtomicU64 {
+        &self.seats()[lane / LANES_PER_SEAT].used_before[lane % LANES_PER_SEAT][slot]
+    }
+
+    #[inline]
     fn lanes(&self) -> impl Iterator<Item = usize> + '_ {
-        // SYNC: seated. Whose use has to be found has set its bit before it noted the use.
-        let mut seated = self.shared.control().seated.load(Ordering::Relaxed);
-        let seats = std::iter::from_fn(move || {
-            let seat = seated.trailing_zeros() as usize;
-            seated &= seated.wrapping_sub(1);
-            (seat < SEATS).then_some(seat)
-        });
-        seats.flat_map(|seat| seat * LANES_PER_SEAT..(seat + 1) * LANES_PER_SEAT)
+        self.seated().flat_map(|seat| seat * LANES_PER_SEAT..(seat + 1) * LANES_PER_SEAT)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::error::ErrorKind;
 use crate::ring::device::DeviceWords as _;
 use crate::ring::{Claim, Look, newest_in_file};
 use crate::stream::attachment::Attachment;
+use crate::stream::device::seat::word_of;
 use crate::stream::layout::{KIND, Layout, flags};
 use crate::stream::locked::Locked;
 use crate::stream::open::parse_name;
@@ -58,6 +59,10 @@ impl Scene {
     fn publish(&self) -> Claim {
         let locked = Locked::acquire(self.attachment(), &Wait::never()).unwrap();
         let claim = locked.tenure().claim_for_device().unwrap();
+        let member = self.attachment().member().unwrap();
+        let words = member.memory.slot_words(claim.slot);
+        words.owed_by.store(word_of(member.me().unwrap()), Ordering::Relaxed);
+        words.owed.store(claim.busy.ticket(), Ordering::Release);
         locked.tenure().commit(&claim, &Stamp::default()).unwrap();
         claim
     }
@@ -222,7 +227,7 @@ fn a_header_that_mirrors_nothing_is_refused() {
 #[test]
 fn rings_in_the_file_begin_behind_the_seats() {
     let small = layout(4, flags::MIRRORED);
-    assert_eq!(small.frames_in_file(), Some(442_368..442_368 + 4 * 256));
+    assert_eq!(small.frames_in_file(), Some(495_616..495_616 + 4 * 256));
     let shape = Shape::new([1 << 20]).unwrap();
     let large = Layout::on_device(DType::U8, shape, 4, flags::MIRRORED).unwrap();
     assert_eq!(large.frames_in_file(), Some(2 << 20..6 << 20));

@@ -218,11 +218,13 @@ impl OwnedLocked {
         }
         let filled_by = self.filled_by.take();
         self.open = None;
-        let count = self.tenure()?.commit(&claim, stamp)?;
-        if let Some(filled_by) = filled_by {
-            filled_by.mirror()?;
+        let published = self.tenure()?.commit(&claim, stamp);
+        match (&published, filled_by) {
+            (Ok(_), Some(filled_by)) => filled_by.mirror()?,
+            (Err(_), Some(filled_by)) => filled_by.forgo_mirror(),
+            _ => {}
         }
-        Ok(count)
+        published
     }
 
     /// Gives the open frame up, if there is one.

@@ -15,6 +15,7 @@ mod frames;
 #[path = "../service/harness.rs"]
 mod harness;
 mod leases;
+mod mending;
 mod mirror;
 mod peer;
 mod peers;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         ("leases", leases::TESTS),
         ("mirror", mirror::TESTS),
         ("processes", processes::TESTS),
+        ("mending", mending::TESTS),
         ("peers", peers::TESTS),
         ("fallback", fallback::TESTS),
         ("deaths", deaths::TESTS),

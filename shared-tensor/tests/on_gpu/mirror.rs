@@ -44,7 +44,7 @@ const BYTES: usize = 3000;
 /// Where the second word of a slot is in the file, and the ring of small frames.
 const MIRRORED: u64 = 12_288 + 8;
 const WORDS_STRIDE: u64 = 128;
-const SMALL_RING: u64 = 442_368;
+const SMALL_RING: u64 = 495_616;
 
 fn options(scratch: &Namespace, slots: usize) -> StreamOptions {
     let options = StreamOptions::new(DType::U8, [BYTES as u64]).slots(slots).mirror(true);

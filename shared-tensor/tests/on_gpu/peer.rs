@@ -4,13 +4,14 @@ use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
-use cuda_ipc::Copies;
+use cuda_ipc::{Context, Copies};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use shared_tensor::DType;
 use shared_tensor::shm::Namespace;
 use shared_tensor::stream::{
-    GpuReader, GpuWriter, OpenOptions, ReaderOptions, Source, Stamp, Stream, StreamOptions,
+    Contents, GpuReader, GpuWriter, OpenOptions, ReaderOptions, Source, Stamp, Stream,
+    StreamOptions,
 };
 
 use crate::deaths::ROLE;
@@ -87,6 +88,13 @@ impl Peer {
         poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&patience)).unwrap() == 0
     }
 
+    /// Whether it says nothing in a time in which somebody who waits for nothing would.
+    pub(crate) fn is_silent(&mut self) -> bool {
+        let patience = Timespec { tv_sec: 0, tv_nsec: 300_000_000 };
+        let mut heard = [PollFd::new(self.output.get_ref(), PollFlags::IN)];
+        poll(&mut heard, Some(&patience)).unwrap() == 0
+    }
+
     /// How it ends of its own accord.
     pub(crate) fn end(&mut self) -> ExitStatus {
         self.process.wait().unwrap()
@@ -125,6 +133,7 @@ pub(crate) fn play() -> bool {
     let mut stream: Option<Stream> = None;
     let mut writer: Option<GpuWriter> = None;
     let mut reader: Option<GpuReader> = None;
+    let mut spread: Vec<Copies> = Vec::new();
     for line in std::io::stdin().lines() {
         let line = line.unwrap();
         let (verb, value) = line.split_once(' ').unwrap_or((&line, ""));
@@ -157,6 +166,16 @@ pub(crate) fn play() -> bool {
                 let source = Source::Device(beside.at(0));
                 let stamp = Stamp::default();
                 writer.write(work.stream(), source, &stamp, &watchdog()).unwrap().to_string()
+            }
+            "claim" => claim(stream.as_ref().unwrap(), &context, &work),
+            "spread" => {
+                let from = stream.as_ref().unwrap();
+                spread.extend(spread_out(from, &context, &beside, number().into()));
+                "spread".to_owned()
+            }
+            "gather" => {
+                spread.drain(..).for_each(|work| work.synchronize().unwrap());
+                "gathered".to_owned()
             }
             // The stream, its writer and its reader, whatever they have queued.
             "close" => {
@@ -198,6 +217,28 @@ pub(crate) fn play() -> bool {
         say(&answer);
     }
     true
+}
+
+/// Claims a slot and has it until this process is killed.
+fn claim(stream: &Stream, context: &Context, work: &Copies) -> ! {
+    let mut writer = stream.writer_on(context, &watchdog()).unwrap();
+    let view = writer.view(work.stream(), Contents::Fresh, &watchdog()).unwrap();
+    say(&view.count().to_string());
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Reads the newest frame in so many streams.
+fn spread_out(stream: &Stream, context: &Context, beside: &Beside, streams: u64) -> Vec<Copies> {
+    let options = ReaderOptions::default();
+    let mut reader = stream.reader_on(context, options, &watchdog()).unwrap();
+    let read = |place| {
+        let work = Copies::new(context).unwrap();
+        reader.latest_into(work.stream(), beside.at(place), &watchdog()).unwrap();
+        work
+    };
+    (2..2 + streams).map(read).collect()
 }
 
 /// What was read last.

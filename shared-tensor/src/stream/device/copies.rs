@@ -42,7 +42,7 @@ impl Hold {
         // this one to be complete, which is queued behind the copy.
         self.await_frame(queue, newest, seq)?;
         self.copy_slot(queue, to, newest, seq)?;
-        self.end_use(queue, newest).map(drop)
+        self.end_use(queue, newest, seq).map(drop)
     }
 
     /// Queues zeros into a slot.

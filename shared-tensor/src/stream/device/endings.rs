@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use cuda_ipc::Stream as Queue;
 
+use crate::ring::word::Seq;
 use crate::stream::device::hold::Hold;
 use crate::stream::device::watch;
 use crate::stream::lease::Lease;
@@ -17,6 +18,7 @@ pub(super) struct Ending {
     pub(super) hold: Arc<Hold>,
     pub(super) queue: Arc<Queue>,
     pub(super) slot: usize,
+    pub(super) seq: Seq,
     pub(super) lease: Lease,
 }
 
@@ -35,7 +37,7 @@ impl Ending {
         // A forked child inherits the value, and nothing of the driver. From a context that does not answer
         // any more nothing is read.
         if !self.lease.is_inherited() {
-            let _ = self.hold.end_use(&self.queue, self.slot);
+            let _ = self.hold.end_use(&self.queue, self.slot, self.seq);
         }
     }
 }

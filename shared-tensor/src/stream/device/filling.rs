@@ -113,6 +113,11 @@ impl FilledBy {
         self.hold.mirror(self.claim.slot, self.claim.busy)
     }
 
+    /// Says that there will be no copy: the frame was not published.
+    pub(crate) fn forgo_mirror(&self) {
+        let _ = self.hold.forgo_mirror(self.claim.slot, self.claim.busy);
+    }
+
     /// As [`Filling::settle`].
     pub(crate) fn settle(&self) {
         Filling { claim: self.claim, queue: &self.queue }.settle(&self.hold);

@@ -7,15 +7,16 @@ use cuda_ipc::{
 };
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ring::device::{self, DeviceWords as _, Use, note_use, uses};
+use crate::ring::device::{self, DeviceWords as _, Use, note_owed, note_use, outstanding, uses};
 use crate::ring::word::Seq;
-use crate::ring::{Claim, Found, Ring as _, Standing, slot_owner};
+use crate::ring::{Claim, Found, Ring as _};
 use crate::stream::attachment::{Attachment, Member};
-use crate::stream::device::lanes;
-use crate::stream::device::mend::Debt;
+use crate::stream::device::earlier::Earlier;
+use crate::stream::device::lanes::{self, Purpose};
+use crate::stream::device::mend::{Awaited, Debt};
 use crate::stream::device::mirror::Mirror;
 use crate::stream::device::page::{self, Page};
-use crate::stream::device::seat::{self, OwnSeat};
+use crate::stream::device::seat::{self, OwnSeat, word_of};
 use crate::stream::device::uploads::Uploads;
 use crate::stream::device::watch;
 use crate::sync;
@@ -106,13 +107,16 @@ impl Hold {
             let user = seat::user(memory, it).filter(|user| user.who != me);
             debts.extend(user.map(|user| Debt::Use { it, user }));
         }
-        let (slot, seq, owner) = (claim.slot, claim.previous, claim.previous_owner);
-        let is_mirrored = self.mirror.is_some();
-        let is_behind = !is_mirrored && self.seat.has_filled(way, slot, seq);
-        if device::standing(memory, slot, seq) == Standing::Incomplete && !is_behind {
+        let (slot, is_mirrored) = (claim.slot, self.mirror.is_some());
+        // The file of a mirrored stream is filled elsewhere.
+        let is_behind = |seq: &Seq| !is_mirrored && self.seat.has_filled(way, slot, *seq);
+        if let Some(seq) = outstanding(memory, slot).filter(|seq| !is_behind(seq)) {
             let step = if is_mirrored { page::await_mirror } else { page::await_frame };
             steps.push(step(slot, seq));
-            debts.extend((owner != me).then_some(Debt::Before { slot, seq, owner }));
+            if memory.debtor(slot) != me {
+                let (earlier, awaited) = (Earlier::of(memory, slot, seq), Awaited::Everywhere);
+                debts.push(Debt::Frame { slot, seq, earlier, awaited });
+            }
         }
         self.watch(debts);
         self.queue(queue, &steps)
@@ -120,11 +124,23 @@ impl Hold {
 
     /// Queues that the frame of a slot is complete.
     pub(super) fn complete(&self, queue: &Queue, slot: usize, seq: Seq) -> Result<()> {
-        self.seat.note_write(slot, seq);
-        self.queue(queue, &[page::complete(slot, seq)])?;
-        // Only now: a frame that is given up leaves its count to the next one.
-        self.seat.note_filler(self.way(queue), slot, seq);
-        Ok(())
+        let member = self.member()?;
+        let (memory, me) = (&*member.memory, member.me()?);
+        let by = &memory.slot_words(slot).owed_by;
+        let said = self.seat.say_write(slot, seq.ticket());
+        let was_by = by.swap(word_of(me), sync::Ordering::AcqRel);
+        let owed = note_owed(memory, slot, seq);
+        let queued = self.queue(queue, &[page::complete(slot, seq)]);
+        if queued.is_ok() {
+            // Only now: a frame that is given up leaves its ticket to the next one.
+            self.seat.note_write(self.way(queue), slot, seq);
+        } else {
+            // Nothing will do it.
+            memory.owed(slot).store(owed, sync::Ordering::Release);
+            by.store(was_by, sync::Ordering::Release);
+            self.seat.say_write(slot, said);
+        }
+        queued
     }
 
     /// Queues a wait for a frame, some work that reads it, and the end of that. The slot is leased.
@@ -137,7 +153,7 @@ impl Hold {
     ) -> Result<bool> {
         self.await_frame(queue, found.slot, found.seq)?;
         work()?;
-        self.end_use(queue, found.slot)
+        self.end_use(queue, found.slot, found.seq)
     }
 
     /// Queues a wait for a frame, unless it is there, on the device or in the file.
@@ -152,20 +168,30 @@ impl Hold {
             return Ok(());
         }
         // Before it is waited for: where the device cannot, the call does.
-        if slot_owner(member.memory.slot(slot)) != member.me()? {
-            self.watch([Debt::Frame { slot, seq }]);
+        if memory.debtor(slot) != member.me()? {
+            let (earlier, awaited) = (Earlier::of(memory, slot, seq), Awaited::There);
+            self.watch([Debt::Frame { slot, seq, earlier, awaited }]);
         }
         self.queue(queue, &[page::await_frame(slot, seq)])
     }
 
     /// Queues the end of a use of a slot that is leased, and notes it. `false`: the lease was taken away.
-    pub(super) fn end_use(&self, queue: &Queue, slot: usize) -> Result<bool> {
+    pub(super) fn end_use(&self, queue: &Queue, slot: usize, seq: Seq) -> Result<bool> {
+        self.end(queue, Purpose::Reading, slot, seq)
+    }
+
+    /// Queues the end of a use by what mends. The caller has the lock.
+    pub(super) fn end_mending(&self, slot: usize, seq: Seq) -> Result<()> {
+        self.end(self.own(), Purpose::Mending, slot, seq).map(drop)
+    }
+
+    fn end(&self, queue: &Queue, purpose: Purpose, slot: usize, seq: Seq) -> Result<bool> {
         let member = self.member()?;
-        let (next, lanes) = self.seat.next(self.way(queue));
+        let (next, lanes) = self.seat.next(self.way(queue), purpose);
         let mut steps: Vec<_> = next.after.into_iter().map(page::await_use).collect();
         steps.push(page::end(next.it));
         self.queue(queue, &steps)?;
-        let is_kept = note_use(&*member.memory, member.me()?, slot, next.it);
+        let is_kept = note_use(&*member.memory, member.me()?, slot, seq, next.it);
         drop(lanes);
         Ok(is_kept)
     }
@@ -186,7 +212,7 @@ impl Hold {
     }
 
     /// A queue, as it is known again.
-    fn way(&self, queue: &Queue) -> Option<lanes::Queue> {
+    pub(super) fn way(&self, queue: &Queue) -> Option<lanes::Queue> {
         Some((self.context.device().ordinal(), queue.id()?))
     }
 

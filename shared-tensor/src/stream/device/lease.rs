@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cuda_ipc::{Access, Chunk, Mapping, Stream as Queue};
 
 use crate::error::Result;
+use crate::ring::Found;
 use crate::stream::description::Publication;
 use crate::stream::device::endings::{self, Ending};
 use crate::stream::device::hold::Hold;
@@ -30,10 +31,10 @@ pub struct GpuLease {
 
 impl GpuLease {
     /// The frame in a slot that is leased. A wait for it was queued.
-    pub(super) fn of_slot(hold: Arc<Hold>, queue: Arc<Queue>, slot: usize, lease: Lease) -> Self {
+    pub(super) fn of_slot(hold: Arc<Hold>, queue: Arc<Queue>, found: &Found, lease: Lease) -> Self {
         let (publication, bytes) = (*lease.publication(), lease.len());
-        let address = hold.address(slot);
-        let ending = Some(Ending { hold, queue, slot, lease });
+        let address = hold.address(found.slot);
+        let ending = Some(Ending { hold, queue, slot: found.slot, seq: found.seq, lease });
         Self { publication, address, bytes, ending, copy: None }
     }
 

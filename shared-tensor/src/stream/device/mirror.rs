@@ -46,16 +46,33 @@ impl Hold {
     /// nobody claims the slot meanwhile: this process has the lock.
     pub(super) fn mirror(&self, slot: usize, seq: Seq) -> Result<()> {
         let Some(mirror) = &self.mirror else { return Ok(()) };
-        let memory = &self.member()?.memory;
-        let queue = mirror.work.stream();
-        if !device::is_complete(&**memory, slot, seq) {
-            self.queue(queue, &[page::await_frame(slot, seq)])?;
+        self.await_completion(mirror, slot, seq)?;
+        self.mirror_in(mirror.work.stream(), slot, seq)
+    }
+
+    /// Says of a frame that was not published that there will be no copy of it: who fills the slot next waits
+    /// for that.
+    pub(super) fn forgo_mirror(&self, slot: usize, seq: Seq) -> Result<()> {
+        let Some(mirror) = &self.mirror else { return Ok(()) };
+        self.await_completion(mirror, slot, seq)?;
+        self.queue(mirror.work.stream(), &[page::mirrored(slot, seq)])
+    }
+
+    fn await_completion(&self, mirror: &Mirror, slot: usize, seq: Seq) -> Result<()> {
+        if device::is_complete(&*self.member()?.memory, slot, seq) {
+            return Ok(());
         }
+        self.queue(mirror.work.stream(), &[page::await_frame(slot, seq)])
+    }
+
+    /// Queues the copy behind what completes the frame in `queue`.
+    pub(super) fn mirror_in(&self, queue: &Queue, slot: usize, seq: Seq) -> Result<()> {
+        let Some(mirror) = &self.mirror else { return Ok(()) };
+        let memory = &self.member()?.memory;
         let to = (&mirror.frames, self.start(slot));
         let copied = self.context.copy_to_host(queue, to, self.address(slot), self.bytes());
         copied.map_err(|source| self.failed("mirror", &source))?;
         self.queue(queue, &[page::mirrored(slot, seq)])?;
-        self.seat.note_write(slot, seq);
         let memory = Arc::clone(memory);
         let told = self.context.call_after(queue, move || memory.tell_arrival());
         told.map_err(|source| self.failed("mirror", &source))
@@ -90,7 +107,7 @@ impl Hold {
         let room = self.room(queue)?;
         self.copy_slot(queue, room.address(), found.slot, found.seq)?;
         let publication = *lease.publication();
-        self.end_use(queue, found.slot)?;
+        self.end_use(queue, found.slot, found.seq)?;
         drop(lease);
         Ok(GpuLease::of_copy(room, self.attachment.layout.payload_bytes, publication))
     }

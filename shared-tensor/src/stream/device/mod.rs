@@ -2,6 +2,7 @@
 
 mod copies;
 mod create;
+mod earlier;
 mod endings;
 mod filling;
 mod hold;

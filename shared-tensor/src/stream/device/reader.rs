@@ -84,9 +84,8 @@ impl GpuReader {
                 return hold.copy_from_file(queue, &found, lease);
             }
             // A lease from here on, so that a failure ends it.
-            let slot = found.slot;
-            let lease = GpuLease::of_slot(Arc::clone(hold), Arc::clone(queue), slot, lease);
-            hold.await_frame(queue, slot, found.seq)?;
+            let lease = GpuLease::of_slot(Arc::clone(hold), Arc::clone(queue), &found, lease);
+            hold.await_frame(queue, found.slot, found.seq)?;
             return Ok(lease);
         }
         let room = hold.room(queue)?;

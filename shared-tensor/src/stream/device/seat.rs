@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cuda_ipc::{Fate, ProcessMark};
 
 use crate::ring::Identity;
-use crate::ring::device::{DeviceWords, Use, release_use};
+use crate::ring::device::{DeviceWords, Use, release_use, settled};
 use crate::ring::word::{SLOTS_MAX, Seq};
-use crate::stream::device::lanes::{Lanes, Next, Queue};
+use crate::stream::device::lanes::{Lanes, Next, Purpose, Queue};
 use crate::stream::device::{settle, watch};
 use crate::stream::layout::{LANES_PER_SEAT, SITTER_ENTRY_BITS, Seat};
 use crate::stream::memory::StreamMemory;
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sync::{Ordering, fence};
 
 /// Numbers beyond this are damage.
 const NUMBER_MAX: u64 = 1 << 62;
@@ -68,11 +68,11 @@ impl Sitter {
     }
 }
 
-fn word_of(who: Identity) -> u64 {
+pub(crate) fn word_of(who: Identity) -> u64 {
     who.id << SITTER_ENTRY_BITS | who.entry as u64
 }
 
-fn who_of(word: u64) -> Identity {
+pub(crate) fn who_of(word: u64) -> Identity {
     let entry = usize::try_from(word & ((1 << SITTER_ENTRY_BITS) - 1)).unwrap_or_default();
     Identity { entry, id: word >> SITTER_ENTRY_BITS }
 }
@@ -82,6 +82,32 @@ fn who_of(word: u64) -> Identity {
 pub(crate) fn is_gone(memory: &StreamMemory, who: Identity) -> bool {
     let sitters = memory.seats().iter().filter_map(Sitter::load);
     sitters.filter(|sitter| sitter.who.id == who.id).all(Sitter::is_gone)
+}
+
+/// Whose devices were told to fill a slot and have not: each with the ticket of its last frame there.
+pub(super) fn fills(memory: &StreamMemory, slot: usize) -> impl Iterator<Item = (Sitter, u64)> {
+    let settled = settled(memory, slot);
+    memory.seated().filter_map(move |index| {
+        let seat = &memory.seats()[index];
+        // In this order: whoever sits there then has cleared what the one before had written, and who has not
+        // come to telling has told no device anything.
+        let sitter = Sitter::load(seat).filter(|sitter| sitter.process.is_some())?;
+        let ticket = seat.written[slot].load(Ordering::Acquire);
+        (settled < ticket).then_some((sitter, ticket))
+    })
+}
+
+/// Whether all who told a device to fill a slot are gone, and who mends it.
+pub(crate) fn is_abandoned(
+    memory: &StreamMemory,
+    slot: usize,
+    has_ended: impl Fn(Identity) -> bool,
+) -> bool {
+    let words = memory.slot_words(slot);
+    let is_mended = settled(memory, slot) < words.mended.load(Ordering::Acquire);
+    let mender = who_of(words.mended_by.load(Ordering::Acquire));
+    fills(memory, slot).all(|(sitter, _)| has_ended(sitter.who) && sitter.is_gone())
+        && (!is_mended || has_ended(mender) && is_gone(memory, mender))
 }
 
 /// Ends the uses of the dead, who are among those that `has_ended` is true of: nobody waits for them any more.
@@ -121,10 +147,9 @@ pub(super) struct Taken {
     index: usize,
     word: u64,
     lanes: Mutex<Lanes>,
-    /// Of each slot: the ticket of the last frame that a device was told to fill it with.
-    written: [AtomicU64; SLOTS_MAX],
-    /// And the queue of that frame.
-    fillers: Mutex<[(u64, Option<Queue>); SLOTS_MAX]>,
+    /// Of each slot: the ticket of the last frame that a device was told to fill it with, and the queue, if
+    /// it is known again.
+    written: Mutex<[(u64, Option<Queue>); SLOTS_MAX]>,
 }
 
 impl OwnSeat {
@@ -153,6 +178,10 @@ impl OwnSeat {
         })?;
         // SYNC: seated. Before any use is noted, which whoever looks for uses has to see first.
         memory.shared.control().seated.fetch_or(1 << index, Ordering::AcqRel);
+        for ticket in &memory.seats()[index].written {
+            // What was told before was told by somebody who is gone.
+            ticket.store(0, Ordering::Relaxed);
+        }
         Sitter::tell(&memory.seats()[index], word, ProcessMark::own());
         if before != 0 {
             // Nobody writes these any more: what they owe is paid, and numbers go on from there.
@@ -162,32 +191,43 @@ impl OwnSeat {
         }
         let lanes = Mutex::new(Lanes::new(index * LANES_PER_SEAT, lasts));
         let memory = Arc::clone(memory);
-        let (written, fillers) = (Default::default(), Mutex::default());
-        let taken = Arc::new(Taken { memory, index, word, lanes, written, fillers });
+        let taken = Arc::new(Taken { memory, index, word, lanes, written: Mutex::default() });
         settle::note(&taken);
         Some(Self(taken))
     }
 
     /// The next use by a queue; held until the use is noted, so that uses are queued in their order.
-    pub(super) fn next(&self, queue: Option<Queue>) -> (Next, MutexGuard<'_, Lanes>) {
+    pub(super) fn next(
+        &self,
+        queue: Option<Queue>,
+        purpose: Purpose,
+    ) -> (Next, MutexGuard<'_, Lanes>) {
         let mut lanes = self.0.lanes();
-        let next = lanes.next(queue, |it| self.0.has_ended(it));
+        let next = lanes.next(queue, purpose, |it| self.0.has_ended(it));
         (next, lanes)
     }
 
-    /// Notes a frame that a device is told to fill a slot with. The caller has the stream's lock.
-    pub(super) fn note_write(&self, slot: usize, seq: Seq) {
-        self.0.written[slot].fetch_max(seq.ticket(), Ordering::Relaxed);
+    /// Says to others that a device is told to fill a slot with a frame, and gives what was said before. The
+    /// caller has the stream's lock.
+    pub(super) fn say_write(&self, slot: usize, ticket: u64) -> u64 {
+        let word = &self.0.memory.seats()[self.0.index].written[slot];
+        let before = word.load(Ordering::Relaxed);
+        word.store(ticket, Ordering::Release);
+        before
     }
 
-    /// Notes in which queue that is done.
-    pub(super) fn note_filler(&self, queue: Option<Queue>, slot: usize, seq: Seq) {
-        self.0.fillers()[slot] = (seq.ticket(), queue);
+    /// Notes a frame that a device was told to fill a slot with, in a queue. The caller has the stream's lock.
+    pub(super) fn note_write(&self, queue: Option<Queue>, slot: usize, seq: Seq) {
+        let last = &mut self.0.written()[slot];
+        // What mends an earlier frame comes after this process's own.
+        if last.0 < seq.ticket() {
+            *last = (seq.ticket(), queue);
+        }
     }
 
     /// Whether what is queued in `queue` from now on comes after a frame, by itself.
     pub(super) fn has_filled(&self, queue: Option<Queue>, slot: usize, seq: Seq) -> bool {
-        queue.is_some() && self.0.fillers()[slot] == (seq.ticket(), queue)
+        queue.is_some() && self.0.written()[slot] == (seq.ticket(), queue)
     }
 
     /// Whether what is queued in `queue` from now on comes after a use, by itself.
@@ -211,8 +251,8 @@ impl Taken {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fillers(&self) -> MutexGuard<'_, [(u64, Option<Queue>); SLOTS_MAX]> {
-        self.fillers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn written(&self) -> MutexGuard<'_, [(u64, Option<Queue>); SLOTS_MAX]> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn has_ended(&self, it: Use) -> bool {
@@ -221,12 +261,9 @@ impl Taken {
 
     /// Whether every frame is there that devices were told to make.
     pub(super) fn has_written(&self) -> bool {
-        let written = self.written.iter().map(|ticket| ticket.load(Ordering::Relaxed)).enumerate();
-        written.into_iter().all(|(slot, ticket)| {
-            // The file's copy, if there is one, comes last.
-            let word = self.memory.mirrored(slot).unwrap_or_else(|| self.memory.ready(slot));
-            ticket == 0 || word.load(Ordering::Acquire) >= ticket
-        })
+        let written = *self.written();
+        let mut tickets = written.iter().map(|(ticket, _)| *ticket).enumerate();
+        tickets.all(|(slot, ticket)| settled(&*self.memory, slot) >= ticket)
     }
 
     /// Whether devices are done with everything that was queued.

@@ -109,10 +109,8 @@ fn run(watch: &Watch) {
             leaving.clear();
         }
         // One that cannot be looked at is looked at again.
-        let left: Vec<_> = debts
-            .into_iter()
-            .filter(|(hold, debt)| !hold.is_paid(*debt).unwrap_or(false))
-            .collect();
+        let left: Vec<_> =
+            debts.into_iter().filter(|(hold, debt)| !hold.is_paid(debt).unwrap_or(false)).collect();
         if left.is_empty() && endings.is_empty() && leaving.is_empty() {
             continue;
         }

@@ -218,9 +218,13 @@ impl GpuWriteView<'_> {
         self.hold.complete(self.queue, claim.slot, claim.busy)?;
         self.is_open = false;
         let (tenure, claim) = (self.locked.tenure(), &self.filling.claim);
-        let count = tenure.commit(claim, stamp)?;
-        self.hold.mirror(claim.slot, claim.busy)?;
-        Ok(count)
+        match tenure.commit(claim, stamp) {
+            Ok(count) => self.hold.mirror(claim.slot, claim.busy).map(|()| count),
+            Err(error) => {
+                let _ = self.hold.forgo_mirror(claim.slot, claim.busy);
+                Err(error)
+            }
+        }
     }
 }
 

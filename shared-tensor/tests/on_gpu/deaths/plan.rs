@@ -64,6 +64,12 @@ impl Plan {
         plan
     }
 
+    /// Whether a writer that is as far ahead as it may be finds a slot whose frame is complete, beside that of
+    /// the last whole one.
+    pub(crate) fn never_claims_incomplete(&self) -> bool {
+        self.ahead < self.slots as u64
+    }
+
     /// What others of this program read it from.
     pub(crate) fn arguments(&self) -> Vec<String> {
         let Self { bytes, slots, ahead, .. } = self;

@@ -1,0 +1,197 @@
+//! What several dead processes leave, one after the other, and who waits for it.
+
+use crate::harness::tests;
+use crate::peer::Peer;
+use crate::support::Scratch;
+
+tests![
+    a_frame_is_mended_whose_slot_a_dead_writer_had_claimed,
+    a_frame_is_mended_for_its_readers_before_the_next_one_comes,
+    a_slot_is_not_mended_while_its_frame_before_is_read,
+    many_streams_of_one_process_wait_for_a_dead_writer,
+    a_slot_is_not_filled_while_another_device_fills_it,
+    a_slot_that_a_device_fills_is_not_mended,
+    the_file_is_mended_beside_streams_that_wait,
+    a_process_does_not_fill_what_a_device_copies_to,
+];
+
+/// Writers, and a reader who has the memory. The first frame is there: 7.
+struct Scene {
+    scratch: Scratch,
+    first: Peer,
+    second: Peer,
+    reader: Peer,
+}
+
+impl Scene {
+    fn new(how: &str) -> Self {
+        let scratch = Scratch::new();
+        let [mut first, mut second, mut reader] = [(); 3].map(|()| Peer::start(&scratch));
+        assert_eq!(first.ask(how), "created");
+        assert_eq!((first.ask("write 7"), first.ask("done")), ("1".into(), "done".into()));
+        for peer in [&mut second, &mut reader] {
+            assert_eq!((peer.ask("open"), peer.ask("read")), ("opened".into(), "7".into()));
+        }
+        Self { scratch, first, second, reader }
+    }
+
+    /// Frames 2 to `last` of the first writer, published and not begun. The reader waits for the second.
+    fn hold_first(&mut self, last: u64) {
+        self.hold_unread(2);
+        assert_eq!(self.reader.ask("queue"), "2");
+        self.write_first(3, last);
+    }
+
+    /// The same, and nobody waits for any.
+    fn hold_unread(&mut self, last: u64) {
+        assert_eq!(self.first.ask("hold"), "held");
+        self.write_first(2, last);
+    }
+
+    fn write_first(&mut self, from: u64, last: u64) {
+        for frame in from..=last {
+            assert_eq!(self.first.ask(&format!("write {}", 90 + frame)), frame.to_string());
+        }
+    }
+
+    fn end(self) {
+        drop((self.first, self.second, self.reader));
+        assert!(shared_tensor::stream::unlink(&self.scratch, "it").unwrap());
+    }
+}
+
+/// It died before it published anything there.
+fn a_frame_is_mended_whose_slot_a_dead_writer_had_claimed() {
+    for is_first_gone in [false, true] {
+        let mut scene = Scene::new("create 4");
+        scene.hold_first(4);
+        assert_eq!(scene.second.ask("claim"), "5");
+        let [one, two] = [&mut scene.first, &mut scene.second];
+        for writer in if is_first_gone { [one, two] } else { [two, one] } {
+            writer.kill();
+        }
+        assert_eq!(scene.reader.ask("found"), "7");
+        assert_eq!(scene.reader.ask("write 8"), "5");
+        assert_eq!(scene.reader.ask("read"), "8");
+        scene.end();
+    }
+}
+
+/// Whose writer waits for it, too.
+fn a_frame_is_mended_for_its_readers_before_the_next_one_comes() {
+    let mut scene = Scene::new("create 4");
+    scene.hold_first(4);
+    assert_eq!(scene.second.ask("write 8"), "5");
+    scene.first.kill();
+    assert_eq!(scene.reader.ask("found"), "7");
+    assert_eq!(scene.reader.ask("read"), "8");
+    scene.end();
+}
+
+/// The device of its writer would have waited for them.
+fn a_slot_is_not_mended_while_its_frame_before_is_read() {
+    let mut scene = Scene::new("create 3");
+    let mut other = Peer::start(&scene.scratch);
+    assert_eq!((other.ask("open"), other.ask("read")), ("opened".into(), "7".into()));
+    // One reads each of the slots that are not the newest, and has not begun to.
+    assert_eq!((other.ask("hold"), other.ask("queue")), ("held".into(), "1".into()));
+    assert_eq!((scene.first.ask("write 8"), scene.first.ask("done")), ("2".into(), "done".into()));
+    let mut third = Peer::start(&scene.scratch);
+    assert_eq!((third.ask("open"), third.ask("read")), ("opened".into(), "8".into()));
+    assert_eq!((third.ask("hold"), third.ask("queue")), ("held".into(), "2".into()));
+    assert_eq!((scene.first.ask("write 9"), scene.first.ask("done")), ("3".into(), "done".into()));
+    assert_eq!(scene.first.ask("write 99"), "4", "behind the first of them");
+    assert_eq!(scene.reader.ask("queue"), "4");
+    scene.first.kill();
+    scene.reader.tell("found");
+    assert!(scene.reader.is_silent(), "the slot is read");
+    assert_eq!((other.ask("go"), other.ask("found")), ("gone".into(), "7".into()));
+    assert_eq!(scene.reader.hear(), "9", "the last whole frame");
+    assert_eq!((third.ask("go"), third.ask("found")), ("gone".into(), "8".into()));
+    drop((other, third));
+    scene.end();
+}
+
+/// In as many as are told apart, and more: what mends has to come before what they wait for.
+fn many_streams_of_one_process_wait_for_a_dead_writer() {
+    let mut scene = Scene::new("create 5");
+    assert_eq!(scene.first.ask("hold"), "held");
+    for frame in 2..=4 {
+        assert_eq!(scene.first.ask(&format!("write {}", 90 + frame)), frame.to_string());
+        assert_eq!(scene.reader.ask("spread 4"), "spread");
+    }
+    scene.first.kill();
+    assert_eq!(scene.reader.ask("gather"), "gathered");
+    assert_eq!(scene.reader.ask("read"), "7");
+    scene.end();
+}
+
+/// The writer that had claimed it after that is gone, and who claims it now has to wait for the device.
+fn a_slot_is_not_filled_while_another_device_fills_it() {
+    for how in ["create 4", "mirror 4"] {
+        let mut scene = Scene::new(how);
+        scene.hold_unread(4);
+        assert_eq!(scene.second.ask("claim"), "5");
+        scene.second.kill();
+        let mut next = Peer::start(&scene.scratch);
+        assert_eq!((next.ask("open"), next.ask("write 8")), ("opened".into(), "5".into()));
+        assert_eq!(scene.first.ask("go"), "gone");
+        assert_eq!(next.ask("done"), "done");
+        assert_eq!(scene.reader.ask("read"), "8", "{how}: the frame of the first is over");
+        drop(next);
+        scene.end();
+    }
+}
+
+/// Nor is what was published behind it, by somebody who is gone.
+fn a_slot_that_a_device_fills_is_not_mended() {
+    let mut scene = Scene::new("create 4");
+    scene.hold_first(4);
+    assert_eq!(scene.second.ask("write 8"), "5", "in the slot of frame 2");
+    let mut late = Peer::start(&scene.scratch);
+    assert_eq!((late.ask("open"), late.ask("queue")), ("opened".into(), "5".into()));
+    scene.second.kill();
+    late.tell("found");
+    assert!(late.is_silent(), "the first writer lives");
+    assert_eq!(scene.first.ask("go"), "gone");
+    assert_eq!(late.hear(), "94", "the last whole frame before");
+    assert_eq!(scene.reader.ask("found"), "92");
+    assert_eq!(scene.reader.ask("read"), "94");
+    drop(late);
+    scene.end();
+}
+
+/// The copies that a process has queued for its own frames wait for those, and these for what it mends.
+fn the_file_is_mended_beside_streams_that_wait() {
+    let mut scene = Scene::new("mirror 3");
+    scene.hold_first(4);
+    // Behind frames of the first one, each in a slot of theirs.
+    for frame in 5..=8 {
+        assert_eq!(scene.second.ask(&format!("write {frame}")), frame.to_string());
+    }
+    scene.first.kill();
+    assert_eq!(scene.second.ask("done"), "done");
+    assert_eq!(scene.reader.ask("found"), "7");
+    assert_eq!(scene.reader.ask("read"), "8");
+    let mut plain = Peer::start_plain(&scene.scratch);
+    assert_eq!(plain.ask("wait"), "8 8");
+    drop(plain);
+    scene.end();
+}
+
+/// Though the slot is empty, as a writer died that had claimed it.
+fn a_process_does_not_fill_what_a_device_copies_to() {
+    let mut scene = Scene::new("mirror 3");
+    scene.hold_unread(3);
+    assert_eq!(scene.second.ask("claim"), "4");
+    scene.second.kill();
+    let mut plain = Peer::start_plain(&scene.scratch);
+    let count = plain.ask("write 8");
+    assert_eq!(count, "4");
+    assert_eq!(scene.first.ask("go"), "gone");
+    assert_eq!(plain.ask("wait"), "4 8");
+    assert_eq!(scene.reader.ask("read"), "8");
+    assert_eq!(plain.ask("wait"), "4 8");
+    drop(plain);
+    scene.end();
+}
