@@ -1,7 +1,8 @@
 //! Copies on a device that the caller's streams and ours order among themselves, without the host.
 
 use crate::device::Context;
-use crate::error::DriverError;
+use crate::error::{DriverError, QueueError};
+use crate::host::HostRange;
 use crate::sys::{Event, Stream};
 
 /// A stream beside the caller's, for moving memory into chunks.
@@ -17,6 +18,11 @@ impl Copies {
     /// A new stream on the context's device.
     pub fn new(context: &Context) -> Result<Self, DriverError> {
         Ok(Self { context: context.clone(), stream: context.stream()? })
+    }
+
+    /// The context of the copies.
+    pub fn context(&self) -> &Context {
+        &self.context
     }
 
     /// The stream of the copies.
@@ -52,6 +58,37 @@ impl Copies {
     /// Copies to host memory, after the copies so far, and waits.
     pub fn download(&self, to: &mut [u8], from: u64) -> Result<(), DriverError> {
         self.context.within(|| self.stream.download(to, from))
+    }
+
+    /// Copies from `offset` of memory of the host, after the copies so far, and waits.
+    pub fn copy_from_host(
+        &self,
+        to: u64,
+        (from, offset): (&HostRange, u64),
+        bytes: u64,
+    ) -> Result<(), QueueError> {
+        let place = from.place(offset, bytes)?;
+        Ok(self.waiting(|| self.stream.copy_from_host(to, place))?)
+    }
+
+    /// Copies to `offset` of memory of the host, after the copies so far, and waits.
+    pub fn copy_to_host(
+        &self,
+        (to, offset): (&HostRange, u64),
+        from: u64,
+        bytes: u64,
+    ) -> Result<(), QueueError> {
+        let place = to.place_to_write(offset, bytes)?;
+        Ok(self.waiting(|| self.stream.copy_to_host(place, from))?)
+    }
+
+    /// Waits also if nothing could be queued: of large copies a part may have been.
+    fn waiting(&self, copy: impl FnOnce() -> Result<(), DriverError>) -> Result<(), DriverError> {
+        self.context.within(|| {
+            let copied = copy();
+            let waited = self.stream.synchronize();
+            copied.and(waited)
+        })
     }
 
     /// Waits on the host until all copies are done.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::DriverError;
 use crate::idle;
-use crate::sys::{self, PrimaryContext, Stream};
+use crate::sys::{self, ContextHandle, Stream};
 use crate::uuid::Uuid;
 
 /// A device that this process sees.
@@ -150,27 +150,41 @@ impl Device {
     }
 
     /// The context that everything in this process shares, torch included; made if there is none yet.
-    /// Nothing else in this crate makes one.
+    /// Nothing else in this crate makes that one.
     pub fn context(&self) -> Result<Context, DriverError> {
-        let primary = PrimaryContext::retain(self.inner.ordinal)?;
-        Ok(Context { device: self.clone(), primary: Arc::new(primary) })
+        let handle = ContextHandle::retain(self.inner.ordinal)?;
+        Ok(Context { device: self.clone(), handle: Arc::new(handle) })
     }
 }
 
-/// A device's primary context, which exists while one of these does.
+/// A device's primary context, or [one beside it](Context::apart), which exists while one of these does.
 ///
 /// It is current to a thread only within a call of this crate; what was current before is so again
 /// afterwards.
 #[derive(Clone, Debug)]
 pub struct Context {
     device: Device,
-    primary: Arc<PrimaryContext>,
+    handle: Arc<ContextHandle>,
 }
 
 impl Context {
     /// The device.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// A new context of the same device, for work that nothing of this process may hold up.
+    ///
+    /// A device takes the work of a context from a few queues, which its streams share: 8, or
+    /// `CUDA_DEVICE_MAX_CONNECTIONS`, however many streams there are, and of whatever priority. When the streams that
+    /// wait for something have all of them, no other stream of that context goes on. The queues of another
+    /// context are others. It takes some hundred megabytes of the device's memory, and a tenth of a second.
+    ///
+    /// # Errors
+    /// The driver's, such as that memory is short, or that the device is for one context only.
+    pub fn apart(&self) -> Result<Self, DriverError> {
+        let handle = ContextHandle::create(self.device.raw_ordinal())?;
+        Ok(Self { device: self.device.clone(), handle: Arc::new(handle) })
     }
 
     /// A new stream, which waits for no other by itself.
@@ -204,7 +218,7 @@ impl Context {
     /// Runs `act` with the context current to this thread, so that calls of this crate in it need not make it
     /// so one by one. Nothing in it makes another context current, or leaves it so.
     pub fn together<T>(&self, act: impl FnOnce() -> T) -> Result<T, DriverError> {
-        let _entered = self.primary.enter()?;
+        let _entered = self.handle.enter()?;
         Ok(act())
     }
 
@@ -212,7 +226,7 @@ impl Context {
         &self,
         act: impl FnOnce() -> Result<T, DriverError>,
     ) -> Result<T, DriverError> {
-        let _entered = self.primary.enter()?;
+        let _entered = self.handle.enter()?;
         act()
     }
 }

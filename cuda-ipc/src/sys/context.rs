@@ -1,4 +1,4 @@
-//! Primary contexts: the one per device that everything in a process shares.
+//! Contexts: the primary one of a device, which everything in a process shares, and others beside it.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_uint};
@@ -11,21 +11,29 @@ use super::fork::Generation;
 use super::table::table;
 use crate::error::DriverError;
 
-/// A device's primary context, retained.
+/// A context that exists while this does.
 #[derive(Debug)]
-pub(crate) struct PrimaryContext {
+pub(crate) struct ContextHandle {
     raw: CUcontext,
-    ordinal: c_int,
+    origin: Origin,
     made: Generation,
 }
 
-// SAFETY: D5, and contexts may be used from any thread.
-unsafe impl Send for PrimaryContext {}
-// SAFETY: as for `Send`.
-unsafe impl Sync for PrimaryContext {}
+#[derive(Clone, Copy, Debug)]
+enum Origin {
+    /// A device's primary one, retained.
+    Retained(c_int),
+    /// Made here.
+    Made,
+}
 
-impl PrimaryContext {
-    /// Retains it; makes it if this process has none yet.
+// SAFETY: D5, and contexts may be used from any thread.
+unsafe impl Send for ContextHandle {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for ContextHandle {}
+
+impl ContextHandle {
+    /// Retains a device's primary one; makes it if this process has none yet.
     pub(crate) fn retain(ordinal: c_int) -> Result<Self, DriverError> {
         let table = table()?;
         let function = table.primary_context_retain.get()?;
@@ -34,7 +42,25 @@ impl PrimaryContext {
         // SAFETY: D1, D3.
         let code = unsafe { function(&raw mut raw, ordinal) };
         table.primary_context_retain.done(code)?;
-        Ok(Self { raw, ordinal, made })
+        Ok(Self { raw, origin: Origin::Retained(ordinal), made })
+    }
+
+    /// Makes one beside the primary one.
+    pub(crate) fn create(ordinal: c_int) -> Result<Self, DriverError> {
+        const DEFAULT: c_uint = 0;
+        let table = table()?;
+        let function = table.context_create.get()?;
+        let pop = table.context_pop.get()?;
+        let made = Generation::watch().map_err(crate::error::Absent::Fork)?;
+        let mut raw = ptr::null_mut();
+        // SAFETY: D1, D3.
+        let code = unsafe { function(&raw mut raw, DEFAULT, ordinal) };
+        table.context_create.done(code)?;
+        // It is current now.
+        let mut popped = ptr::null_mut();
+        // SAFETY: D1, D3.
+        unsafe { pop(&raw mut popped) };
+        Ok(Self { raw, origin: Origin::Made, made })
     }
 
     /// Makes it current to this thread until the guard is dropped, which puts back what was. Within another
@@ -60,15 +86,24 @@ thread_local! {
     static ENTERED: Cell<usize> = const { Cell::new(0) };
 }
 
-impl Drop for PrimaryContext {
+impl Drop for ContextHandle {
     fn drop(&mut self) {
         if !self.made.is_current() {
             return;
         }
         let Ok(table) = table() else { return };
-        let Ok(function) = table.primary_context_release.get() else { return };
-        // SAFETY: D1, D5.
-        unsafe { function(self.ordinal) };
+        match self.origin {
+            Origin::Retained(ordinal) => {
+                let Ok(function) = table.primary_context_release.get() else { return };
+                // SAFETY: D1, D5.
+                unsafe { function(ordinal) };
+            }
+            Origin::Made => {
+                let Ok(function) = table.context_destroy.get() else { return };
+                // SAFETY: D1, D5.
+                unsafe { function(self.raw) };
+            }
+        }
     }
 }
 
@@ -77,7 +112,7 @@ impl Drop for PrimaryContext {
 pub(crate) struct Entered<'a> {
     /// `None` within another guard of the context.
     outer: Option<Outer>,
-    context: PhantomData<(&'a PrimaryContext, *mut ())>,
+    context: PhantomData<(&'a ContextHandle, *mut ())>,
 }
 
 /// What the end of a guard puts back.

@@ -30,7 +30,7 @@ mod stream;
 mod table;
 mod words;
 
-pub(crate) use self::context::PrimaryContext;
+pub(crate) use self::context::ContextHandle;
 pub(crate) use self::event::Event;
 pub(crate) use self::fork::Generation;
 pub use self::host::HostMemory;

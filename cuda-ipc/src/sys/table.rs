@@ -93,6 +93,8 @@ table! {
     primary_context_state: fn(c_int, *mut c_uint, *mut c_int) = "cuDevicePrimaryCtxGetState",
     primary_context_retain: fn(*mut CUcontext, c_int) = "cuDevicePrimaryCtxRetain",
     primary_context_release: fn(c_int) = "cuDevicePrimaryCtxRelease_v2",
+    context_create: fn(*mut CUcontext, c_uint, c_int) = "cuCtxCreate_v2",
+    context_destroy: fn(CUcontext) = "cuCtxDestroy_v2",
     context_push: fn(CUcontext) = "cuCtxPushCurrent_v2",
     context_pop: fn(*mut CUcontext) = "cuCtxPopCurrent_v2",
     exchange_capture_mode: fn(*mut c_uint) = "cuThreadExchangeStreamCaptureMode",

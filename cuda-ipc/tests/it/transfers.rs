@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering as Atomic};
 use std::sync::{Arc, mpsc};
 
 use cuda_ipc::{
-    Access, Chunk, Context, DeviceWords, HostRange, Mapping, QueueError, Stream, Words, probe,
+    Access, Chunk, Context, Copies, DeviceWords, HostRange, Mapping, QueueError, Stream, Words,
+    probe,
 };
 
 use crate::harness::{Outcome, Skip, tests};
@@ -20,6 +21,7 @@ tests![
     functions_are_called_in_their_turn,
     a_panic_ends_with_its_function,
     what_cannot_be_captured_is_refused,
+    streams_that_wait_hold_up_their_context_alone,
 ];
 
 const BYTES: usize = 300_001;
@@ -228,4 +230,39 @@ fn what_cannot_be_captured_is_refused() {
     }
     assert_eq!(Arc::strong_count(&called), 1, "it comes to nothing, and is dropped");
     drop(Graph::end(&context, &stream).expect("not spoilt"));
+}
+
+/// However many there are.
+fn streams_that_wait_hold_up_their_context_alone() {
+    let context = context();
+    let pages =
+        HostRange::register(&context, Pages::new(BYTES), Access::ReadWrite).expect("memory");
+    let chunk = filled(5, BYTES);
+    let mapping = Mapping::open(&context, &[&chunk], Access::ReadWrite).expect("mapped");
+    let gate = Gate::closed(&context);
+    let others: Vec<_> = (0..40).map(|_| context.stream().expect("a stream")).collect();
+    for stream in &others {
+        gate.hold_up(stream);
+        context.fill(stream, mapping.address(), 0, 8).expect("queued");
+        mapping.used_on(stream).expect("known");
+    }
+    let apart = Copies::new(&context.apart().expect("room for it")).expect("a stream");
+    assert_eq!(apart.context().device().uuid(), context.device().uuid());
+    let bytes = BYTES as u64;
+    apart.copy_to_host((&pages, 0), mapping.address(), bytes).expect("copied");
+    apart.fill(mapping.address(), 9, 4096).expect("queued");
+    apart.copy_from_host(mapping.address() + 1, (&pages, 1), 1).expect("copied");
+    let mut found = [0; 4];
+    apart.download(&mut found, mapping.address()).expect("copied");
+    let sent = pattern(5, BYTES);
+    assert_eq!(found, [9, sent[1], 9, 9]);
+    assert!(!context.is_idle(&others[0]).expect("an answer"), "they wait still");
+    assert!(matches!(
+        apart.copy_to_host((&pages, bytes), mapping.address(), 8),
+        Err(QueueError::Range { .. })
+    ));
+    gate.open();
+    for stream in &others {
+        context.synchronize(stream).expect("done");
+    }
 }

@@ -1,4 +1,5 @@
-//! A driver without words: calls wait for the device then, and frames are the same.
+//! Drivers and devices that have less: calls wait for the device then, or what mends has less room, and frames are
+//! the same.
 
 use std::env;
 use std::process::Command;
@@ -9,7 +10,12 @@ use crate::driver;
 use crate::frames::Ground;
 use crate::harness::{Outcome, Skip, tests};
 
-tests![the_driver_orders_by_the_device, without_words_the_host_orders];
+tests![
+    the_driver_orders_by_the_device,
+    without_words_the_host_orders,
+    frames_are_mended_with_one_context,
+    frames_are_mended_through_one_queue,
+];
 
 /// What needs no stream to be held up.
 const THE_SAME: &[&str] = &[
@@ -50,15 +56,36 @@ fn without_words_the_host_orders() -> Outcome {
         return Err(Skip("needs another driver than the device's".to_owned()));
     }
     let folder = driver::build("without-words", &["-DVERSION=11030", "-DWITHOUT_WORDS"]);
-    let ran = Command::new(env::current_exe().unwrap())
-        .args(THE_SAME)
-        .arg("--exact")
-        .env("LD_LIBRARY_PATH", folder)
-        .env(WITHOUT_WORDS, "1")
-        .output()
-        .unwrap();
+    run_again(THE_SAME, |it| it.env("LD_LIBRARY_PATH", folder).env(WITHOUT_WORDS, "1"));
+    Ok(())
+}
+
+/// What writers leave that were killed.
+const MENDED: &[&str] = &[
+    "mending::a_frame_is_mended_whose_slot_a_dead_writer_had_claimed",
+    "mending::a_frame_is_mended_for_its_readers_before_the_next_one_comes",
+    "processes::frames_of_dead_writers_are_the_last_whole_one",
+    "processes::a_first_frame_that_is_lost_is_zeros",
+];
+
+/// There is no memory for a second one.
+fn frames_are_mended_with_one_context() -> Outcome {
+    if driver::is_device() {
+        return Err(Skip("needs a device whose memory is used up".to_owned()));
+    }
+    run_again(MENDED, |it| it.env("TEST_DRIVER_ONE_CONTEXT", "1"));
+    Ok(())
+}
+
+/// All streams of a context share it, so that nothing goes on there as long as one of them waits.
+fn frames_are_mended_through_one_queue() {
+    run_again(MENDED, |it| it.env("CUDA_DEVICE_MAX_CONNECTIONS", "1"));
+}
+
+fn run_again(tests: &[&str], how: impl FnOnce(&mut Command) -> &mut Command) {
+    let mut command = Command::new(env::current_exe().unwrap());
+    let ran = how(command.args(tests).arg("--exact")).output().unwrap();
     let said = String::from_utf8_lossy(&ran.stdout);
     assert!(ran.status.success(), "{said}{}", String::from_utf8_lossy(&ran.stderr));
-    assert!(said.contains(&format!("{} passed; 0 failed", THE_SAME.len())), "{said}");
-    Ok(())
+    assert!(said.contains(&format!("{} passed; 0 failed", tests.len())), "{said}");
 }

@@ -7,6 +7,8 @@
  * VERSION is the CUDA that it claims to be, such as 11080. WITHOUT_WORDS, WITHOUT_BATCHES and WITHOUT_CHUNKS
  * leave out the functions of stream memory operations, of many of them at once, and of virtual memory. In the environment: TEST_DRIVER_DEVICES,
  * CUDA_VISIBLE_DEVICES (numbers), TEST_DRIVER_NO_PEERS, TEST_DRIVER_DEAD (cuInit fails with the code),
+ * TEST_DRIVER_ONE_CONTEXT (there is no memory for one beside the primary context),
+ * CUDA_DEVICE_MAX_CONNECTIONS (8 unless it says otherwise: so many queues do the streams of a context share),
  * TEST_DRIVER_APART (asking for the default stream leaves out the streams that it waits for).
  */
 #define _GNU_SOURCE
@@ -48,7 +50,10 @@ static int visible[8], visible_count = -1;
 static pid_t started_in;
 
 struct graph;
-struct context { int ordinal, retained; struct graph *capture; } contexts[8];
+/* The queues that the streams of a context share, by whose work each was given last. */
+enum { CONNECTIONS = 32 };
+struct stream;
+struct context { int ordinal, retained; struct graph *capture; unsigned streams; struct stream *given[CONNECTIONS]; } contexts[8];
 static __thread struct context *stack[16];
 static __thread int depth;
 static __thread unsigned capture_mode;
@@ -157,6 +162,17 @@ int cuDevicePrimaryCtxRelease_v2(int ordinal) {
     pthread_mutex_unlock(&everything);
     return OK;
 }
+int cuCtxCreate_v2(struct context **context, unsigned flags, int ordinal) {
+    if (!seen(ordinal)) return INVALID_DEVICE;
+    if (flags || depth == 16) return INVALID_VALUE;
+    if (getenv("TEST_DRIVER_ONE_CONTEXT")) return OUT_OF_MEMORY;
+    *context = calloc(1, sizeof **context);
+    (*context)->ordinal = ordinal;
+    stack[depth++] = *context;
+    return OK;
+}
+/* What is queued in its streams goes on, which is more than a device does. */
+int cuCtxDestroy_v2(struct context *context) { return context ? OK : INVALID_CONTEXT; }
 int cuCtxPushCurrent_v2(struct context *context) { if (depth == 16) return INVALID_VALUE; stack[depth++] = context; return OK; }
 int cuCtxPopCurrent_v2(struct context **context) { if (!depth) return INVALID_CONTEXT; *context = stack[--depth]; return OK; }
 int cuCtxGetCurrent(struct context **context) { *context = current(); return OK; }
@@ -443,7 +459,7 @@ struct graph { int spoilt, references; struct kept *kept; struct step *first, **
 struct stream {
     pthread_mutex_t lock; pthread_cond_t moved; pthread_t thread;
     struct step *first, **last, now; int running, over; struct context *context; struct graph *capture;
-    int is_blocking; struct stream *next;
+    int is_blocking; struct stream *next; unsigned connection;
 };
 static struct stream default_stream[8];
 /* Those that were made. The blocking ones wait for their context's default stream, and it for them. */
@@ -505,11 +521,18 @@ static void *work(void *arg) {
     pthread_mutex_unlock(&it->lock);
     pthread_mutex_lock(&order);
     for (struct stream **at = &streams; *at; at = &(*at)->next) if (*at == it) { *at = it->next; break; }
+    if (it->context->given[it->connection] == it) it->context->given[it->connection] = NULL;
     pthread_mutex_unlock(&order);
     free(it);
     return NULL;
 }
+static unsigned connections(void) {
+    const char *text = getenv("CUDA_DEVICE_MAX_CONNECTIONS");
+    int count = text ? atoi(text) : 8;
+    return count < 1 ? 1 : count > CONNECTIONS ? CONNECTIONS : (unsigned)count;
+}
 static void begin(struct stream *it, struct context *context) {
+    it->connection = __atomic_fetch_add(&context->streams, 1, __ATOMIC_RELAXED) % connections();
     pthread_mutex_init(&it->lock, NULL); pthread_cond_init(&it->moved, NULL);
     it->last = &it->first; it->context = context;
     pthread_create(&it->thread, NULL, work, it);
@@ -563,6 +586,10 @@ static int queue(struct stream *it, struct step step) {
         for (struct stream *at = streams; at; at = at->next)
             if (at->is_blocking && at->context == it->context) order_behind(it, at);
     } else if (it->is_blocking && own->last) order_behind(it, own);
+    /* As on a device: what is in one queue is done in the order in which it came, of whatever streams. */
+    struct stream **given = &it->context->given[it->connection];
+    if (*given && *given != it) order_behind(it, *given);
+    *given = it;
     append(it, step);
     pthread_mutex_unlock(&order);
     return OK;

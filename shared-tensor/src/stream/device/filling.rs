@@ -27,7 +27,7 @@ impl<'q> Filling<'q> {
         tenure: Tenure<'_>,
         contents: Contents,
     ) -> Result<Self> {
-        hold.mend(tenure)?;
+        hold.look_for_the_dead()?;
         let it = Self { claim: tenure.claim_for_device()?, queue };
         match it.prepare(hold, contents) {
             Ok(()) => Ok(it),

@@ -2,24 +2,23 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use cuda_ipc::{
-    Access, Chunk, Context, Copies, Mapping, Ordering, Stream as Queue, StreamId, WordStep,
-};
+use cuda_ipc::{Access, Chunk, Context, Mapping, Ordering, Stream as Queue, StreamId, WordStep};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ring::device::{self, DeviceWords as _, Use, note_owed, note_use, outstanding, uses};
-use crate::ring::word::Seq;
+use crate::ring::word::{SLOTS_MAX, Seq};
 use crate::ring::{Claim, Found, Ring as _};
 use crate::stream::attachment::{Attachment, Member};
 use crate::stream::device::earlier::Earlier;
-use crate::stream::device::lanes::{self, Purpose};
+use crate::stream::device::lanes;
 use crate::stream::device::mend::{Awaited, Debt};
+use crate::stream::device::mender::Mender;
 use crate::stream::device::mirror::Mirror;
 use crate::stream::device::page::{self, Page};
 use crate::stream::device::seat::{self, OwnSeat, word_of};
 use crate::stream::device::uploads::Uploads;
 use crate::stream::device::watch;
-use crate::sync;
+use crate::sync::{self, AtomicU64};
 
 /// So many streams are remembered; with more, all are told of once more.
 const QUEUES_MAX: usize = 64;
@@ -34,11 +33,12 @@ pub(super) struct Hold {
     pub(super) seat: Arc<OwnSeat>,
     /// The streams of the device that the mappings know of.
     queues: Mutex<Vec<StreamId>>,
-    /// A stream of its own, for what nobody asked for. Made beforehand: while a thread is in a copy of
-    /// ordinary memory that waits for its stream, or frees memory, the driver makes no objects for others,
-    /// and the copy may wait for what is to be queued here.
-    own: Copies,
-    /// Of a mirrored stream; made beforehand for the same reason.
+    /// For frames that nobody else will fill.
+    pub(super) mender: Arc<Mender>,
+    /// Of each slot: the ticket of the last frame that was found to be nobody's.
+    lost: [AtomicU64; SLOTS_MAX],
+    /// Of a mirrored stream. Made beforehand: while a thread is in a copy of ordinary memory that waits for its
+    /// stream, or frees memory, the driver makes no objects for others.
     pub(super) mirror: Option<Mirror>,
     /// For frames from the host, once there is one.
     pub(super) uploads: OnceLock<Uploads>,
@@ -62,15 +62,14 @@ impl Hold {
         let control = attachment.member()?.memory.shared.bytes();
         let page = Page::register(context, control).map_err(|source| failed(&source))?;
         let page = page.ok_or_else(|| failed(&"its control memory is too short"))?;
-        let own = Copies::new(context).map_err(|source| failed(&source))?;
+        let mender = Mender::of(context).map_err(|source| failed(&source))?;
         let mirror = Mirror::open(context, &attachment).map_err(|source| failed(&source))?;
-        let queues = [Some(&own), mirror.as_ref().map(|mirror| &mirror.work)];
-        let queues: Vec<_> = queues.into_iter().flatten().map(Copies::stream).collect();
-        for queue in &queues {
+        let mut queues = Vec::new();
+        if let Some(queue) = mirror.as_ref().map(|mirror| mirror.work.stream()) {
             frames.used_on(queue).map_err(|source| failed(&source))?;
             page.used_on(queue).map_err(|source| failed(&source))?;
+            queues.extend(queue.id());
         }
-        let queues = queues.into_iter().filter_map(Queue::id).collect();
         Ok(Arc::new_cyclic(|this| Self {
             attachment,
             context: context.clone(),
@@ -78,7 +77,8 @@ impl Hold {
             page,
             seat,
             queues: Mutex::new(queues),
-            own,
+            mender,
+            lost: Default::default(),
             mirror,
             uploads: OnceLock::new(),
             this: Weak::clone(this),
@@ -177,17 +177,8 @@ impl Hold {
 
     /// Queues the end of a use of a slot that is leased, and notes it. `false`: the lease was taken away.
     pub(super) fn end_use(&self, queue: &Queue, slot: usize, seq: Seq) -> Result<bool> {
-        self.end(queue, Purpose::Reading, slot, seq)
-    }
-
-    /// Queues the end of a use by what mends. The caller has the lock.
-    pub(super) fn end_mending(&self, slot: usize, seq: Seq) -> Result<()> {
-        self.end(self.own(), Purpose::Mending, slot, seq).map(drop)
-    }
-
-    fn end(&self, queue: &Queue, purpose: Purpose, slot: usize, seq: Seq) -> Result<bool> {
         let member = self.member()?;
-        let (next, lanes) = self.seat.next(self.way(queue), purpose);
+        let (next, lanes) = self.seat.next(self.way(queue));
         let mut steps: Vec<_> = next.after.into_iter().map(page::await_use).collect();
         steps.push(page::end(next.it));
         self.queue(queue, &steps)?;
@@ -206,13 +197,8 @@ impl Hold {
         self.page.ordering()
     }
 
-    /// A stream of its own.
-    pub(super) fn own(&self) -> &Queue {
-        self.own.stream()
-    }
-
     /// A queue, as it is known again.
-    pub(super) fn way(&self, queue: &Queue) -> Option<lanes::Queue> {
+    fn way(&self, queue: &Queue) -> Option<lanes::Queue> {
         Some((self.context.device().ordinal(), queue.id()?))
     }
 
@@ -252,7 +238,12 @@ impl Hold {
         self.context.together(act).map_err(|source| self.failed("order", &source))?
     }
 
-    fn watch(&self, debts: impl IntoIterator<Item = Debt>) {
+    /// Whether a frame is found to be nobody's for the first time.
+    pub(super) fn is_news(&self, slot: usize, seq: Seq) -> bool {
+        self.lost[slot].swap(seq.ticket(), sync::Ordering::Relaxed) != seq.ticket()
+    }
+
+    pub(super) fn watch(&self, debts: impl IntoIterator<Item = Debt>) {
         if let Some(this) = self.this.upgrade() {
             watch::over(&this, debts.into_iter());
         }

@@ -8,19 +8,6 @@ use crate::stream::layout::LANES_PER_SEAT;
 /// A queue of work of this process: its device's number here, and which of the streams there it is.
 pub(super) type Queue = (usize, StreamId);
 
-/// What a lane is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// Work of the caller, which may have to wait.
-    Reading,
-    /// Filling slots for the dead, which others wait for, and which waits for nobody. Its lane is nobody
-    /// else's.
-    Mending,
-}
-
-/// Lanes of work of the caller.
-const READING: usize = LANES_PER_SEAT - 1;
-
 /// The lanes of one seat. Each belongs to one queue at a time, whose work ends in the order in which it
 /// was queued, so that a number says how far it has come.
 #[derive(Debug)]
@@ -55,24 +42,15 @@ impl Lanes {
     }
 
     /// The next use by a queue; `None` is one that nobody knows again. `is_over` tells of uses of these lanes.
-    pub(super) fn next(
-        &mut self,
-        queue: Option<Queue>,
-        purpose: Purpose,
-        is_over: impl Fn(Use) -> bool,
-    ) -> Next {
-        let lanes = match purpose {
-            Purpose::Reading => 0..READING,
-            Purpose::Mending => READING..LANES_PER_SEAT,
-        };
+    pub(super) fn next(&mut self, queue: Option<Queue>, is_over: impl Fn(Use) -> bool) -> Next {
         let last = |index: usize, lane: &Lane| Use { lane: self.first + index, number: lane.last };
-        let own = lanes.clone().find(|&index| queue.is_some() && self.all[index].queue == queue);
+        let own = self.all.iter().position(|lane| queue.is_some() && lane.queue == queue);
         let index = own.unwrap_or_else(|| {
             let by_age = |&index: &usize| {
                 let lane = &self.all[index];
                 (!is_over(last(index, lane)), lane.turn)
             };
-            lanes.min_by_key(by_age).unwrap_or_default()
+            (0..LANES_PER_SEAT).min_by_key(by_age).unwrap_or_default()
         });
         let before = last(index, &self.all[index]);
         let after = (own.is_none() && !is_over(before)).then_some(before);
@@ -104,57 +82,37 @@ mod tests {
         (0, StreamId::of_handle(number))
     }
 
-    fn next(lanes: &mut Lanes, queue: Queue, is_over: impl Fn(Use) -> bool) -> Next {
-        lanes.next(Some(queue), Purpose::Reading, is_over)
-    }
-
-    #[test]
-    fn what_mends_has_a_lane_of_its_own() {
-        let mut lanes = Lanes::new(0, [0; LANES_PER_SEAT]);
-        for number in 0..READING {
-            next(&mut lanes, queue(number), |it| it.number == 0);
-        }
-        let mending = lanes.next(Some(queue(9)), Purpose::Mending, |it| it.number == 0);
-        let it = Use { lane: READING, number: 1 };
-        assert_eq!(mending, Next { it, after: None });
-        let fourth = next(&mut lanes, queue(8), |it| it.lane != 0);
-        assert_ne!(fourth.it.lane, READING);
-        let again = lanes.next(Some(queue(9)), Purpose::Mending, |_| false);
-        assert_eq!(again, Next { it: Use { number: 2, ..it }, after: None });
-    }
-
     #[test]
     fn a_queue_keeps_its_lane_and_counts_on() {
         let mut lanes = Lanes::new(8, [5, 0, 0, 0]);
         let nothing_ends = |it: Use| it.number == 5 && it.lane == 8 || it.number == 0;
-        let first = next(&mut lanes, queue(1), nothing_ends);
+        let first = lanes.next(Some(queue(1)), nothing_ends);
         assert_eq!(first, Next { it: Use { lane: 8, number: 6 }, after: None });
-        let other = next(&mut lanes, queue(2), nothing_ends);
+        let other = lanes.next(Some(queue(2)), nothing_ends);
         assert_eq!(other, Next { it: Use { lane: 9, number: 1 }, after: None });
-        let again = next(&mut lanes, queue(1), nothing_ends);
+        let again = lanes.next(Some(queue(1)), nothing_ends);
         assert_eq!(again, Next { it: Use { lane: 8, number: 7 }, after: None });
     }
 
     #[test]
     fn a_lane_that_has_ended_is_given_away_first() {
         let mut lanes = Lanes::new(0, [0; LANES_PER_SEAT]);
-        for number in 0..READING {
-            next(&mut lanes, queue(number), |it| it.number == 0);
+        for number in 0..LANES_PER_SEAT {
+            lanes.next(Some(queue(number)), |it| it.number == 0);
         }
-        let fifth = next(&mut lanes, queue(9), |it| it.lane == 2);
+        let fifth = lanes.next(Some(queue(9)), |it| it.lane == 2);
         assert_eq!(fifth, Next { it: Use { lane: 2, number: 2 }, after: None });
-        let other = (1, StreamId::of_handle(0));
-        let devices = next(&mut lanes, other, |it| it.lane == 1);
+        let devices = lanes.next(Some((1, StreamId::of_handle(0))), |it| it.lane == 1);
         assert_eq!(devices.it.lane, 1, "the handle of another device is another queue");
     }
 
     #[test]
     fn a_queue_that_nobody_knows_again_has_no_lane_for_itself() {
         let mut lanes = Lanes::new(0, [0; LANES_PER_SEAT]);
-        let first = lanes.next(None, Purpose::Reading, |it| it.number == 0);
-        let second = lanes.next(None, Purpose::Reading, |it| it.number == 0);
+        let first = lanes.next(None, |it| it.number == 0);
+        let second = lanes.next(None, |it| it.number == 0);
         assert_ne!(first.it.lane, second.it.lane);
-        let third = next(&mut lanes, queue(3), |it| it.number == 0).it;
+        let third = lanes.next(Some(queue(3)), |it| it.number == 0).it;
         assert!(lanes.has(queue(3), third));
         assert!(!lanes.has(queue(3), first.it));
         assert!(!lanes.has(queue(3), Use { lane: 99, number: 1 }));
@@ -163,12 +121,12 @@ mod tests {
     #[test]
     fn who_takes_over_a_lane_waits_for_its_last_use() {
         let mut lanes = Lanes::new(0, [0; LANES_PER_SEAT]);
-        for number in 0..READING {
-            next(&mut lanes, queue(number), |it| it.number == 0);
+        for number in 0..LANES_PER_SEAT {
+            lanes.next(Some(queue(number)), |it| it.number == 0);
         }
         // The longest unasked for.
-        next(&mut lanes, queue(0), |_| false);
-        let fifth = next(&mut lanes, queue(9), |_| false);
+        lanes.next(Some(queue(0)), |_| false);
+        let fifth = lanes.next(Some(queue(9)), |_| false);
         let last = Use { lane: 1, number: 1 };
         assert_eq!(fifth, Next { it: Use { lane: 1, number: 2 }, after: Some(last) });
         assert_eq!(lanes.last().nth(1), Some(Use { lane: 1, number: 2 }));

@@ -9,12 +9,13 @@
 //! The slot may have been claimed since. If that writer lives, its device waits for the same word; if it is
 //! gone, nothing of it is going on. So it is filled again in any case, for those who read it.
 
-use cuda_ipc::Stream as Queue;
+use cuda_ipc::Copies;
 use shm_lock::Wait;
 
 use crate::error::Result;
 use crate::ring::device::{
-    Use, crashed, is_complete, is_settled, last_whole, outstanding, release_use, settled,
+    DeviceWords as _, Use, crashed, is_complete, is_only_in_file, is_settled, last_whole,
+    outstanding, release_use, settled,
 };
 use crate::ring::word::Seq;
 use crate::ring::{Identity, Liveness as _, Ring as _, RingLoads as _};
@@ -52,17 +53,21 @@ impl Hold {
         let (memory, peers) = (&*member.memory, member.peers());
         match debt {
             Debt::Frame { slot, seq, earlier, awaited } => {
-                let is_settled = is_settled(memory, *slot, *seq);
-                if is_settled || *awaited == Awaited::There && is_complete(memory, *slot, *seq) {
-                    return Ok(true);
-                }
-                // If somebody has the lock, it is tried again soon.
-                if earlier.is_over(memory, *slot, |who| peers.has_ended(who))
+                let is_there = || {
+                    is_settled(memory, *slot, *seq)
+                        || *awaited == Awaited::There && is_complete(memory, *slot, *seq)
+                };
+                // The second look: a frame that has come since the first one is over, and is not lost.
+                if !is_there()
+                    && earlier.is_over(memory, *slot, |who| peers.has_ended(who))
+                    && !is_there()
+                    && let Some(work) = self.mender.work().map_err(|it| self.failed("mend", &it))?
+                    // If somebody has the lock, it is tried again soon.
                     && let Ok(locked) = Locked::acquire(&self.attachment, &Wait::never())
                 {
-                    self.mend_slot(locked.tenure(), *slot, *seq, earlier)?;
+                    self.mend_slot(locked.tenure(), work, *slot, *seq, earlier)?;
                 }
-                Ok(false)
+                Ok(is_there())
             }
             Debt::Use { it, .. } if self.is_over(*it)? => Ok(true),
             Debt::Use { it, user } if peers.has_ended(user.who) && !user.lives() => {
@@ -73,25 +78,28 @@ impl Hold {
         }
     }
 
-    /// Fills what the devices of dead writers have not, as far as nothing has to be waited for.
-    pub(super) fn mend(&self, tenure: Tenure<'_>) -> Result<()> {
+    /// Has what the devices of dead writers owe looked after, as nobody may be waiting for it who can. The
+    /// caller has the lock.
+    pub(super) fn look_for_the_dead(&self) -> Result<()> {
         let member = self.member()?;
         let (memory, peers, me) = (&*member.memory, member.peers(), member.me()?);
         for slot in 0..memory.slots() {
             let Some(seq) = outstanding(memory, slot) else { continue };
             let debtor = memory.debtor(slot);
-            if debtor != me && peers.is_gone(debtor) {
-                let earlier = Earlier::of(memory, slot, seq);
-                self.mend_slot(tenure, slot, seq, &earlier)?;
+            if debtor != me && peers.is_gone(debtor) && self.is_news(slot, seq) {
+                let (earlier, awaited) = (Earlier::of(memory, slot, seq), Awaited::Everywhere);
+                self.watch([Debt::Frame { slot, seq, earlier, awaited }]);
             }
         }
         Ok(())
     }
 
     /// Fills a slot for whoever was to fill it with a frame, unless that is not possible yet, or somebody has.
+    /// When this returns it is filled, and who waits for it goes on.
     fn mend_slot(
         &self,
         tenure: Tenure<'_>,
+        work: &Copies,
         slot: usize,
         seq: Seq,
         earlier: &Earlier,
@@ -108,35 +116,36 @@ impl Hold {
         // Before anything is queued: if this process dies, others have to know whose device may be at it.
         words.mended_by.store(word_of(me), Ordering::Relaxed);
         words.mended.store(seq.ticket(), Ordering::Release);
-        if let Err(error) = self.refill(slot, seq) {
-            // What was queued waits for nothing. If the driver does not answer any more, nothing is going on.
-            let _ = self.context.synchronize(self.own());
+        let filled = self.refill(work, slot, seq);
+        if filled.is_err() {
+            // If the driver does not answer any more, nothing is going on.
+            let _ = work.synchronize();
             words.mended.store(0, Ordering::Release);
-            return Err(error);
         }
-        self.seat.note_write(self.way(self.own()), slot, seq);
-        if memory.seq(slot, Ordering::Acquire) == seq {
-            let record = memory.slot(slot);
-            record.owner.store(me.id, Ordering::Relaxed);
-            record.owner_entry.store(me.entry as u64, Ordering::Release);
-        }
-        if outstanding(memory, slot).is_none_or(|owed| owed.ticket() == seq.ticket()) {
-            words.owed_by.store(word_of(me), Ordering::Release);
+        filled?;
+        if memory.mirrored(slot).is_some() {
+            memory.tell_arrival();
         }
         tenure.wake();
         Ok(())
     }
 
-    /// Queues the last whole frame, or zeros if there is none, to a slot, and that its frame is complete.
-    fn refill(&self, slot: usize, seq: Seq) -> Result<()> {
+    /// Fills a slot with the last whole frame, or zeros if there is none, and then says that its frame is there.
+    fn refill(&self, work: &Copies, slot: usize, seq: Seq) -> Result<()> {
         let memory = &*self.member()?.memory;
-        let own = self.own();
-        let mut good = None;
         // Of a mirrored stream, it may be whole on the device, and lack the copy alone.
-        if !is_complete(memory, slot, seq) {
-            good = last_whole(memory, seq);
-            self.copy_or_clear(own, slot, good)?;
-            self.queue(own, &[crate::stream::device::page::complete(slot, seq)])?;
+        let is_lost = !is_complete(memory, slot, seq);
+        let good = if is_lost { last_whole(memory, seq) } else { None };
+        if is_lost {
+            self.copy_or_clear(work, slot, good)?;
+        }
+        if let Some(mirror) = &self.mirror {
+            let to = (&mirror.frames, self.start(slot));
+            let copied = work.copy_to_host(to, self.address(slot), self.bytes());
+            copied.map_err(|source| self.failed("mend", &source))?;
+        }
+        work.synchronize().map_err(|source| self.failed("mend", &source))?;
+        if is_lost {
             let ready = memory.seq(slot, Ordering::Acquire);
             if ready.state() == seq.state() && ready.ticket() == seq.ticket() {
                 if let Some((from, _)) = good {
@@ -147,20 +156,31 @@ impl Hold {
                 }
             }
         }
-        self.mirror_in(own, slot, seq)?;
-        // Behind the words: nobody who waits for them waits for this, and nobody claims the slot meanwhile.
-        good.map_or(Ok(()), |(from, seq)| self.end_mending(from, seq))
+        // In the order in which devices write them.
+        memory.ready(slot).fetch_max(seq.ticket(), Ordering::AcqRel);
+        if let Some(mirrored) = memory.mirrored(slot) {
+            mirrored.fetch_max(seq.ticket(), Ordering::AcqRel);
+        }
+        Ok(())
     }
 
-    fn copy_or_clear(&self, queue: &Queue, slot: usize, good: Option<(usize, Seq)>) -> Result<()> {
-        match good {
-            Some((from, seq)) => self.copy_slot(queue, self.address(slot), from, seq),
-            None => self.fill(queue, self.address(slot)),
-        }
+    fn copy_or_clear(&self, work: &Copies, slot: usize, good: Option<(usize, Seq)>) -> Result<()> {
+        let memory = &*self.member()?.memory;
+        let to = self.address(slot);
+        let copied = match (good, &self.mirror) {
+            (None, _) => work.fill(to, 0, self.bytes()).map_err(Into::into),
+            (Some((from, seq)), Some(mirror)) if is_only_in_file(memory, from, seq) => {
+                work.copy_from_host(to, (&mirror.frames, self.start(from)), self.bytes())
+            }
+            (Some((from, _)), _) => {
+                work.copy(to, self.address(from), self.bytes()).map_err(Into::into)
+            }
+        };
+        copied.map_err(|source| self.failed("mend", &source))
     }
 }
 
-/// Whether somebody who is not gone has queued what fills a slot. Of this frame it is the same; of an earlier
+/// Whether somebody who is not gone is filling a slot for the dead. Of this frame it is the same; of an earlier
 /// one it comes before.
 pub(super) fn is_being_mended(memory: &StreamMemory, peers: &Peers<'_>, slot: usize) -> bool {
     let words = memory.slot_words(slot);

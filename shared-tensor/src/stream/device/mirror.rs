@@ -112,7 +112,7 @@ impl Hold {
         Ok(GpuLease::of_copy(room, self.attachment.layout.payload_bytes, publication))
     }
 
-    fn start(&self, slot: usize) -> u64 {
+    pub(super) fn start(&self, slot: usize) -> u64 {
         self.attachment.layout.slot_start(slot) as u64
     }
 }

@@ -9,6 +9,7 @@ mod hold;
 mod lanes;
 mod lease;
 mod mend;
+mod mender;
 mod mirror;
 mod page;
 mod reader;

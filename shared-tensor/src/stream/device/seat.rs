@@ -10,7 +10,7 @@ use cuda_ipc::{Fate, ProcessMark};
 use crate::ring::Identity;
 use crate::ring::device::{DeviceWords, Use, release_use, settled};
 use crate::ring::word::{SLOTS_MAX, Seq};
-use crate::stream::device::lanes::{Lanes, Next, Purpose, Queue};
+use crate::stream::device::lanes::{Lanes, Next, Queue};
 use crate::stream::device::{settle, watch};
 use crate::stream::layout::{LANES_PER_SEAT, SITTER_ENTRY_BITS, Seat};
 use crate::stream::memory::StreamMemory;
@@ -197,13 +197,9 @@ impl OwnSeat {
     }
 
     /// The next use by a queue; held until the use is noted, so that uses are queued in their order.
-    pub(super) fn next(
-        &self,
-        queue: Option<Queue>,
-        purpose: Purpose,
-    ) -> (Next, MutexGuard<'_, Lanes>) {
+    pub(super) fn next(&self, queue: Option<Queue>) -> (Next, MutexGuard<'_, Lanes>) {
         let mut lanes = self.0.lanes();
-        let next = lanes.next(queue, purpose, |it| self.0.has_ended(it));
+        let next = lanes.next(queue, |it| self.0.has_ended(it));
         (next, lanes)
     }
 
@@ -218,11 +214,7 @@ impl OwnSeat {
 
     /// Notes a frame that a device was told to fill a slot with, in a queue. The caller has the stream's lock.
     pub(super) fn note_write(&self, queue: Option<Queue>, slot: usize, seq: Seq) {
-        let last = &mut self.0.written()[slot];
-        // What mends an earlier frame comes after this process's own.
-        if last.0 < seq.ticket() {
-            *last = (seq.ticket(), queue);
-        }
+        self.0.written()[slot] = (seq.ticket(), queue);
     }
 
     /// Whether what is queued in `queue` from now on comes after a frame, by itself.

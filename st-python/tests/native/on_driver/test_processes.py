@@ -87,6 +87,8 @@ def test_a_stream_outlives_its_creator(name: str, array: Arrays, spawn: Spawn) -
     creator = spawn()
     creator.run("stream = Stream.create(name, (4, 3), device=0)", name=name)
     creator.run("stream.write(Array(Driver(), (4, 3)).fill(8))")
+    # A writer that is killed before its frame is there takes it along.
+    assert creator.run("read(stream)") == [[8.0] * 3] * 4
     with Stream.open(name) as kept:
         creator.kill()
         late = spawn()
