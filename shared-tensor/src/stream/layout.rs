@@ -170,7 +170,7 @@ pub(crate) struct SlotWords {
     /// The ticket of the last frame that a device was told to fill the slot with. This one and those below
     /// are written by the lock holder.
     pub(crate) owed: AtomicU64,
-    /// Who told it, or mends that frame now: a participant, as in [`Sitter::who`].
+    /// Who told it: a participant, as in [`Sitter::who`].
     pub(crate) owed_by: AtomicU64,
     /// The ticket of the last frame of a dead writer that somebody filled the slot for.
     pub(crate) mended: AtomicU64,

@@ -248,9 +248,9 @@ impl Program {
                 json!({"kind": "bench", "legacy": legacy, "arguments": arguments})
             }
             Kind::Soak { test, arguments, kills } => {
-                let arguments: Vec<&str> =
-                    std::iter::once(test).chain(arguments.iter().copied()).collect();
-                json!({"kind": "soak", "arguments": arguments, "kills": kills})
+                let mut all = vec![test, "--exact"];
+                all.extend(arguments);
+                json!({"kind": "soak", "arguments": all, "kills": kills})
             }
         };
         if let (Some(fields), Value::Object(more)) = (value.as_object_mut(), more) {
