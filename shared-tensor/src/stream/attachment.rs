@@ -22,6 +22,7 @@ use crate::stream::device::OnGpu;
 use crate::stream::layout::{CONTROL_END, HEADER_OFFSET, Header, Layout, ReaderCounters};
 use crate::stream::lease::LeaseBook;
 use crate::stream::memory::{ObservedMemory, Peers, StreamMemory};
+use crate::stream::turn::Turns;
 use crate::sync::Ordering;
 use crate::sys::{ObservedControl, SharedControl, SharedSeats};
 
@@ -38,6 +39,8 @@ pub(crate) struct Attachment {
     /// Page population in the background, started by the first writer. A forked child has neither
     /// the thread nor a use for a lock that the thread may have held.
     population: PerProcess<Option<Populator>>,
+    /// Of a ring on a GPU.
+    pub(crate) turns: Option<Turns>,
     /// What this process has of a ring on a GPU.
     pub(crate) on_gpu: PerProcess<Mutex<OnGpu>>,
 }
@@ -143,10 +146,12 @@ impl Attachment {
                 is_mirrored: layout.is_mirrored(),
             })
         };
+        let turns = layout.label().is_some().then(Turns::new);
         Ok(Self {
             segment,
             layout,
             role,
+            turns,
             readable,
             writable: OnceLock::new(),
             population: PerProcess::new(),

@@ -24,6 +24,12 @@ pub struct Locked<'w> {
     guard: Guard<'w, StreamMemory>,
 }
 
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.attachment.note_let_go();
+    }
+}
+
 impl<'w> Locked<'w> {
     #[inline]
     pub(crate) fn acquire(attachment: &'w Attachment, wait: &Wait<'_>) -> Result<Self> {

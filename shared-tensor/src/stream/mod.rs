@@ -58,6 +58,7 @@ mod options;
 mod owned;
 mod reader;
 mod tenure;
+mod turn;
 pub(crate) mod wait;
 mod wait_any;
 mod writer;

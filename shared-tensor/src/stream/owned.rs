@@ -297,5 +297,6 @@ impl OwnedLocked {
 impl Drop for OwnedLocked {
     fn drop(&mut self) {
         self.abort();
+        self.attachment().note_let_go();
     }
 }

@@ -31,6 +31,7 @@ impl<'a> Tenure<'a> {
         if recovered || left_open {
             self.heal();
         }
+        self.attachment.note_held();
     }
 
     #[cold]
@@ -70,7 +71,12 @@ impl<'a> Tenure<'a> {
 
     #[inline]
     fn claim_for(self, me: Identity, filler: Filler) -> Result<Claim, WriteFault> {
+        let mut turn = self.attachment.turn();
         let claim = ring::claim(&*self.member.memory, me, filler, &self.member.peers())?;
+        if let Some(turn) = &mut turn {
+            turn.open = (filler == Filler::Host).then_some(claim.slot);
+        }
+        drop(turn);
         if claim.revoked != 0 {
             add_as_owner(&self.counters().pins_revoked, u64::from(claim.revoked));
         }
@@ -136,6 +142,7 @@ impl<'a> Tenure<'a> {
     /// Publishes what is in the claimed slot and wakes whoever waits.
     #[inline]
     pub(crate) fn commit(self, claim: &Claim, stamp: &Stamp) -> Result<u64> {
+        let mut turn = self.attachment.turn();
         let memory = &*self.member.memory;
         let frame_id = match stamp.frame_id {
             Some(_) => 0,
@@ -146,7 +153,12 @@ impl<'a> Tenure<'a> {
         if by_host {
             beside::is_written(memory, claim);
         }
-        let waiters = ring::commit(memory, claim).map_err(|fault| self.fault(fault))?;
+        let committed = ring::commit(memory, claim);
+        if let Some(turn) = &mut turn {
+            turn.open = None;
+        }
+        drop(turn);
+        let waiters = committed.map_err(|fault| self.fault(fault))?;
         let counters = self.counters();
         add_as_owner(&counters.frames, 1);
         add_as_owner(&counters.bytes, self.attachment.layout.payload_bytes as u64);
@@ -159,6 +171,9 @@ impl<'a> Tenure<'a> {
 
     /// Gives the claimed slot up.
     pub(crate) fn abort(self, claim: &Claim) {
+        if let Some(mut turn) = self.attachment.turn() {
+            turn.open = None;
+        }
         // A fenced writer has nothing to give up: whoever took over has done it.
         if let Ok(waiters) = ring::abort(&*self.member.memory, claim) {
             add_as_owner(&self.counters().aborts, 1);

@@ -9,6 +9,8 @@ tests![
     a_frame_is_mended_for_its_readers_before_the_next_one_comes,
     a_slot_is_not_mended_while_its_frame_before_is_read,
     many_streams_of_one_process_wait_for_a_dead_writer,
+    who_has_the_lock_reads_a_frame_of_the_dead,
+    who_has_the_lock_gives_up_a_frame_behind_one_of_the_dead,
     a_slot_is_not_filled_while_another_device_fills_it,
     a_slot_that_a_device_fills_is_not_mended,
     the_file_is_mended_beside_streams_that_wait,
@@ -123,6 +125,36 @@ fn many_streams_of_one_process_wait_for_a_dead_writer() {
     scene.first.kill();
     assert_eq!(scene.reader.ask("gather"), "gathered");
     assert_eq!(scene.reader.ask("read"), "7");
+    scene.end();
+}
+
+/// And mends it, under its own lock.
+fn who_has_the_lock_reads_a_frame_of_the_dead() {
+    for how in ["create 4", "mirror 4"] {
+        let mut scene = Scene::new(how);
+        scene.hold_unread(3);
+        assert_eq!(scene.reader.ask("lock"), "locked");
+        assert_eq!(scene.reader.ask("queue"), "3");
+        scene.first.kill();
+        assert_eq!(scene.reader.ask("found"), "7", "{how}");
+        assert_eq!(scene.reader.ask("unlock"), "unlocked");
+        assert_eq!(
+            (scene.second.ask("write 8"), scene.reader.ask("read")),
+            ("4".into(), "8".into())
+        );
+        scene.end();
+    }
+}
+
+/// Which it waits for first.
+fn who_has_the_lock_gives_up_a_frame_behind_one_of_the_dead() {
+    let mut scene = Scene::new("create 4");
+    scene.hold_unread(4);
+    scene.second.tell("begin");
+    assert_eq!(scene.second.hear(), "5", "in the slot of frame 2");
+    scene.first.kill();
+    assert_eq!(scene.second.hear(), "given up");
+    assert_eq!((scene.second.ask("write 8"), scene.reader.ask("read")), ("5".into(), "8".into()));
     scene.end();
 }
 

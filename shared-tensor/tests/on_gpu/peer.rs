@@ -10,7 +10,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use shared_tensor::DType;
 use shared_tensor::shm::Namespace;
 use shared_tensor::stream::{
-    Contents, GpuReader, GpuWriter, OpenOptions, ReaderOptions, Source, Stamp, Stream,
+    Contents, GpuReader, GpuWriter, OpenOptions, OwnedLocked, ReaderOptions, Source, Stamp, Stream,
     StreamOptions,
 };
 
@@ -134,16 +134,14 @@ pub(crate) fn play() -> bool {
     let mut writer: Option<GpuWriter> = None;
     let mut reader: Option<GpuReader> = None;
     let mut spread: Vec<Copies> = Vec::new();
+    let mut locked: Vec<OwnedLocked> = Vec::new();
     for line in std::io::stdin().lines() {
         let line = line.unwrap();
         let (verb, value) = line.split_once(' ').unwrap_or((&line, ""));
         let number = || value.parse::<u8>().unwrap();
         let answer = match verb {
             "create" | "mirror" => {
-                let options = StreamOptions::new(DType::U8, [BYTES as u64]);
-                let options = options.slots(number().into()).mirror(verb == "mirror");
-                let options = options.namespace(namespace.clone());
-                stream = Some(options.create_on(&context, "it").unwrap());
+                stream = Some(create(&namespace, &context, number().into(), verb == "mirror"));
                 "created".to_owned()
             }
             "open" => match OpenOptions::new().namespace(namespace.clone()).open("it") {
@@ -167,6 +165,15 @@ pub(crate) fn play() -> bool {
                 let stamp = Stamp::default();
                 writer.write(work.stream(), source, &stamp, &watchdog()).unwrap().to_string()
             }
+            "lock" => {
+                locked.push(stream.as_ref().unwrap().lock_owned(&watchdog()).unwrap());
+                "locked".to_owned()
+            }
+            "unlock" => {
+                locked.clear();
+                "unlocked".to_owned()
+            }
+            "begin" => begin_and_give_up(stream.as_ref().unwrap(), &context, &work),
             "claim" => claim(stream.as_ref().unwrap(), &context, &work),
             "spread" => {
                 let from = stream.as_ref().unwrap();
@@ -217,6 +224,20 @@ pub(crate) fn play() -> bool {
         say(&answer);
     }
     true
+}
+
+fn create(namespace: &Namespace, context: &Context, slots: usize, is_mirrored: bool) -> Stream {
+    let options = StreamOptions::new(DType::U8, [BYTES as u64]).slots(slots).mirror(is_mirrored);
+    options.namespace(namespace.clone()).create_on(context, "it").unwrap()
+}
+
+/// Says the count of a frame that is not published.
+fn begin_and_give_up(stream: &Stream, context: &Context, work: &Copies) -> String {
+    let mut writer = stream.writer_on(context, &watchdog()).unwrap();
+    let view = writer.view(work.stream(), Contents::Fresh, &watchdog()).unwrap();
+    say(&view.count().to_string());
+    drop(view);
+    "given up".to_owned()
 }
 
 /// Claims a slot and has it until this process is killed.

@@ -10,7 +10,6 @@
 //! gone, nothing of it is going on. So it is filled again in any case, for those who read it.
 
 use cuda_ipc::Copies;
-use shm_lock::Wait;
 
 use crate::error::Result;
 use crate::ring::device::{
@@ -23,7 +22,6 @@ use crate::stream::description::Description;
 use crate::stream::device::earlier::Earlier;
 use crate::stream::device::hold::Hold;
 use crate::stream::device::seat::{Sitter, who_of, word_of};
-use crate::stream::locked::Locked;
 use crate::stream::memory::{Peers, StreamMemory};
 use crate::stream::tenure::Tenure;
 use crate::sync::Ordering;
@@ -62,10 +60,16 @@ impl Hold {
                     && earlier.is_over(memory, *slot, |who| peers.has_ended(who))
                     && !is_there()
                     && let Some(work) = self.mender.work().map_err(|it| self.failed("mend", &it))?
-                    // If somebody has the lock, it is tried again soon.
-                    && let Ok(locked) = Locked::acquire(&self.attachment, &Wait::never())
                 {
-                    self.mend_slot(locked.tenure(), work, *slot, *seq, earlier)?;
+                    // If another process has the lock, it is tried again soon.
+                    let mended = self.attachment.under_lock(|tenure, open| {
+                        // What this process fills itself is nothing of a device's any more.
+                        if open == Some(*slot) {
+                            return Ok(());
+                        }
+                        self.mend_slot(tenure, work, *slot, *seq, earlier)
+                    });
+                    mended.unwrap_or(Ok(()))?;
                 }
                 Ok(is_there())
             }
