@@ -220,7 +220,7 @@ impl OwnedLocked {
         self.open = None;
         let published = self.tenure()?.commit(&claim, stamp);
         match (&published, filled_by) {
-            (Ok(_), Some(filled_by)) => filled_by.mirror()?,
+            (Ok(_), Some(filled_by)) => filled_by.mirror(),
             (Err(_), Some(filled_by)) => filled_by.forgo_mirror(),
             _ => {}
         }

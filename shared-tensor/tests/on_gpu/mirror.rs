@@ -14,8 +14,9 @@ use shared_tensor::stream::{
 };
 use shared_tensor::{DType, ErrorKind};
 
+use crate::driver;
 use crate::frames::context;
-use crate::harness::tests;
+use crate::harness::{Outcome, Skip, tests};
 use crate::peer::Peer;
 use crate::plain::told;
 use crate::support::{Scratch, watchdog};
@@ -32,6 +33,7 @@ tests![
     leased_frames_stay,
     frames_of_dead_writers_do_not_come,
     a_copy_that_a_dead_writer_owes_is_made_by_others,
+    a_copy_that_the_driver_refuses_is_made_later,
     writers_of_both_kinds_take_turns,
     whatever_dies_frames_are_whole,
     rings_of_every_size,
@@ -462,6 +464,29 @@ fn a_copy_that_a_dead_writer_owes_is_made_by_others() {
     assert_eq!(stream.phase(), shared_tensor::stream::Phase::Idle);
     drop((reader, bytes));
     stream.unlink().unwrap();
+}
+
+/// The frame is published, and those who wait for it in the file are woken.
+fn a_copy_that_the_driver_refuses_is_made_later() -> Outcome {
+    if driver::is_device() {
+        return Err(Skip("needs a driver that refuses when it is told to".to_owned()));
+    }
+    for refused in ["TEST_DRIVER_REFUSED_COPIES", "TEST_DRIVER_REFUSED_CALLS"] {
+        let scratch = Scratch::new();
+        let mut writer = Peer::start_refused(&scratch, refused);
+        assert_eq!(writer.ask("mirror 3"), "created");
+        let mut plain = Peer::start_plain(&scratch);
+        plain.tell("next");
+        assert_eq!(writer.ask("write 7"), "1", "{refused}");
+        assert_eq!(plain.hear(), "1 7", "{refused}");
+        for frame in 2..=9 {
+            assert_eq!(writer.ask(&format!("write {frame}")), frame.to_string());
+        }
+        assert_eq!(writer.ask("done"), "done");
+        drop((writer, plain));
+        assert!(shared_tensor::stream::unlink(&scratch, "it").unwrap());
+    }
+    Ok(())
 }
 
 /// All at once, while others read.

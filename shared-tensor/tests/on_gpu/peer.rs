@@ -49,6 +49,11 @@ impl Peer {
         Self::with(namespace, |it| it.env("CUDA_VISIBLE_DEVICES", devices))
     }
 
+    /// One whose driver refuses the first call of this kind.
+    pub(crate) fn start_refused(namespace: &Namespace, what: &str) -> Self {
+        Self::with(namespace, |it| it.env(what, "1"))
+    }
+
     /// One that plays a role of `deaths`.
     pub(crate) fn start_as(namespace: &Namespace, role: &str, arguments: &[String]) -> Self {
         Self::with(namespace, |it| it.env(ROLE, role).args(arguments))

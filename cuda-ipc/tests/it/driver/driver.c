@@ -8,6 +8,7 @@
  * leave out the functions of stream memory operations, of many of them at once, and of virtual memory. In the environment: TEST_DRIVER_DEVICES,
  * CUDA_VISIBLE_DEVICES (numbers), TEST_DRIVER_NO_PEERS, TEST_DRIVER_DEAD (cuInit fails with the code),
  * TEST_DRIVER_ONE_CONTEXT (there is no memory for one beside the primary context),
+ * TEST_DRIVER_REFUSED_COPIES and _CALLS (so many copies to the host, and calls of the host's functions, are refused),
  * CUDA_DEVICE_MAX_CONNECTIONS (8 unless it says otherwise: so many queues do the streams of a context share),
  * TEST_DRIVER_APART (asking for the default stream leaves out the streams that it waits for).
  */
@@ -704,14 +705,23 @@ int cuStreamBatchMemOp_v2(struct stream *it, unsigned count, struct word_call *c
 }
 #endif
 #endif
+/* Whether a call of what is named in the environment is one of the first so many, which are refused. */
+static int is_refused(const char *name) {
+    static atomic_int copies, calls;
+    const char *count = getenv(name);
+    return count && atomic_fetch_add(!strcmp(name, "TEST_DRIVER_REFUSED_COPIES") ? &copies : &calls, 1) < atoi(count);
+}
 int cuLaunchHostFunc(struct stream *it, void (*call)(void *), void *with) {
+    if (is_refused("TEST_DRIVER_REFUSED_CALLS")) return OUT_OF_MEMORY;
     return queue(it, (struct step){.kind = CALL, .to = (address)call, .from = (address)with});
 }
 int cuMemcpyDtoDAsync_v2(address to, address from, size_t bytes, struct stream *it) {
     return queue(it, (struct step){.kind = COPY, .to = to, .from = from, .value = bytes});
 }
 int cuMemcpyHtoDAsync_v2(address to, const void *from, size_t bytes, struct stream *it) { return cuMemcpyDtoDAsync_v2(to, (address)from, bytes, it); }
-int cuMemcpyDtoHAsync_v2(void *to, address from, size_t bytes, struct stream *it) { return cuMemcpyDtoDAsync_v2((address)to, from, bytes, it); }
+int cuMemcpyDtoHAsync_v2(void *to, address from, size_t bytes, struct stream *it) {
+    return is_refused("TEST_DRIVER_REFUSED_COPIES") ? OUT_OF_MEMORY : cuMemcpyDtoDAsync_v2((address)to, from, bytes, it);
+}
 int cuMemsetD8Async(address to, unsigned char byte, size_t bytes, struct stream *it) {
     return queue(it, (struct step){.kind = FILL, .to = to, .from = byte, .value = bytes});
 }

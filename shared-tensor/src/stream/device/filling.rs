@@ -109,13 +109,13 @@ impl FilledBy {
     }
 
     /// Queues the copy of the published frame to the file, in a mirrored stream.
-    pub(crate) fn mirror(&self) -> Result<()> {
-        self.hold.mirror(self.claim.slot, self.claim.busy)
+    pub(crate) fn mirror(&self) {
+        self.hold.mirror(self.claim.slot, self.claim.busy);
     }
 
     /// Says that there will be no copy: the frame was not published.
     pub(crate) fn forgo_mirror(&self) {
-        let _ = self.hold.forgo_mirror(self.claim.slot, self.claim.busy);
+        self.hold.forgo_mirror(self.claim.slot, self.claim.busy);
     }
 
     /// As [`Filling::settle`].

@@ -26,13 +26,17 @@ use crate::stream::memory::{Peers, StreamMemory};
 use crate::stream::tenure::Tenure;
 use crate::sync::Ordering;
 
-/// Something that this process's devices wait for, and another process's are to do.
+/// Something that is waited for, and that nobody may be about to do.
 #[derive(Clone, Debug)]
 pub(super) enum Debt {
     /// To complete a frame of a slot, which may be claimed meanwhile.
     Frame { slot: usize, seq: Seq, earlier: Earlier, awaited: Awaited },
     /// To be done with a slot.
     Use { it: Use, user: Sitter },
+    /// Of this process: the copy of its own frame to the file, which the driver refused.
+    Copy { slot: usize, seq: Seq },
+    /// Of this process: to wake those who wait for a frame in the file.
+    News { slot: usize, seq: Seq },
 }
 
 /// Where a frame is waited for.
@@ -79,6 +83,14 @@ impl Hold {
                 Ok(true)
             }
             Debt::Use { .. } => Ok(false),
+            Debt::Copy { slot, seq } => self.queue_copy(*slot, *seq).map(|()| true),
+            Debt::News { slot, seq } => {
+                let is_settled = is_settled(memory, *slot, *seq);
+                if is_settled {
+                    memory.tell_arrival();
+                }
+                Ok(is_settled)
+            }
         }
     }
 

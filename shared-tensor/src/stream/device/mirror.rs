@@ -14,6 +14,7 @@ use crate::ring::word::Seq;
 use crate::stream::attachment::Attachment;
 use crate::stream::device::hold::Hold;
 use crate::stream::device::lease::GpuLease;
+use crate::stream::device::mend::Debt;
 use crate::stream::device::page;
 use crate::stream::lease::Lease;
 use crate::sys::SharedPage;
@@ -42,20 +43,42 @@ impl Mirror {
 }
 
 impl Hold {
-    /// Queues the copy of a frame to the file, in a mirrored stream. What completes the frame was queued, and
-    /// nobody claims the slot meanwhile: this process has the lock.
-    pub(super) fn mirror(&self, slot: usize, seq: Seq) -> Result<()> {
-        let Some(mirror) = &self.mirror else { return Ok(()) };
-        self.await_completion(mirror, slot, seq)?;
-        self.mirror_in(mirror.work.stream(), slot, seq)
+    /// Queues the copy of a published frame to the file, in a mirrored stream. What completes the frame was
+    /// queued. If the driver refuses, it is asked again until it does not: others wait for the copy.
+    pub(super) fn mirror(&self, slot: usize, seq: Seq) {
+        if self.queue_copy(slot, seq).is_err() {
+            self.watch([Debt::Copy { slot, seq }]);
+        }
     }
 
     /// Says of a frame that was not published that there will be no copy of it: who fills the slot next waits
     /// for that.
-    pub(super) fn forgo_mirror(&self, slot: usize, seq: Seq) -> Result<()> {
+    pub(super) fn forgo_mirror(&self, slot: usize, seq: Seq) {
+        let forgone = || -> Result<()> {
+            let Some(mirror) = &self.mirror else { return Ok(()) };
+            self.await_completion(mirror, slot, seq)?;
+            self.queue(mirror.work.stream(), &[page::mirrored(slot, seq)])
+        };
+        if forgone().is_err() {
+            // A copy of it harms nobody.
+            self.watch([Debt::Copy { slot, seq }]);
+        }
+    }
+
+    /// Nobody fills the slot before the frame is in the file, whoever has claimed it.
+    pub(super) fn queue_copy(&self, slot: usize, seq: Seq) -> Result<()> {
         let Some(mirror) = &self.mirror else { return Ok(()) };
         self.await_completion(mirror, slot, seq)?;
-        self.queue(mirror.work.stream(), &[page::mirrored(slot, seq)])
+        let (queue, to) = (mirror.work.stream(), (&mirror.frames, self.start(slot)));
+        let copied = self.context.copy_to_host(queue, to, self.address(slot), self.bytes());
+        copied.map_err(|source| self.failed("mirror", &source))?;
+        self.queue(queue, &[page::mirrored(slot, seq)])?;
+        // From here on it must not be copied again: somebody may rely on the file's slot.
+        let memory = Arc::clone(&self.member()?.memory);
+        if self.context.call_after(queue, move || memory.tell_arrival()).is_err() {
+            self.watch([Debt::News { slot, seq }]);
+        }
+        Ok(())
     }
 
     fn await_completion(&self, mirror: &Mirror, slot: usize, seq: Seq) -> Result<()> {
@@ -63,19 +86,6 @@ impl Hold {
             return Ok(());
         }
         self.queue(mirror.work.stream(), &[page::await_frame(slot, seq)])
-    }
-
-    /// Queues the copy behind what completes the frame in `queue`.
-    pub(super) fn mirror_in(&self, queue: &Queue, slot: usize, seq: Seq) -> Result<()> {
-        let Some(mirror) = &self.mirror else { return Ok(()) };
-        let memory = &self.member()?.memory;
-        let to = (&mirror.frames, self.start(slot));
-        let copied = self.context.copy_to_host(queue, to, self.address(slot), self.bytes());
-        copied.map_err(|source| self.failed("mirror", &source))?;
-        self.queue(queue, &[page::mirrored(slot, seq)])?;
-        let memory = Arc::clone(memory);
-        let told = self.context.call_after(queue, move || memory.tell_arrival());
-        told.map_err(|source| self.failed("mirror", &source))
     }
 
     /// Queues a copy of the frame in a slot that nobody claims meanwhile, from wherever it is.

@@ -219,9 +219,12 @@ impl GpuWriteView<'_> {
         self.is_open = false;
         let (tenure, claim) = (self.locked.tenure(), &self.filling.claim);
         match tenure.commit(claim, stamp) {
-            Ok(count) => self.hold.mirror(claim.slot, claim.busy).map(|()| count),
+            Ok(count) => {
+                self.hold.mirror(claim.slot, claim.busy);
+                Ok(count)
+            }
             Err(error) => {
-                let _ = self.hold.forgo_mirror(claim.slot, claim.busy);
+                self.hold.forgo_mirror(claim.slot, claim.busy);
                 Err(error)
             }
         }
