@@ -1,8 +1,8 @@
 //! How long a call waits, and what ends its wait early: a signal, or the handle being closed.
 
-use std::cell::{Cell, RefCell};
-use std::sync::Arc;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -125,7 +125,7 @@ impl Patience {
         closed: impl Fn() -> bool,
         work: impl FnOnce(&Wait<'_>) -> shared_tensor::Result<T>,
     ) -> (shared_tensor::Result<T>, Option<PyErr>) {
-        let raised = RefCell::new(None);
+        let signals = Signals::default();
         // The first question comes before the first sleep: signals were looked for when the call
         // began, and another look would cost as much as the call.
         let is_first = Cell::new(true);
@@ -136,11 +136,7 @@ impl Patience {
             if is_first.replace(false) || !is_main_thread() {
                 return false;
             }
-            // A finalizer may wait when the interpreter is already gone, and its signals with it.
-            let signalled = Python::try_attach(|py| py.check_signals().err()).flatten();
-            let is_over = signalled.is_some();
-            *raised.borrow_mut() = signalled;
-            is_over
+            signals.have_raised()
         };
         let wait = match self.deadline {
             _ if self.is_none => Wait::never(),
@@ -148,7 +144,28 @@ impl Patience {
             None => Wait::forever(),
         };
         let outcome = work(&wait.interruptible(&interrupted));
-        (outcome, raised.into_inner())
+        (outcome, signals.into_raised())
+    }
+}
+
+/// What the handler of a signal raised while the main thread waited.
+#[derive(Debug, Default)]
+pub(crate) struct Signals(Mutex<Option<PyErr>>);
+
+impl Signals {
+    /// Runs the handlers of signals that have come. Once one has raised the answer stays the same, as whoever
+    /// asked first may have gone on to something else.
+    pub(crate) fn have_raised(&self) -> bool {
+        let mut raised = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if raised.is_none() {
+            // A finalizer may wait when the interpreter is already gone, and its signals with it.
+            *raised = Python::try_attach(|py| py.check_signals().err()).flatten();
+        }
+        raised.is_some()
+    }
+
+    pub(crate) fn into_raised(self) -> Option<PyErr> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

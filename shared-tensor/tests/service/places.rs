@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ tests![
     links_into_others_hands_are_not_followed,
     a_link_of_another_user_keeps_nobody_from_waiting,
     a_file_where_the_socket_should_be_is_told_at_once,
+    an_interruption_counts_whatever_is_looked_for,
 ];
 
 /// Changes the runtime directory of this process for a while. Tests run one at a time.
@@ -303,4 +305,18 @@ fn a_link_of_another_user_keeps_nobody_from_waiting() -> Outcome {
     fs::remove_file(&link).unwrap();
     runtime.end();
     Ok(())
+}
+
+/// Whoever is asked says so once: of a signal it may be known only once.
+fn an_interruption_counts_whatever_is_looked_for() {
+    let scratch = Scratch::new();
+    let [wanted, other] = ["wanted", "other"].map(|name| Address::at(scratch.path().join(name)));
+    let client = Client::options().not_at(other, "not that one").at(wanted);
+    for when in 0..20 {
+        let asked = AtomicU32::new(0);
+        let is_interrupted = || asked.fetch_add(1, Ordering::Relaxed) == when;
+        let told = client.wait_for_server(options().interrupted(&is_interrupted));
+        assert!(matches!(told, Err(Error::Interrupted)), "{when}: {told:?}");
+        assert_eq!(asked.into_inner(), when + 1);
+    }
 }

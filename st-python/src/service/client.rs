@@ -1,7 +1,7 @@
 //! A client, and the handles on what it was lent.
 
 use std::iter;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pyo3::intern;
@@ -17,7 +17,7 @@ use super::decode::Opening;
 use super::started::ServiceStarted;
 use super::{encode, failures, gpu, question, tasks};
 use crate::collector;
-use crate::patience::is_main_thread;
+use crate::patience::{Signals, is_main_thread};
 
 /// Where a server is: how it is found, the path, and the number of the device.
 pub(super) type PlaceArgument = (String, String, Option<u32>);
@@ -58,18 +58,10 @@ pub(super) fn waited<T: Send>(
     let deadline = deadline(seconds)?;
     let is_given_up = question::is_given_up();
     let (outcome, raised) = py.detach(|| {
-        let raised = Mutex::new(None);
-        let interrupted = || {
-            if !is_main_thread() {
-                return is_given_up();
-            }
-            let signalled = Python::try_attach(|py| py.check_signals().err()).flatten();
-            let is_over = signalled.is_some();
-            *raised.lock().unwrap_or_else(PoisonError::into_inner) = signalled;
-            is_over
-        };
+        let signals = Signals::default();
+        let interrupted = || if is_main_thread() { signals.have_raised() } else { is_given_up() };
         let outcome = work(CallOptions::new().deadline(deadline).interrupted(&interrupted));
-        (outcome, raised.into_inner().unwrap_or_else(PoisonError::into_inner))
+        (outcome, signals.into_raised())
     });
     outcome.map_err(|error| raised.unwrap_or_else(|| failures::of_client(py, codec, &error)))
 }

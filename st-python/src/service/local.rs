@@ -9,7 +9,7 @@ use shared_tensor::service::{Arguments, Call, Failure, Local, Server};
 
 use super::codec::Codec;
 use super::{failures, janitor};
-use crate::patience::is_main_thread;
+use crate::patience::{Signals, is_main_thread};
 
 /// The name under which the key of a local call stands for its arguments, for the memo of keys. No
 /// parameter is called so.
@@ -108,18 +108,10 @@ pub(super) fn call<'py>(
     });
     let native = Arc::clone(&local);
     let (outcome, raised) = py.detach(|| {
-        let raised = Mutex::new(None);
-        let interrupted = || {
-            if !is_main_thread() {
-                return false;
-            }
-            let signalled = Python::try_attach(|py| py.check_signals().err()).flatten();
-            let is_over = signalled.is_some();
-            *raised.lock().unwrap_or_else(PoisonError::into_inner) = signalled;
-            is_over
-        };
+        let signals = Signals::default();
+        let interrupted = || is_main_thread() && signals.have_raised();
         let outcome = server.invoke(endpoint, &arguments, Some(native), None, &interrupted);
-        (outcome, raised.into_inner().unwrap_or_else(PoisonError::into_inner))
+        (outcome, signals.into_raised())
     });
     match outcome {
         Ok(made) => {

@@ -128,9 +128,14 @@ impl Client {
     /// Whether there is a server that is not the one that is looked for.
     fn look_elsewhere(&self, wait: &CallOptions<'_>) -> Result<(), Error> {
         for (address, advice) in &self.inner.options.elsewhere {
-            if let Ok(Some(_)) = self.try_address(address, wait) {
-                let (found, advice) = (address.to_string(), advice.clone());
-                return Err(Error::Elsewhere { address: self.addresses(), found, advice });
+            match self.try_address(address, wait) {
+                Ok(Some(_)) => {
+                    let (found, advice) = (address.to_string(), advice.clone());
+                    return Err(Error::Elsewhere { address: self.addresses(), found, advice });
+                }
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                // What is wrong there is nobody's business here.
+                Ok(None) | Err(_) => {}
             }
         }
         Ok(())
