@@ -20,6 +20,9 @@
  *     pageable, registered        from ordinary and from registered memory
  *     filled                      from registered memory that is filled from ordinary memory before
  * stream enqueue SAMPLES          what one call of each kind takes while the stream is held up
+ *     copy, write, wait
+ *     pushed, current             changing the thread's context and back, and asking for it
+ *     capturing, relaxed          asking whether the stream is captured; changing the thread's mode and back
  */
 #include "driver.h"
 
@@ -289,26 +292,47 @@ static void host(size_t bytes, int samples) {
 
 /* ---- calls alone ---- */
 
+enum call { CALL_COPY, CALL_WRITE, CALL_WAIT, CALL_PUSH, CALL_CURRENT, CALL_CAPTURING, CALL_RELAXED, CALLS };
+static void call(enum call which, uint64_t hold) {
+    static int (*push)(void *), (*pop)(void **), (*current)(void **), (*capturing)(void *, int *), (*exchange)(int *);
+    void *found;
+    int mode = 2;
+    if (!push) {
+        push = find("cuCtxPushCurrent_v2");
+        pop = find("cuCtxPopCurrent_v2");
+        current = find("cuCtxGetCurrent");
+        capturing = find("cuStreamIsCapturing");
+        exchange = find("cuThreadExchangeStreamCaptureMode");
+    }
+    switch (which) {
+    case CALL_COPY: copy(result, local, 40000); break;
+    case CALL_WRITE: say(PING, sequence + 1); break;
+    case CALL_WAIT: await(HOLD, hold); break;
+    case CALL_PUSH: need(push(context), "cuCtxPushCurrent"); need(pop(&found), "cuCtxPopCurrent"); break;
+    case CALL_CURRENT: need(current(&found), "cuCtxGetCurrent"); break;
+    case CALL_CAPTURING: need(capturing(stream, &mode), "cuStreamIsCapturing"); break;
+    default: need(exchange(&mode) || exchange(&mode), "cuThreadExchangeStreamCaptureMode");
+    }
+}
 static void enqueue(int samples) {
-    const char *names[] = {"copy", "write", "wait"};
+    const char *names[] = {"copy", "write", "wait", "pushed", "current", "capturing", "relaxed"};
     double *took = malloc(samples * sizeof *took);
     uint64_t hold = 0;
     prepare(40000);
-    for (int kind = 0; kind < 3; kind++) {
-        int found = 0;
+    for (enum call which = CALL_COPY; which < CALLS; which++) {
+        /* What takes less than looking at the clock is called more often between. */
+        int found = 0, times = which < CALL_PUSH ? 1 : HELD;
         while (found < samples) {
             await(HOLD, ++hold);
             for (int each = 0; each < HELD && found < samples; each++) {
                 double begun = now();
-                if (kind == 0) copy(result, local, 40000);
-                else if (kind == 1) say(PING, sequence + 1);
-                else await(HOLD, hold);
-                took[found++] = now() - begun;
+                for (int time = 0; time < times; time++) call(which, hold);
+                took[found++] = (now() - begun) / times;
             }
             words[HOLD / 8] = hold;
             done();
         }
-        row(names[kind], took, samples);
+        row(names[which], took, samples);
     }
     end_line();
 }
