@@ -189,10 +189,8 @@ impl OnGpu {
             keywords.set_item("dtype", torch.getattr(self.kind.scalar.name())?)?;
             keywords.set_item("device", torch.call_method1("device", ("cuda", self.ordinal))?)?;
             let empty = torch.call_method("empty", (0,), Some(&keywords))?;
-            let mut sizes = PyTuple::new(py, self.kind.numbers.shape())?;
-            if sizes.is_empty() {
-                sizes = PyTuple::new(py, [sizes])?;
-            }
+            // Streams have one dimension at least.
+            let sizes = PyTuple::new(py, self.kind.numbers.shape())?;
             let new_empty = empty.getattr("new_empty")?.unbind();
             Ok::<_, PyErr>(Fresh { new_empty, sizes: sizes.unbind() })
         })?;
