@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use pyo3::Borrowed;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyFloat, PyTuple};
+use pyo3::types::{PyFloat, PyInt, PyTuple};
 use shared_tensor::stream::{Lease, OnFull, OnWriting, Phase, Publication, Reader, Wait};
 
 use crate::arrays::Output;
@@ -505,7 +505,9 @@ impl Handle {
 
 pub(crate) fn open_lanes(py: Python<'_>) -> PyResult<()> {
     lanes::open::<Latest>(py)?;
-    lanes::open::<Following>(py)
+    lanes::open::<Following>(py)?;
+    lanes::open::<After>(py)?;
+    lanes::open::<Waiting>(py)
 }
 
 /// `Handle.latest`.
@@ -546,6 +548,61 @@ impl Lane for Following {
     }
 }
 
+/// `Handle.read_after`.
+struct After;
+
+impl Lane for After {
+    type Of = Handle;
+    const NAME: &'static CStr = c"read_after";
+    const PARAMETERS: &'static [&'static str] = &["after", "out", "timeout"];
+
+    lanes::keeps_method!();
+
+    fn call<'py>(
+        this: &Bound<'py, Handle>,
+        given: &Given<'_, 'py>,
+    ) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let [after, out, timeout] = given.each()?;
+        quickly(this, Which::NewestAfter(whole(after)?), out, timeout)
+    }
+}
+
+/// `Handle.wait`.
+struct Waiting;
+
+impl Lane for Waiting {
+    type Of = Handle;
+    const NAME: &'static CStr = c"wait";
+    const PARAMETERS: &'static [&'static str] = &["after", "timeout"];
+
+    lanes::keeps_method!();
+
+    fn call<'py>(
+        this: &Bound<'py, Handle>,
+        given: &Given<'_, 'py>,
+    ) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let [after, timeout] = given.each()?;
+        let (after, timeout, py) = (Whole(whole(after)?), seconds(timeout)?, this.py());
+        Some(
+            this.get().wait(py, after, timeout).and_then(|it| Ok(it.into_pyobject(py)?.into_any())),
+        )
+    }
+}
+
+/// A count that is an integer and no other object.
+fn whole(given: Option<Borrowed<'_, '_, PyAny>>) -> Option<u64> {
+    given?.cast_exact::<PyInt>().ok()?.extract().ok()
+}
+
+/// Seconds that are a float, or none.
+#[expect(clippy::option_option, reason = "not these, or none given")]
+fn seconds(given: Option<Borrowed<'_, '_, PyAny>>) -> Option<Option<f64>> {
+    match unless_none(given) {
+        None => Some(None),
+        Some(given) => Some(Some(given.cast_exact::<PyFloat>().ok()?.value())),
+    }
+}
+
 /// A frame, copied, unless seconds come as anything but a float.
 fn quickly<'py>(
     this: &Bound<'py, Handle>,
@@ -553,10 +610,6 @@ fn quickly<'py>(
     out: Option<Borrowed<'_, 'py, PyAny>>,
     timeout: Option<Borrowed<'_, 'py, PyAny>>,
 ) -> Option<PyResult<Bound<'py, PyAny>>> {
-    let timeout = match unless_none(timeout) {
-        None => None,
-        Some(given) => Some(given.cast_exact::<PyFloat>().ok()?.value()),
-    };
-    let out = unless_none(out);
+    let (timeout, out) = (seconds(timeout)?, unless_none(out));
     Some(this.get().copy(this.py(), which, out.as_deref(), timeout))
 }

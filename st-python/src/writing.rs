@@ -152,10 +152,13 @@ impl Handle {
             };
             if is_quick { write() } else { py.detach(write) }
         };
-        match under_own_lock(py) {
-            Some(Some(outcome)) => return outcome.map_err(|error| errors::raised(&error)),
-            Some(None) => return Err(self.nested()),
-            None => {}
+        // Asked first: nearly always it is not, and letting other threads run takes longer than a question.
+        if self.ownership.is_mine() {
+            match under_own_lock(py) {
+                Some(Some(outcome)) => return outcome.map_err(|error| errors::raised(&error)),
+                Some(None) => return Err(self.nested()),
+                None => {}
+            }
         }
         if let Some(what) = owned {
             return Err(self.not_owned(what));

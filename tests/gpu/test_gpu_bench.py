@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from gpu_bundle import figures
+from gpu_bundle.report import Report
 
 pytestmark = pytest.mark.cpu
 
@@ -28,10 +32,13 @@ in_vain()
 
 def loaded(name: str) -> ModuleType:
     """Give a file of the benchmark as a module that nobody else finds."""
-    spec = importlib.util.spec_from_file_location(f"gpu_bench_{name}", BENCH / f"{name}.py")
+    title = f"gpu_bench_{name.replace('/', '_')}"
+    spec = importlib.util.spec_from_file_location(title, BENCH / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    # As an import does; dataclasses look for their module there.
+    sys.modules[title] = module
     spec.loader.exec_module(module)
     return module
 
@@ -147,6 +154,49 @@ def test_nothing_is_begun_without_time(
     monkeypatch.setenv("ST_WITHIN", "30")
     assert run(bench, monkeypatch, "1", "--within", "400", "ours=a") == 1
     assert "no time is left for round 1 of ours" in capfd.readouterr().err
+
+
+def test_streams_are_judged_by_the_floor_that_signals_as_they_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The others are in the report beside it, and judge nothing."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in ("watched", "cases", "mps"):
+        folder = "" if name == "watched" else "streams/"
+        monkeypatch.setitem(sys.modules, name, loaded(f"{folder}{name}"))
+    streams = loaded("streams/__main__")
+    case = streams.cases.TURNS[0]
+    options = argparse.Namespace(groups=["turns"], mps=False)
+    marks = {"p90": 90.0, "p99": 99.0, "samples": 5}
+    said = {"spins": {"p50": 37.0}, "waits": {"p50": 22.0}, "told": {"p50": 30.0}}
+    floor = tmp_path / "floor"
+    floor.write_text(f"#!/bin/sh\necho '{json.dumps(said)}'\n")
+    floor.chmod(0o755)
+    bench = streams.Bench(options, {**os.environ, "ST_FLOOR_STREAM": str(floor)})
+    bench.ordering, bench.device = "memops", "GPU-1"
+    monkeypatch.setattr(
+        bench,
+        "_side",
+        lambda side, keys: [
+            bench.found.setdefault((side, key), []).append({"p50": 42.0, **marks}) for key in keys
+        ],
+    )
+    bench.round(0)
+    made = bench.figures()
+    path = tmp_path / "figures"
+    path.write_text("".join(json.dumps(figure) + "\n" for figure in made))
+    read, problems = figures.of_lines("streams python", path)
+    assert problems == []
+    by_name = {figure.name: figure for figure in read}
+    ours = by_name[case.name(streams.OURS, "")]
+    assert (ours.floor, ours.beside) == (30.0, {"spins": 37.0, "waits": 22.0})
+    assert (ours.limit, ours.verdict) == (pytest.approx(1.1 * 30 + 10), "pass")
+    assert by_name[case.name(streams.PYSHMEM, "")].beside == {}
+    report = Report("bench", "today", {}, {}, runs=[], finished=True)
+    report.figures = read
+    assert f"{ours.name}: in other ways spins 37 us, waits 22 us" in report.table()
+    line = next(streams.line(each) for each in made if each["name"] == ours.name)
+    assert "floor 30.00 us, 1.40 times that, spins 37.00 us, waits 22.00 us" in line
 
 
 def test_slow_rows_are_cut(bench: ModuleType) -> None:

@@ -383,6 +383,14 @@ def test_who_outlives_a_program_is_listened_to(tmp_path: Path) -> None:
             ["4", str(4 << 20)],
             {"copies", "made", "created", "mapped", "in_line", "in_line_freed"},
         ),
+        ("stream", ["turn", "65536", "20"], {"spins", "waits", "told"}),
+        ("stream", ["pair", "40000", "2"], {"pair", "queued", "copies", "copy"}),
+        ("stream", ["host", "40000", "2"], {"pageable", "registered", "filled"}),
+        (
+            "stream",
+            ["enqueue", "20"],
+            {"copy", "write", "wait", "pushed", "current", "capturing", "relaxed"},
+        ),
     ],
 )
 def test_floors_measure_what_the_benchmark_reads(

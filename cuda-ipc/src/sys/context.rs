@@ -70,14 +70,28 @@ impl ContextHandle {
         if before == self.raw.addr() {
             return Ok(Entered { outer: None, context: PhantomData });
         }
-        let table = table()?;
-        let function = table.context_push.get()?;
-        // SAFETY: D1, D5.
-        let code = unsafe { function(self.raw) };
-        table.context_push.done(code)?;
+        let is_pushed = !self.is_current();
+        if is_pushed {
+            let table = table()?;
+            let function = table.context_push.get()?;
+            // SAFETY: D1, D5.
+            let code = unsafe { function(self.raw) };
+            table.context_push.done(code)?;
+        }
         ENTERED.set(self.raw.addr());
-        let outer = Some(Outer { before, _relaxed: Relaxed::begin() });
+        let outer = Some(Outer { before, is_pushed, _relaxed: Relaxed::begin() });
         Ok(Entered { outer, context: PhantomData })
+    }
+
+    /// Whether this thread has it already, as in a program whose library of tensors has made it current:
+    /// one question instead of two changes.
+    fn is_current(&self) -> bool {
+        let Ok(table) = table() else { return false };
+        let Ok(function) = table.context_current.get() else { return false };
+        let mut current = ptr::null_mut();
+        // SAFETY: D1, D3.
+        let code = unsafe { function(&raw mut current) };
+        table.context_current.done(code).is_ok() && current == self.raw
     }
 }
 
@@ -119,6 +133,7 @@ pub(crate) struct Entered<'a> {
 #[derive(Debug)]
 struct Outer {
     before: usize,
+    is_pushed: bool,
     _relaxed: Relaxed,
 }
 
@@ -126,7 +141,11 @@ impl Drop for Entered<'_> {
     fn drop(&mut self) {
         let Some(outer) = self.outer.take() else { return };
         ENTERED.set(outer.before);
+        let is_pushed = outer.is_pushed;
         drop(outer);
+        if !is_pushed {
+            return;
+        }
         let Ok(table) = table() else { return };
         let Ok(function) = table.context_pop.get() else { return };
         let mut popped = ptr::null_mut();

@@ -95,6 +95,7 @@ table! {
     primary_context_release: fn(c_int) = "cuDevicePrimaryCtxRelease_v2",
     context_create: fn(*mut CUcontext, c_uint, c_int) = "cuCtxCreate_v2",
     context_destroy: fn(CUcontext) = "cuCtxDestroy_v2",
+    context_current: fn(*mut CUcontext) = "cuCtxGetCurrent",
     context_push: fn(CUcontext) = "cuCtxPushCurrent_v2",
     context_pop: fn(*mut CUcontext) = "cuCtxPopCurrent_v2",
     exchange_capture_mode: fn(*mut c_uint) = "cuThreadExchangeStreamCaptureMode",

@@ -96,6 +96,13 @@ fn calls_go_together() {
     assert!(panicked.is_err());
     idle(1);
     assert_eq!((calls() - before, sys::current_context()), (7, current));
+    // Current already, as in a thread that uses another library of the device.
+    sys::entered(&context, || {
+        let (before, current) = (calls(), sys::current_context());
+        idle(1);
+        context.together(|| idle(2)).expect("together");
+        assert_eq!((calls() - before, sys::current_context()), (0, current));
+    });
     // Another device's within it, and then this one's again.
     if let Some(other) = driver.devices().expect("devices").get(1) {
         let other = other.context().expect("one");

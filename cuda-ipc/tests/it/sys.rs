@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_uint};
 
 use cuda_ipc::{Context, Stream};
 
-use self::raw::{Handle, entered, function};
+use self::raw::{Handle, function};
 
 mod graph;
 mod pages;
@@ -12,6 +12,7 @@ mod raw;
 
 pub(crate) use self::graph::Graph;
 pub(crate) use self::pages::Pages;
+pub(crate) use self::raw::entered;
 
 /// Runs `act` in a forked child, which exits with 0 if it returns true.
 pub(crate) fn in_forked_child(act: impl FnOnce() -> bool) -> bool {

@@ -1,12 +1,14 @@
 //! What was measured, by name and round.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::Write as _;
 
 use cuda_ipc::{Device, Ordering};
 
 use crate::calls::{self, Calls};
+use crate::turn;
 
 /// What a row may cost at most, or is to reach.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,6 +26,8 @@ pub(crate) enum Limit {
 struct Row {
     rounds: Vec<Vec<f64>>,
     floors: Vec<f64>,
+    /// What is told beside the floor and judges nothing, by its name.
+    beside: BTreeMap<&'static str, Vec<f64>>,
     limit: Limit,
     calls: Calls,
 }
@@ -49,6 +53,12 @@ fn sorted(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
     values
 }
 
+/// The median, if there is one.
+fn middle(values: &[f64]) -> Option<f64> {
+    let sorted = sorted(values.iter().copied());
+    (!sorted.is_empty()).then(|| percentile(&sorted, 0.5))
+}
+
 impl Figures {
     pub(crate) fn new(rounds: usize, ordering: Ordering) -> Self {
         Self { rows: BTreeMap::new(), rounds, ordering }
@@ -67,6 +77,12 @@ impl Figures {
         self.rows.entry(name.to_owned()).or_default().floors.push(micros);
     }
 
+    /// The same by another way, to be seen beside the floor.
+    pub(crate) fn add_beside(&mut self, name: &str, way: &'static str, micros: f64) {
+        let row = self.rows.entry(name.to_owned()).or_default();
+        row.beside.entry(way).or_default().push(micros);
+    }
+
     /// Shows them, and leaves them to whoever asked for that.
     pub(crate) fn end(self, device: &Device) {
         let mut out = std::io::stdout().lock();
@@ -78,8 +94,9 @@ impl Figures {
             let rounds = row.rounds.iter().filter(|samples| !samples.is_empty());
             let middles = sorted(rounds.clone().map(|samples| percentile(samples, 0.5)));
             let all = sorted(rounds.flatten().copied());
-            let floors = sorted(row.floors.iter().copied());
-            let floor = (!floors.is_empty()).then(|| percentile(&floors, 0.5));
+            let floor = middle(&row.floors);
+            let others: Vec<(&str, f64)> =
+                row.beside.iter().filter_map(|(way, all)| Some((*way, middle(all)?))).collect();
             let Some((least, greatest)) = middles.first().zip(middles.last()) else { continue };
             let limit = match row.limit {
                 Limit::None => None,
@@ -87,9 +104,12 @@ impl Figures {
                 Limit::OfFloor(times) => floor.map(|it| it * times),
             };
             let marks = [0.5, 0.9, 0.99].map(|share| percentile(&all, share));
-            let beside = floor.map_or_else(String::new, |it| {
+            let mut beside = floor.map_or_else(String::new, |it| {
                 format!("  floor {it:9.2} us, {:.2} times that", marks[0] / it)
             });
+            for (way, it) in &others {
+                let _ = write!(beside, ", {way} {it:.2} us");
+            }
             let verdict = limit.map_or_else(String::new, |it| {
                 let verdict = if marks[0] <= it { "pass" } else { "miss" };
                 format!("  limit {it:.2} us: {verdict}")
@@ -108,7 +128,8 @@ impl Figures {
             let line = format!(
                 "{{\"name\": {name:?}, \"unit\": \"us\", \"p50\": {}, \"p90\": {}, \"p99\": {}, \
                  \"samples\": {}, \"ordering\": {ordering:?}, \"devices\": [{:?}], \"rounds\": {}, \
-                 \"least\": {least}, \"greatest\": {greatest}, \"floor\": {}, \"limit\": {}}}\n",
+                 \"least\": {least}, \"greatest\": {greatest}, \"floor\": {}, \"limit\": {}, \
+                 \"beside\": {{{}}}}}\n",
                 marks[0],
                 marks[1],
                 marks[2],
@@ -117,10 +138,18 @@ impl Figures {
                 self.rounds,
                 json(floor),
                 json(limit),
+                others
+                    .iter()
+                    .map(|(way, it)| format!("{way:?}: {it}"))
+                    .collect::<Vec<_>>()
+                    .join(", "),
             );
             let file = OpenOptions::new().append(true).create(true).open(path);
             let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
             written.expect("the file named by ST_FIGURES can be written");
+        }
+        if self.rows.values().any(|row| !row.beside.is_empty()) {
+            writeln!(out, "{}", turn::FLOORS).expect("somebody listens");
         }
     }
 }

@@ -31,12 +31,21 @@ fn row(plan: &Plan, bytes: usize) -> String {
     format!("two processes, there and back, {}{}", name_of(bytes), plan.ending())
 }
 
-/// The floor is whichever of its two ways is the quicker one.
+/// Which floor is which, for whoever reads the rows.
+pub(crate) const FLOORS: &str = "There and back, the floor is the way of the program in C that signals as streams do (`told`): a \
+     CPU tells the other one at once, whose GPU waits for the frame's word. Beside it `spins`, where a \
+     CPU looks at the word that a GPU writes, and `waits`, where a GPU's wait is queued before the frame \
+     is published; neither counts.";
+
+/// What the same takes in C: with the signals of streams, which is the floor, and with others.
 pub(crate) fn floor(plan: &Plan, figures: &mut Figures, bytes: usize) {
     let said = floor::ask(&["turn", &bytes.to_string()], plan.samples(SAMPLES));
     let Some(said) = said else { return };
-    let ways = ["spins", "waits"].map(|way| floor::median(&said, way));
-    figures.add_floor(&row(plan, bytes), ways[0].min(ways[1]));
+    let row = row(plan, bytes);
+    figures.add_floor(&row, floor::median(&said, "told"));
+    for way in ["spins", "waits"] {
+        figures.add_beside(&row, way, floor::median(&said, way));
+    }
 }
 
 /// One side of it.

@@ -22,7 +22,8 @@ const SLICE: Duration = Duration::from_millis(50);
 /// How long a wait spins before it parks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Spin {
-    /// Up to 25 us while that keeps finding frames, not at all otherwise and on a single CPU.
+    /// Up to 25 us while that keeps finding frames, not at all otherwise and on a single CPU: while two of
+    /// the last eight spins found one; then one wait in 64 tries again. Looks that do not wait do not count.
     #[default]
     Adaptive,
     /// Not at all: the least CPU time, a wake-up of some 4 us.
@@ -126,7 +127,8 @@ pub(crate) fn wait_once(
     if arrived(now) {
         return Ok(Moved::Arrived(now));
     }
-    let budget = spinner.budget();
+    // Who does not wait at all spins for nothing, and learns nothing of how long waits are.
+    let budget = if wait.is_never() { Duration::ZERO } else { spinner.budget() };
     if !budget.is_zero() {
         let begun = Instant::now();
         let mut asked = begun;
@@ -143,7 +145,12 @@ pub(crate) fn wait_once(
                 std::hint::spin_loop();
             }
             let now = Instant::now();
-            if now - begun >= budget || wait.deadline().is_some_and(|deadline| now >= deadline) {
+            // Less than a whole spin says nothing of whether one pays.
+            if wait.deadline().is_some_and(|deadline| now >= deadline) {
+                break;
+            }
+            if now - begun >= budget {
+                spinner.learn(false);
                 break;
             }
             if now - asked >= SLICE {
@@ -151,7 +158,6 @@ pub(crate) fn wait_once(
                 check_interrupt(attachment, wait)?;
             }
         }
-        spinner.learn(false);
     }
     check_interrupt(attachment, wait)?;
     let at_most = remaining(wait, started, attachment, NOTHING_NEW)?.min(SLICE);
@@ -294,4 +300,46 @@ pub(crate) fn is_lost(attachment: &Attachment, found: &Found) -> bool {
         && slot_owner(memory.slot(found.slot)) == owner
         && memory.seq(found.slot, Ordering::Acquire) == found.seq
         && !memory.is_in_file(found.slot, found.seq)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use shm_core::Namespace;
+
+    use super::*;
+    use crate::stream::{Stream, StreamOptions};
+    use crate::tensor::DType;
+
+    fn stream() -> Stream {
+        let prefix = format!("st-wait.{}.", std::process::id());
+        let namespace = Namespace::new("/dev/shm", &prefix).expect("a prefix");
+        StreamOptions::new(DType::U8, [8]).namespace(namespace).create("it").expect("a stream")
+    }
+
+    /// Waits for what does not come.
+    fn in_vain(stream: &Stream, spinner: &mut Spinner, wait: &Wait<'_>) {
+        let started = Since::now(wait);
+        let signal = Signal::Publication;
+        let ended = wait_once(&stream.attachment, spinner, signal, wait, started, |_| false);
+        assert!(ended.expect_err("it never comes").is_timeout());
+    }
+
+    #[test]
+    fn only_whole_spins_say_whether_they_pay() {
+        let stream = stream();
+        let mut spinner = Spinner { single_cpu: false, ..Spinner::new(Spin::Adaptive) };
+        for _ in 0..100 {
+            in_vain(&stream, &mut spinner, &Wait::never());
+            in_vain(&stream, &mut spinner, &Wait::until(Instant::now()));
+        }
+        assert_eq!(spinner.budget(), SPIN_MAX, "looks without a wait have taught nothing");
+        for _ in 0..16 {
+            in_vain(&stream, &mut spinner, &Wait::for_at_most(Duration::from_millis(1)));
+        }
+        assert_eq!(spinner.budget(), Duration::ZERO, "waits in vain have taught not to spin");
+        let since = spinner.since_probe;
+        in_vain(&stream, &mut spinner, &Wait::never());
+        assert_eq!(spinner.since_probe, since, "a look is no occasion to try it again");
+        stream.unlink().unwrap();
+    }
 }

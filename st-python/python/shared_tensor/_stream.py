@@ -273,7 +273,8 @@ class Stream(_native.Handle):
         on_empty : {"raise", "zeros"}
             Before the first frame: raise `EmptyStreamError`, or give zeros.
         spin : float, optional
-            Seconds to spin before a wait sleeps, by default as long as it has paid off lately.
+            Seconds for which a wait looks for a frame before it sleeps. Left out, up to 25
+            microseconds while that has found frames lately, and none otherwise, also on a GPU.
         casting : {"no", "equiv", "safe", "same_kind", "unsafe"}
             What a write may convert, in the words of `numpy.can_cast`.
         device : int, str or torch.device, optional

@@ -50,8 +50,7 @@ pub(crate) struct OnGpu {
     behaviour: ReaderOptions,
     pub(crate) kind: Kind,
     writer: OnceLock<GpuWriter>,
-    /// Readers that no thread uses at the moment.
-    readers: PerProcess<Mutex<Vec<GpuReader>>>,
+    readers: PerProcess<Mutex<Idle>>,
     /// For what comes from other libraries.
     own: OnceLock<Arc<Queue>>,
     /// For what goes to them.
@@ -60,6 +59,9 @@ pub(crate) struct OnGpu {
     fresh: PyOnceLock<torch::Fresh>,
     pinned: Mutex<Option<pinned::Pinned>>,
 }
+
+/// Readers that no thread uses at the moment, in boxes: moving one takes longer than finding it.
+type Idle = Vec<Box<GpuReader>>;
 
 /// What frames are, in the terms of DLPack.
 #[derive(Debug)]
@@ -111,7 +113,7 @@ impl OnGpu {
         self.ordinal
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<GpuReader>> {
+    fn idle(&self) -> MutexGuard<'_, Idle> {
         let readers = self.readers.get_or_init(Mutex::default);
         readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,7 +127,7 @@ impl OnGpu {
         let idle = self.idle().pop();
         let mut reader = match idle {
             Some(reader) => reader,
-            None => self.reader()?,
+            None => Box::new(self.reader()?),
         };
         reader.reader().seek(last);
         let outcome = with(&mut reader);

@@ -106,7 +106,7 @@ impl OnGpu {
     ) -> shared_tensor::Result<Self> {
         let reader = stream.reader_on(&context, behaviour, wait)?;
         let it = Self::new(stream, context, behaviour);
-        it.idle().push(reader);
+        it.idle().push(Box::new(reader));
         if !readonly {
             it.writer()?;
         }

@@ -75,11 +75,14 @@ impl Handle {
         };
         let last = self.last_of(inner);
         let (queue, to) = (target.queue(gpu)?, target.address);
-        let mut publication = self.run(py, patience, false, |wait| {
-            gpu.with_reader(last, |reader| which.queue(reader, queue, to, wait))
+        let mut read = None;
+        self.run(py, patience, false, |wait| {
+            read = Some(gpu.with_reader(last, |reader| which.queue(reader, queue, to, wait))?);
+            Ok(())
         })?;
-        self.has_read(inner.stream.generation(), &mut publication);
-        let told = tell(&mut publication);
+        let publication = read.as_mut().expect("a read that succeeds has read a frame");
+        self.has_read(inner.stream.generation(), publication);
+        let told = tell(publication);
         Ok((target.filled(gpu)?, told))
     }
 }

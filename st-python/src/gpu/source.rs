@@ -68,7 +68,7 @@ impl OnGpu {
         if let Some(way) = way
             && way.is_tensor(value)?
         {
-            if !value.getattr("is_cuda")?.is_truthy()? {
+            if !value.getattr(intern!(py, "is_cuda"))?.is_truthy()? {
                 return frames.input(value).map(Source::Host);
             }
             return self.converted(frames, way, value);

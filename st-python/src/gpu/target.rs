@@ -1,6 +1,7 @@
 //! What is read into: a new tensor of torch, or the caller's own.
 
 use pyo3::exceptions::PyValueError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use shared_tensor::service::cuda::Stream as Queue;
 
@@ -72,7 +73,9 @@ impl OnGpu {
         {
             let seen = way.look(out).map_err(|_| self.not_a_target(out))?;
             self.check_target(&seen, out)?;
-            if out.getattr("requires_grad")?.is_truthy()? || Way::is_marked(out, &self.kind)? {
+            if out.getattr(intern!(py, "requires_grad"))?.is_truthy()?
+                || Way::is_marked(out, &self.kind)?
+            {
                 return Err(PyValueError::new_err(format!(
                     "stream '{}': out must be a tensor without history, such as torch.empty makes: \
                      pass out.detach() or a clone of it",

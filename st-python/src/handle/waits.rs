@@ -13,11 +13,20 @@ use crate::patience::Patience;
 /// Frames from this size on are copied while other Python threads run.
 const DETACH_BYTES_MIN: usize = 256 << 10;
 
-/// Calls that wait, so that closing can wait for them in its turn: the thread of each.
+/// Calls that wait, so that closing can wait for them in its turn.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
-    going_on: Mutex<Vec<ThreadId>>,
+    going_on: Mutex<GoingOn>,
     ended: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct GoingOn {
+    /// Of each call.
+    threads: Vec<ThreadId>,
+    /// How many wait for their end. Nearly always nobody does, and nobody is told then: that would be a
+    /// system call for every frame.
+    awaited_by: usize,
 }
 
 /// One call that waits.
@@ -27,7 +36,7 @@ pub(crate) struct Waiting<'a> {
 }
 
 impl Waits {
-    fn going_on(&self) -> MutexGuard<'_, Vec<ThreadId>> {
+    fn going_on(&self) -> MutexGuard<'_, GoingOn> {
         self.going_on.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -35,11 +44,14 @@ impl Waits {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut going_on = self.waits.going_on();
-        if let Some(mine) = going_on.iter().position(|thread| *thread == self.thread) {
-            going_on.swap_remove(mine);
+        if let Some(mine) = going_on.threads.iter().position(|thread| *thread == self.thread) {
+            going_on.threads.swap_remove(mine);
         }
+        let is_awaited = going_on.awaited_by > 0;
         drop(going_on);
-        self.waits.ended.notify_all();
+        if is_awaited {
+            self.waits.ended.notify_all();
+        }
     }
 }
 
@@ -48,7 +60,7 @@ impl Handle {
     pub(crate) fn waiting(&self) -> Waiting<'_> {
         let waits = self.waits.get_or_init(Waits::default);
         let thread = ThreadId::current();
-        waits.going_on().push(thread);
+        waits.going_on().threads.push(thread);
         Waiting { waits, thread }
     }
 
@@ -83,7 +95,7 @@ impl Handle {
         let me = ThreadId::current();
         let until = patience.deadline();
         let mut going_on = waits.going_on();
-        while going_on.iter().any(|thread| *thread != me) {
+        while going_on.threads.iter().any(|thread| *thread != me) {
             if until.is_some_and(|until| Instant::now() >= until) {
                 return Ok(None);
             }
@@ -93,7 +105,9 @@ impl Handle {
                 inner.stream.nudge();
             }
             let slice = Duration::from_millis(2);
-            drop(waits.ended.wait_timeout(going_on, slice));
+            going_on.awaited_by += 1;
+            let woken = waits.ended.wait_timeout(going_on, slice);
+            woken.unwrap_or_else(PoisonError::into_inner).0.awaited_by -= 1;
             // Other threads' calls end without the mutex held here.
             if let Some(raised) = Python::try_attach(|py| py.check_signals().err()).flatten() {
                 return Err(raised);

@@ -12,7 +12,7 @@ import pytest
 
 from shared_tensor import EmptyStreamError, Stream, _native
 
-QUICK = ["write", "latest", "next", "locked"]
+QUICK = ["write", "latest", "next", "read_after", "wait", "locked"]
 
 
 class Number:
@@ -63,6 +63,8 @@ def test_a_frame_is_read_into_what_is_given(stream, timeout):
         lambda: stream.latest(timeout=timeout, out=out),
         lambda: stream.next(timeout, out),
         lambda: stream.next(out=out, timeout=timeout),
+        lambda: stream.read_after(0, out, timeout),
+        lambda: stream.read_after(timeout=timeout, after=0, out=out),
     ):
         stream.seek(0)
         out[:] = 0
@@ -70,6 +72,35 @@ def test_a_frame_is_read_into_what_is_given(stream, timeout):
         assert (out == 6).all()
     assert stream.latest() is not out
     assert stream.latest(None, None) is not out
+
+
+class Count:
+    """Converts to a count, and is none: not taken by the quick way."""
+
+    def __index__(self):
+        """Give the number."""
+        return 1
+
+
+@pytest.mark.parametrize("after", [1, np.int64(1), True, Count()], ids=repr)
+@pytest.mark.parametrize("timeout", [0.0, 0, Number(0.0)], ids=repr)
+def test_counts_are_waited_for(stream, after, timeout):
+    """Whatever the type of the count, and of the seconds."""
+    stream.write(frame(1))
+    for wait in (stream.wait, lambda after, seconds: stream.read_after(after, timeout=seconds)):
+        with pytest.raises(TimeoutError):
+            wait(after, timeout)
+    stream.write(frame(2))
+    assert stream.wait(after, timeout) == stream.wait(timeout=timeout, after=after) == 2
+    assert (stream.read_after(after) == 2).all()
+
+
+@pytest.mark.parametrize("after", [-1, 1 << 64])
+def test_counts_that_are_none_are_refused(stream, after):
+    """On the quick way, too."""
+    for wait in (stream.wait, stream.read_after):
+        with pytest.raises(ValueError, match="expected an integer from 0"):
+            wait(after, timeout=0.0)
 
 
 def test_names_may_be_made_while_the_program_runs(stream):
@@ -92,6 +123,8 @@ def test_names_may_be_made_while_the_program_runs(stream):
         (lambda it: it.latest(frame(1), out=frame(1)), "multiple values for argument 'out'"),
         (lambda it: it.latest(timeout="soon"), "real number, not str"),
         (lambda it: it.next(1.0, None, 3), "takes .* positional arguments"),
+        (lambda it: it.wait(), "missing 1 required positional argument: 'after'"),
+        (lambda it: it.read_after("a"), "str"),
         (lambda it: it.locked(1, 2, 3), "takes .* positional arguments"),
         (lambda it: it.locked().__exit__(), "missing 3 required positional arguments"),
         (lambda it: it.locked().__exit__(None, None), "missing 1 required positional argument"),
@@ -107,8 +140,9 @@ def test_mistakes_are_named_as_everywhere(stream, call, said):
 def test_times_that_are_none_are_refused(stream, timeout):
     """On the quick way, too."""
     stream.write(frame(1))
-    with pytest.raises(ValueError, match="timeout must be None or a finite number"):
-        stream.latest(timeout=timeout)
+    for read in (stream.latest, lambda timeout: stream.wait(0, timeout)):
+        with pytest.raises(ValueError, match="timeout must be None or a finite number"):
+            read(timeout=timeout)
 
 
 @pytest.mark.parametrize("method", QUICK)

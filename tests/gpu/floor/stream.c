@@ -1,13 +1,16 @@
 /* What frames on a device cost with the driver alone: the floor under streams whose frames are on a GPU.
  *
  * Two processes, or one, have 64 MB and more of one chunk and a page of words, which is registered. A frame is
- * published by cuStreamWriteValue64 behind the copy that fills it; whoever reads it has its stream wait
+ * complete by cuStreamWriteValue64 behind the copy that fills it; whoever reads it has its stream wait
  * with cuStreamWaitValue64, or looks at the word itself. Each prints a line of JSON, in microseconds:
  *
  * stream turn BYTES SAMPLES       there and back between two processes, each copying from and to memory of
  *                                 its own, until the first one's stream is done
  *     spins                       each looks at the word, and queues its copies when that has come
  *     waits                       each queues a wait for the word and the copies behind it at once
+ *     told                        each tells the other's CPU, by a word that no device writes, as soon as the
+ *                                 copy and the word behind it are queued; who is told queues a wait for the word
+ *                                 unless it has come, the copy, and a word that says that the frame is read
  * stream pair BYTES SAMPLES       one process writes and reads, on one stream, again and again
  *     pair                        copy, write of a word, wait for it, copy, write of another
  *     queued                      of that, the calls alone
@@ -17,6 +20,9 @@
  *     pageable, registered        from ordinary and from registered memory
  *     filled                      from registered memory that is filled from ordinary memory before
  * stream enqueue SAMPLES          what one call of each kind takes while the stream is held up
+ *     copy, write, wait
+ *     pushed, current             changing the thread's context and back, and asking for it
+ *     capturing, relaxed          asking whether the stream is captured; changing the thread's mode and back
  */
 #include "driver.h"
 
@@ -36,7 +42,12 @@
 /* A GPU's queue takes so many commands without blocking, and more. */
 #define HELD 200
 
-enum { PING = 0, PONG = 8, HOLD = 16 };
+/* Of words that devices write, in the page that is registered; and of those that processes do, in the next. */
+enum { PING = 0, PONG = 8, HOLD = 16, PING_READ = 24, PONG_READ = 32 };
+enum { PING_TOLD = PAGE, PONG_TOLD = PAGE + 64 };
+/* Between two processes. */
+enum way { SPINS, WAITS, TOLD, WAYS };
+static const char *const ways[] = {"spins", "waits", "told"};
 
 static volatile uint64_t *words;
 static number on_device;
@@ -62,6 +73,7 @@ static void done(void) { need(synchronize(stream), "cuStreamSynchronize"); }
 static void look(int at, uint64_t value) {
     while (words[at / 8] < value) __builtin_ia32_pause();
 }
+static void tell(int at, uint64_t value) { __atomic_store_n(words + at / 8, value, __ATOMIC_RELEASE); }
 
 static number own(size_t bytes) {
     number made;
@@ -123,34 +135,43 @@ static int receive_descriptor(int socket) {
     return fd;
 }
 
-/* Each turn goes on from the last one: `first` is what was counted before. */
-static void answer(number there, number back, number local, size_t bytes, int turns, int waits, uint64_t first) {
+/* Each turn goes on from the last one: `first` is what was counted before. No slot is filled before it was
+ * read: a turn is over when the answer has come, which is queued behind what reads the question. */
+static void answer(number there, number back, number local, size_t bytes, int turns, enum way way, uint64_t first) {
     for (uint64_t turn = first + 1; turn <= first + turns; turn++) {
-        if (waits) await(PING, turn);
-        else look(PING, turn);
+        if (way == TOLD) look(PING_TOLD, turn);
+        if (way == SPINS) look(PING, turn);
+        else if (way == WAITS || words[PING / 8] < turn) await(PING, turn);
         copy(local, there, bytes);
+        if (way == TOLD) say(PING_READ, turn);
         copy(back, local, bytes);
         say(PONG, turn);
+        if (way == TOLD) tell(PONG_TOLD, turn);
         /* As whoever asks: nothing is queued ahead of its turn. */
-        if (waits) done();
+        if (way == WAITS) done();
     }
     done();
 }
-static void ask(number there, number back, number local, size_t bytes, int turns, int waits, uint64_t first, double *took) {
+static void ask(number there, number back, number local, size_t bytes, int turns, enum way way, uint64_t first, double *took) {
     for (uint64_t turn = first + 1; turn <= first + turns; turn++) {
         double begun = now();
         copy(there, local, bytes);
         say(PING, turn);
-        if (waits) await(PONG, turn);
-        else look(PONG, turn);
+        if (way == TOLD) {
+            tell(PING_TOLD, turn);
+            look(PONG_TOLD, turn);
+        }
+        if (way == SPINS) look(PONG, turn);
+        else if (way == WAITS || words[PONG / 8] < turn) await(PONG, turn);
         copy(local, back, bytes);
+        if (way == TOLD) say(PONG_READ, turn);
         done();
         took[turn - first - 1] = now() - begun;
     }
 }
 
 static void turn(size_t bytes, int samples) {
-    void *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *page = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     int pair[2], warm = samples / 10 + 1;
     size_t frame = rounded(bytes);
     if (page == MAP_FAILED || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) fail("starting", -1);
@@ -164,15 +185,15 @@ static void turn(size_t bytes, int samples) {
     uint64_t counted = 0;
     double *took = malloc(samples * sizeof *took);
     if (other) name_device();
-    for (int waits = 0; waits < 2; waits++) {
+    for (enum way way = SPINS; way < WAYS; way++) {
         for (int timed = 0; timed < 2; timed++) {
             int turns = timed ? samples : warm;
             if (turns > samples) turns = samples;
-            if (other) ask(there, back, local, bytes, turns, waits, counted, took);
-            else answer(there, back, local, bytes, turns, waits, counted);
+            if (other) ask(there, back, local, bytes, turns, way, counted, took);
+            else answer(there, back, local, bytes, turns, way, counted);
             counted += turns;
         }
-        if (other) row(waits ? "waits" : "spins", took, samples);
+        if (other) row(ways[way], took, samples);
     }
     if (!other) _exit(0);
     int status;
@@ -271,26 +292,47 @@ static void host(size_t bytes, int samples) {
 
 /* ---- calls alone ---- */
 
+enum call { CALL_COPY, CALL_WRITE, CALL_WAIT, CALL_PUSH, CALL_CURRENT, CALL_CAPTURING, CALL_RELAXED, CALLS };
+static void call(enum call which, uint64_t hold) {
+    static int (*push)(void *), (*pop)(void **), (*current)(void **), (*capturing)(void *, int *), (*exchange)(int *);
+    void *found;
+    int mode = 2;
+    if (!push) {
+        push = find("cuCtxPushCurrent_v2");
+        pop = find("cuCtxPopCurrent_v2");
+        current = find("cuCtxGetCurrent");
+        capturing = find("cuStreamIsCapturing");
+        exchange = find("cuThreadExchangeStreamCaptureMode");
+    }
+    switch (which) {
+    case CALL_COPY: copy(result, local, 40000); break;
+    case CALL_WRITE: say(PING, sequence + 1); break;
+    case CALL_WAIT: await(HOLD, hold); break;
+    case CALL_PUSH: need(push(context), "cuCtxPushCurrent"); need(pop(&found), "cuCtxPopCurrent"); break;
+    case CALL_CURRENT: need(current(&found), "cuCtxGetCurrent"); break;
+    case CALL_CAPTURING: need(capturing(stream, &mode), "cuStreamIsCapturing"); break;
+    default: need(exchange(&mode) || exchange(&mode), "cuThreadExchangeStreamCaptureMode");
+    }
+}
 static void enqueue(int samples) {
-    const char *names[] = {"copy", "write", "wait"};
+    const char *names[] = {"copy", "write", "wait", "pushed", "current", "capturing", "relaxed"};
     double *took = malloc(samples * sizeof *took);
     uint64_t hold = 0;
     prepare(40000);
-    for (int kind = 0; kind < 3; kind++) {
-        int found = 0;
+    for (enum call which = CALL_COPY; which < CALLS; which++) {
+        /* What takes less than looking at the clock is called more often between. */
+        int found = 0, times = which < CALL_PUSH ? 1 : HELD;
         while (found < samples) {
             await(HOLD, ++hold);
             for (int each = 0; each < HELD && found < samples; each++) {
                 double begun = now();
-                if (kind == 0) copy(result, local, 40000);
-                else if (kind == 1) say(PING, sequence + 1);
-                else await(HOLD, hold);
-                took[found++] = now() - begun;
+                for (int time = 0; time < times; time++) call(which, hold);
+                took[found++] = (now() - begun) / times;
             }
             words[HOLD / 8] = hold;
             done();
         }
-        row(names[kind], took, samples);
+        row(names[which], took, samples);
     }
     end_line();
 }

@@ -34,6 +34,8 @@ class Figure:
     greatest: float | None = None
     #: What the same takes without anything of ours, measured in the same run.
     floor: float | None = None
+    #: And by other ways, which judge nothing: by their names.
+    beside: dict[str, float] = field(default_factory=dict)
     #: What p50 may be at most, or is to be at least.
     limit: float | None = None
     is_least: bool = False
@@ -129,6 +131,7 @@ def of_lines(program: str, path: Path) -> tuple[list[Figure], list[str]]:
                 least=_maybe(value.get("least")),
                 greatest=_maybe(value.get("greatest")),
                 floor=_maybe(value.get("floor")),
+                beside={str(way): float(it) for way, it in value.get("beside", {}).items()},
                 limit=_maybe(value.get("limit")),
                 is_least=bool(value.get("is_least", False)),
             )

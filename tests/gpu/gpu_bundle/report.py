@@ -135,6 +135,10 @@ class Report:
                 devices = " ".join(figure.devices)
                 rows.append([figure.name, *shown, verdict, *counts, figure.ordering, devices])
             lines += ["", *_columns(rows)]
+            for figure in self.figures:
+                ways = [f"{way} {_shown(it, figure.unit)}" for way, it in figure.beside.items()]
+                if ways:
+                    lines.append(f"{figure.name}: in other ways {', '.join(ways)}")
         lines += ["", *self._complaints()]
         lines.append(f"{self.what}: {'passed' if self.is_good else 'FAILED'}")
         return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import pickle
 from typing import Any, Callable
 
@@ -30,6 +31,17 @@ def test_frames_are_tensors(stream: Stream, torch: Any) -> None:
     with pytest.raises(RuntimeError, match="mirror=True"):
         np.asarray(stream)
     assert stream.info()["ordering"] in ("device", "host")
+
+
+@pytest.mark.parametrize("shape", [(1,), (7,), (2, 3, 4), (1,) * 18 + (2,)], ids=len)
+def test_tensors_have_the_shape_of_frames(torch: Any, name: str, shape: tuple[int, ...]) -> None:
+    """Whatever the number of dimensions."""
+    with Stream.create(name, shape, "int64", device="cuda") as stream:
+        value = torch.arange(math.prod(shape), device="cuda").reshape(shape)
+        stream.write(value)
+        frame = stream.latest()
+        assert tuple(frame.shape) == shape
+        assert torch.equal(frame, value)
 
 
 def test_casting_is_judged(stream: Stream, torch: Any) -> None:

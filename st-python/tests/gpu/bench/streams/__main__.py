@@ -50,7 +50,8 @@ class Bench:
         #: By side and key, of each round.
         self.found: dict[tuple[str, str], list[dict[str, float]]] = {}
         self.errors: dict[tuple[str, str], str] = {}
-        self.floors: dict[str, list[float]] = {}
+        #: By key and the floor's row, of each round.
+        self.floors: dict[tuple[str, str], list[float]] = {}
         self.ordering, self.device = "none", "none"
         limit = min(WITHIN_S, float(os.environ.get("ST_WITHIN", "inf")))
         self._over = time.monotonic() + limit - SPARE_S
@@ -110,15 +111,20 @@ class Bench:
             tell(f"the floor of {case.key} exited with {ended.returncode}")
             return
         said = json.loads(ended.stdout)
-        floor = min(said[row]["p50"] for row in counted)
-        self.floors.setdefault(case.key, []).append(floor)
+        for row in (counted, *case.beside):
+            self.floors.setdefault((case.key, row), []).append(said[row]["p50"])
+
+    def _floor_of(self, case: Case, row: str) -> float | None:
+        found = self.floors.get((case.key, row))
+        return statistics.median(found) if found else None
 
     def figures(self) -> list[dict[str, Any]]:
         """Sum up: a figure for each row and side, and one of how much longer pyshmem takes."""
         made = []
         for case in self.chosen:
-            floors = self.floors.get(case.key)
-            floor = statistics.median(floors) if floors else None
+            floor = self._floor_of(case, case.floor[1]) if case.floor else None
+            ways = {row: self._floor_of(case, row) for row in case.beside}
+            beside = {row: micros for row, micros in ways.items() if micros is not None}
             for side in case.sides:
                 found = self.found.get((side, case.key))
                 if not found:
@@ -130,7 +136,7 @@ class Bench:
                 )
                 figure["samples"] = sum(int(it["samples"]) for it in found)
                 if side != PYSHMEM:
-                    figure.update(floor=floor, limit=case.limit_with(floor))
+                    figure.update(floor=floor, beside=beside, limit=case.limit_with(floor))
                 else:
                     figure["ordering"] = "none"
                 made.append(figure)
@@ -160,7 +166,9 @@ def line(figure: dict[str, Any]) -> str:
     if unit == "us":
         text += f"  {1e6 / p50:9.0f} Hz  p99 {figure['p99']:.1f} us"
     if figure.get("floor") is not None:
-        text += f"  floor {figure['floor']:.2f}"
+        text += f"  floor {figure['floor']:.2f} us, {p50 / figure['floor']:.2f} times that"
+        for way, micros in figure.get("beside", {}).items():
+            text += f", {way} {micros:.2f} us"
     limit = figure.get("limit")
     if limit is not None:
         is_least = figure.get("is_least", False)
@@ -181,6 +189,8 @@ def run(options: argparse.Namespace, env: dict[str, str]) -> int:
             file.writelines(json.dumps(figure) + "\n" for figure in figures)
     for figure in figures:
         print(line(figure))
+    if any(figure.get("beside") for figure in figures):
+        print(cases.FLOORS)
     for (side, key), error in bench.errors.items():
         print(f"{key}, {side}: FAILED: {error}")
     return int(any(side != PYSHMEM for side, _ in bench.errors))

@@ -48,8 +48,7 @@ class Side:
     def read_after(self, stream: Any, count: int, seconds: float, out: Any) -> Any:
         """Wait until there are more frames than `count`, and read the newest."""
         if self.is_native:
-            stream.wait(count, seconds)
-            return stream.latest(out=out)
+            return stream.read_after(count, out, seconds)
         return stream.read_after(count, timeout=seconds)
 
     def made(self, shape: tuple[int, ...], value: float) -> Any:
