@@ -57,7 +57,8 @@ pub(crate) fn newest_in_file(ring: &impl RingLoads) -> Look {
         return look;
     }
     let last = published_until(ring, found.ctl)
-        .filter(|found| ring.is_in_file(found.slot, found.seq))
+        // Slots that nobody has filled are not of a stream that has published.
+        .filter(|found| found.seq.frame() > 0 && ring.is_in_file(found.slot, found.seq))
         .max_by_key(|found| found.seq.frame());
     last.map_or(Look::Pending(found), Look::Frame)
 }

@@ -24,6 +24,7 @@ use crate::support::{Scratch, watchdog};
 tests![
     processes_without_cuda_read_what_a_gpu_writes,
     nobody_waits_for_the_file,
+    the_first_frame_is_waited_for,
     a_whole_frame_stays_while_others_are_on_their_way,
     frames_come_in_order,
     both_sides_write_and_read,
@@ -228,6 +229,22 @@ fn parks(stream: &Stream) -> u64 {
     let me = std::process::id();
     let others = stream.info().participants.into_iter().filter(|it| it.pid != me);
     others.map(|it| it.reader.parks).sum()
+}
+
+/// It is published, and the other slots are empty.
+fn the_first_frame_is_waited_for() {
+    let scratch = Scratch::new();
+    let mut writer = Peer::start(&scratch);
+    assert_eq!((writer.ask("mirror 4"), writer.ask("hold")), ("created".into(), "held".into()));
+    let mut plain = Peer::start_plain(&scratch);
+    assert_eq!(plain.ask("read"), "Empty");
+    assert_eq!(writer.ask("write 7"), "1");
+    plain.tell("read");
+    assert!(plain.is_silent(), "it is on its way");
+    assert_eq!(writer.ask("go"), "gone");
+    assert_eq!(plain.hear(), "1 7");
+    drop((writer, plain));
+    assert!(shared_tensor::stream::unlink(&scratch, "it").unwrap());
 }
 
 /// Many more than there are slots.
@@ -547,11 +564,11 @@ fn whatever_dies_frames_are_whole() {
         if !is_plain {
             assert_eq!(victim.ask("open"), "opened");
         }
+        // Later each time, by what it has published.
+        let until = stream.count() + u64::from(round) / 2;
         for value in 0..100 {
             victim.tell(&format!("write {value}"));
         }
-        // Later each time, by what it has published.
-        let until = stream.count() + u64::from(round) / 2;
         while stream.count() < until {
             std::thread::yield_now();
         }
