@@ -122,9 +122,10 @@ impl Belongings {
         let mut threads: Vec<String> = listed("/proc/self/task", |path| {
             fs::read_to_string(path.join("comm")).unwrap_or_default()
         });
-        // Two per process stay, and one per client for a while.
+        // Two per process stay, and for a while one of those with GPUs, and one per client.
         let stays = |name: &str| {
-            ["st-reaper", "st-copy", "st-replies"].iter().any(|it| name.starts_with(it))
+            let all = ["st-reaper", "st-copy", "st-watch", "st-replies"];
+            all.iter().any(|it| name.starts_with(it))
         };
         threads.retain(|name| {
             (name.starts_with("rpc-uds") || name.starts_with("st-")) && !stays(name)
