@@ -1,6 +1,9 @@
 //! What several dead processes leave, one after the other, and who waits for it.
 
-use crate::harness::tests;
+use shared_tensor::stream::{OpenOptions, Wait};
+
+use crate::driver;
+use crate::harness::{Outcome, Skip, tests};
 use crate::peer::Peer;
 use crate::support::Scratch;
 
@@ -9,6 +12,7 @@ tests![
     a_frame_is_mended_for_its_readers_before_the_next_one_comes,
     a_slot_is_not_mended_while_its_frame_before_is_read,
     many_streams_of_one_process_wait_for_a_dead_writer,
+    who_dies_while_it_mends_is_mended_for,
     who_has_the_lock_reads_a_frame_of_the_dead,
     who_has_the_lock_gives_up_a_frame_behind_one_of_the_dead,
     a_slot_is_not_filled_while_another_device_fills_it,
@@ -90,28 +94,41 @@ fn a_frame_is_mended_for_its_readers_before_the_next_one_comes() {
     scene.end();
 }
 
-/// The device of its writer would have waited for them.
+/// The device of its writer would have waited for them. One of those who do may have come back for the frame
+/// that is lost.
 fn a_slot_is_not_mended_while_its_frame_before_is_read() {
-    let mut scene = Scene::new("create 3");
-    let mut other = Peer::start(&scene.scratch);
-    assert_eq!((other.ask("open"), other.ask("read")), ("opened".into(), "7".into()));
-    // One reads each of the slots that are not the newest, and has not begun to.
-    assert_eq!((other.ask("hold"), other.ask("queue")), ("held".into(), "1".into()));
-    assert_eq!((scene.first.ask("write 8"), scene.first.ask("done")), ("2".into(), "done".into()));
-    let mut third = Peer::start(&scene.scratch);
-    assert_eq!((third.ask("open"), third.ask("read")), ("opened".into(), "8".into()));
-    assert_eq!((third.ask("hold"), third.ask("queue")), ("held".into(), "2".into()));
-    assert_eq!((scene.first.ask("write 9"), scene.first.ask("done")), ("3".into(), "done".into()));
-    assert_eq!(scene.first.ask("write 99"), "4", "behind the first of them");
-    assert_eq!(scene.reader.ask("queue"), "4");
-    scene.first.kill();
-    scene.reader.tell("found");
-    assert!(scene.reader.is_silent(), "the slot is read");
-    assert_eq!((other.ask("go"), other.ask("found")), ("gone".into(), "7".into()));
-    assert_eq!(scene.reader.hear(), "9", "the last whole frame");
-    assert_eq!((third.ask("go"), third.ask("found")), ("gone".into(), "8".into()));
-    drop((other, third));
-    scene.end();
+    for comes_back in [false, true] {
+        let mut scene = Scene::new("create 3");
+        let mut other = Peer::start(&scene.scratch);
+        assert_eq!((other.ask("open"), other.ask("read")), ("opened".into(), "7".into()));
+        // One reads each of the slots that are not the newest, and has not begun to.
+        assert_eq!((other.ask("hold"), other.ask("queue")), ("held".into(), "1".into()));
+        assert_eq!(
+            (scene.first.ask("write 8"), scene.first.ask("done")),
+            ("2".into(), "done".into())
+        );
+        let mut third = Peer::start(&scene.scratch);
+        assert_eq!((third.ask("open"), third.ask("read")), ("opened".into(), "8".into()));
+        assert_eq!((third.ask("hold"), third.ask("queue")), ("held".into(), "2".into()));
+        assert_eq!(
+            (scene.first.ask("write 9"), scene.first.ask("done")),
+            ("3".into(), "done".into())
+        );
+        assert_eq!(scene.first.ask("write 99"), "4", "behind the first of them");
+        if comes_back {
+            assert_eq!(other.ask("queue"), "4");
+        }
+        assert_eq!(scene.reader.ask("queue"), "4");
+        scene.first.kill();
+        scene.reader.tell("found");
+        assert!(scene.reader.is_silent(), "the slot is read");
+        assert_eq!(other.ask("go"), "gone");
+        assert_eq!(other.ask("found"), if comes_back { "9" } else { "7" });
+        assert_eq!(scene.reader.hear(), "9", "the last whole frame");
+        assert_eq!((third.ask("go"), third.ask("found")), ("gone".into(), "8".into()));
+        drop((other, third));
+        scene.end();
+    }
 }
 
 /// In as many as are told apart, and more: what mends has to come before what they wait for.
@@ -126,6 +143,33 @@ fn many_streams_of_one_process_wait_for_a_dead_writer() {
     assert_eq!(scene.reader.ask("gather"), "gathered");
     assert_eq!(scene.reader.ask("read"), "7");
     scene.end();
+}
+
+/// Its device does not come to it before.
+fn who_dies_while_it_mends_is_mended_for() -> Outcome {
+    if driver::is_device() {
+        return Err(Skip("needs a driver that stops when it is told to".to_owned()));
+    }
+    let mut scene = Scene::new("create 4");
+    let mut mender = Peer::start_on_driver(&scene.scratch, "TEST_DRIVER_STALLED");
+    assert_eq!((mender.ask("open"), mender.ask("read")), ("opened".into(), "7".into()));
+    scene.hold_unread(2);
+    assert_eq!(mender.ask("queue"), "2");
+    scene.first.kill();
+    // It mends under the lock.
+    let stream = OpenOptions::new().namespace((*scene.scratch).clone()).open("it").unwrap();
+    while stream.lock_owned(&Wait::never()).is_ok() {
+        std::thread::yield_now();
+    }
+    assert_eq!(scene.reader.ask("queue"), "2");
+    scene.reader.tell("found");
+    assert!(scene.reader.is_silent(), "the mender lives");
+    mender.kill();
+    assert_eq!(scene.reader.hear(), "7");
+    assert_eq!((scene.second.ask("write 8"), scene.reader.ask("read")), ("3".into(), "8".into()));
+    drop((stream, mender));
+    scene.end();
+    Ok(())
 }
 
 /// And mends it, under its own lock.

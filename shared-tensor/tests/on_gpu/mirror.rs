@@ -490,7 +490,7 @@ fn a_copy_that_the_driver_refuses_is_made_later() -> Outcome {
     }
     for refused in ["TEST_DRIVER_REFUSED_COPIES", "TEST_DRIVER_REFUSED_CALLS"] {
         let scratch = Scratch::new();
-        let mut writer = Peer::start_refused(&scratch, refused);
+        let mut writer = Peer::start_on_driver(&scratch, refused);
         assert_eq!(writer.ask("mirror 3"), "created");
         let mut plain = Peer::start_plain(&scratch);
         plain.tell("next");

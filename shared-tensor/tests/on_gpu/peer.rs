@@ -49,8 +49,8 @@ impl Peer {
         Self::with(namespace, |it| it.env("CUDA_VISIBLE_DEVICES", devices))
     }
 
-    /// One whose driver refuses the first call of this kind.
-    pub(crate) fn start_refused(namespace: &Namespace, what: &str) -> Self {
+    /// One whose driver for tests is told something.
+    pub(crate) fn start_on_driver(namespace: &Namespace, what: &str) -> Self {
         Self::with(namespace, |it| it.env(what, "1"))
     }
 

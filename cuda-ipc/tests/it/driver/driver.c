@@ -8,6 +8,7 @@
  * leave out the functions of stream memory operations, of many of them at once, and of virtual memory. In the environment: TEST_DRIVER_DEVICES,
  * CUDA_VISIBLE_DEVICES (numbers), TEST_DRIVER_NO_PEERS, TEST_DRIVER_DEAD (cuInit fails with the code),
  * TEST_DRIVER_ONE_CONTEXT (there is no memory for one beside the primary context),
+ * TEST_DRIVER_STALLED (nothing is done that is queued in another context than the primary one),
  * TEST_DRIVER_REFUSED_COPIES and _CALLS (so many copies to the host, and calls of the host's functions, are refused),
  * CUDA_DEVICE_MAX_CONNECTIONS (8 unless it says otherwise: so many queues do the streams of a context share),
  * TEST_DRIVER_APART (asking for the default stream leaves out the streams that it waits for).
@@ -494,6 +495,8 @@ static void compare(const unsigned long long *words, size_t count, unsigned long
 
 static void *work(void *arg) {
     struct stream *it = arg;
+    int is_apart = it->context < contexts || it->context >= contexts + 8;
+    while (is_apart && getenv("TEST_DRIVER_STALLED")) nap();
     pthread_mutex_lock(&it->lock);
     for (;;) {
         while (!it->first && !it->over) pthread_cond_wait(&it->moved, &it->lock);
