@@ -30,6 +30,8 @@ struct Inner {
 pub struct Capabilities {
     /// Memory as chunks that travel as descriptors: what this crate is about.
     pub chunks: bool,
+    /// Memory that is mapped to addresses, which chunks need, whether or not it travels.
+    pub virtual_memory: bool,
     /// Zero-copy sharing of what `cudaMalloc` made, bound to its maker's life.
     pub legacy_ipc: bool,
     /// Words that streams write and wait for, 64 bits wide.
@@ -77,9 +79,11 @@ impl Capabilities {
             table.host_device_address.is_there(),
         ];
         let all = |functions: &[bool]| functions.iter().all(|it| *it);
+        let virtual_memory = all(&chunks) && has(VIRTUAL_MEMORY)?;
         let host_registration = all(&registration) && has(HOST_REGISTRATION)?;
         Ok(Self {
-            chunks: all(&chunks) && has(VIRTUAL_MEMORY)? && has(POSIX_DESCRIPTORS)?,
+            chunks: virtual_memory && has(POSIX_DESCRIPTORS)?,
+            virtual_memory,
             legacy_ipc: all(&legacy) && has(UNIFIED_ADDRESSES)?,
             stream_words: all(&words) && host_registration && has(STREAM_WORDS)?,
             host_registration,

@@ -89,6 +89,12 @@ impl CallError {
         self.code == OUT_OF_MEMORY
     }
 
+    /// Whether the driver does not offer what was asked for, or a system or container does not allow it, so
+    /// that asking again is no use.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.code, NOT_PERMITTED | NOT_SUPPORTED)
+    }
+
     /// Whether the process's context is lost: every later call in it fails as well.
     pub fn is_sticky(&self) -> bool {
         matches!(self.code, 214 | 220 | 700 | 702 | 709 | 710 | 714..=719)
@@ -107,6 +113,8 @@ impl CallError {
 }
 
 const OUT_OF_MEMORY: u32 = 2;
+const NOT_PERMITTED: u32 = 800;
+const NOT_SUPPORTED: u32 = 801;
 const ILLEGAL_ADDRESS: u32 = 700;
 pub(crate) const NOT_READY: u32 = 600;
 
@@ -147,7 +155,7 @@ fn hint(code: u32) -> &'static str {
         100 => "; CUDA_VISIBLE_DEVICES may hide the devices, or the container has none",
         ILLEGAL_ADDRESS => "; a kernel of this process touched memory that it may not",
         712 => "; something else in this process registered memory in the same pages",
-        800 => "; the driver or the container does not allow it",
+        NOT_PERMITTED => "; the driver or the container does not allow it",
         900..=908 => "; a stream of this context is being captured into a graph",
         _ => "",
     }

@@ -96,6 +96,7 @@ mod range_words;
 mod reaper;
 mod references;
 mod registered;
+mod rooms;
 mod space;
 mod sync;
 #[expect(unsafe_code, reason = "the driver is a C library")]
@@ -119,6 +120,7 @@ pub use self::probe::{Driver, Function, Version, driver_calls, is_loaded, probe}
 pub use self::process::{Fate, ProcessMark};
 pub use self::range_words::{Ordering, RangeWords, WordStep};
 pub use self::reaper::{flush, set_linger, settle};
+pub use self::rooms::{Room, Rooms};
 pub use self::sys::{HostMemory, Stream, StreamId};
 pub use self::uuid::{ParseUuidError, Uuid};
 pub use self::words::{DeviceWords, Words, WordsError};

@@ -54,6 +54,7 @@ pub(crate) fn stat<'py>(py: Python<'py>, info: &StreamInfo) -> PyResult<Bound<'p
     dict.set_item("total_bytes", info.total_bytes)?;
     dict.set_item("slots", info.slots)?;
     dict.set_item("device", info.device.map(|device| device.to_string()))?;
+    dict.set_item("frames_in_file", info.frames_in_file)?;
     dict.set_item("mirrored", info.mirrored)?;
     dict.set_item("leases_max", info.leases_max)?;
     dict.set_item("generation", info.generation.to_string())?;

@@ -6,7 +6,7 @@
 //! - **D3** Pointers that a function fills lead to variables of the size that it fills, and what it
 //!   reads is initialised.
 //! - **D4** The fork handler touches one atomic and nothing else.
-//! - **D5** Handles of allocations, contexts, streams and events come from the driver, belong to one
+//! - **D5** Handles and addresses of allocations, contexts, streams and events come from the driver, belong to one
 //!   value here, and are given back once, when it is dropped, in the process that made them.
 //! - **D6** An address range is reserved by its [`Reservation`], maps whole allocations that the
 //!   reservation keeps, and is unmapped only as a whole, before it is freed. Addresses on devices are
@@ -21,6 +21,7 @@ mod event;
 mod fork;
 mod host;
 mod legacy;
+mod linear;
 mod memory;
 mod pages;
 mod pointer;
@@ -38,6 +39,7 @@ pub(crate) use self::host::{
     Place, Registration, check_word, load, pages_of, place, word_to_write,
 };
 pub(crate) use self::legacy::{LegacyMapping, legacy_handle};
+pub(crate) use self::linear::Linear;
 pub(crate) use self::memory::{Allocation, granularity};
 pub(crate) use self::pages::Pages;
 pub(crate) use self::pointer::{Kind, address_range, pointer};

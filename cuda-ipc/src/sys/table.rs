@@ -125,6 +125,9 @@ table! {
     memory_unmap: fn(CUdeviceptr, usize) = "cuMemUnmap",
     memory_access: fn(CUdeviceptr, usize, *const CUmemAccessDesc, usize) = "cuMemSetAccess",
 
+    memory_allocate: fn(*mut CUdeviceptr, usize) = "cuMemAlloc_v2",
+    memory_free: fn(CUdeviceptr) = "cuMemFree_v2",
+
     address_range: fn(*mut CUdeviceptr, *mut usize, CUdeviceptr) = "cuMemGetAddressRange_v2",
     pointer_attribute: fn(*mut c_void, c_uint, CUdeviceptr) = "cuPointerGetAttribute",
     ipc_handle: fn(*mut CUipcMemHandle, CUdeviceptr) = "cuIpcGetMemHandle",

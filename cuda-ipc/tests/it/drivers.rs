@@ -4,7 +4,7 @@ use std::process::Command;
 
 use cuda_ipc::{
     Absent, Access, Chunk, ChunkError, Context, Copies, DriverError, Ordering, QueueError,
-    RangeWords, Version, WordStep, Words, driver_calls, is_loaded, probe,
+    RangeWords, Rooms, Version, WordStep, Words, driver_calls, is_loaded, probe,
 };
 
 use crate::driver::{build, is_device};
@@ -16,6 +16,8 @@ tests![
     an_old_driver_lacks_words_only,
     a_driver_without_batches_is_asked_one_by_one,
     a_driver_without_chunks_says_so,
+    a_device_says_what_it_lacks,
+    a_refused_descriptor_is_no_want_of_memory,
     a_missing_driver_is_an_error,
     a_dead_driver_is_an_error,
 ];
@@ -41,6 +43,20 @@ fn a_driver_without_batches_is_asked_one_by_one() -> Outcome {
 fn a_driver_without_chunks_says_so() -> Outcome {
     let options = ["-DVERSION=10000", "-DWITHOUT_WORDS", "-DWITHOUT_CHUNKS"];
     on("bare", |it| it.env("LD_LIBRARY_PATH", build("bare", &options)))
+}
+
+fn a_device_says_what_it_lacks() -> Outcome {
+    for lacks in ["chunks", "descriptors", "pinning"] {
+        on("lacking", |it| it.env("TEST_DRIVER_LACKS", lacks))?;
+    }
+    Ok(())
+}
+
+fn a_refused_descriptor_is_no_want_of_memory() -> Outcome {
+    for code in ["800", "801"] {
+        on("refused", |it| it.env("TEST_DRIVER_NO_EXPORT", code))?;
+    }
+    Ok(())
 }
 
 fn a_missing_driver_is_an_error() -> Outcome {
@@ -80,6 +96,29 @@ pub(crate) fn play(role: &str) {
             let error = Chunk::create(&device, 1).expect_err("not with this driver");
             assert!(matches!(error, ChunkError::Unsupported { .. }), "{error}");
             assert!(device.granularity().expect_err("lacking").to_string().contains("too old"));
+            // Of its own it has as much as any.
+            let rooms = Rooms::new(&device.context().expect("one"), 1000);
+            drop(rooms.take().expect("memory"));
+        }
+        "lacking" => {
+            let lacks = std::env::var("TEST_DRIVER_LACKS").expect("set");
+            let device = probe().expect("a driver").device_at(0).expect("one");
+            let can = device.capabilities();
+            assert_eq!(can.virtual_memory, lacks != "chunks");
+            assert_eq!(can.chunks, lacks == "pinning");
+            assert_eq!(can.host_registration, lacks != "pinning");
+            let made = Chunk::create(&device, 1);
+            assert_eq!(matches!(made, Err(ChunkError::Unsupported { .. })), !can.chunks);
+        }
+        "refused" => {
+            let device = probe().expect("a driver").device_at(0).expect("one");
+            assert!(device.capabilities().chunks, "it does not know");
+            let error = Chunk::create(&device, 1).expect_err("not to be shared");
+            let ChunkError::Driver(DriverError::Call(error)) = error else { panic!("{error}") };
+            assert_eq!(error.call(), "cuMemExportToShareableHandle");
+            assert!(error.is_refusal() && !error.is_out_of_memory(), "{error}");
+            let error = Chunk::create(&device, 1 << 46).expect_err("too much");
+            assert!(matches!(error, ChunkError::OutOfMemory { .. }), "{error}");
         }
         "missing" => {
             let error = probe().expect_err("none");

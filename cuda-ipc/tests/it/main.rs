@@ -20,6 +20,7 @@ mod places;
 mod pools;
 mod process;
 mod releases;
+mod rooms;
 #[expect(unsafe_code, reason = "forks and the driver's functions for captures have no safe form")]
 mod sys;
 mod transfers;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         ("hosts", hosts::TESTS),
         ("places", places::TESTS),
         ("transfers", transfers::TESTS),
+        ("rooms", rooms::TESTS),
         ("idle", idle::TESTS),
         ("foreign", foreign::TESTS),
         ("pools", pools::TESTS),

@@ -209,9 +209,25 @@ impl Attachment {
         Ok(self.writable.get_or_init(|| mapped))
     }
 
+    /// Where a frame is copied to: asked for beforehand, as memory that is not to be had is an error
+    /// here and the end of the process later.
+    pub(crate) fn room_for_a_frame(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let wanted = self.layout.payload_bytes;
+        bytes.try_reserve_exact(wanted).map_err(|error| {
+            let name = self.name();
+            let what = format!(
+                "a copy of a frame of stream `{name}` needs {wanted} bytes: read it in place, or \
+                 into a buffer that is there already"
+            );
+            Error::with_source(ErrorKind::OutOfMemory, what, error)
+        })?;
+        Ok(bytes)
+    }
+
     #[cold]
     pub(crate) fn frames_elsewhere(&self, done: &str) -> Error {
-        let device = self.layout.label().map(|label| label.device().to_string());
+        let device = self.layout.place.device().map(|device| device.to_string());
         Error::new(
             ErrorKind::Device,
             format!(

@@ -30,11 +30,14 @@ pub struct StreamInfo {
     pub total_bytes: u64,
     /// Slots of the ring.
     pub slots: usize,
-    /// The GPU that the frames are on; `None` if they are in the file.
+    /// The GPU that the stream was created on; `None` for a stream of the CPU.
     pub device: Option<Uuid>,
+    /// Whether the frames are in the stream's file: those of a stream of the CPU, and of one of a GPU whose
+    /// memory cannot be shared, for which `warnings` says why. Those of a mirrored stream are on its GPU.
+    pub frames_in_file: bool,
     /// By what the work of this process's GPUs on the frames is ordered: by the device, so that no call waits
-    /// for it, or by the host, where the driver lacks the operations. `None` as long as this process has
-    /// no writer or reader on a GPU.
+    /// for it, or by the host, where the driver lacks the operations or the frames are in the file. `None` as
+    /// long as this process has no writer or reader on a GPU.
     pub ordering: Option<cuda_ipc::Ordering>,
     /// Distinct frames that may be leased at once; further leases are private copies.
     pub leases_max: usize,
@@ -106,7 +109,8 @@ impl StreamInfo {
             frame_bytes: layout.payload_bytes,
             total_bytes: layout.total_bytes,
             slots: layout.slots,
-            device: layout.label().map(|label| label.device()),
+            device: layout.place.device(),
+            frames_in_file: layout.label().is_none(),
             ordering: None,
             leases_max: layout.leases_max(),
             generation: segment.generation(),
@@ -180,6 +184,12 @@ fn warnings(layout: &Layout, ctl: Ctl) -> Vec<String> {
             Layout::default_slots(payload)
         ));
     }
+    if let Some(why) = layout.place.unshared() {
+        warnings.push(format!(
+            "the frames are in the stream's file, where processes without CUDA find them, too, and each \
+             copy between there and a GPU is waited for: {why}"
+        ));
+    }
     match layout.slots {
         1 => warnings.push(
             "one slot: readers wait while a frame is written, an aborted or crashed write leaves \
@@ -225,7 +235,7 @@ fn gather_at(attachment: &Attachment, ctl: Ctl) -> StreamInfo {
                 StreamInfo::of(&attachment.segment, &attachment.layout, ctl, newest, writer);
             info.population = attachment.population();
             info.ordering = attachment.ordering();
-            if info.ordering == Some(cuda_ipc::Ordering::Host) {
+            if info.ordering == Some(cuda_ipc::Ordering::Host) && !info.frames_in_file {
                 info.warnings.push(
                     "the driver has no words that a GPU waits for and writes: calls wait for the GPU"
                         .to_owned(),

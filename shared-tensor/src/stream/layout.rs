@@ -14,6 +14,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ring::Slot;
 use crate::ring::word::{SLOTS_MAX, lease_budget};
+use crate::stream::place::{Place, PlaceWords};
 use crate::sync::AtomicU64;
 use crate::tensor::{DIMENSIONS_MAX, DType, Shape};
 
@@ -68,14 +69,6 @@ pub(crate) mod flags {
     pub(crate) const KNOWN: u32 = ALWAYS_WAKE | STEPPED_DOWN | MIRRORED;
 }
 
-/// Where the frames are: `device_mode` of the header.
-mod place {
-    /// In the file.
-    pub(super) const FILE: u32 = 0;
-    /// In a chunk of a GPU's memory, whose label the header has.
-    pub(super) const CHUNK: u32 = 1;
-}
-
 /// The immutable header, at byte 512. Written before the name exists, never after.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -91,15 +84,18 @@ pub(crate) struct Header {
     pub(crate) participants: u32,
     pub(crate) participant_stride: u32,
     pub(crate) shape: [u64; DIMENSIONS_MAX],
-    /// UUID of the GPU that the frames lie on; zero on CPU.
+    /// UUID of the GPU that the stream belongs to; zero on CPU.
     pub(crate) device_uuid: [u8; 16],
-    /// 0 in the file, 1 in a chunk of a GPU.
+    /// Where the frames are: 0 in the file, 1 in a chunk of that GPU, 2 in the file though the stream is the
+    /// GPU's.
     pub(crate) device_mode: u32,
     /// A number of the creator's, for whoever opens the stream; means nothing here.
     pub(crate) tag: u32,
-    /// The label of that chunk; zero on CPU.
+    /// The label of that chunk; zero without one.
     pub(crate) chunk: [u8; ChunkLabel::BYTES],
-    pub(crate) reserved_tail: [u8; 240],
+    /// Why a GPU's stream has its frames in the file; zero for any other.
+    pub(crate) unshared: u32,
+    pub(crate) reserved_tail: [u8; 236],
 }
 
 /// One or more words that have one writer, alone on two cache lines (adjacent-line prefetch).
@@ -278,7 +274,8 @@ const _: () = {
     assert!(offset_of!(Header, device_mode) == 224);
     assert!(offset_of!(Header, tag) == 228);
     assert!(offset_of!(Header, chunk) == 232);
-    assert!(offset_of!(Header, reserved_tail) == 272);
+    assert!(offset_of!(Header, unshared) == 272);
+    assert!(offset_of!(Header, reserved_tail) == 276);
 
     assert!(offset_of!(Control, lock) == 0);
     assert!(offset_of!(Control, ctl) == 128);
@@ -378,8 +375,7 @@ pub(crate) struct Layout {
     pub(crate) slot_stride: usize,
     pub(crate) payload_offset: u64,
     pub(crate) total_bytes: u64,
-    /// The label of the chunk in which the frames of a CUDA stream are.
-    pub(crate) chunk: Option<[u8; ChunkLabel::BYTES]>,
+    pub(crate) place: Place,
 }
 
 impl Layout {
@@ -392,7 +388,7 @@ impl Layout {
     /// [`ErrorKind::InvalidArgument`] when the ring does not fit 63 bits or has no or too many
     /// slots.
     pub(crate) fn new(dtype: DType, shape: Shape, slots: usize, flags: u32) -> Result<Self> {
-        Self::placed(dtype, shape, slots, flags, None)
+        Self::placed(dtype, shape, slots, flags, Place::File)
     }
 
     /// Lays out a CUDA stream whose chunk has yet to be made, for [`ring_bytes`](Self::ring_bytes).
@@ -400,32 +396,42 @@ impl Layout {
     /// # Errors
     /// As [`new`](Self::new).
     pub(crate) fn on_device(dtype: DType, shape: Shape, slots: usize, flags: u32) -> Result<Self> {
-        Self::placed(dtype, shape, slots, flags, Some([0; ChunkLabel::BYTES]))
+        Self::placed(dtype, shape, slots, flags, Place::Chunk([0; ChunkLabel::BYTES]))
     }
 
     /// Distinct slots that may be leased at once for as long as their readers like. Where devices read, each
     /// copy leases a slot for a moment, too, and needs one that is not taken.
     pub(crate) fn leases_max(&self) -> usize {
-        if self.chunk.is_some() { self.slots.saturating_sub(3) } else { lease_budget(self.slots) }
+        match self.place {
+            Place::Chunk(_) => self.slots.saturating_sub(3),
+            Place::File | Place::FileOf(..) => lease_budget(self.slots),
+        }
     }
 
-    fn placed(
+    /// Lays a stream out whose frames are in some place; a label must have the bytes of the ring.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn placed(
         dtype: DType,
         shape: Shape,
         slots: usize,
         flags: u32,
-        chunk: Option<[u8; ChunkLabel::BYTES]>,
+        place: Place,
     ) -> Result<Self> {
-        let least = if chunk.is_some() { SLOTS_MIN_ON_DEVICE } else { 1 };
+        let (least, on) = match place {
+            Place::File => (1, ""),
+            Place::Chunk(_) | Place::FileOf(..) => (SLOTS_MIN_ON_DEVICE, " on a GPU"),
+        };
         if slots < least || slots > SLOTS_MAX {
-            let place = if chunk.is_some() { " on a GPU" } else { "" };
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
-                format!("a ring of {slots} slots was asked for: use {least} to {SLOTS_MAX}{place}"),
+                format!("a ring of {slots} slots was asked for: use {least} to {SLOTS_MAX}{on}"),
             ));
         }
         let is_mirrored = flags & flags::MIRRORED != 0;
-        if is_mirrored && chunk.is_none() {
+        let has_chunk = matches!(place, Place::Chunk(_));
+        if is_mirrored && !has_chunk {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
                 "a ring in the file has no other one to mirror".to_owned(),
@@ -434,11 +440,11 @@ impl Layout {
         let lay_out = || {
             let payload = shape.elements().checked_mul(dtype.bytes() as u64)?;
             let (small, end) =
-                if chunk.is_some() { (SMALL_ON_DEVICE, SEATS_END) } else { (128, CONTROL_END) };
+                if has_chunk { (SMALL_ON_DEVICE, SEATS_END) } else { (128, CONTROL_END) };
             let unit = if payload < PAGE as u64 { small } else { PAGE as u64 };
             let stride = payload.checked_next_multiple_of(unit)?;
             let ring = stride.checked_mul(slots as u64)?;
-            let in_file = if chunk.is_none() || is_mirrored { ring } else { 0 };
+            let in_file = if !has_chunk || is_mirrored { ring } else { 0 };
             let start = if in_file < HUGE_PAGE {
                 end as u64
             } else {
@@ -464,7 +470,7 @@ impl Layout {
             slot_stride,
             payload_offset,
             total_bytes,
-            chunk,
+            place,
         })
     }
 
@@ -474,6 +480,7 @@ impl Layout {
         for (stored, &size) in shape.iter_mut().zip(self.shape.dimensions()) {
             *stored = size;
         }
+        let words = self.place.words();
         Header {
             dtype: self.dtype.code(),
             dimensions: self.shape.dimensions().len() as u32,
@@ -486,18 +493,19 @@ impl Layout {
             participants: PARTICIPANTS as u32,
             participant_stride: size_of::<ParticipantRecord>() as u32,
             shape,
-            device_uuid: self.label().map_or([0; 16], |label| label.device().to_bytes()),
-            device_mode: if self.chunk.is_some() { place::CHUNK } else { place::FILE },
+            device_uuid: words.device,
+            device_mode: words.mode,
             tag: self.tag,
-            chunk: self.chunk.unwrap_or([0; ChunkLabel::BYTES]),
-            reserved_tail: [0; 240],
+            chunk: words.chunk,
+            unshared: words.unshared,
+            reserved_tail: [0; 236],
         }
     }
 
     /// Where the ring of frames is in the file, if there is one.
     pub(crate) fn frames_in_file(&self) -> Option<Range<u64>> {
         let end = self.payload_offset + self.ring_bytes() as u64;
-        (self.chunk.is_none() || self.is_mirrored()).then_some(self.payload_offset..end)
+        (self.label().is_none() || self.is_mirrored()).then_some(self.payload_offset..end)
     }
 
     /// Whether the frames of a CUDA stream are in its file as well.
@@ -505,14 +513,14 @@ impl Layout {
         self.flags & flags::MIRRORED != 0
     }
 
-    /// Where the seats of a CUDA stream are.
+    /// Where the seats of a stream with a chunk are.
     pub(crate) fn seats(&self) -> Option<Range<u64>> {
-        self.chunk.map(|_| SEATS_OFFSET as u64..SEATS_END as u64)
+        self.label().map(|_| SEATS_OFFSET as u64..SEATS_END as u64)
     }
 
     /// The label of a CUDA stream's chunk.
     pub(crate) fn label(&self) -> Option<ChunkLabel> {
-        self.chunk.as_ref().map(ChunkLabel::decode)
+        self.place.label()
     }
 
     /// Reads a header that anybody may have written: the layout is computed anew from its few
@@ -530,10 +538,14 @@ impl Layout {
         if header.flags & !flags::KNOWN != 0 {
             return Err(newer(format!("unknown flags {:#x}", header.flags)));
         }
-        let chunk = match header.device_mode {
-            place::FILE => None,
-            place::CHUNK => Some(header.chunk),
-            mode => return Err(newer(format!("device mode {mode} is unknown"))),
+        let place = Place::of_words(&PlaceWords {
+            mode: header.device_mode,
+            device: header.device_uuid,
+            chunk: header.chunk,
+            unshared: header.unshared,
+        });
+        let Some(place) = place else {
+            return Err(newer(format!("device mode {} is unknown", header.device_mode)));
         };
         let dtype = DType::from_code(header.dtype)
             .ok_or_else(|| newer(format!("unknown dtype code {}", header.dtype)))?;
@@ -546,7 +558,7 @@ impl Layout {
         }
         let layout = Shape::new(used)
             .and_then(|shape| {
-                Self::placed(dtype, shape, header.slots as usize, header.flags, chunk)
+                Self::placed(dtype, shape, header.slots as usize, header.flags, place)
             })
             .map_err(|source| corrupt(source.to_string()))?;
         let layout = Self { tag: header.tag, ..layout };

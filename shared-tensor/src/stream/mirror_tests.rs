@@ -17,6 +17,7 @@ use crate::stream::device::seat::word_of;
 use crate::stream::layout::{KIND, Layout, flags};
 use crate::stream::locked::Locked;
 use crate::stream::open::parse_name;
+use crate::stream::place::Place;
 use crate::stream::{
     Contents, OnWriting, Reader, ReaderOptions, Stamp, Stream, StreamOptions, Writer,
 };
@@ -31,7 +32,7 @@ fn layout(slots: usize, flags: u32) -> Layout {
     // A label with as many bytes as its ring needs.
     let mut chunk = [0; ChunkLabel::BYTES];
     chunk[ChunkLabel::BYTES - 8..].copy_from_slice(&(1_u64 << 30).to_le_bytes());
-    Layout { chunk: Some(chunk), ..layout }
+    Layout { place: Place::Chunk(chunk), ..layout }
 }
 
 /// A mirrored stream without its chunk.

@@ -56,6 +56,9 @@ mod mirror_tests;
 mod open;
 mod options;
 mod owned;
+pub(crate) mod place;
+#[cfg(test)]
+mod place_tests;
 mod reader;
 mod tenure;
 mod turn;
@@ -172,6 +175,11 @@ impl Stream {
     /// them.
     pub fn is_mirrored(&self) -> bool {
         self.attachment.layout.is_mirrored()
+    }
+
+    /// Whether the frames are in the stream's file, as [`StreamInfo::frames_in_file`] says.
+    pub fn frames_in_file(&self) -> bool {
+        self.attachment.layout.label().is_none()
     }
 
     /// Slots of the ring.

@@ -27,6 +27,7 @@ pub struct StreamOptions {
     namespace: Namespace,
     lock_memory: bool,
     mirror: bool,
+    frames_in_file: bool,
     tag: u32,
 }
 
@@ -42,6 +43,7 @@ impl StreamOptions {
             namespace: Namespace::default(),
             lock_memory: false,
             mirror: false,
+            frames_in_file: false,
             tag: 0,
         }
     }
@@ -51,10 +53,20 @@ impl StreamOptions {
     /// it; nobody's work waits for that but the next one's in that slot. A frame whose process ends before is
     /// not there, until a process with a GPU writes again; a reader with
     /// [`OnWriting::Wait`](crate::stream::OnWriting) waits for what is on its way. Takes as much space on
-    /// `/dev/shm` as on the device. Of another stream it says nothing: its frames are in the file anyway.
+    /// `/dev/shm` as on the device. Of another stream it says nothing: its frames are in the file anyway,
+    /// also where a GPU's memory [cannot be shared](Self::create_on).
     #[must_use]
     pub fn mirror(mut self, mirror: bool) -> Self {
         self.mirror = mirror;
+        self
+    }
+
+    /// Of a stream [on a GPU](Self::create_on): keep its frames in the file alone, as where the GPU's memory
+    /// cannot be shared: for readers whose container or driver refuses memory of others that this one
+    /// gives.
+    #[must_use]
+    pub fn frames_in_file(mut self, in_file: bool) -> Self {
+        self.frames_in_file = in_file;
         self
     }
 
@@ -145,6 +157,10 @@ impl StreamOptions {
     /// The flags of a stream on a GPU, beside those of every stream.
     pub(super) fn device_flags(&self) -> u32 {
         if self.mirror { flags::MIRRORED } else { 0 }
+    }
+
+    pub(super) fn wishes_frames_in_file(&self) -> bool {
+        self.frames_in_file
     }
 
     pub(super) fn dtype(&self) -> DType {

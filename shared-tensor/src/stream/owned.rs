@@ -132,8 +132,18 @@ impl OwnedLocked {
         queue: &Arc<Queue>,
         contents: Contents,
     ) -> Result<u64> {
+        self.begin_by(writer, queue, Some(contents))
+    }
+
+    /// The same for a frame in place, or for a whole one.
+    fn begin_by(
+        &mut self,
+        writer: &GpuWriter,
+        queue: &Arc<Queue>,
+        in_place: Option<Contents>,
+    ) -> Result<u64> {
         self.check_beginning()?;
-        let begun = FilledBy::begin(writer, queue, self.attachment(), self.tenure()?, contents)?;
+        let begun = FilledBy::begin(writer, queue, self.attachment(), self.tenure()?, in_place)?;
         self.open = Some(begun.claim());
         let count = begun.claim().count;
         self.filled_by = Some(begun);
@@ -154,7 +164,7 @@ impl OwnedLocked {
         writer.check(source)?;
         writer.together(|| {
             let queue = writer.queue_of(source, queue)?;
-            self.begin_on(writer, queue, Contents::Fresh)?;
+            self.begin_by(writer, queue, None)?;
             let queued = self.filled_by.as_ref().map_or(Ok(()), |it| it.copy_from(source));
             let ended = self.end(queued, stamp);
             writer.finish(source)?;
@@ -172,14 +182,14 @@ impl OwnedLocked {
         queue: &Arc<Queue>,
         stamp: &Stamp,
     ) -> Result<u64> {
-        self.begin_on(writer, queue, Contents::Fresh)?;
+        self.begin_by(writer, queue, None)?;
         let queued = self.filled_by.as_ref().map_or(Ok(()), FilledBy::zero);
         self.end(queued, stamp)
     }
 
     /// Where the open frame is for the GPU that fills it. `None` if none does.
     pub fn address(&self) -> Option<u64> {
-        self.filled_by.as_ref().map(FilledBy::address)
+        self.filled_by.as_ref().and_then(FilledBy::address)
     }
 
     /// Where the open frame's bytes are: writable until it is published or given up, by nobody else;
@@ -219,10 +229,8 @@ impl OwnedLocked {
         let filled_by = self.filled_by.take();
         self.open = None;
         let published = self.tenure()?.commit(&claim, stamp);
-        match (&published, filled_by) {
-            (Ok(_), Some(filled_by)) => filled_by.mirror(),
-            (Err(_), Some(filled_by)) => filled_by.forgo_mirror(),
-            _ => {}
+        if let Some(filled_by) = filled_by {
+            filled_by.after(&published);
         }
         published
     }

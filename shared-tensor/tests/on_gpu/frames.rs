@@ -34,7 +34,7 @@ pub(crate) fn context() -> Context {
     probe().unwrap().device_at(0).unwrap().context().unwrap()
 }
 
-fn options(scratch: &Scratch) -> StreamOptions {
+pub(crate) fn options(scratch: &Scratch) -> StreamOptions {
     StreamOptions::new(shared_tensor::DType::U8, [BYTES as u64]).namespace((**scratch).clone())
 }
 
@@ -50,13 +50,12 @@ pub(crate) struct Ground {
     pub(crate) beside: Beside,
 }
 
-/// Memory of the device.
-pub(crate) struct Beside(cuda_ipc::Mapping);
+/// Memory of the device, which needs no chunks.
+pub(crate) struct Beside(cuda_ipc::Room);
 
 impl Beside {
     pub(crate) fn new(context: &Context) -> Self {
-        let chunk = cuda_ipc::Chunk::create(context.device(), 1 << 21).unwrap();
-        Self(cuda_ipc::Mapping::open(context, &[&chunk], cuda_ipc::Access::ReadWrite).unwrap())
+        Self(cuda_ipc::Rooms::new(context, 1 << 21).take().unwrap())
     }
 
     pub(crate) fn at(&self, place: u64) -> u64 {
@@ -66,8 +65,12 @@ impl Beside {
 
 impl Ground {
     pub(crate) fn new(slots: usize) -> Self {
+        Self::with(|options| options.slots(slots))
+    }
+
+    pub(crate) fn with(how: impl FnOnce(StreamOptions) -> StreamOptions) -> Self {
         let (context, scratch) = (context(), Scratch::new());
-        let stream = options(&scratch).slots(slots).create_on(&context, "it").unwrap();
+        let stream = how(options(&scratch)).create_on(&context, "it").unwrap();
         let writer = stream.writer_on(&context, &watchdog()).unwrap();
         let options = ReaderOptions::new().on_empty(OnEmpty::Zeros);
         let reader = stream.reader_on(&context, options, &watchdog()).unwrap();

@@ -14,11 +14,16 @@ mod fallback;
 mod frames;
 #[path = "../service/harness.rs"]
 mod harness;
+mod in_file;
 mod leases;
 mod mending;
 mod mirror;
 mod peer;
 mod peers;
+#[path = "../../../cuda-ipc/tests/it/sys/pages.rs"]
+#[expect(unsafe_code, reason = "memory that another crate would have mapped")]
+#[allow(dead_code, reason = "others use more of it")]
+mod pinned;
 mod plain;
 mod processes;
 #[path = "../it/support.rs"]
@@ -49,6 +54,7 @@ fn main() -> ExitCode {
         ("mending", mending::TESTS),
         ("peers", peers::TESTS),
         ("fallback", fallback::TESTS),
+        ("in_file", in_file::TESTS),
         ("deaths", deaths::TESTS),
     ]);
     calls::on(std::slice::from_ref(context.device()));

@@ -4,7 +4,7 @@ use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
-use cuda_ipc::{Context, Copies};
+use cuda_ipc::{Context, Copies, Rooms};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use shared_tensor::DType;
@@ -145,8 +145,8 @@ pub(crate) fn play() -> bool {
         let (verb, value) = line.split_once(' ').unwrap_or((&line, ""));
         let number = || value.parse::<u8>().unwrap();
         let answer = match verb {
-            "create" | "mirror" => {
-                stream = Some(create(&namespace, &context, number().into(), verb == "mirror"));
+            "create" | "mirror" | "unshare" => {
+                stream = Some(create(&namespace, &context, number().into(), verb));
                 "created".to_owned()
             }
             "open" => match OpenOptions::new().namespace(namespace.clone()).open("it") {
@@ -165,10 +165,7 @@ pub(crate) fn play() -> bool {
                 let to = stream.as_ref().unwrap();
                 let writer =
                     writer.get_or_insert_with(|| to.writer_on(&context, &watchdog()).unwrap());
-                work.fill(beside.at(0), number(), BYTES as u64).unwrap();
-                let source = Source::Device(beside.at(0));
-                let stamp = Stamp::default();
-                writer.write(work.stream(), source, &stamp, &watchdog()).unwrap().to_string()
+                write(writer, &work, &beside, number()).to_string()
             }
             "lock" => {
                 locked.push(stream.as_ref().unwrap().lock_owned(&watchdog()).unwrap());
@@ -180,6 +177,7 @@ pub(crate) fn play() -> bool {
             }
             "begin" => begin_and_give_up(stream.as_ref().unwrap(), &context, &work),
             "claim" => claim(stream.as_ref().unwrap(), &context, &work),
+            "flood" => flood(stream.as_ref().unwrap(), &context, &work),
             "spread" => {
                 let from = stream.as_ref().unwrap();
                 spread.extend(spread_out(from, &context, &beside, number().into()));
@@ -228,12 +226,22 @@ pub(crate) fn play() -> bool {
         };
         say(&answer);
     }
+    // What is queued may still read it.
+    std::mem::forget(beside);
     true
 }
 
-fn create(namespace: &Namespace, context: &Context, slots: usize, is_mirrored: bool) -> Stream {
-    let options = StreamOptions::new(DType::U8, [BYTES as u64]).slots(slots).mirror(is_mirrored);
+fn create(namespace: &Namespace, context: &Context, slots: usize, verb: &str) -> Stream {
+    let options = StreamOptions::new(DType::U8, [BYTES as u64]).slots(slots);
+    let options = options.mirror(verb == "mirror").frames_in_file(verb == "unshare");
     options.namespace(namespace.clone()).create_on(context, "it").unwrap()
+}
+
+/// Publishes a frame of one value.
+fn write(writer: &GpuWriter, work: &Copies, beside: &Beside, value: u8) -> u64 {
+    work.fill(beside.at(0), value, BYTES as u64).unwrap();
+    let source = Source::Device(beside.at(0));
+    writer.write(work.stream(), source, &Stamp::default(), &watchdog()).unwrap()
 }
 
 /// Says the count of a frame that is not published.
@@ -253,6 +261,20 @@ fn claim(stream: &Stream, context: &Context, work: &Copies) -> ! {
     loop {
         std::thread::park();
     }
+}
+
+/// Writes frames of one value each until this process is killed.
+fn flood(stream: &Stream, context: &Context, work: &Copies) -> ! {
+    let writer = stream.writer_on(context, &watchdog()).unwrap();
+    let bytes = stream.frame_bytes() as u64;
+    let from = Rooms::new(context, bytes).take().unwrap();
+    say("flooding");
+    for value in (1..=255).cycle() {
+        work.fill(from.address(), value, bytes).unwrap();
+        let (source, stamp) = (Source::Device(from.address()), Stamp::default());
+        writer.write(work.stream(), source, &stamp, &watchdog()).unwrap();
+    }
+    unreachable!("it has no end")
 }
 
 /// Reads the newest frame in so many streams.

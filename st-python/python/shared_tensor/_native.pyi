@@ -132,7 +132,7 @@ class Handle:
         """The number of the GPU on which this handle reads and writes; None for the host."""
     @property
     def device_uuid(self) -> str | None:
-        """The GPU that the frames are on, such as ``GPU-01234567-...``; None for the host."""
+        """The GPU that the stream is on, such as ``GPU-01234567-...``; None for the host."""
     @property
     def mirrored(self) -> bool:
         """Whether frames can be read in memory of the host."""
@@ -167,15 +167,17 @@ class Handle:
         dict
             As `shared_tensor.stat` gives it: ``name``, ``shape``, ``dtype`` (its name),
             ``frame_bytes``, ``total_bytes`` (of the file, which is reserved as a whole), ``slots``,
-            ``device`` (the GPU that frames are on, or None), ``mirrored`` (whether those are in
-            memory of the host as well),
+            ``device`` (the GPU that the stream is on, or None), ``frames_in_file`` (whether its
+            frames are in memory of the host: those of streams without a GPU, and of a GPU whose
+            memory cannot be shared, for which ``warnings`` says why), ``mirrored`` (whether those
+            of a GPU are there as well),
             ``leases_max``, ``generation``, ``tag``, ``creator_pid``, ``creator_uid``, ``created``
             (seconds since 1970), ``creator_alive``, ``count``, ``phase``, ``write_sequence``,
             ``unlinked``, ``write_time`` (seconds since 1970, 0.0 before the first frame),
             ``frame_id``, ``warnings`` (of what does not work as it should on this host) and
             ``counters`` of the writers. And of an open stream: ``ordering`` (by what work on a GPU
-            is ordered here: ``"device"``, or ``"host"`` where the driver lacks the operations; None
-            where no GPU is used), ``observer``, ``always_wakes``,
+            is ordered here: ``"device"``, or ``"host"`` where the driver lacks the operations, or
+            frames are in the file; None where no GPU is used), ``observer``, ``always_wakes``,
             ``participants`` (``pid``, ``uid``, ``alive``, ``leases``, ``lag`` and ``counters`` of
             each process that has it open; the dead stay until their place is needed) and
             ``population``, how far its memory has been brought in.

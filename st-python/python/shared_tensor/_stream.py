@@ -137,9 +137,11 @@ class Stream(_native.Handle):
             How this handle reads and writes, see :meth:`open`.
         device : int, str or torch.device, optional
             The GPU whose memory the frames are in: ``"cuda"``, ``"cuda:1"``, a number. Left out,
-            they are in memory of the host.
+            they are in memory of the host. They are there, too, if the GPU's memory cannot be
+            shared, which `info` says under ``frames_in_file``; calls wait for the GPU then.
         mirror : bool
             Keep a copy of the frames of a GPU in memory of the host, for processes without CUDA.
+            Where the frames are there anyway it has nothing to add.
 
         Returns
         -------
@@ -280,8 +282,9 @@ class Stream(_native.Handle):
         device : int, str or torch.device, optional
             The GPU that reads and writes the frames of a stream on a GPU, which may be another than
             theirs if it reaches its memory. Left out, the one that they are on, whatever its number
-            is here; where it is not to be had, their mirror. ``"cpu"`` is the mirror. Without
-            meaning for streams in memory of the host.
+            is here; where it is not to be had, their mirror. ``"cpu"`` is the mirror, or the frames
+            themselves where they are in the stream's file. Without meaning for streams in memory of
+            the host.
 
         Returns
         -------

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use pyo3::exceptions::PyBufferError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use shared_tensor::service::cuda::{Access, Chunk, Copies, Mapping, Stream as Queue};
+use shared_tensor::service::cuda::{Copies, Stream as Queue};
 use shared_tensor::stream::{GpuLease, GpuWriter, OnFull, Publication, Stream};
 
 use super::queue::failed;
 use super::torch::Way;
 use super::{Kind, OnGpu, foreign};
+use crate::errors;
 use crate::handle::{Handle, Inner};
 use crate::patience::Patience;
 use crate::reading::Which;
@@ -157,23 +158,9 @@ impl OnGpu {
         address: u64,
         queue: Arc<Queue>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let writer = self.writer().map_err(|error| crate::errors::raised(&error))?.clone();
+        let writer = self.writer().map_err(|error| errors::raised(&error))?.clone();
         let kept = BeingWritten { _writer: writer, _stream: self.stream.clone() };
         self.over(py, Place::on_device(address, self.kind.bytes, self.ordinal, kept), queue, None)
-    }
-
-    /// Memory for a frame, where torch does not make it.
-    fn room(&self, py: Python<'_>, queue: &Queue) -> PyResult<Mapping> {
-        let room = || -> Result<Mapping, Box<dyn std::error::Error + Send + Sync>> {
-            let device = self.context.device();
-            let granularity = device.granularity()?;
-            let bytes = (self.kind.bytes as u64).next_multiple_of(granularity);
-            let chunk = Chunk::create(device, bytes)?;
-            let mapping = Mapping::open(&self.context, &[&chunk], Access::ReadWrite)?;
-            mapping.used_on(queue)?;
-            Ok(mapping)
-        };
-        py.detach(room).map_err(|error| failed(&error))
     }
 }
 
@@ -241,25 +228,19 @@ impl Handle {
             return foreign::export_of_torch(&frame, stream, max_version);
         }
         let beside = gpu.beside()?;
-        let room = gpu.room(py, beside.stream())?;
         let last = self.last_of(inner);
-        let to = room.address();
-        let mut publication = self.run(py, Patience::endless(), false, |wait| {
-            gpu.with_reader(last, |reader| reader.latest_into(beside.stream(), to, wait))
+        let copy = self.run(py, Patience::endless(), false, |wait| {
+            gpu.with_reader(last, |reader| reader.lease_copy(beside.stream(), wait))
         })?;
+        let mut publication = *copy.publication();
         self.has_read(inner.stream.generation(), &mut publication);
         if let Some(handle) = consumer {
             let theirs = sys::stream_of_torch(handle);
-            let ordered = || {
-                beside.before(&theirs)?;
-                // They may use it for as long as they have it.
-                room.used_on(&theirs)
-            };
-            py.detach(ordered).map_err(|error| failed(&error))?;
+            py.detach(|| beside.before(&theirs)).map_err(|error| failed(&error))?;
+            // They may use it for as long as they have it.
+            py.detach(|| copy.used_on(&theirs)).map_err(|error| errors::raised(&error))?;
         }
-        let bytes = gpu.kind.bytes;
-        let place = Place::on_device(to, bytes, gpu.ordinal, room);
-        place.capsule(py, *data_type, numbers, is_versioned)
+        gpu.place(&Arc::new(copy)).capsule(py, *data_type, numbers, is_versioned)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Streams whose frames are on a GPU.
 //!
-//! No call here waits for a device, unless memory of the host is to be copied: what is read and written is
-//! queued in a stream of CUDA, and whoever uses the result is queued behind it.
+//! No call here waits for a device, unless memory of the host is to be copied or the frames are in the
+//! stream's file: what is read and written is queued in a stream of CUDA, and whoever uses the result is
+//! queued behind it.
 //!
 //! | file | idea |
 //! |---|---|

@@ -17,9 +17,10 @@ const FETCH_S: f64 = 5.0;
 /// Which GPU a handle is to use, in the words of the layers above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// `None`: none, or a mirror in memory of the host.
+    /// `None`: none, or the frames in memory of the host.
     Host,
-    /// `"home"`: the one that the frames are on, or a mirror where that is not to be had.
+    /// `"home"`: the one that the stream is on, or memory of the host where that is not to be had and the
+    /// frames are there, too.
     Home,
     /// The one with this number in this process.
     At(usize),
@@ -58,7 +59,7 @@ pub(crate) fn ordinal_of(device: Uuid) -> Option<usize> {
 
 /// Whether a stream's frames can be read in memory of the host.
 pub(crate) fn is_in_host_memory(stream: &Stream) -> bool {
-    stream.device().is_none() || stream.is_mirrored()
+    stream.frames_in_file() || stream.is_mirrored()
 }
 
 impl OnGpu {
@@ -92,7 +93,14 @@ impl OnGpu {
         });
         match attached {
             Ok(attached) => Ok(Some(attached)),
-            Err(_) if mirrored && wanted == Wanted::Home => Ok(None),
+            // What was asked for wrongly is no lack of a GPU.
+            Err(error)
+                if mirrored
+                    && wanted == Wanted::Home
+                    && !error.is_instance_of::<PyValueError>(py) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

@@ -96,7 +96,7 @@ impl Handle {
         self.place.ordinal
     }
 
-    /// The GPU that frames are on, such as ``GPU-01234567-...``; None for streams in memory of the host.
+    /// The GPU that the stream is on, such as ``GPU-01234567-...``; None for streams in memory of the host.
     #[getter]
     fn device_uuid(&self) -> Option<String> {
         self.place.home.map(|home| home.to_string())

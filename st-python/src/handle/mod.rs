@@ -52,7 +52,7 @@ pub(crate) struct Handle {
 /// Where a handle has its frames; known after closing, too.
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    /// The GPU that they are on.
+    /// The GPU that the stream is on.
     home: Option<Uuid>,
     /// The number of the GPU that reads and writes them here.
     ordinal: Option<i32>,

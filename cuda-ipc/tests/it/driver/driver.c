@@ -11,7 +11,9 @@
  * TEST_DRIVER_STALLED (nothing is done that is queued in another context than the primary one),
  * TEST_DRIVER_REFUSED_COPIES and _CALLS (so many copies to the host, and calls of the host's functions, are refused),
  * CUDA_DEVICE_MAX_CONNECTIONS (8 unless it says otherwise: so many queues do the streams of a context share),
- * TEST_DRIVER_APART (asking for the default stream leaves out the streams that it waits for).
+ * TEST_DRIVER_APART (asking for the default stream leaves out the streams that it waits for),
+ * TEST_DRIVER_LACKS (a device without this: "chunks" for virtual memory, "descriptors" of it, or "pinning" of
+ * memory of the host), TEST_DRIVER_NO_EXPORT (descriptors are refused with the code).
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -96,6 +98,7 @@ int cuGetErrorName(int code, const char **name) {
     case 34: *name = "CUDA_ERROR_STUB_LIBRARY"; return OK;
     case NO_DEVICE: *name = "CUDA_ERROR_NO_DEVICE"; return OK;
     case ILLEGAL_ADDRESS: *name = "CUDA_ERROR_ILLEGAL_ADDRESS"; return OK;
+    case 800: *name = "CUDA_ERROR_NOT_PERMITTED"; return OK;
     case NOT_SUPPORTED: *name = "CUDA_ERROR_NOT_SUPPORTED"; return OK;
     default: *name = NULL; return INVALID_VALUE;
     }
@@ -122,10 +125,14 @@ int cuDeviceGetUuid(uuid *id, int ordinal) {
     return OK;
 }
 int cuDeviceTotalMem_v2(size_t *bytes, int ordinal) { if (!seen(ordinal)) return INVALID_DEVICE; *bytes = (size_t)8 << 30; return OK; }
+static int lacks(const char *what) { const char *told = getenv("TEST_DRIVER_LACKS"); return told && strstr(told, what); }
 int cuDeviceGetAttribute(int *value, int attribute, int ordinal) {
     if (!seen(ordinal)) return INVALID_DEVICE;
     switch (attribute) {
-    case 41: case 99: case 102: case 103: *value = 1; return OK;
+    case 41: *value = 1; return OK;
+    case 99: *value = !lacks("pinning"); return OK;
+    case 102: *value = !lacks("chunks"); return OK;
+    case 103: *value = !lacks("chunks") && !lacks("descriptors"); return OK;
 #if VERSION >= 11010
     case 113: *value = 1; return OK;
 #endif
@@ -223,6 +230,8 @@ int cuMemRelease(struct allocation *it) {
 int cuMemExportToShareableHandle(int *fd, struct allocation *it, unsigned kind, unsigned long long flags) {
     /* As on a device: what was imported is not exported again. */
     if (kind != 1 || flags || it->imported) return INVALID_VALUE;
+    const char *refused = getenv("TEST_DRIVER_NO_EXPORT");
+    if (refused) return atoi(refused);
     *fd = fcntl(it->fd, F_DUPFD_CLOEXEC, 3);
     return *fd < 0 ? OUT_OF_MEMORY : OK;
 }

@@ -2,7 +2,7 @@
 
 use cuda_ipc::Stream as Queue;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::ring::{Claim, Found, RingLoads as _};
 use crate::stream::device::hold::Hold;
 use crate::stream::device::writer::Source;
@@ -49,22 +49,5 @@ impl Hold {
     pub(super) fn fill(&self, queue: &Queue, to: u64) -> Result<()> {
         let filled = self.context.fill(queue, to, 0, self.bytes());
         filled.map_err(|source| self.failed("fill", &source))
-    }
-
-    /// Refuses a stream that is captured into a graph.
-    pub(super) fn check_capture(&self, queue: &Queue) -> Result<()> {
-        match self.context.is_capturing(queue) {
-            Ok(false) => Ok(()),
-            Ok(true) => Err(Error::new(
-                ErrorKind::Device,
-                format!(
-                    "stream `{}` is used in a stream of CUDA that is captured into a graph: each replay \
-                     would mean the same frame; publish and read outside the capture, and capture \
-                     what is between",
-                    self.attachment.name()
-                ),
-            )),
-            Err(source) => Err(self.failed("order", &source)),
-        }
     }
 }

@@ -10,6 +10,7 @@ use crate::ring::word::{SLOTS_MAX, Seq};
 use crate::ring::{Claim, Found, Ring as _};
 use crate::stream::attachment::{Attachment, Member};
 use crate::stream::device::earlier::Earlier;
+use crate::stream::device::frames::failed;
 use crate::stream::device::lanes;
 use crate::stream::device::mend::{Awaited, Debt};
 use crate::stream::device::mender::Mender;
@@ -233,11 +234,6 @@ impl Hold {
         Ok(())
     }
 
-    /// Runs `act` with the device's context current throughout.
-    pub(super) fn together<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
-        self.context.together(act).map_err(|source| self.failed("order", &source))?
-    }
-
     /// Whether a frame is found to be nobody's for the first time.
     pub(super) fn is_news(&self, slot: usize, seq: Seq) -> bool {
         self.lost[slot].swap(seq.ticket(), sync::Ordering::Relaxed) != seq.ticket()
@@ -252,8 +248,6 @@ impl Hold {
     /// The error of work that a device does not do.
     #[cold]
     pub(super) fn failed(&self, what: &str, source: &dyn std::error::Error) -> Error {
-        let name = self.attachment.name();
-        let message = format!("cannot {what} work of a GPU on stream `{name}`: {source}");
-        Error::new(ErrorKind::Device, message)
+        failed(&self.attachment, what, source)
     }
 }

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use cuda_ipc::{Access, Chunk, Mapping, Stream as Queue};
+use cuda_ipc::{Access, Chunk, Mapping, Room, Stream as Queue};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::ring::Found;
 use crate::stream::description::Publication;
 use crate::stream::device::endings::{self, Ending};
 use crate::stream::device::hold::Hold;
 use crate::stream::lease::Lease;
 
-/// A frame that a GPU reads in place, or a private copy of it when the ring had no slot to spare.
+/// A frame that a GPU reads in place, or a private copy of it when the ring had no slot to spare, or is in the
+/// stream's file.
 ///
 /// What is queued in its stream of the GPU while it lives finds the frame at its address, complete: a wait
 /// for that is queued before. Dropping it queues the end of its use in that stream, behind all that, and
@@ -26,7 +27,23 @@ pub struct GpuLease {
     /// Of a slot, until it is dropped.
     ending: Option<Ending>,
     /// A private copy, kept until what is queued is done, which the mapping sees to.
-    copy: Option<Mapping>,
+    copy: Option<Copied>,
+}
+
+/// Memory of the device for one frame, which this process alone has.
+#[derive(Debug)]
+pub(super) enum Copied {
+    Chunk(Mapping),
+    Room(Room),
+}
+
+impl Copied {
+    pub(super) fn address(&self) -> u64 {
+        match self {
+            Self::Chunk(mapping) => mapping.address(),
+            Self::Room(room) => room.address(),
+        }
+    }
 }
 
 impl GpuLease {
@@ -39,7 +56,7 @@ impl GpuLease {
     }
 
     /// A copy.
-    pub(super) fn of_copy(copy: Mapping, bytes: usize, publication: Publication) -> Self {
+    pub(super) fn of_copy(copy: Copied, bytes: usize, publication: Publication) -> Self {
         let address = copy.address();
         Self { publication, address, bytes, ending: None, copy: Some(copy) }
     }
@@ -64,9 +81,32 @@ impl GpuLease {
         self.bytes == 0
     }
 
-    /// Whether this is a private copy: the ring had no slot to spare.
+    /// Whether this is a private copy: the ring had no slot to spare, or is in the stream's file.
     pub fn is_copy(&self) -> bool {
         self.copy.is_some()
+    }
+
+    /// Of a private copy: says that work on it is or will be queued in another stream, too, so that it stays
+    /// until that is done.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] if it is no copy; [`ErrorKind::Device`].
+    pub fn used_on(&self, queue: &Queue) -> Result<()> {
+        let noted = match &self.copy {
+            Some(Copied::Chunk(mapping)) => mapping.used_on(queue),
+            Some(Copied::Room(room)) => room.used_on(queue),
+            None => {
+                return Err(Error::new(
+                    ErrorKind::InvalidArgument,
+                    "a frame in its slot is used in the stream that it was leased in: have that one wait \
+                     for others before the lease is dropped"
+                        .to_owned(),
+                ));
+            }
+        };
+        noted.map_err(|source| {
+            Error::new(ErrorKind::Device, format!("cannot keep a copy of a frame: {source}"))
+        })
     }
 
     /// Whether the slot was taken away, so that the bytes may be those of another frame. Also true
@@ -86,14 +126,14 @@ impl Drop for GpuLease {
 
 impl Hold {
     /// Memory of the device for one frame, to which work in `queue` may be queued.
-    pub(super) fn room(&self, queue: &Queue) -> Result<Mapping> {
-        let room = || -> std::result::Result<Mapping, Box<dyn std::error::Error>> {
+    pub(super) fn room(&self, queue: &Queue) -> Result<Copied> {
+        let room = || -> std::result::Result<Copied, Box<dyn std::error::Error>> {
             let device = self.context.device();
             let bytes = self.attachment.layout.payload_bytes as u64;
             let chunk = Chunk::create(device, bytes)?;
             let mapping = Mapping::open(&self.context, &[&chunk], Access::ReadWrite)?;
             mapping.used_on(queue)?;
-            Ok(mapping)
+            Ok(Copied::Chunk(mapping))
         };
         room().map_err(|source| self.failed("make room for", &*source))
     }

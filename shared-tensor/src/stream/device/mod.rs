@@ -5,7 +5,9 @@ mod create;
 mod earlier;
 mod endings;
 mod filling;
+mod frames;
 mod hold;
+mod in_file;
 mod lanes;
 mod lease;
 mod mend;
@@ -37,7 +39,9 @@ use crate::stream::Stream;
 use crate::stream::attachment::Attachment;
 use crate::stream::holders::{self, Offer};
 use crate::stream::reader::ReaderOptions;
+use frames::Frames;
 use hold::Hold;
+use in_file::InFile;
 use seat::{OwnSeat, Sitter};
 
 /// What a process has of a ring on a GPU, whichever of its handles uses it.
@@ -49,6 +53,8 @@ pub(crate) struct OnGpu {
     seat: Weak<OwnSeat>,
     /// By device.
     holds: Vec<Weak<Hold>>,
+    /// By device, of a stream whose frames are in its file.
+    files: Vec<Weak<InFile>>,
 }
 
 impl Attachment {
@@ -84,7 +90,28 @@ impl Attachment {
         holders::fetch(&member.memory, &member.peers(), generation, &label, wait)
     }
 
-    /// The stream for a device.
+    /// The frames for a device.
+    fn frames(self: &Arc<Self>, context: &Context, wait: &Wait<'_>) -> Result<Frames> {
+        if self.layout.place.unshared().is_some() {
+            return self.in_file(context).map(Frames::File);
+        }
+        self.hold(context, wait).map(Frames::Chunk)
+    }
+
+    fn in_file(self: &Arc<Self>, context: &Context) -> Result<Arc<InFile>> {
+        let mut own = self.on_gpu();
+        let device = context.device().uuid();
+        own.files.retain(|known| known.strong_count() > 0);
+        let known = own.files.iter().filter_map(Weak::upgrade);
+        if let Some(known) = known.into_iter().find(|it| it.context.device().uuid() == device) {
+            return Ok(known);
+        }
+        let file = Arc::new(InFile::new(Arc::clone(self), context)?);
+        own.files.push(Arc::downgrade(&file));
+        Ok(file)
+    }
+
+    /// The stream for a device, in its chunk.
     fn hold(self: &Arc<Self>, context: &Context, wait: &Wait<'_>) -> Result<Arc<Hold>> {
         self.has_chunk(wait)?;
         let mut own = self.on_gpu();
@@ -123,8 +150,9 @@ impl Attachment {
     /// By what the work of this process's GPUs is ordered; `None` as long as none uses the stream.
     pub(crate) fn ordering(&self) -> Option<Ordering> {
         let own = self.on_gpu.get()?.lock().unwrap_or_else(PoisonError::into_inner);
-        let orderings = own.holds.iter().filter_map(Weak::upgrade).map(|it| it.ordering());
-        orderings.max_by_key(|it| *it == Ordering::Host)
+        let in_chunk = own.holds.iter().filter_map(Weak::upgrade).map(|it| it.ordering());
+        let in_file = own.files.iter().filter(|it| it.strong_count() > 0).map(|_| Ordering::Host);
+        in_chunk.chain(in_file).max_by_key(|it| *it == Ordering::Host)
     }
 
     fn take_seat(&self) -> Result<OwnSeat> {
@@ -145,21 +173,23 @@ impl Attachment {
 }
 
 impl Stream {
-    /// Whether the frames are on a GPU, and on which.
+    /// The GPU that the stream was created on, if it was on one: the frames are there, unless they are
+    /// [in the file](Self::frames_in_file).
     pub fn device(&self) -> Option<cuda_ipc::Uuid> {
-        self.attachment.layout.label().map(|label| label.device())
+        self.attachment.layout.place.device()
     }
 
     /// A writer whose frames a GPU fills: the one that they are on, or another one that reaches its memory.
     /// The first writer or reader of a process asks the others for the memory, for as long as `wait` says.
     ///
     /// # Errors
-    /// [`ErrorKind::Device`] if the frames are not on a GPU, or this one cannot reach them;
+    /// [`ErrorKind::Device`] if the stream is one of the CPU, or this GPU cannot reach the frames;
     /// [`ErrorKind::NoHolder`] if no process is left that has them; [`ErrorKind::PermissionDenied`];
     /// [`ErrorKind::Timeout`] and [`ErrorKind::Interrupted`].
     pub fn writer_on(&self, context: &Context, wait: &Wait<'_>) -> Result<GpuWriter> {
         self.refuse_if_read_only()?;
-        Ok(GpuWriter::new(self.attachment.hold(context, wait)?))
+        self.attachment.member()?;
+        Ok(GpuWriter::new(self.attachment.frames(context, wait)?))
     }
 
     /// A reader with a GPU.
@@ -183,7 +213,7 @@ impl Stream {
                 ),
             ));
         }
-        let hold = self.attachment.hold(context, wait)?;
-        Ok(GpuReader::new(self.reader_with(options), hold))
+        let frames = self.attachment.frames(context, wait)?;
+        Ok(GpuReader::new(self.reader_with(options), frames))
     }
 }

@@ -6,26 +6,27 @@ use cuda_ipc::Stream as Queue;
 use shm_lock::Wait;
 
 use crate::error::Result;
-use crate::ring::Found;
 use crate::stream::description::Publication;
-use crate::stream::device::hold::Hold;
+use crate::stream::device::frames::Frames;
 use crate::stream::device::lease::GpuLease;
 use crate::stream::lease::OnFull;
-use crate::stream::reader::{Reader, Sink};
+use crate::stream::reader::Reader;
 
 /// Reads frames with a GPU, behind what is queued in its streams.
 ///
 /// No call waits for a device: a frame may be published before it is complete, and what reads it is
-/// queued behind a wait of the device's own for that.
+/// queued behind a wait of the device's own for that. Where the frames are
+/// [in the stream's file](crate::stream::StreamInfo::frames_in_file) each call waits for its stream, for as long as
+/// that takes.
 #[derive(Debug)]
 pub struct GpuReader {
     reader: Reader,
-    hold: Arc<Hold>,
+    frames: Frames,
 }
 
 impl GpuReader {
-    pub(super) fn new(reader: Reader, hold: Arc<Hold>) -> Self {
-        Self { reader: reader.of_device(), hold }
+    pub(super) fn new(reader: Reader, frames: Frames) -> Self {
+        Self { reader: reader.of_device(), frames }
     }
 
     /// Its position and its counters, and waiting for frames.
@@ -39,11 +40,10 @@ impl GpuReader {
     /// # Errors
     /// As [`Reader::read_into_with`]; [`ErrorKind::Device`](crate::ErrorKind::Device).
     pub fn latest_into(&mut self, queue: &Queue, to: u64, wait: &Wait<'_>) -> Result<Publication> {
-        let (hold, reader) = (&*self.hold, &mut self.reader);
-        hold.together(|| {
-            hold.check_capture(queue)?;
-            let mut copy = |found: &Found| hold.copy_to(queue, found, to);
-            reader.copy_newest(&mut Sink::Queued(&mut copy), wait)
+        let (frames, reader) = (&self.frames, &mut self.reader);
+        frames.together(|| {
+            frames.check_capture(queue)?;
+            frames.copy_to(queue, to, |sink| reader.copy_newest(sink, wait))
         })
     }
 
@@ -52,12 +52,11 @@ impl GpuReader {
     /// # Errors
     /// As [`Reader::next_into`]; [`ErrorKind::Device`](crate::ErrorKind::Device).
     pub fn next_into(&mut self, queue: &Queue, to: u64, wait: &Wait<'_>) -> Result<Publication> {
-        let (hold, reader) = (&*self.hold, &mut self.reader);
-        hold.together(|| {
-            hold.check_capture(queue)?;
-            let mut copy = |found: &Found| hold.copy_to(queue, found, to);
+        let (frames, reader) = (&self.frames, &mut self.reader);
+        frames.together(|| {
+            frames.check_capture(queue)?;
             let after = reader.last_count();
-            reader.copy_next(after, &mut Sink::Queued(&mut copy), wait)
+            frames.copy_to(queue, to, |sink| reader.copy_next(after, sink, wait))
         })
     }
 
@@ -66,7 +65,8 @@ impl GpuReader {
     ///
     /// At most K - 3 distinct frames of a ring of K slots are leased at once (none at K = 3); the
     /// frames that GPUs read after their leases have ended do not count, and are waited for by the GPUs that
-    /// write. What a process without CUDA wrote to a mirrored stream is copied.
+    /// write. What a process without CUDA wrote to a mirrored stream is copied, and so is every frame that is
+    /// [in the stream's file](crate::stream::StreamInfo::frames_in_file).
     ///
     /// # Errors
     /// As [`Reader::lease_with`]; [`ErrorKind::Device`](crate::ErrorKind::Device).
@@ -76,22 +76,20 @@ impl GpuReader {
         on_full: OnFull,
         wait: &Wait<'_>,
     ) -> Result<GpuLease> {
-        let hold = &self.hold;
-        hold.check_capture(queue)?;
-        let wait = on_full.patience(wait);
-        if let Some((lease, found)) = self.reader.lease_slot(on_full, &wait)? {
-            if hold.is_only_in_file(&found)? {
-                return hold.copy_from_file(queue, &found, lease);
-            }
-            // A lease from here on, so that a failure ends it.
-            let lease = GpuLease::of_slot(Arc::clone(hold), Arc::clone(queue), &found, lease);
-            hold.await_frame(queue, found.slot, found.seq)?;
-            return Ok(lease);
-        }
-        let room = hold.room(queue)?;
-        let mut copy = |found: &Found| hold.copy_to(queue, found, room.address());
-        let publication = self.reader.copy_newest(&mut Sink::Queued(&mut copy), &wait)?;
-        let bytes = hold.attachment.layout.payload_bytes;
-        Ok(GpuLease::of_copy(room, bytes, publication))
+        self.frames.check_capture(queue)?;
+        self.frames.lease(&mut self.reader, queue, on_full, wait)
+    }
+
+    /// The newest frame in memory of its own, which what is queued later in `queue` finds complete. It takes
+    /// no slot, however long it is kept.
+    ///
+    /// # Errors
+    /// As [`latest_into`](Self::latest_into).
+    pub fn lease_copy(&mut self, queue: &Queue, wait: &Wait<'_>) -> Result<GpuLease> {
+        let (frames, reader) = (&self.frames, &mut self.reader);
+        frames.together(|| {
+            frames.check_capture(queue)?;
+            frames.copied(reader, queue, wait)
+        })
     }
 }

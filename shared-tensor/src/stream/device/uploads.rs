@@ -11,6 +11,7 @@ use cuda_ipc::{Access, Context, DeviceWords, HostRange, Stream as Queue, Words};
 use shm_core::{Access as Mapped, Region, RegionOptions, SharedBytes};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::stream::attachment::Attachment;
 use crate::stream::copy;
 use crate::stream::device::hold::Hold;
 use crate::stream::lease::out_of_bounds;
@@ -18,15 +19,14 @@ use crate::sys::SharedPage;
 
 /// Frames are staged in pieces of up to so many bytes: enough for the copies of both halves to be as quick
 /// as they get.
-const PIECE_BYTES_MAX: usize = 4 << 20;
+pub(super) const PIECE_BYTES_MAX: usize = 4 << 20;
 /// Pieces that may be on their way at a time. Beyond these a write waits for the oldest.
 const PIECES: usize = 8;
 
 /// Registered pages that frames pass through, and the stream that takes them on.
 #[derive(Debug)]
 pub(super) struct Uploads {
-    pages: SharedBytes,
-    range: HostRange,
+    pinned: Pinned,
     /// The number of pieces that were taken on so far, written by the device.
     done: Arc<DeviceWords>,
     queue: Arc<Queue>,
@@ -38,10 +38,10 @@ pub(super) struct Uploads {
 impl Uploads {
     fn new(context: &Context, frame_bytes: usize) -> Result<Self, Box<dyn std::error::Error>> {
         let piece_bytes = frame_bytes.min(PIECE_BYTES_MAX).next_multiple_of(4096);
-        let (pages, range) = registered(context, piece_bytes * PIECES)?;
+        let pinned = Pinned::new(context, piece_bytes * PIECES)?;
         let done = Words::create(1)?.attach(context)?;
         let queue = Arc::new(context.stream()?);
-        Ok(Self { pages, range, done, queue, piece_bytes, queued: Mutex::new(0) })
+        Ok(Self { pinned, done, queue, piece_bytes, queued: Mutex::new(0) })
     }
 
     /// The stream in which everything is copied on.
@@ -62,7 +62,7 @@ impl Uploads {
             }
             let index = usize::try_from(*queued % PIECES as u64).unwrap_or_default();
             let start = index * self.piece_bytes;
-            copy::into_shared(&self.pages, start, piece).map_err(out_of_bounds)?;
+            copy::into_shared(&self.pinned.pages, start, piece).map_err(out_of_bounds)?;
             self.pass_on(hold, to, start, piece.len(), *queued + 1)?;
             *queued += 1;
             to += piece.len() as u64;
@@ -71,7 +71,7 @@ impl Uploads {
     }
 
     fn pass_on(&self, hold: &Hold, to: u64, start: usize, bytes: usize, done: u64) -> Result<()> {
-        let from = (&self.range, start as u64);
+        let from = (&self.pinned.range, start as u64);
         let copied = hold.context.copy_from_host(&self.queue, to, from, bytes as u64);
         let copied = copied.and_then(|()| self.done.write(&self.queue, 0, done));
         copied.map_err(|source| hold.failed("copy", &source))
@@ -85,20 +85,34 @@ impl Uploads {
 #[derive(Debug)]
 pub struct HostFrame {
     pages: SharedBytes,
-    range: HostRange,
+    /// `None` where the driver does not register it, and needs not.
+    range: Option<HostRange>,
     bytes: usize,
 }
 
 impl HostFrame {
-    pub(super) fn new(hold: &Hold) -> Result<Self> {
-        let bytes = hold.attachment.layout.payload_bytes;
-        let made = registered(&hold.context, bytes.next_multiple_of(4096));
-        let (pages, range) = made.map_err(|source| {
-            let name = hold.attachment.name();
-            let message = format!("no memory for a frame of stream `{name}` on the host: {source}");
-            Error::new(ErrorKind::Device, message)
-        })?;
-        Ok(Self { pages, range, bytes })
+    pub(super) fn new(attachment: &Attachment, context: &Context) -> Result<Self> {
+        let bytes = attachment.layout.payload_bytes;
+        let made = Pinned::new(context, bytes.next_multiple_of(4096));
+        let Pinned { pages, range } = made.map_err(|source| no_memory(attachment, &*source))?;
+        Ok(Self { pages, range: Some(range), bytes })
+    }
+
+    /// For a stream whose frames are in its file, to which no device copies this.
+    pub(super) fn unregistered_if_need_be(
+        attachment: &Attachment,
+        context: &Context,
+    ) -> Result<Self> {
+        Self::new(attachment, context).or_else(|_| {
+            let bytes = attachment.layout.payload_bytes;
+            let pages = pages(bytes.next_multiple_of(4096));
+            let pages = pages.map_err(|source| no_memory(attachment, &*source))?;
+            Ok(Self { pages, range: None, bytes })
+        })
+    }
+
+    pub(super) fn pages(&self) -> &SharedBytes {
+        &self.pages
     }
 
     /// Its bytes, zeros at first. Whoever writes to them does so between two writes to the stream.
@@ -132,15 +146,39 @@ impl HostFrame {
     }
 }
 
-/// Memory that every device of this process reaches.
-fn registered(
-    context: &Context,
-    bytes: usize,
-) -> Result<(SharedBytes, HostRange), Box<dyn std::error::Error>> {
+#[cold]
+fn no_memory(attachment: &Attachment, source: &dyn std::error::Error) -> Error {
+    let name = attachment.name();
+    let message = format!("no memory for a frame of stream `{name}` on the host: {source}");
+    Error::new(ErrorKind::Device, message)
+}
+
+/// Memory of this process that every device of it reaches.
+#[derive(Debug)]
+pub(super) struct Pinned {
+    pages: SharedBytes,
+    range: HostRange,
+}
+
+impl Pinned {
+    pub(super) fn new(context: &Context, bytes: usize) -> Result<Self, Box<dyn std::error::Error>> {
+        let pages = pages(bytes)?;
+        let range = HostRange::register(context, SharedPage(pages.clone()), Access::ReadWrite)?;
+        Ok(Self { pages, range })
+    }
+
+    pub(super) fn pages(&self) -> &SharedBytes {
+        &self.pages
+    }
+
+    pub(super) fn range(&self) -> &HostRange {
+        &self.range
+    }
+}
+
+fn pages(bytes: usize) -> Result<SharedBytes, Box<dyn std::error::Error>> {
     let region = Region::create("st-upload", bytes as u64, &RegionOptions::new())?;
-    let pages = region.map(0..bytes as u64, Mapped::ReadWrite)?;
-    let range = HostRange::register(context, SharedPage(pages.clone()), Access::ReadWrite)?;
-    Ok((pages, range))
+    Ok(region.map(0..bytes as u64, Mapped::ReadWrite)?)
 }
 
 impl Hold {
@@ -166,7 +204,17 @@ impl Hold {
     /// Queues a copy of a frame of the host.
     pub(super) fn copy_frame(&self, to: u64, frame: &HostFrame) -> Result<()> {
         let queue = self.uploads()?.queue();
-        let copied = self.context.copy_from_host(queue, to, (&frame.range, 0), frame.bytes as u64);
+        let Some(range) = &frame.range else {
+            let name = self.attachment.name();
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "a frame of the host for stream `{name}`, which is on a GPU, is one of another stream, \
+                     whose frames are in its file: take one of a writer of `{name}`"
+                ),
+            ));
+        };
+        let copied = self.context.copy_from_host(queue, to, (range, 0), frame.bytes as u64);
         copied.map_err(|source| self.failed("copy", &source))
     }
 

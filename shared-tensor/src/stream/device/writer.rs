@@ -7,8 +7,7 @@ use shm_lock::Wait;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::stream::description::Stamp;
-use crate::stream::device::filling::Filling;
-use crate::stream::device::hold::Hold;
+use crate::stream::device::frames::{Frames, Open};
 use crate::stream::device::uploads::HostFrame;
 use crate::stream::locked::Locked;
 use crate::stream::owned::OwnedLocked;
@@ -18,12 +17,14 @@ use crate::stream::writer::Contents;
 /// Publishes frames that a GPU fills, behind what is queued in its streams.
 ///
 /// No call waits for a device, unless its description says so: a frame is published when the work that
-/// fills it has been queued, and whoever reads it has its own device wait for that. Any number of
+/// fills it has been queued, and whoever reads it has its own device wait for that. Where the frames are
+/// [in the stream's file](crate::stream::StreamInfo::frames_in_file) each call waits for its stream instead, for as
+/// long as that takes: before it asks for the lock, if it can. Any number of
 /// processes may have a writer; the stream's lock orders them. A clone is another writer, and waits for
 /// the lock like anybody else.
 #[derive(Clone, Debug)]
 pub struct GpuWriter {
-    pub(super) hold: Arc<Hold>,
+    pub(super) frames: Frames,
 }
 
 /// Where a frame comes from, one dense tensor of the stream's shape and type.
@@ -45,14 +46,14 @@ pub enum Source<'a> {
 }
 
 impl Source<'_> {
-    fn is_of_host(self) -> bool {
+    pub(super) fn is_of_host(self) -> bool {
         matches!(self, Self::Host(_) | Self::Frame(_))
     }
 }
 
 impl GpuWriter {
-    pub(super) fn new(hold: Arc<Hold>) -> Self {
-        Self { hold }
+    pub(super) fn new(frames: Frames) -> Self {
+        Self { frames }
     }
 
     /// Queues a copy of one frame in `queue`, a stream of the device, and publishes it, waiting for the
@@ -71,11 +72,14 @@ impl GpuWriter {
         wait: &Wait<'_>,
     ) -> Result<u64> {
         self.check(source)?;
-        self.hold.together(|| {
-            self.hold.check_capture(queue)?;
-            let queue = if source.is_of_host() { self.hold.uploads()?.queue() } else { queue };
-            let view = self.claim(queue, Contents::Fresh, wait)?;
-            view.hold.copy_from(queue, view.address(), source)?;
+        let frames = &self.frames;
+        frames.together(|| {
+            frames.check_capture(queue)?;
+            let own = if source.is_of_host() { frames.uploads()? } else { None };
+            let queue = own.map_or(queue, AsRef::as_ref);
+            frames.await_source(queue, source)?;
+            let view = self.claim(queue, None, wait)?;
+            frames.copy_from(queue, &view.open, source)?;
             let published = view.publish(stamp);
             self.finish(source)?;
             published
@@ -87,7 +91,7 @@ impl GpuWriter {
     /// # Errors
     /// [`ErrorKind::Device`] if there is none to be had, or the driver cannot register it.
     pub fn host_frame(&self) -> Result<HostFrame> {
-        HostFrame::new(&self.hold)
+        self.frames.host_frame()
     }
 
     /// Publishes a frame of zeros.
@@ -95,10 +99,10 @@ impl GpuWriter {
     /// # Errors
     /// As [`write`](Self::write).
     pub fn clear(&self, queue: &Queue, stamp: &Stamp, wait: &Wait<'_>) -> Result<u64> {
-        self.hold.together(|| {
-            self.hold.check_capture(queue)?;
-            let view = self.claim(queue, Contents::Fresh, wait)?;
-            view.hold.fill(queue, view.address())?;
+        self.frames.together(|| {
+            self.frames.check_capture(queue)?;
+            let view = self.claim(queue, None, wait)?;
+            self.frames.zero(queue, &view.open)?;
             view.publish(stamp)
         })
     }
@@ -114,8 +118,8 @@ impl GpuWriter {
         contents: Contents,
         wait: &Wait<'_>,
     ) -> Result<GpuWriteView<'w>> {
-        self.hold.check_capture(queue)?;
-        self.claim(queue, contents, wait)
+        self.frames.check_capture(queue)?;
+        self.claim(queue, Some(contents), wait)
     }
 
     /// Takes the stream's lock for a holder that borrows nothing, for frames of
@@ -124,48 +128,52 @@ impl GpuWriter {
     /// # Errors
     /// As [`Writer::lock`](crate::stream::Writer::lock).
     pub fn lock_owned(&self, wait: &Wait<'_>) -> Result<OwnedLocked> {
-        OwnedLocked::acquire(&self.hold.attachment, wait)
+        OwnedLocked::acquire(self.frames.attachment(), wait)
     }
 
     /// What [`view`](Self::view) does, for callers that do not keep it. The queue is not captured.
     fn claim<'w>(
         &'w self,
         queue: &'w Queue,
-        contents: Contents,
+        in_place: Option<Contents>,
         wait: &Wait<'_>,
     ) -> Result<GpuWriteView<'w>> {
-        let hold = &*self.hold;
-        let locked = Locked::acquire(&hold.attachment, wait)?;
-        let filling = Filling::begin(hold, queue, locked.tenure(), contents)?;
-        Ok(GpuWriteView { hold, locked, queue, filling, is_open: true })
+        let frames = &self.frames;
+        let locked = Locked::acquire(frames.attachment(), wait)?;
+        let open = frames.begin(queue, locked.tenure(), in_place)?;
+        Ok(GpuWriteView { frames, locked, queue, open, is_open: true })
     }
 
     /// Refuses what cannot be a frame.
     pub(crate) fn check(&self, source: Source<'_>) -> Result<()> {
         match source {
-            Source::Host(bytes) => check_bytes(&self.hold.attachment, bytes.len()),
-            Source::Frame(frame) => check_bytes(&self.hold.attachment, frame.len()),
+            Source::Host(bytes) => check_bytes(self.frames.attachment(), bytes.len()),
+            Source::Frame(frame) => check_bytes(self.frames.attachment(), frame.len()),
             Source::Device(_) | Source::Range(..) => Ok(()),
         }
     }
 
     /// Runs `act` with the device's context current throughout.
     pub(crate) fn together<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
-        self.hold.together(act)
+        self.frames.together(act)
     }
 
-    /// The stream that a frame comes by: the caller's, or that of frames from the host.
+    /// The stream that a frame comes by: the caller's, or that of frames from the host. What has to be over
+    /// by then is.
     pub(crate) fn queue_of<'q>(
         &'q self,
         source: Source<'_>,
         queue: &'q Arc<Queue>,
     ) -> Result<&'q Arc<Queue>> {
-        if source.is_of_host() { Ok(self.hold.uploads()?.queue()) } else { Ok(queue) }
+        let own = if source.is_of_host() { self.frames.uploads()? } else { None };
+        let queue = own.unwrap_or(queue);
+        self.frames.await_source(queue, source)?;
+        Ok(queue)
     }
 
     /// What a published frame is waited for.
     pub(crate) fn finish(&self, source: Source<'_>) -> Result<()> {
-        if matches!(source, Source::Frame(_)) { self.hold.finish_uploads() } else { Ok(()) }
+        self.frames.finish(source)
     }
 }
 
@@ -173,10 +181,10 @@ impl GpuWriter {
 #[derive(Debug)]
 #[must_use = "dropping it gives the frame up"]
 pub struct GpuWriteView<'w> {
-    hold: &'w Hold,
+    frames: &'w Frames,
     locked: Locked<'w>,
     queue: &'w Queue,
-    filling: Filling<'w>,
+    open: Open,
     is_open: bool,
 }
 
@@ -184,12 +192,13 @@ impl GpuWriteView<'_> {
     /// Where the frame is, for the device: to be filled by work that is queued in the stream of the view
     /// before it is published.
     pub fn address(&self) -> u64 {
-        self.hold.address(self.filling.claim.slot)
+        // A view that is given away is for a frame in place.
+        self.open.address.unwrap_or_default()
     }
 
     /// Bytes of the frame.
     pub fn len(&self) -> usize {
-        self.hold.attachment.layout.payload_bytes
+        self.frames.attachment().layout.payload_bytes
     }
 
     /// Whether the frame has no bytes: never, as shapes have none of size 0.
@@ -199,7 +208,7 @@ impl GpuWriteView<'_> {
 
     /// The count that the frame will have when it is published.
     pub fn count(&self) -> u64 {
-        self.filling.claim.count
+        self.open.claim.count
     }
 
     /// Makes what was queued so far the newest frame, and wakes whoever waits. Returns its count.
@@ -214,28 +223,19 @@ impl GpuWriteView<'_> {
                     .to_owned(),
             ));
         }
-        let claim = &self.filling.claim;
-        self.hold.complete(self.queue, claim.slot, claim.busy)?;
+        self.frames.complete(self.queue, &self.open)?;
         self.is_open = false;
-        let (tenure, claim) = (self.locked.tenure(), &self.filling.claim);
-        match tenure.commit(claim, stamp) {
-            Ok(count) => {
-                self.hold.mirror(claim.slot, claim.busy);
-                Ok(count)
-            }
-            Err(error) => {
-                self.hold.forgo_mirror(claim.slot, claim.busy);
-                Err(error)
-            }
-        }
+        let published = self.locked.tenure().commit(&self.open.claim, stamp);
+        self.frames.after(&self.open, &published);
+        published
     }
 }
 
 impl Drop for GpuWriteView<'_> {
     fn drop(&mut self) {
         if self.is_open && self.locked.is_of_this_process() {
-            self.filling.settle(self.hold);
-            self.locked.tenure().abort(&self.filling.claim);
+            self.frames.settle(self.queue);
+            self.locked.tenure().abort(&self.open.claim);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
-use shm_core::{SharedBytes, ViewError};
+use shm_core::SharedBytes;
 use shm_lock::Wait;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -305,8 +305,7 @@ fn copy_once(
         return Ok(None);
     }
     let layout = &attachment.layout;
-    sink.fill(attachment.readable()?, layout.slot_start(found.slot), layout.payload_bytes)
-        .map_err(out_of_bounds)?;
+    sink.fill(attachment.readable()?, layout.slot_start(found.slot), layout.payload_bytes)?;
     let description = attachment.description(found.slot);
     Ok(is_unchanged(&**attachment, found).then_some(description))
 }
@@ -342,22 +341,29 @@ pub(in crate::stream) enum Sink<'a> {
     Growing(&'a mut Vec<u8>),
     /// To wherever a device is told to copy it: `false` says that the slot was taken away meanwhile.
     Queued(&'a mut dyn FnMut(&Found) -> Result<bool>),
+    /// To wherever a device copies it from this byte of the file's ring on, which the call waits for.
+    Waited(&'a mut dyn FnMut(usize) -> Result<()>),
 }
 
 impl Sink<'_> {
-    fn fill(&mut self, shared: &SharedBytes, start: usize, bytes: usize) -> Result<(), ViewError> {
+    fn fill(&mut self, shared: &SharedBytes, start: usize, bytes: usize) -> Result<()> {
         let out = match self {
             Self::Slice(out) => &mut **out,
             Self::Uninitialised(out) => {
                 let out = copy::Destination::Uninitialised(out);
-                return copy::from_shared(shared, start, out);
+                return copy::from_shared(shared, start, out).map_err(out_of_bounds);
             }
             Self::Growing(out) if out.len() == bytes => out.as_mut_slice(),
-            Self::Growing(out) => return crate::sys::read_vec(out, shared, start, bytes),
+            Self::Growing(out) => {
+                let read = crate::sys::read_vec(out, shared, start, bytes);
+                return read.map_err(out_of_bounds);
+            }
             // Nothing of it is copied here.
             Self::Queued(_) => return Ok(()),
+            Self::Waited(copy) => return copy(start),
         };
-        copy::from_shared(shared, start, copy::Destination::Initialised(out))
+        let out = copy::Destination::Initialised(out);
+        copy::from_shared(shared, start, out).map_err(out_of_bounds)
     }
 }
 

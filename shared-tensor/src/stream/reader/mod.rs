@@ -116,7 +116,7 @@ impl Reader {
     /// [`ErrorKind::Empty`] if nothing was published yet, [`ErrorKind::Inconsistent`] as the
     /// reader's options say, [`ErrorKind::Corrupt`] if the control page was overwritten.
     pub fn latest(&mut self) -> Result<Frame> {
-        let mut bytes = self.room_for_a_frame()?;
+        let mut bytes = self.attachment.room_for_a_frame()?;
         let publication = self.copy_newest(&mut Sink::Growing(&mut bytes), &Wait::forever())?;
         Ok(Frame { bytes, dtype: self.dtype(), publication })
     }
@@ -138,7 +138,7 @@ impl Reader {
     /// # Errors
     /// As [`latest`](Self::latest); [`ErrorKind::Timeout`] and [`ErrorKind::Interrupted`].
     pub fn latest_with(&mut self, wait: &Wait<'_>) -> Result<Frame> {
-        let mut bytes = self.room_for_a_frame()?;
+        let mut bytes = self.attachment.room_for_a_frame()?;
         let publication = self.copy_newest(&mut Sink::Growing(&mut bytes), wait)?;
         Ok(Frame { bytes, dtype: self.dtype(), publication })
     }
@@ -264,7 +264,7 @@ impl Reader {
     /// # Errors
     /// As [`next`](Self::next).
     pub fn next_after(&mut self, after: u64, wait: &Wait<'_>) -> Result<Frame> {
-        let mut bytes = self.room_for_a_frame()?;
+        let mut bytes = self.attachment.room_for_a_frame()?;
         let publication = self.copy_next(after, &mut Sink::Growing(&mut bytes), wait)?;
         Ok(Frame { bytes, dtype: self.dtype(), publication })
     }
@@ -365,6 +365,14 @@ impl Reader {
         &self.attachment
     }
 
+    /// Counts a lease that is answered with a private copy.
+    pub(in crate::stream) fn count_lease_copy(&self) -> Result<()> {
+        if let Role::Member(member) = &self.attachment.role {
+            add(&member.counters(member.me()?).lease_copies, 1);
+        }
+        Ok(())
+    }
+
     fn check_destination(&self, given: usize) -> Result<()> {
         let layout = &self.attachment.layout;
         if given == layout.payload_bytes {
@@ -382,24 +390,8 @@ impl Reader {
         ))
     }
 
-    /// Where a frame is copied to: asked for beforehand, as memory that is not to be had is an error
-    /// here and the end of the process later.
-    fn room_for_a_frame(&self) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        let wanted = self.attachment.layout.payload_bytes;
-        bytes.try_reserve_exact(wanted).map_err(|error| {
-            let name = self.attachment.name();
-            let what = format!(
-                "a copy of a frame of stream `{name}` needs {wanted} bytes: read it in place, or \
-                 into a buffer that is there already"
-            );
-            Error::with_source(ErrorKind::OutOfMemory, what, error)
-        })?;
-        Ok(bytes)
-    }
-
     fn private_copy(&mut self, wait: &Wait<'_>) -> Result<Lease> {
-        let mut bytes = self.room_for_a_frame()?;
+        let mut bytes = self.attachment.room_for_a_frame()?;
         let publication = self.copy_newest(&mut Sink::Growing(&mut bytes), wait)?;
         Ok(Lease::of_copy(bytes.into_boxed_slice(), self.dtype(), publication))
     }

@@ -55,7 +55,8 @@ def create(
         The CUDA device in whose memory the payload is. Needs torch. Left out, it is on the CPU.
     cpu_mirror : bool, optional
         Whether the payload of a GPU can also be read and written on the CPU, by processes without
-        CUDA; by default not. Without meaning for CPU streams.
+        CUDA; by default not. Without meaning for CPU streams, and on a GPU whose memory cannot be
+        shared, where the payload is on the CPU and can always.
     auto_unlink : bool
         Whether leaving the handle's ``with`` block removes the stream.
     notify : bool
@@ -260,7 +261,7 @@ def stat(name: str) -> dict[str, Any]:
         "size": known["frame_bytes"],
         "gpu_enabled": known["device"] is not None,
         "gpu_device": _gpu.name_of(known["device"]),
-        "cpu_mirror": known["device"] is None or known["mirrored"],
+        "cpu_mirror": known["frames_in_file"] or known["mirrored"],
         "notify": known["tag"] == NOTIFY_TAG,
         "instance_id": known["generation"],
         "creator_pid": known["creator_pid"],

@@ -12,6 +12,7 @@ from shared_tensor import Stream
 from shared_tensor.streams import _kept
 
 
+@pytest.mark.in_chunk
 def test_payloads_of_a_gpu_are_tensors_of_torch(stream: Stream) -> None:
     """Without torch there is no handle on them, and errors say why."""
     name = stream.name
@@ -26,6 +27,7 @@ def test_payloads_of_a_gpu_are_tensors_of_torch(stream: Stream) -> None:
     assert name + "x" not in shm.list_streams()
 
 
+@pytest.mark.in_chunk
 def test_streams_are_known_without_torch(stream: Stream) -> None:
     """Looked at, listed and removed."""
     known = shm.stat(stream.name)

@@ -16,6 +16,7 @@ Arrays = Callable[..., Array]
 Values = Callable[[Stream], list[float]]
 
 
+@pytest.mark.in_chunk
 def test_where_a_stream_is_is_told(stream: Stream) -> None:
     """By the number of the GPU here, and by its identity."""
     assert stream.device == "cuda:0"
@@ -102,6 +103,7 @@ def test_a_frame_is_zeros(stream: Stream, array: Arrays, values: Values) -> None
     assert values(stream) == [0.0]
 
 
+@pytest.mark.in_chunk
 @pytest.mark.parametrize("versioned", [False, True])
 def test_an_array_is_there_when_its_library_has_come_to_it(
     stream: Stream, array: Arrays, driver: Driver, values: Values, *, versioned: bool
@@ -123,6 +125,7 @@ def test_an_array_is_there_when_its_library_has_come_to_it(
     assert values(stream) == [0.0]
 
 
+@pytest.mark.in_chunk
 def test_a_library_goes_on_behind_the_copy(stream: Stream, array: Arrays, driver: Driver) -> None:
     """Where it tells in which stream: nothing waits, and what it queues there finds the frame."""
     queue = driver.stream()
@@ -156,6 +159,7 @@ def test_what_is_read_into_fits(
         stream.latest(out=out)
 
 
+@pytest.mark.in_chunk
 def test_memory_of_the_host_is_not_read_into(stream: Stream, array: Arrays) -> None:
     """Nothing is copied behind one's back: errors say what to call."""
     stream.write(array().fill(1))

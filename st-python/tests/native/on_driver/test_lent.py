@@ -13,6 +13,7 @@ from shared_tensor import Stream
 Arrays = Callable[..., Array]
 
 
+@pytest.mark.in_chunk
 def test_a_frame_in_place_stays(stream: Stream, array: Arrays, driver: Driver) -> None:
     """Whatever is written meanwhile, and after its handle was closed."""
     stream.write(array().fill(1))
@@ -31,6 +32,7 @@ def test_a_frame_in_place_stays(stream: Stream, array: Arrays, driver: Driver) -
     mine.let_go()
 
 
+@pytest.mark.in_chunk
 def test_frames_in_place_end_with_what_is_made_of_them(stream: Stream, array: Arrays) -> None:
     """Of the frame, of its capsules, of arrays of other libraries: the last one."""
 
@@ -50,6 +52,7 @@ def test_frames_in_place_end_with_what_is_made_of_them(stream: Stream, array: Ar
     assert leases() == 0
 
 
+@pytest.mark.in_chunk
 def test_a_ring_has_few_slots_to_lend(name: str, array: Arrays) -> None:
     """Then frames are private copies, or the oldest is taken away, or one is waited for."""
     with Stream.create(name, (4, 3), slots=4, device=0) as stream:
@@ -91,6 +94,7 @@ def test_private_copies_for_other_libraries(
     mine.let_go()
 
 
+@pytest.mark.in_chunk
 def test_a_frame_in_place_for_another_library(
     stream: Stream, array: Arrays, driver: Driver
 ) -> None:

@@ -28,6 +28,7 @@ def mirrored(name: str) -> Iterator[Stream]:
     shared_tensor.unlink(name)
 
 
+@pytest.mark.in_chunk
 def test_a_handle_on_a_gpu_reads_the_mirror_too(mirrored: Stream, array: Arrays) -> None:
     """Where an array of the host is asked for."""
     assert mirrored.mirrored

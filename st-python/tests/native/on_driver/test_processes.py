@@ -31,6 +31,7 @@ def test_another_process_reads_and_writes(stream: Stream, array: Arrays, spawn: 
     assert np.all(out.host == 4)
 
 
+@pytest.mark.in_chunk
 def test_the_right_gpu_is_found_whatever_its_number(name: str, array: Arrays, spawn: Spawn) -> None:
     """A process with another order of them tells its own number."""
     with Stream.create(name, (4, 3), device="cuda:1") as stream:
@@ -58,6 +59,7 @@ def test_handles_travel(stream: Stream, array: Arrays, spawn: Spawn) -> None:
     other.close()
 
 
+@pytest.mark.in_chunk
 def test_what_needs_no_cuda(stream: Stream, array: Arrays, spawn: Spawn) -> None:
     """Looking, locking, waiting, removing: also where there is no driver."""
     peer = spawn(TEST_DRIVER_DEAD="100")
@@ -82,6 +84,7 @@ def test_what_needs_no_cuda(stream: Stream, array: Arrays, spawn: Spawn) -> None
     assert stream.unlinked
 
 
+@pytest.mark.in_chunk
 def test_a_stream_outlives_its_creator(name: str, array: Arrays, spawn: Spawn) -> None:
     """As long as anybody has it; then it says that its frames are gone."""
     creator = spawn()
