@@ -10,7 +10,8 @@ use shared_tensor::stream::{
 };
 
 use crate::calls::Calls;
-use crate::harness::tests;
+use crate::driver;
+use crate::harness::{Outcome, Skip, tests};
 use crate::support::{Scratch, watchdog};
 
 tests![
@@ -19,6 +20,7 @@ tests![
     a_stream_waits_for_nothing_of_its_own,
     frames_of_the_host_wait_for_no_stream,
     large_frames_of_the_host_come_in_pieces,
+    frames_can_be_longer_than_32_bits_say,
     frames_in_memory_of_their_own_are_filled_again_at_once,
     a_frame_that_is_given_up_is_nobodys,
     a_write_can_change_the_last_frame,
@@ -50,16 +52,32 @@ pub(crate) struct Ground {
     pub(crate) beside: Beside,
 }
 
-/// Memory of the device, which needs no chunks.
-pub(crate) struct Beside(cuda_ipc::Room);
+/// Memory of the device.
+pub(crate) enum Beside {
+    /// Which can be given back whatever streams wait for.
+    Mapped(cuda_ipc::Mapping),
+    /// Where there are no chunks.
+    Room(cuda_ipc::Room),
+}
 
 impl Beside {
     pub(crate) fn new(context: &Context) -> Self {
-        Self(cuda_ipc::Rooms::new(context, 1 << 21).take().unwrap())
+        const BYTES: u64 = 1 << 21;
+        let Ok(chunk) = cuda_ipc::Chunk::create(context.device(), BYTES) else {
+            return Self::Room(cuda_ipc::Rooms::new(context, BYTES).take().unwrap());
+        };
+        match cuda_ipc::Mapping::open(context, &[&chunk], cuda_ipc::Access::ReadWrite) {
+            Ok(mapping) => Self::Mapped(mapping),
+            Err(_) => Self::Room(cuda_ipc::Rooms::new(context, BYTES).take().unwrap()),
+        }
     }
 
     pub(crate) fn at(&self, place: u64) -> u64 {
-        self.0.address() + place * BYTES as u64
+        let address = match self {
+            Self::Mapped(mapping) => mapping.address(),
+            Self::Room(room) => room.address(),
+        };
+        address + place * BYTES as u64
     }
 }
 
@@ -250,6 +268,58 @@ fn large_frames_of_the_host_come_in_pieces() {
     stream.unlink().unwrap();
     drop((reader, writer, stream, queue, work));
     assert!(cuda_ipc::flush(Instant::now() + Duration::from_secs(60)));
+}
+
+/// From the device and from the host, copied and in place.
+fn frames_can_be_longer_than_32_bits_say() -> Outcome {
+    const LONG: u64 = (4 << 30) + 12_345;
+    if !driver::is_device() {
+        return Err(Skip("needs 26 GB of memory of a device".to_owned()));
+    }
+    let (context, scratch) = (context(), Scratch::new());
+    let options = StreamOptions::new(shared_tensor::DType::U8, [LONG]).slots(4);
+    let stream = options.namespace((*scratch).clone()).create_on(&context, "it").unwrap();
+    let writer = stream.writer_on(&context, &watchdog()).unwrap();
+    let mut reader = stream.reader_on(&context, ReaderOptions::default(), &watchdog()).unwrap();
+    let queue = std::sync::Arc::new(context.stream().unwrap());
+    let work = Copies::new(&context).unwrap();
+    let chunks = [(); 2].map(|()| {
+        let chunk = cuda_ipc::Chunk::create(context.device(), LONG).unwrap();
+        cuda_ipc::Mapping::open(&context, &[&chunk], cuda_ipc::Access::ReadWrite).unwrap()
+    });
+    let [from, to] = [&chunks[0], &chunks[1]].map(cuda_ipc::Mapping::address);
+    // What lies at the beginning, on both sides of what 32 bits say, and at the end.
+    let places = [0, (1_u64 << 32) - 2048, LONG - 4096];
+    let found = |address: u64| {
+        places.map(|place| {
+            let mut bytes = [0; 4096];
+            work.download(&mut bytes, address + place).unwrap();
+            bytes
+        })
+    };
+    let stamp = Stamp::default();
+    let host: Vec<u8> = (0..LONG).map(|at| (at / 4099) as u8).collect();
+    for round in 1..=2_u8 {
+        work.fill(from, round, LONG).unwrap();
+        places.iter().zip([11, 12, 13]).for_each(|(place, value)| {
+            work.fill(from + place, value + round, 4096).unwrap();
+        });
+        writer.write(work.stream(), Source::Device(from), &stamp, &watchdog()).unwrap();
+        reader.latest_into(work.stream(), to, &watchdog()).unwrap();
+        let wanted = [11, 12, 13].map(|value| [value + round; 4096]);
+        assert!(found(to) == wanted, "round {round}");
+        let lease = reader.lease(&queue, OnFull::Copy, &watchdog()).unwrap();
+        context.synchronize(&queue).unwrap();
+        assert!(!lease.is_copy() && found(lease.address()) == wanted, "round {round}, in place");
+    }
+    writer.write(work.stream(), Source::Host(&host), &stamp, &watchdog()).unwrap();
+    reader.latest_into(work.stream(), to, &watchdog()).unwrap();
+    let wanted = places.map(|place| &host[place as usize..][..4096]);
+    assert!(found(to).iter().zip(wanted).all(|(found, wanted)| found == wanted), "of the host");
+    stream.unlink().unwrap();
+    drop((reader, writer, stream, queue, work, chunks));
+    assert!(cuda_ipc::flush(Instant::now() + Duration::from_secs(60)));
+    Ok(())
 }
 
 fn frames_in_memory_of_their_own_are_filled_again_at_once() {
