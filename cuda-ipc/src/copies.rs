@@ -10,8 +10,9 @@ use crate::sys::{Event, Stream};
 /// Addresses are those of the driver: ones that it does not know are an error, at once or later.
 #[derive(Debug)]
 pub struct Copies {
-    context: Context,
+    // Dropped first: it is the context's, which may end with this.
     stream: Stream,
+    context: Context,
 }
 
 impl Copies {

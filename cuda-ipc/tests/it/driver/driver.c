@@ -57,7 +57,7 @@ struct graph;
 /* The queues that the streams of a context share, by whose work each was given last. */
 enum { CONNECTIONS = 32 };
 struct stream;
-struct context { int ordinal, retained; struct graph *capture; unsigned streams; struct stream *given[CONNECTIONS]; } contexts[8];
+struct context { int ordinal, retained, is_over; struct graph *capture; unsigned streams; struct stream *given[CONNECTIONS]; } contexts[8];
 static __thread struct context *stack[16];
 static __thread int depth;
 static __thread unsigned capture_mode;
@@ -180,8 +180,12 @@ int cuCtxCreate_v2(struct context **context, unsigned flags, int ordinal) {
     stack[depth++] = *context;
     return OK;
 }
-/* What is queued in its streams goes on, which is more than a device does. */
-int cuCtxDestroy_v2(struct context *context) { return context ? OK : INVALID_CONTEXT; }
+/* Its streams end with it. What is queued there goes on here, which is more than a device does. */
+int cuCtxDestroy_v2(struct context *context) {
+    if (!context || context->is_over) return INVALID_CONTEXT;
+    context->is_over = 1;
+    return OK;
+}
 int cuCtxPushCurrent_v2(struct context *context) { if (depth == 16) return INVALID_VALUE; stack[depth++] = context; return OK; }
 int cuCtxPopCurrent_v2(struct context **context) { if (!depth) return INVALID_CONTEXT; *context = stack[--depth]; return OK; }
 int cuCtxGetCurrent(struct context **context) { *context = current(); return OK; }
@@ -620,6 +624,10 @@ int cuStreamCreate(struct stream **made, unsigned flags) {
 int cuStreamGetFlags(struct stream *it, unsigned *flags) { *flags = has_handle(it) && !it->is_blocking; return OK; }
 /* As on a device: what is queued in it goes on. */
 int cuStreamDestroy_v2(struct stream *it) {
+    if (it->context->is_over) {
+        fputs("a stream is destroyed after its context\n", stderr);
+        abort();
+    }
     pthread_detach(it->thread);
     pthread_mutex_lock(&it->lock);
     it->over = 1; pthread_cond_broadcast(&it->moved);
