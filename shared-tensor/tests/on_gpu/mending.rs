@@ -151,7 +151,7 @@ fn who_dies_while_it_mends_is_mended_for() -> Outcome {
         return Err(Skip("needs a driver that stops when it is told to".to_owned()));
     }
     let mut scene = Scene::new("create 4");
-    let mut mender = Peer::start_on_driver(&scene.scratch, "TEST_DRIVER_STALLED");
+    let mut mender = Peer::start_on_driver(&scene.scratch, "TEST_DRIVER_STALLED", "1");
     assert_eq!((mender.ask("open"), mender.ask("read")), ("opened".into(), "7".into()));
     scene.hold_unread(2);
     assert_eq!(mender.ask("queue"), "2");

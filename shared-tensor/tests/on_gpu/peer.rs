@@ -50,8 +50,8 @@ impl Peer {
     }
 
     /// One whose driver for tests is told something.
-    pub(crate) fn start_on_driver(namespace: &Namespace, what: &str) -> Self {
-        Self::with(namespace, |it| it.env(what, "1"))
+    pub(crate) fn start_on_driver(namespace: &Namespace, what: &str, how: &str) -> Self {
+        Self::with(namespace, |it| it.env(what, how))
     }
 
     /// One that plays a role of `deaths`.

@@ -83,7 +83,7 @@ impl Hold {
                 Ok(true)
             }
             Debt::Use { .. } => Ok(false),
-            Debt::Copy { slot, seq } => self.queue_copy(*slot, *seq).map(|()| true),
+            Debt::Copy { slot, seq } => self.copy_late(*slot, *seq),
             Debt::News { slot, seq } => {
                 let is_settled = is_settled(memory, *slot, *seq);
                 if is_settled {
