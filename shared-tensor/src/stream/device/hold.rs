@@ -179,10 +179,12 @@ impl Hold {
     /// Queues the end of a use of a slot that is leased, and notes it. `false`: the lease was taken away.
     pub(super) fn end_use(&self, queue: &Queue, slot: usize, seq: Seq) -> Result<bool> {
         let member = self.member()?;
-        let (next, lanes) = self.seat.next(self.way(queue));
+        let way = self.way(queue);
+        let (next, mut lanes) = self.seat.next(way);
         let mut steps: Vec<_> = next.after.into_iter().map(page::await_use).collect();
         steps.push(page::end(next.it));
         self.queue(queue, &steps)?;
+        lanes.note(way, next.it);
         let is_kept = note_use(&*member.memory, member.me()?, slot, seq, next.it);
         drop(lanes);
         Ok(is_kept)
