@@ -104,7 +104,7 @@ impl Hold {
             let debtor = memory.debtor(slot);
             if debtor != me && peers.is_gone(debtor) && self.is_news(slot, seq) {
                 let (earlier, awaited) = (Earlier::of(memory, slot, seq), Awaited::Everywhere);
-                self.watch([Debt::Frame { slot, seq, earlier, awaited }]);
+                self.watch_unawaited(Debt::Frame { slot, seq, earlier, awaited });
             }
         }
         Ok(())

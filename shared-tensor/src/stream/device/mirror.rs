@@ -68,7 +68,7 @@ impl Hold {
         let Some(mirror) = &self.mirror else { return };
         if mirror.late.load(Ordering::Acquire) != 0 || queue(mirror).is_err() {
             mirror.late.fetch_add(1, Ordering::AcqRel);
-            self.watch([Debt::Copy { slot, seq }]);
+            self.watch_unawaited(Debt::Copy { slot, seq });
         }
     }
 
@@ -110,7 +110,7 @@ impl Hold {
         // From here on it must not be copied again: somebody may rely on the file's slot.
         let memory = Arc::clone(&self.member()?.memory);
         if self.context.call_after(queue, move || memory.tell_arrival()).is_err() {
-            self.watch([Debt::News { slot, seq }]);
+            self.watch_unawaited(Debt::News { slot, seq });
         }
         Ok(())
     }
