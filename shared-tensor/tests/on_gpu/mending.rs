@@ -19,6 +19,7 @@ tests![
     a_slot_that_a_device_fills_is_not_mended,
     the_file_is_mended_beside_streams_that_wait,
     a_process_does_not_fill_what_a_device_copies_to,
+    nothing_waits_that_nobody_looks_after,
 ];
 
 /// Writers, and a reader who has the memory. The first frame is there: 7.
@@ -151,7 +152,7 @@ fn who_dies_while_it_mends_is_mended_for() -> Outcome {
         return Err(Skip("needs a driver that stops when it is told to".to_owned()));
     }
     let mut scene = Scene::new("create 4");
-    let mut mender = Peer::start_on_driver(&scene.scratch, "TEST_DRIVER_STALLED");
+    let mut mender = Peer::start_on_driver(&scene.scratch, "TEST_DRIVER_STALLED", "1");
     assert_eq!((mender.ask("open"), mender.ask("read")), ("opened".into(), "7".into()));
     scene.hold_unread(2);
     assert_eq!(mender.ask("queue"), "2");
@@ -270,4 +271,21 @@ fn a_process_does_not_fill_what_a_device_copies_to() {
     assert_eq!(plain.ask("wait"), "4 8");
     drop(plain);
     scene.end();
+}
+
+/// A process that can start no thread may write and read what it need not wait for.
+fn nothing_waits_that_nobody_looks_after() -> Outcome {
+    if driver::is_device() {
+        return Err(Skip("needs a driver that takes no memory by itself".to_owned()));
+    }
+    let mut scene = Scene::new("create 4");
+    scene.hold_unread(2);
+    assert_eq!(scene.reader.ask("starve"), "starved");
+    assert_eq!(scene.reader.ask("queue"), "Os");
+    scene.first.kill();
+    assert_eq!(scene.reader.ask("done"), "done");
+    assert_eq!(scene.reader.ask("feed"), "fed");
+    assert_eq!((scene.reader.ask("queue"), scene.reader.ask("found")), ("2".into(), "7".into()));
+    scene.end();
+    Ok(())
 }

@@ -35,6 +35,7 @@ tests![
     frames_of_dead_writers_do_not_come,
     a_copy_that_a_dead_writer_owes_is_made_by_others,
     a_copy_that_the_driver_refuses_is_made_later,
+    a_refused_copy_is_behind_nothing_that_waits_for_it,
     writers_of_both_kinds_take_turns,
     whatever_dies_frames_are_whole,
     rings_of_every_size,
@@ -490,7 +491,7 @@ fn a_copy_that_the_driver_refuses_is_made_later() -> Outcome {
     }
     for refused in ["TEST_DRIVER_REFUSED_COPIES", "TEST_DRIVER_REFUSED_CALLS"] {
         let scratch = Scratch::new();
-        let mut writer = Peer::start_on_driver(&scratch, refused);
+        let mut writer = Peer::start_on_driver(&scratch, refused, "1");
         assert_eq!(writer.ask("mirror 3"), "created");
         let mut plain = Peer::start_plain(&scratch);
         plain.tell("next");
@@ -500,6 +501,30 @@ fn a_copy_that_the_driver_refuses_is_made_later() -> Outcome {
             assert_eq!(writer.ask(&format!("write {frame}")), frame.to_string());
         }
         assert_eq!(writer.ask("done"), "done");
+        drop((writer, plain));
+        assert!(shared_tensor::stream::unlink(&scratch, "it").unwrap());
+    }
+    Ok(())
+}
+
+/// The writer goes on meanwhile, round the ring.
+fn a_refused_copy_is_behind_nothing_that_waits_for_it() -> Outcome {
+    if driver::is_device() {
+        return Err(Skip("needs a driver that refuses when it is told to".to_owned()));
+    }
+    for times in ["2", "3", "7"] {
+        let scratch = Scratch::new();
+        let mut writer = Peer::start_on_driver(&scratch, "TEST_DRIVER_REFUSED_COPIES", times);
+        assert_eq!(writer.ask("mirror 3"), "created");
+        let mut plain = Peer::start_plain(&scratch);
+        for frame in 1..=9 {
+            writer.tell(&format!("write {frame}"));
+        }
+        for frame in 1..=9 {
+            assert_eq!(writer.hear(), frame.to_string());
+        }
+        assert_eq!(writer.ask("done"), "done", "{times}");
+        assert_eq!(plain.ask("wait"), "9 9", "{times}");
         drop((writer, plain));
         assert!(shared_tensor::stream::unlink(&scratch, "it").unwrap());
     }

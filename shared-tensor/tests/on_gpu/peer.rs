@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use cuda_ipc::{Context, Copies, Rooms};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, setrlimit};
 use shared_tensor::DType;
 use shared_tensor::shm::Namespace;
 use shared_tensor::stream::{
@@ -50,8 +50,8 @@ impl Peer {
     }
 
     /// One whose driver for tests is told something.
-    pub(crate) fn start_on_driver(namespace: &Namespace, what: &str) -> Self {
-        Self::with(namespace, |it| it.env(what, "1"))
+    pub(crate) fn start_on_driver(namespace: &Namespace, what: &str, how: &str) -> Self {
+        Self::with(namespace, |it| it.env(what, how))
     }
 
     /// One that plays a role of `deaths`.
@@ -200,6 +200,7 @@ pub(crate) fn play() -> bool {
                 "gone".to_owned()
             }
             "found" => found(&work, &beside),
+            "starve" | "feed" => starve(verb == "starve"),
             "phase" => format!("{:?}", stream.as_ref().unwrap().phase()),
             // Of what was held, or of what the dead owe.
             "done" => {
@@ -212,12 +213,11 @@ pub(crate) fn play() -> bool {
                     Ok(opened) => {
                         let reader = reader.get_or_insert(opened);
                         let read = reader.latest_into(work.stream(), beside.at(1), &watchdog());
-                        let count = read.unwrap().count;
-                        if verb == "queue" {
-                            say(&count.to_string());
-                            continue;
+                        match read {
+                            Ok(read) if verb == "queue" => read.count.to_string(),
+                            Ok(_) => found(&work, &beside),
+                            Err(error) => format!("{:?}", error.kind()),
                         }
-                        found(&work, &beside)
                     }
                     Err(error) => format!("{:?}", error.kind()),
                 }
@@ -242,6 +242,16 @@ fn write(writer: &GpuWriter, work: &Copies, beside: &Beside, value: u8) -> u64 {
     work.fill(beside.at(0), value, BYTES as u64).unwrap();
     let source = Source::Device(beside.at(0));
     writer.write(work.stream(), source, &Stamp::default(), &watchdog()).unwrap()
+}
+
+/// Leaves this process no memory for another thread's stack, or as much as it wants.
+fn starve(is_starved: bool) -> String {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+    let rest = pages * rustix::param::page_size() as u64 + (1 << 20);
+    let current = is_starved.then_some(rest);
+    setrlimit(Resource::As, Rlimit { current, maximum: None }).unwrap();
+    if is_starved { "starved" } else { "fed" }.to_owned()
 }
 
 /// Says the count of a frame that is not published.

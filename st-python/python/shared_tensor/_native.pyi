@@ -599,7 +599,8 @@ class FrameOnGpu:
         *,
         stream: int | None = None,
         max_version: tuple[int, int] | None = None,
-        **_request: Any,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
     ) -> Any: ...
 
 @final

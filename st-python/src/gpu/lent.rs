@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use pyo3::exceptions::PyBufferError;
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::PyTuple;
 use shared_tensor::service::cuda::{Copies, Stream as Queue};
 use shared_tensor::stream::{GpuLease, GpuWriter, OnFull, Publication, Stream};
 
@@ -20,7 +21,11 @@ use crate::sys::dlpack::{CUDA, DataType, Numbers};
 use crate::sys::place::Place;
 
 /// The attribute of a tensor that says which lease it is over.
-const ATTRIBUTE: &str = "_shared_tensor_lease";
+macro_rules! attribute {
+    ($py:expr) => {
+        intern!($py, "_shared_tensor_lease")
+    };
+}
 
 /// Keeps the frame under a tensor in place. Its end is queued when the tensor and all views of it are gone.
 #[pyclass(frozen, module = "shared_tensor._native")]
@@ -76,14 +81,22 @@ impl FrameOnGpu {
     }
 
     /// Export the frame. What is queued in `stream` from now on finds it.
-    #[pyo3(signature = (*, stream=None, max_version=None, **_request))]
+    #[pyo3(signature = (*, stream=None, max_version=None, dl_device=None, copy=None))]
     fn __dlpack__<'py>(
         &self,
         py: Python<'py>,
         stream: Option<isize>,
         max_version: Option<(u32, u32)>,
-        _request: Option<&Bound<'py, PyDict>>,
+        dl_device: Option<(i32, i32)>,
+        copy: Option<bool>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        if copy == Some(true) || dl_device.is_some_and(|device| device != (CUDA, self.ordinal)) {
+            return Err(PyBufferError::new_err(format!(
+                "a frame in place is exported where it is, on cuda:{}, and as it is: copy the array \
+                 afterwards, or take a copy with from_dlpack(stream)",
+                self.ordinal
+            )));
+        }
         if let Some(handle) = foreign::consumer(stream)?
             && handle != self.queue.as_raw()
         {
@@ -111,10 +124,10 @@ pub(crate) fn lease_of(object: &Bound<'_, PyAny>) -> PyResult<Option<Arc<GpuLeas
     // Torch makes the base of a view the tensor that owns the memory.
     for _ in 0..2 {
         let Some(current) = holder else { break };
-        if let Some(lent) = current.getattr_opt(ATTRIBUTE)? {
+        if let Some(lent) = current.getattr_opt(attribute!(object.py()))? {
             return Ok(Some(Arc::clone(&lent.cast::<LentOnGpu>()?.get().lease)));
         }
-        holder = current.getattr_opt("_base")?.filter(|base| !base.is_none());
+        holder = current.getattr_opt(intern!(object.py(), "_base"))?.filter(|base| !base.is_none());
     }
     Ok(None)
 }
@@ -131,7 +144,7 @@ impl OnGpu {
         if let Some(way) = Way::known(py)? {
             let tensor = way.tensor(py, &place, &self.kind)?;
             if let Some(lease) = lease {
-                tensor.setattr(ATTRIBUTE, LentOnGpu { lease })?;
+                tensor.setattr(attribute!(py), LentOnGpu { lease })?;
             }
             return Ok(tensor);
         }
@@ -239,6 +252,9 @@ impl Handle {
             py.detach(|| beside.before(&theirs)).map_err(|error| failed(&error))?;
             // They may use it for as long as they have it.
             py.detach(|| copy.used_on(&theirs)).map_err(|error| errors::raised(&error))?;
+        } else {
+            // Who names no stream cannot know for which one to wait.
+            gpu.synchronize(py, beside.stream())?;
         }
         gpu.place(&Arc::new(copy)).capsule(py, *data_type, numbers, is_versioned)
     }

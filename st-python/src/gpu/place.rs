@@ -1,9 +1,12 @@
 //! Which GPU a handle uses, and how it comes to it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use pyo3::Borrowed;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
+use shared_tensor::ErrorKind;
 use shared_tensor::service::cuda::{Context, Device, Uuid, probe};
 use shared_tensor::stream::{ReaderOptions, Stream, Wait};
 
@@ -84,19 +87,25 @@ impl OnGpu {
             Wanted::Home => py.detach(|| at_home(name, home)),
             Wanted::At(ordinal) => py.detach(|| context_at(ordinal)),
         };
+        let is_interrupted = AtomicBool::new(false);
         let attached = there.and_then(|context| {
-            let never = std::sync::atomic::AtomicBool::new(false);
+            let never = AtomicBool::new(false);
             let patience = Patience::of(Some(FETCH_S))?;
             patience.run(py, name, &never, |wait| {
-                Self::with(stream.clone(), context, readonly, behaviour, wait)
+                let attached = Self::with(stream.clone(), context, readonly, behaviour, wait);
+                attached.inspect_err(|error| {
+                    let is_it = error.kind() == ErrorKind::Interrupted;
+                    is_interrupted.store(is_it, Ordering::Relaxed);
+                })
             })
         });
         match attached {
             Ok(attached) => Ok(Some(attached)),
-            // What was asked for wrongly is no lack of a GPU.
+            // What was asked for wrongly is no lack of a GPU, and neither is what a signal's handler raised.
             Err(error)
                 if mirrored
                     && wanted == Wanted::Home
+                    && !is_interrupted.load(Ordering::Relaxed)
                     && !error.is_instance_of::<PyValueError>(py) =>
             {
                 Ok(None)

@@ -7,6 +7,7 @@ use shared_tensor::service::cuda::Stream as Queue;
 
 use super::OnGpu;
 use super::foreign::{self, Exported};
+use super::lent::is_copy;
 use super::queue::failed;
 use super::torch::Way;
 use crate::arrays::tuple;
@@ -68,6 +69,12 @@ impl OnGpu {
     /// The caller's tensor, if a frame can be put into it as it is.
     pub(super) fn target<'py>(&self, out: &Bound<'py, PyAny>) -> PyResult<Target<'py>> {
         let py = out.py();
+        if is_copy(out)? == Some(false) {
+            return Err(PyValueError::new_err(format!(
+                "stream '{}': out is a frame in place, which others read: pass a tensor of your own",
+                self.stream.name()
+            )));
+        }
         if let Some(way) = Way::known(py)?
             && way.is_plain(out)
         {

@@ -7,7 +7,6 @@ use shared_tensor::service::cuda::Stream as Queue;
 use shared_tensor::stream::{GpuWriter, HostFrame, OwnedLocked, Source as From, Stamp, Wait};
 
 use super::OnGpu;
-use super::queue::failed;
 use super::source::{Kept, Source};
 use super::torch::Way;
 use crate::arrays::{Frames, Input};
@@ -119,10 +118,15 @@ impl OnGpu {
     pub(crate) fn let_go(&self, py: Python<'_>, given: Given<'_>) -> PyResult<()> {
         match given {
             Given::Device { kept: Kept::UntilDone(object), queue, .. } => {
+                let kept = object.clone();
                 let object = object.unbind();
                 // A thread of the driver's calls it, which must not wait for the interpreter.
                 let let_go = move || janitor::let_go(object);
-                py.detach(|| self.context.call_after(&queue, let_go)).map_err(|it| failed(&it))
+                let called = py.detach(|| self.context.call_after(&queue, let_go));
+                // The frame is published: that its memory cannot be kept for longer is no failure of that.
+                let done = if called.is_ok() { Ok(()) } else { self.synchronize(py, &queue) };
+                drop(kept);
+                done
             }
             _ => Ok(()),
         }

@@ -119,7 +119,7 @@ impl Hold {
                 debts.push(Debt::Frame { slot, seq, earlier, awaited });
             }
         }
-        self.watch(debts);
+        self.watch(debts)?;
         self.queue(queue, &steps)
     }
 
@@ -171,7 +171,7 @@ impl Hold {
         // Before it is waited for: where the device cannot, the call does.
         if memory.debtor(slot) != member.me()? {
             let (earlier, awaited) = (Earlier::of(memory, slot, seq), Awaited::There);
-            self.watch([Debt::Frame { slot, seq, earlier, awaited }]);
+            self.watch([Debt::Frame { slot, seq, earlier, awaited }])?;
         }
         self.queue(queue, &[page::await_frame(slot, seq)])
     }
@@ -179,10 +179,12 @@ impl Hold {
     /// Queues the end of a use of a slot that is leased, and notes it. `false`: the lease was taken away.
     pub(super) fn end_use(&self, queue: &Queue, slot: usize, seq: Seq) -> Result<bool> {
         let member = self.member()?;
-        let (next, lanes) = self.seat.next(self.way(queue));
+        let way = self.way(queue);
+        let (next, mut lanes) = self.seat.next(way);
         let mut steps: Vec<_> = next.after.into_iter().map(page::await_use).collect();
         steps.push(page::end(next.it));
         self.queue(queue, &steps)?;
+        lanes.note(way, next.it);
         let is_kept = note_use(&*member.memory, member.me()?, slot, seq, next.it);
         drop(lanes);
         Ok(is_kept)
@@ -239,9 +241,23 @@ impl Hold {
         self.lost[slot].swap(seq.ticket(), sync::Ordering::Relaxed) != seq.ticket()
     }
 
-    pub(super) fn watch(&self, debts: impl IntoIterator<Item = Debt>) {
+    /// Has debts looked after for which something will wait that is not queued yet.
+    pub(super) fn watch(&self, debts: impl IntoIterator<Item = Debt>) -> Result<()> {
+        let Some(this) = self.this.upgrade() else { return Ok(()) };
+        watch::over(&this, debts.into_iter()).map_err(|source| {
+            let name = self.attachment.name();
+            let message = format!(
+                "no thread can be started to see to it that a GPU does not wait for ever on stream \
+                 `{name}`, if the process that it waits for dies: {source}"
+            );
+            Error::with_source(ErrorKind::Os, message, source)
+        })
+    }
+
+    /// Has a debt looked after for which nothing of this call waits: without a thread, later.
+    pub(super) fn watch_unawaited(&self, debt: Debt) {
         if let Some(this) = self.this.upgrade() {
-            watch::over(&this, debts.into_iter());
+            watch::over_unawaited(&this, debt);
         }
     }
 

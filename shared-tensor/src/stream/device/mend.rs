@@ -83,7 +83,7 @@ impl Hold {
                 Ok(true)
             }
             Debt::Use { .. } => Ok(false),
-            Debt::Copy { slot, seq } => self.queue_copy(*slot, *seq).map(|()| true),
+            Debt::Copy { slot, seq } => self.copy_late(*slot, *seq),
             Debt::News { slot, seq } => {
                 let is_settled = is_settled(memory, *slot, *seq);
                 if is_settled {
@@ -104,7 +104,7 @@ impl Hold {
             let debtor = memory.debtor(slot);
             if debtor != me && peers.is_gone(debtor) && self.is_news(slot, seq) {
                 let (earlier, awaited) = (Earlier::of(memory, slot, seq), Awaited::Everywhere);
-                self.watch([Debt::Frame { slot, seq, earlier, awaited }]);
+                self.watch_unawaited(Debt::Frame { slot, seq, earlier, awaited });
             }
         }
         Ok(())

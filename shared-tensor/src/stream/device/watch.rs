@@ -4,6 +4,7 @@
 //! of leases cannot be queued, or devices have work with streams that were closed; and a moment longer, so that a process which reads again and again does
 //! not start it again and again.
 
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -50,36 +51,56 @@ impl Watch {
 }
 
 /// Has debts looked after until they are paid.
-pub(super) fn over(hold: &Arc<Hold>, debts: impl Iterator<Item = Debt>) {
+///
+/// # Errors
+/// If there is no thread, and none can be started. Then nobody looks after these.
+pub(super) fn over(hold: &Arc<Hold>, debts: impl Iterator<Item = Debt>) -> io::Result<()> {
     let mut debts = debts.map(|debt| (Arc::clone(hold), debt)).peekable();
     if debts.peek().is_none() {
-        return;
+        return Ok(());
     }
-    add(|state| state.debts.extend(debts));
+    let mut known = 0;
+    let (started, mut state) = add(|state| {
+        known = state.debts.len();
+        state.debts.extend(debts);
+    });
+    let refused = if started.is_err() { state.debts.split_off(known) } else { Vec::new() };
+    drop(state);
+    // The last use of a stream may be among them, which asks for what is locked.
+    drop(refused);
+    started
+}
+
+/// Has a debt looked after that its call does not wait for: without a thread, when the next one can be started.
+pub(super) fn over_unawaited(hold: &Arc<Hold>, debt: Debt) {
+    let _ = add(|state| state.debts.push((Arc::clone(hold), debt)));
 }
 
 /// Has the end of a lease queued when its stream is not captured any more.
 pub(super) fn ending(ending: Ending) {
-    add(|state| state.endings.push(ending));
+    let _ = add(|state| state.endings.push(ending));
 }
 
 /// Has a seat given back when devices are done with what was queued.
 pub(super) fn leaving(taken: Arc<Taken>) {
-    add(|state| state.leaving.push(taken));
+    let _ = add(|state| state.leaving.push(taken));
 }
 
-fn add(what: impl FnOnce(&mut State)) {
+/// Without a thread what is added is looked after when the next one can be started.
+fn add(what: impl FnOnce(&mut State)) -> (io::Result<()>, MutexGuard<'static, State>) {
     let watch = WATCH.get_or_init(Watch::default);
     let mut state = watch.state();
     let was_empty = state.is_empty();
     what(&mut state);
+    let mut outcome = Ok(());
     if !state.is_watched {
-        // Without a thread they are looked after when the next one can be started.
         let started = thread::Builder::new().name("st-watch".into()).spawn(move || run(watch));
         state.is_watched = started.is_ok();
+        outcome = started.map(drop);
     } else if was_empty {
         watch.filled.notify_one();
     }
+    (outcome, state)
 }
 
 fn run(watch: &Watch) {

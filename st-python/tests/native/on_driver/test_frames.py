@@ -293,3 +293,15 @@ def test_torch_is_not_imported(stream: Stream, array: Arrays) -> None:
     stream.write(array().fill(1))
     stream.latest(out=array())
     assert sys.modules["torch"] is None
+
+
+@pytest.mark.in_chunk
+def test_a_frame_is_published_though_its_source_cannot_be_kept(
+    name: str, stream: Stream, values: Values, spawn: Callable[..., Peer]
+) -> None:
+    """The call waits for it then, instead of the driver's calling back."""
+    peer = spawn(TEST_DRIVER_REFUSED_CALLS="1")
+    peer.run("stream, given = Stream.open(name), Array(Driver(), (4, 3))", name=name)
+    for count in (1, 2):
+        assert peer.run("stream.write(given.fill(count))", count=count) == count
+        assert values(stream) == [float(count)]

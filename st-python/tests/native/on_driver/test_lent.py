@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Callable
 
 import numpy as np
@@ -139,3 +140,52 @@ def test_what_is_no_frame_in_place(array: Arrays) -> None:
     for what in (array(), np.zeros(2)):
         with pytest.raises(ValueError, match="no leased frame"):
             Stream.lease_is_copy(what)
+
+
+@pytest.mark.in_chunk
+def test_a_frame_in_place_is_exported_as_it_is(stream: Stream, array: Arrays) -> None:
+    """Who asks for a copy, or for another device, is not given the frame itself."""
+    stream.write(array().fill(2))
+    frame = stream.leased().array
+    for request in ({"copy": True}, {"dl_device": (1, 0)}, {"dl_device": (2, 1)}):
+        with pytest.raises(BufferError, match="copy the array afterwards"):
+            frame.__dlpack__(**request)
+    mine = Imported(frame, stream=-1, dl_device=(2, 0), copy=False)
+    mine.let_go()
+
+
+@pytest.mark.in_chunk
+def test_a_frame_in_place_is_nobodys_to_read_into(stream: Stream, array: Arrays) -> None:
+    """Others read it; a frame that is being written is the writer's own."""
+    stream.write(array().fill(2))
+    frame = stream.leased().array
+    with pytest.raises(ValueError, match="frame in place, which others read"):
+        stream.latest(out=frame)
+    with stream.write_view() as mine:
+        stream.latest(out=mine)
+    out = array()
+    assert np.all(stream.latest(out=out).host == 2)
+
+
+@pytest.mark.in_chunk
+def test_a_copy_for_no_stream_is_there(stream: Stream, array: Arrays, driver: Driver) -> None:
+    """Its library could not know what to wait for."""
+    released: list[Callable[[], None]] = []
+    given = array().fill(7)
+    given.before = lambda theirs: released.append(driver.hold(theirs))
+    stream.write(given)
+    found: list[float] = []
+    is_over = threading.Event()
+
+    def read() -> None:
+        mine = Imported(stream, stream=-1)
+        found.extend(mine.host.ravel())
+        mine.let_go()
+        is_over.set()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert not is_over.wait(0.3), "nothing is there yet"
+    released[0]()
+    reader.join()
+    assert set(found) == {7.0}

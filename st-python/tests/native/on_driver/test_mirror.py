@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
 from collections.abc import Iterator
 from typing import Callable
 
@@ -87,3 +89,29 @@ def test_the_contract_without_torch(mirrored: Stream, array: Arrays) -> None:
         with pytest.raises(RuntimeError, match="GPU"):
             handle.pinned_buffer()
     assert shm.stat(mirrored.name)["cpu_mirror"]
+
+
+class Rung(Exception):
+    """What the handler of a signal raises."""
+
+
+@pytest.mark.in_chunk
+def test_an_interrupt_is_no_lack_of_a_gpu(name: str, spawn: Spawn) -> None:
+    """Whoever interrupts the wait for the frames does not get a handle on the mirror instead."""
+
+    def ring(number: int, _: object) -> None:
+        raise Rung(number)
+
+    peer = spawn()
+    peer.run("stream = Stream.create(name, (4, 3), device='cuda:0', mirror=True)", name=name)
+    before = signal.signal(signal.SIGALRM, ring)
+    os.kill(peer.pid, signal.SIGSTOP)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(Rung):
+            Stream.open(name)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        os.kill(peer.pid, signal.SIGCONT)
+        signal.signal(signal.SIGALRM, before)
+    shared_tensor.unlink(name)
