@@ -43,7 +43,7 @@ impl Uses {
         if self.uses.len() >= MANY {
             self.uses.retain(|it| !it.is_over());
         }
-        self.uses.push(Use { stream: stream.borrowed(), context: context.clone() });
+        self.uses.push(Use { stream: stream.noted(), context: context.clone() });
     }
 
     /// Notes a moment, recorded already.
@@ -57,7 +57,7 @@ impl Uses {
 
     /// The same once more, to be looked at without a lock.
     pub(crate) fn copied(&self) -> Self {
-        let copied = |it: &Use| Use { stream: it.stream.borrowed(), context: it.context.clone() };
+        let copied = |it: &Use| Use { stream: it.stream.noted(), context: it.context.clone() };
         Self { uses: self.uses.iter().map(copied).collect(), moments: self.moments.clone() }
     }
 
@@ -90,7 +90,7 @@ impl Use {
     /// Whether nothing is queued in the stream, and nobody is left who could queue more.
     fn is_over(&self) -> bool {
         let is_idle = || Ok(!self.stream.is_capturing()? && self.stream.is_idle()?);
-        self.stream.is_nobody_elses() && self.context.within(is_idle).unwrap_or(false)
+        self.stream.is_nobodys() && self.context.within(is_idle).unwrap_or(false)
     }
 }
 

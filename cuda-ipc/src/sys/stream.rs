@@ -3,8 +3,8 @@
 use std::ffi::{c_uint, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use cudarc::driver::sys::{CUgraph, CUstream};
 
@@ -45,8 +45,10 @@ enum Which {
 /// For how long a stream exists.
 #[derive(Clone, Debug)]
 enum Life {
-    /// While this is kept.
-    Owned(Arc<Owned>),
+    /// While the first is kept; the second is with those who may queue something.
+    Owned(Arc<Owned>, Arc<()>),
+    /// The same for who keeps it for the sake of what was queued, and asks whether more may come.
+    Noted(Arc<Owned>, Weak<()>),
     /// For as long as anybody here may ask for it.
     Lasting,
     /// While the value exists, and perhaps no longer.
@@ -111,7 +113,9 @@ impl Stream {
     /// there is another one of its handle.
     pub fn id(&self) -> Option<StreamId> {
         match &self.life {
-            Life::Owned(owned) => Some(StreamId(Which::Made(owned.number))),
+            Life::Owned(owned, _) | Life::Noted(owned, _) => {
+                Some(StreamId(Which::Made(owned.number)))
+            }
             Life::Lasting => Some(StreamId(Which::Lasting(self.as_raw()))),
             Life::Lent => None,
         }
@@ -122,9 +126,18 @@ impl Stream {
         Self { raw: self.raw, life: self.life.clone() }
     }
 
-    /// Whether it is one of ours that nobody else has.
-    pub(crate) fn is_nobody_elses(&self) -> bool {
-        matches!(&self.life, Life::Owned(owned) if Arc::strong_count(owned) == 1)
+    /// The same once more, for who queues nothing: it lives on with it, too, and is not in use by that.
+    pub(crate) fn noted(&self) -> Self {
+        let life = match &self.life {
+            Life::Owned(owned, user) => Life::Noted(Arc::clone(owned), Arc::downgrade(user)),
+            life => life.clone(),
+        };
+        Self { raw: self.raw, life }
+    }
+
+    /// Whether it is one of ours in which nobody can queue anything any more.
+    pub(crate) fn is_nobodys(&self) -> bool {
+        matches!(&self.life, Life::Noted(_, user) if user.strong_count() == 0)
     }
 
     /// Whether it may be gone when this value is.
@@ -171,7 +184,7 @@ impl Stream {
         table.stream_create.done(code)?;
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let owned = Owned { handle: raw as usize, number, made };
-        Ok(Self { raw, life: Life::Owned(Arc::new(owned)) })
+        Ok(Self { raw, life: Life::Owned(Arc::new(owned), Arc::default()) })
     }
 
     /// Waits on the host until everything that is queued is done, and for the default stream also what it

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use cuda_ipc::{Access, Context, Copies, Mapping, Words, flush, probe, settle, usage};
 
+use crate::calls::Calls;
 use crate::harness::tests;
 use crate::mappings::soon;
 use crate::peer::{BYTES, filled};
@@ -13,6 +14,7 @@ use crate::sys::{self, Graph};
 tests![
     work_in_a_named_stream_is_waited_for,
     a_stream_may_be_dropped_first,
+    streams_that_nobody_has_are_forgotten,
     coming_back_meanwhile_keeps_it,
     what_is_kept_goes_when_the_work_is_done,
     what_was_let_go_of_is_waited_for,
@@ -56,6 +58,24 @@ fn a_stream_may_be_dropped_first() {
     drop(mapping);
     assert!(!flush(Instant::now()), "the stream is not done");
     words.release(0, 1);
+    assert!(flush(soon()));
+}
+
+/// Also where they were named for several mappings, each of which keeps them.
+fn streams_that_nobody_has_are_forgotten() {
+    let (context, chunks) = (context(), [filled(1, BYTES), filled(2, BYTES)]);
+    let open = |chunk| Mapping::open(&context, &[chunk], Access::ReadWrite).expect("mapped");
+    let mappings = chunks.each_ref().map(open);
+    let before = Calls::now();
+    for _ in 0..200 {
+        let stream = context.stream().expect("a stream");
+        for mapping in &mappings {
+            mapping.used_on(&stream).expect("noted");
+        }
+    }
+    let since = Calls::now().since(&before);
+    assert!(since.of("cuStreamDestroy_v2") > 100, "{since:?}");
+    drop(mappings);
     assert!(flush(soon()));
 }
 
