@@ -170,10 +170,11 @@ impl Signals {
 }
 
 fn finish<T>(outcome: shared_tensor::Result<T>, raised: Option<PyErr>, name: &str) -> PyResult<T> {
-    outcome.map_err(|error| match raised {
-        Some(raised) => raised,
-        None => explain(&error, name),
-    })
+    // Also if what was waited for came at that moment: what a handler raises is never lost.
+    match raised {
+        Some(raised) => Err(raised),
+        None => outcome.map_err(|error| explain(&error, name)),
+    }
 }
 
 #[cold]

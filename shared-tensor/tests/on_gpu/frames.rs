@@ -1,5 +1,6 @@
 //! Frames that one stream of a device writes and another reads.
 
+use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
 use cuda_ipc::{Context, Copies, Words, probe};
@@ -12,6 +13,7 @@ use shared_tensor::stream::{
 use crate::calls::Calls;
 use crate::driver;
 use crate::harness::{Outcome, Skip, tests};
+use crate::mirror::file;
 use crate::support::{Scratch, watchdog};
 
 tests![
@@ -24,6 +26,7 @@ tests![
     frames_in_memory_of_their_own_are_filled_again_at_once,
     a_frame_that_is_given_up_is_nobodys,
     a_write_can_change_the_last_frame,
+    nobody_waits_for_uses_of_a_seat_that_nobody_has,
     what_needs_the_file_says_where_the_frames_are,
     a_reader_stays_with_its_stream,
     locks_are_for_everybody,
@@ -379,6 +382,25 @@ fn a_write_can_change_the_last_frame() {
     ground.writer.clear(work.stream(), &Stamp::default(), &watchdog()).unwrap();
     ground.read(1);
     assert_eq!(ground.found(1), [0; BYTES]);
+    ground.end();
+}
+
+/// The words of shared memory may be anything.
+fn nobody_waits_for_uses_of_a_seat_that_nobody_has() {
+    const SEATED: u64 = 4096 + 640;
+    const LAST: u64 = 31;
+    const USED: u64 = 409_600 + LAST * 2688 + 128;
+    let mut ground = Ground::new(4);
+    assert_eq!(ground.write(1), 1);
+    let file = std::fs::OpenOptions::new().write(true).open(file(&ground.scratch)).unwrap();
+    let put = |word: u64, at: u64| file.write_all_at(&word.to_ne_bytes(), at).unwrap();
+    put(1 | 1 << LAST, SEATED);
+    (0..4).for_each(|slot| put(5, USED + slot * 8));
+    for value in 2..=9 {
+        assert_eq!(ground.write(value), u64::from(value));
+        ground.read(1);
+        assert_eq!(ground.found(1), [value; BYTES]);
+    }
     ground.end();
 }
 

@@ -168,7 +168,7 @@ fn next(reader: &mut Reader) -> String {
     told(frame.publication().count, frame.bytes())
 }
 
-fn file(scratch: &Namespace) -> PathBuf {
+pub(crate) fn file(scratch: &Namespace) -> PathBuf {
     scratch.directory().join(format!("{}it", scratch.prefix()))
 }
 

@@ -7,6 +7,9 @@ from typing import Any
 
 from shared_tensor import _native
 
+#: Of a number of a GPU: no machine has as many.
+_DIGITS_MAX = 6
+
 
 def ordinal_of(device: Any) -> int:
     """Give the number in this process of a GPU.
@@ -28,14 +31,14 @@ def ordinal_of(device: Any) -> int:
     if isinstance(device, bool):
         raise TypeError(f"device must be a CUDA device such as 'cuda:0', got {device}")
     if isinstance(device, int):
-        if device < 0:
+        if not 0 <= device < 10**_DIGITS_MAX:
             raise ValueError(f"device must be a CUDA device such as 'cuda:0', got {device}")
         return device
     text = str(device)
     if text == "cuda":
         return _current()
     kind, _, number = text.partition(":")
-    if kind == "cuda" and number.isdecimal():
+    if kind == "cuda" and number.isdecimal() and len(number) <= _DIGITS_MAX:
         return int(number)
     if text.startswith("GPU-"):
         ordinal = _native.gpu_ordinal(text)

@@ -63,7 +63,10 @@ pub(super) fn waited<T: Send>(
         let outcome = work(CallOptions::new().deadline(deadline).interrupted(&interrupted));
         (outcome, signals.into_raised())
     });
-    outcome.map_err(|error| raised.unwrap_or_else(|| failures::of_client(py, codec, &error)))
+    match raised {
+        Some(raised) => Err(raised),
+        None => outcome.map_err(|error| failures::of_client(py, codec, &error)),
+    }
 }
 
 pub(super) fn deadline(seconds: Option<f64>) -> PyResult<Option<Instant>> {

@@ -113,14 +113,16 @@ pub(super) fn call<'py>(
         let outcome = server.invoke(endpoint, &arguments, Some(native), None, &interrupted);
         (outcome, signals.into_raised())
     });
-    match outcome {
-        Ok(made) => {
+    match (outcome, raised) {
+        // What a handler raises is never lost.
+        (Ok(_), Some(raised)) => Err(raised),
+        (Ok(made), None) => {
             let native = made.native().and_then(|it| it.downcast_ref::<Returned>());
             let value = native.and_then(|it| it.0.as_ref()).map(|it| it.bind(py).clone());
             py.detach(|| pins.keep(endpoint, local.key(), made));
             Ok((value.unwrap_or_else(|| py.None().into_bound(py)), true))
         }
-        Err(failure) => {
+        (Err(failure), raised) => {
             let Outcome { returned, raised: own } = std::mem::take(&mut *local.outcome());
             match (raised.or(own), returned) {
                 (Some(raised), _) => Err(raised),

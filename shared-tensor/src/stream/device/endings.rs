@@ -32,21 +32,25 @@ impl Ending {
         self.hold.context.is_capturing(&self.queue).unwrap_or(false)
     }
 
-    /// Queues the end. The slot is not leased any more when this returns.
-    pub(super) fn queue(self) {
-        // A forked child inherits the value, and nothing of the driver. From a context that does not answer
-        // any more nothing is read.
-        if !self.lease.is_inherited() {
-            let _ = self.hold.end_use(&self.queue, self.slot, self.seq);
+    /// Queues the end. The slot is not leased any more then. `Some`: the driver refuses, and what reads the slot is
+    /// going on.
+    pub(super) fn queue(self) -> Option<Self> {
+        // A forked child inherits the value, and nothing of the driver.
+        if self.lease.is_inherited() {
+            return None;
         }
+        let queued = self.hold.end_use(&self.queue, self.slot, self.seq);
+        // From a context that does not answer any more nothing is read.
+        let goes_on = || matches!(self.hold.context.is_idle(&self.queue), Ok(false));
+        (queued.is_err() && goes_on()).then_some(self)
     }
 }
 
-/// Queues an end now, or has it queued when its stream is not captured any more.
+/// Queues an end now, or has it queued when its stream is not captured any more, and the driver does not refuse.
 pub(super) fn end(ending: Ending) {
     if !ending.lease.is_inherited() && ending.has_to_wait() {
         watch::ending(ending);
-    } else {
-        ending.queue();
+    } else if let Some(refused) = ending.queue() {
+        watch::ending(refused);
     }
 }

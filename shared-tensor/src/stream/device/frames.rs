@@ -195,12 +195,17 @@ impl Frames {
             return self.copied(reader, queue, wait);
         };
         let wait = on_full.patience(wait);
-        let Some((lease, found)) = reader.lease_slot(on_full, &wait)? else {
-            return self.copied(reader, queue, &wait);
+        let (lease, found) = loop {
+            let Some((lease, found)) = reader.lease_slot(on_full, &wait)? else {
+                return self.copied(reader, queue, &wait);
+            };
+            if !hold.is_only_in_file(&found)? {
+                break (lease, found);
+            }
+            if let Some(copy) = hold.copy_from_file(queue, &found, lease)? {
+                return Ok(copy);
+            }
         };
-        if hold.is_only_in_file(&found)? {
-            return hold.copy_from_file(queue, &found, lease);
-        }
         // A lease from here on, so that a failure ends it.
         let lease = GpuLease::of_slot(Arc::clone(hold), Arc::clone(queue), &found, lease);
         hold.await_frame(queue, found.slot, found.seq)?;

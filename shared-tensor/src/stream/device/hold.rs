@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use cuda_ipc::{Access, Chunk, Context, Mapping, Ordering, Stream as Queue, StreamId, WordStep};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ring::device::{self, DeviceWords as _, Use, note_owed, note_use, outstanding, uses};
+use crate::ring::device::{
+    self, DeviceWords as _, Use, note_owed, note_use, outstanding, release_use, uses,
+};
 use crate::ring::word::{SLOTS_MAX, Seq};
 use crate::ring::{Claim, Found, Ring as _};
 use crate::stream::attachment::{Attachment, Member};
@@ -104,9 +106,13 @@ impl Hold {
         let mut debts = Vec::new();
         let way = self.way(queue);
         for it in uses(memory, claim.slot).filter(|it| !self.seat.has_used(way, *it)) {
+            let Some(user) = seat::user(memory, it) else {
+                // Whoever lets go of a seat is done with everything: nobody would end this.
+                release_use(memory, it);
+                continue;
+            };
             steps.push(page::await_use(it));
-            let user = seat::user(memory, it).filter(|user| user.who != me);
-            debts.extend(user.map(|user| Debt::Use { it, user }));
+            debts.extend((user.who != me).then_some(Debt::Use { it, user }));
         }
         let (slot, is_mirrored) = (claim.slot, self.mirror.is_some());
         // The file of a mirrored stream is filled elsewhere.

@@ -140,20 +140,21 @@ impl Hold {
         Ok(is_only_in_file(&*self.member()?.memory, found.slot, found.seq))
     }
 
-    /// A copy of a frame that only the file has. To put it into the slot of the device, as well, would take
-    /// the lock: there may be other readers, and they die at any moment.
+    /// A copy of a frame that only the file has; `None` if the lease was taken away meanwhile. To put it into the
+    /// slot of the device, as well, would take the lock: there may be other readers, and they die at any moment.
     pub(super) fn copy_from_file(
         &self,
         queue: &Queue,
         found: &Found,
         lease: Lease,
-    ) -> Result<GpuLease> {
+    ) -> Result<Option<GpuLease>> {
         let room = self.room(queue)?;
         self.copy_slot(queue, room.address(), found.slot, found.seq)?;
         let publication = *lease.publication();
-        self.end_use(queue, found.slot, found.seq)?;
+        let is_kept = self.end_use(queue, found.slot, found.seq)?;
         drop(lease);
-        Ok(GpuLease::of_copy(room, self.attachment.layout.payload_bytes, publication))
+        let bytes = self.attachment.layout.payload_bytes;
+        Ok(is_kept.then(|| GpuLease::of_copy(room, bytes, publication)))
     }
 
     pub(super) fn start(&self, slot: usize) -> u64 {

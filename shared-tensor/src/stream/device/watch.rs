@@ -1,8 +1,8 @@
 //! One thread that sees to it that no device waits for the dead, and that no slot stays leased.
 //!
 //! It is there while this process's devices have waits queued for what other processes' are to do, the ends
-//! of leases cannot be queued, or devices have work with streams that were closed; and a moment longer, so that a process which reads again and again does
-//! not start it again and again.
+//! of leases cannot be queued, or devices have work with streams that were closed; and a moment longer, so that a
+//! process which reads again and again does not start it again and again.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -103,7 +103,19 @@ fn add(what: impl FnOnce(&mut State)) -> (io::Result<()>, MutexGuard<'static, St
     (outcome, state)
 }
 
+/// Lets another thread be started, should this one panic.
+struct Watching<'a>(&'a Watch);
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.state().is_watched = false;
+        }
+    }
+}
+
 fn run(watch: &Watch) {
+    let _watching = Watching(watch);
     let mut tick = TICK.0;
     let mut idle = Instant::now();
     loop {
@@ -122,8 +134,8 @@ fn run(watch: &Watch) {
         let mut endings = std::mem::take(&mut state.endings);
         let mut leaving = std::mem::take(&mut state.leaving);
         drop(state);
-        let over = endings.extract_if(.., |ending| !ending.has_to_wait());
-        over.for_each(Ending::queue);
+        let over: Vec<_> = endings.extract_if(.., |ending| !ending.has_to_wait()).collect();
+        endings.extend(over.into_iter().filter_map(Ending::queue));
         leaving.extract_if(.., |taken| taken.is_over()).for_each(|taken| taken.give_back());
         if cuda_ipc::lost().is_some() {
             // Theirs until this process is gone: nothing is over that a lost context was to do.

@@ -246,7 +246,14 @@ def test_types_and_sizes(name: str, array: Arrays) -> None:
 
 @pytest.mark.parametrize(
     ("device", "kind"),
-    [("cpu", ValueError), ("cuda:x", ValueError), (-1, ValueError), (True, TypeError)],
+    [
+        ("cpu", ValueError),
+        ("cuda:x", ValueError),
+        ("cuda:99999999999999999999", ValueError),
+        (-1, ValueError),
+        (1 << 70, ValueError),
+        (True, TypeError),
+    ],
 )
 def test_devices_that_are_none(name: str, device: Any, kind: type[Exception]) -> None:
     """A number or a name of a CUDA device is wanted."""
