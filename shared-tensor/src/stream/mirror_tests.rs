@@ -247,11 +247,12 @@ fn whether_a_frame_is_the_newest_was_known_when_it_was_found() {
 }
 
 #[test]
-fn a_first_frame_on_its_way_is_none() {
+fn a_first_frame_on_its_way_is_waited_for() {
     let scene = Scene::new(4);
-    let pending = scene.publish();
     let mut reader = scene.stream.reader();
     assert_eq!(reader.latest_with(&soon()).unwrap_err().kind(), ErrorKind::Empty);
+    let pending = scene.publish();
+    assert_eq!(reader.latest_with(&soon()).unwrap_err().kind(), ErrorKind::Timeout);
     scene.complete(&pending, 1);
     assert_eq!(newest(&mut reader), (1, 1));
 }
