@@ -1,6 +1,7 @@
 //! Which driver the tests run on.
 
 use std::env;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -24,6 +25,18 @@ pub(crate) fn run_again() -> ExitCode {
         .status()
         .unwrap();
     if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs these tests in another process, set up by `how`, and sees all of them pass.
+pub(crate) fn run_tests<N: AsRef<OsStr>>(
+    tests: &[N],
+    how: impl FnOnce(&mut Command) -> &mut Command,
+) {
+    let mut command = Command::new(env::current_exe().unwrap());
+    let ran = how(command.args(tests).arg("--exact")).output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "{said}{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(said.contains(&format!("{} passed; 0 failed", tests.len())), "{said}");
 }
 
 /// The folder with one.

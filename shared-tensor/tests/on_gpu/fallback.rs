@@ -2,7 +2,6 @@
 //! the same.
 
 use std::env;
-use std::process::Command;
 
 use cuda_ipc::Ordering;
 
@@ -56,7 +55,7 @@ fn without_words_the_host_orders() -> Outcome {
         return Err(Skip("needs another driver than the device's".to_owned()));
     }
     let folder = driver::build("without-words", &["-DVERSION=11030", "-DWITHOUT_WORDS"]);
-    run_again(THE_SAME, |it| it.env("LD_LIBRARY_PATH", folder).env(WITHOUT_WORDS, "1"));
+    driver::run_tests(THE_SAME, |it| it.env("LD_LIBRARY_PATH", folder).env(WITHOUT_WORDS, "1"));
     Ok(())
 }
 
@@ -73,19 +72,11 @@ fn frames_are_mended_with_one_context() -> Outcome {
     if driver::is_device() {
         return Err(Skip("needs a device whose memory is used up".to_owned()));
     }
-    run_again(MENDED, |it| it.env("TEST_DRIVER_ONE_CONTEXT", "1"));
+    driver::run_tests(MENDED, |it| it.env("TEST_DRIVER_ONE_CONTEXT", "1"));
     Ok(())
 }
 
 /// All streams of a context share it, so that nothing goes on there as long as one of them waits.
 fn frames_are_mended_through_one_queue() {
-    run_again(MENDED, |it| it.env("CUDA_DEVICE_MAX_CONNECTIONS", "1"));
-}
-
-fn run_again(tests: &[&str], how: impl FnOnce(&mut Command) -> &mut Command) {
-    let mut command = Command::new(env::current_exe().unwrap());
-    let ran = how(command.args(tests).arg("--exact")).output().unwrap();
-    let said = String::from_utf8_lossy(&ran.stdout);
-    assert!(ran.status.success(), "{said}{}", String::from_utf8_lossy(&ran.stderr));
-    assert!(said.contains(&format!("{} passed; 0 failed", tests.len())), "{said}");
+    driver::run_tests(MENDED, |it| it.env("CUDA_DEVICE_MAX_CONNECTIONS", "1"));
 }
