@@ -340,6 +340,37 @@ def test_who_ends_it_ends_what_it_runs(ground: Ground, driver: Path, tmp_path: P
     assert (report["verdict"], report["finished"]) == ("failed", False)
 
 
+def test_what_starts_while_it_is_ended_is_ended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Although the signal comes when nothing but the program itself tells yet that there is one."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: object, **options: object) -> None:
+            super().__init__(*arguments, **options)  # type: ignore[call-overload]
+            started.append(self)
+            signal.raise_signal(signal.SIGTERM)
+
+    def end(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    monkeypatch.setattr(process.subprocess, "Popen", Interrupted)
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with pytest.raises(SystemExit, match=str(128 + signal.SIGTERM)):
+            process.run(["sleep", "600"], env=dict(os.environ), limit=600, folder=tmp_path)
+        assert signal.getsignal(signal.SIGTERM) is end
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        left = started[0].poll() is None
+        started[0].kill()
+        for pipe in (started[0].stdout, started[0].stderr):
+            assert pipe is not None
+            pipe.close()
+    assert not left
+
+
 def test_spoilt_bundles_are_told(ground: Ground, tmp_path: Path) -> None:
     """Before anything runs."""
     ground.add("it", "test", good_test([]))

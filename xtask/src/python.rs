@@ -226,6 +226,9 @@ pub(crate) struct Venv {
     folder: PathBuf,
 }
 
+/// No test of pytest takes a tenth of it. A hang is a failure, with the stacks of all threads.
+const TEST_LIMIT_S: u32 = 600;
+
 impl Venv {
     pub(crate) fn fresh(
         folder: &Path,
@@ -288,6 +291,7 @@ impl Venv {
         python
             .args(["-m", "pytest", "-p", "no:cacheprovider", "-ra", "-m", "not nightly", "-c"])
             .args([workspace.root.join("pyproject.toml")])
+            .args([format!("--timeout={TEST_LIMIT_S}")])
             .args(tests)
             .within(&self.folder)
             .tee(|line| *tally += Tally::of_pytest(line).unwrap_or_default())

@@ -10,7 +10,11 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
 
 #: What is kept of each output, from its end.
 KEPT_BYTES = 4 << 20
@@ -70,6 +74,32 @@ class _Tail(threading.Thread):
         return bytes(self._kept).decode(errors="replace")
 
 
+class _Endings:
+    """The signals that end this program, kept from now until they are taken.
+
+    Only where a handler in Python has them: it raises between any two steps of the thread that runs
+    it, which is the main one.
+    """
+
+    def __init__(self) -> None:
+        self._came: list[int] = []
+        self._handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if callable(handler):
+                self._handlers[number] = handler
+                signal.signal(number, lambda number, _: self._came.append(number))
+
+    def take(self) -> None:
+        """Give the handlers their signals back, those too that came; a second time, nothing."""
+        while self._handlers:
+            signal.signal(*self._handlers.popitem())
+        while self._came:
+            signal.raise_signal(self._came.pop(0))
+
+
 def run(
     command: list[str],
     *,
@@ -83,26 +113,33 @@ def run(
     What it says on its standard error is `shown` as it comes.
     """
     begun = time.monotonic()
-    child = subprocess.Popen(
-        command,
-        env=env,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    assert child.stdout is not None
-    assert child.stderr is not None
-    tails = [_Tail(child.stdout, None), _Tail(child.stderr, shown)]
-    for tail in tails:
-        tail.start()
+    child = None
+    # A program that runs, and that nobody here knows of yet, would outlive what starts it.
+    endings = _Endings()
     try:
+        child = subprocess.Popen(
+            command,
+            env=env,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        endings.take()
+        assert child.stdout is not None
+        assert child.stderr is not None
+        tails = [_Tail(child.stdout, None), _Tail(child.stderr, shown)]
+        for tail in tails:
+            tail.start()
         hung, left = _attend(child, tails, begun, limit)
     except BaseException:
         # Whoever ends this program ends what it started.
-        _end(child)
+        if child is not None:
+            _end(child)
         raise
+    finally:
+        endings.take()
     out, err = (tail.text() for tail in tails)
     code = -signal.SIGKILL if child.returncode is None else child.returncode
     return Ended(code, time.monotonic() - begun, out, err, hung, left)
