@@ -207,6 +207,9 @@ pub(crate) struct Sitter {
     pub(crate) pid_namespace: AtomicU64,
     /// Inode of its time namespace.
     pub(crate) time_namespace: AtomicU64,
+    /// As `who`, once that participant has said that its devices do nothing more, although it lives: its
+    /// contexts are lost.
+    pub(crate) lost: AtomicU64,
 }
 
 /// Counters of the write side since creation.

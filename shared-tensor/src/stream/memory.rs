@@ -189,8 +189,9 @@ impl Ring for StreamMemory {
     }
 
     fn is_abandoned(&self, slot: usize, liveness: &impl Liveness) -> bool {
-        liveness.is_gone(self.debtor(slot))
-            && seat::is_abandoned(self, slot, |who| liveness.has_ended(who))
+        let has_ended = |who| liveness.has_ended(who);
+        seat::fills_nothing(self, self.debtor(slot), has_ended)
+            && seat::is_abandoned(self, slot, has_ended)
     }
 
     #[inline]

@@ -20,6 +20,7 @@ tests![
     the_file_is_mended_beside_streams_that_wait,
     a_process_does_not_fill_what_a_device_copies_to,
     nothing_waits_that_nobody_looks_after,
+    nobody_waits_for_a_context_that_is_lost,
 ];
 
 /// Writers, and a reader who has the memory. The first frame is there: 7.
@@ -288,4 +289,29 @@ fn nothing_waits_that_nobody_looks_after() -> Outcome {
     assert_eq!((scene.reader.ask("queue"), scene.reader.ask("found")), ("2".into(), "7".into()));
     scene.end();
     Ok(())
+}
+
+/// Its process lives on, as that of a notebook does, and does not use the stream again.
+fn nobody_waits_for_a_context_that_is_lost() {
+    // A frame of it is read.
+    let mut scene = Scene::new("create 4");
+    scene.hold_first(2);
+    assert_eq!(scene.first.ask("lose"), "losing");
+    assert_eq!(scene.reader.ask("found"), "7");
+    assert_eq!((scene.second.ask("write 8"), scene.reader.ask("read")), ("3".into(), "8".into()));
+    scene.end();
+    // What is read there is written: it reads each of the slots that are not the newest.
+    let mut scene = Scene::new("create 3");
+    assert_eq!(scene.reader.ask("hold"), "held");
+    for frame in 2..=3 {
+        assert_eq!(scene.reader.ask("queue"), (frame - 1).to_string());
+        assert_eq!(scene.first.ask("write 8"), frame.to_string());
+        assert_eq!(scene.first.ask("done"), "done");
+    }
+    assert_eq!(scene.first.ask("write 9"), "4", "behind what is read");
+    assert_eq!(scene.reader.ask("lose"), "losing");
+    assert_eq!(scene.second.ask("read"), "9");
+    // Whoever lost it is told, and its end is as any.
+    assert_eq!(scene.reader.ask("queue"), "Device");
+    scene.end();
 }

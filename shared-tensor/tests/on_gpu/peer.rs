@@ -124,6 +124,15 @@ pub(crate) fn namespace() -> Option<Namespace> {
     Some(Namespace::new("/dev/shm", &prefix).unwrap())
 }
 
+fn lose(context: &Context) -> String {
+    let chunk = cuda_ipc::Chunk::create(context.device(), 4096).unwrap();
+    let mapping = cuda_ipc::Mapping::open(context, &[&chunk], cuda_ipc::Access::Read).unwrap();
+    let other = Copies::new(context).unwrap();
+    other.fill(mapping.address(), 1, 8).unwrap();
+    std::mem::forget((chunk, mapping, other));
+    "losing".to_owned()
+}
+
 /// Plays a peer, if this process is one.
 pub(crate) fn play() -> bool {
     let Some(namespace) = namespace() else { return false };
@@ -201,6 +210,8 @@ pub(crate) fn play() -> bool {
             }
             "found" => found(&work, &beside),
             "starve" | "feed" => starve(verb == "starve"),
+            // By what a kernel did; nobody asks the driver how it went.
+            "lose" => lose(&context),
             "phase" => format!("{:?}", stream.as_ref().unwrap().phase()),
             // Of what was held, or of what the dead owe.
             "done" => {

@@ -483,7 +483,8 @@ static pthread_mutex_t order = PTHREAD_MUTEX_INITIALIZER;
 
 static void let_go_event(struct event *it) { if (atomic_fetch_sub(&it->references, 1) == 1) free(it); }
 
-/* As on a device: a write to what is mapped for reading is told by whatever is called from then on. */
+/* As on a device: a write to what is mapped for reading is told by whatever is called from then on, and of what
+   was queued nothing more is done. */
 static atomic_int lost;
 static int is_lost_by(address to) {
     pthread_mutex_lock(&everything);
@@ -518,16 +519,16 @@ static void *work(void *arg) {
         it->first = step->next; if (!it->first) it->last = &it->first;
         it->running = 1; it->now = *step;
         pthread_mutex_unlock(&it->lock);
-        switch (step->kind) {
+        if (!atomic_load(&lost)) switch (step->kind) {
         case WRITE: atomic_store((atomic_ullong *)step->to, step->value); break;
-        case WAIT: while ((long long)(atomic_load((atomic_ullong *)step->to) - step->value) < 0) nap(); break;
+        case WAIT: while (!atomic_load(&lost) && (long long)(atomic_load((atomic_ullong *)step->to) - step->value) < 0) nap(); break;
         case COPY: if (!is_lost_by(step->to)) memmove((void *)step->to, (void *)step->from, step->value); break;
         case FILL: if (!is_lost_by(step->to)) memset((void *)step->to, (int)step->from, step->value); break;
         case PATTERN: pattern((void *)step->to, step->value, step->from); break;
         case COMPARE: compare((void *)step->to, step->value, step->from, (void *)step->count); break;
         case CALL: ((void (*)(void *))step->to)((void *)step->from); break;
         case RECORD: atomic_store(&step->event->come, step->value); break;
-        case AWAIT: while (atomic_load(&step->event->come) < step->value) nap(); break;
+        case AWAIT: while (!atomic_load(&lost) && atomic_load(&step->event->come) < step->value) nap(); break;
         }
         if (step->event) let_go_event(step->event);
         free(step);

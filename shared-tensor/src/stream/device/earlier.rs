@@ -42,10 +42,10 @@ impl Earlier {
     ) -> bool {
         let is_read = |(it, user): &(Use, Sitter)| {
             memory.done(it.lane).load(Ordering::Acquire) < it.number
-                && (!has_ended(user.who) || user.lives())
+                && !user.reads_for_nobody(memory, &has_ended)
         };
         let is_filled = |(sitter, ticket): &(Sitter, u64)| {
-            settled(memory, slot) < *ticket && !(has_ended(sitter.who) && sitter.is_gone())
+            settled(memory, slot) < *ticket && !sitter.fills_nothing(memory, &has_ended)
         };
         !self.uses.iter().any(is_read) && !self.fills.iter().any(is_filled)
     }

@@ -19,6 +19,7 @@ use crate::stream::device::mender::Mender;
 use crate::stream::device::mirror::Mirror;
 use crate::stream::device::page::{self, Page};
 use crate::stream::device::seat::{self, OwnSeat, word_of};
+use crate::stream::device::settle;
 use crate::stream::device::uploads::Uploads;
 use crate::stream::device::watch;
 use crate::sync::{self, AtomicU64};
@@ -66,6 +67,9 @@ impl Hold {
         let page = Page::register(context, control).map_err(|source| failed(&source))?;
         let page = page.ok_or_else(|| failed(&"its control memory is too short"))?;
         let mender = Mender::of(context).map_err(|source| failed(&source))?;
+        if !seat.use_in(&mender) {
+            return Err(failed(&lost()));
+        }
         let mirror = Mirror::open(context, &attachment).map_err(|source| failed(&source))?;
         let mut queues = Vec::new();
         if let Some(queue) = mirror.as_ref().map(|mirror| mirror.work.stream()) {
@@ -232,6 +236,10 @@ impl Hold {
     }
 
     pub(super) fn queue(&self, queue: &Queue, steps: &[WordStep]) -> Result<()> {
+        if self.seat.is_lost() {
+            // Others count on it that nothing is done, whatever the program has made of the device since.
+            return Err(Error::new(ErrorKind::Device, lost()));
+        }
         let is_known = self.is_known(queue);
         let queued = self.page.queue(queue, is_known, steps);
         queued.map_err(|source| self.failed("order", &source))?;
@@ -270,6 +278,15 @@ impl Hold {
     /// The error of work that a device does not do.
     #[cold]
     pub(super) fn failed(&self, what: &str, source: &dyn std::error::Error) -> Error {
+        if cuda_ipc::lost().is_some() {
+            settle::tell_if_lost();
+        }
         failed(&self.attachment, what, source)
     }
+}
+
+/// Why nothing is queued any more.
+fn lost() -> String {
+    let cause = cuda_ipc::lost().map_or_else(String::new, |cause| format!(" ({cause})"));
+    format!("this process's work on its GPU was ended by an error{cause}: start the process anew")
 }

@@ -21,7 +21,7 @@ use crate::ring::{Identity, Liveness as _, Ring as _, RingLoads as _};
 use crate::stream::description::Description;
 use crate::stream::device::earlier::Earlier;
 use crate::stream::device::hold::Hold;
-use crate::stream::device::seat::{Sitter, who_of, word_of};
+use crate::stream::device::seat::{self, Sitter, who_of, word_of};
 use crate::stream::memory::{Peers, StreamMemory};
 use crate::stream::tenure::Tenure;
 use crate::sync::Ordering;
@@ -78,7 +78,7 @@ impl Hold {
                 Ok(is_there())
             }
             Debt::Use { it, .. } if self.is_over(*it)? => Ok(true),
-            Debt::Use { it, user } if peers.has_ended(user.who) && !user.lives() => {
+            Debt::Use { it, user } if user.reads_for_nobody(memory, |who| peers.has_ended(who)) => {
                 release_use(memory, *it);
                 Ok(true)
             }
@@ -102,7 +102,8 @@ impl Hold {
         for slot in 0..memory.slots() {
             let Some(seq) = outstanding(memory, slot) else { continue };
             let debtor = memory.debtor(slot);
-            if debtor != me && peers.is_gone(debtor) && self.is_news(slot, seq) {
+            let fills_nothing = || seat::fills_nothing(memory, debtor, |who| peers.has_ended(who));
+            if debtor != me && fills_nothing() && self.is_news(slot, seq) {
                 let (earlier, awaited) = (Earlier::of(memory, slot, seq), Awaited::Everywhere);
                 self.watch_unawaited(Debt::Frame { slot, seq, earlier, awaited });
             }
@@ -201,5 +202,6 @@ impl Hold {
 pub(super) fn is_being_mended(memory: &StreamMemory, peers: &Peers<'_>, slot: usize) -> bool {
     let words = memory.slot_words(slot);
     let by: Identity = who_of(words.mended_by.load(Ordering::Acquire));
-    settled(memory, slot) < words.mended.load(Ordering::Acquire) && !peers.is_gone(by)
+    settled(memory, slot) < words.mended.load(Ordering::Acquire)
+        && !seat::fills_nothing(memory, by, |who| peers.has_ended(who))
 }

@@ -55,6 +55,13 @@ impl Mender {
         }
     }
 
+    /// Whether the context that everything shares is lost, by what a kernel did, say: nothing is done there any more.
+    /// The driver is asked, as the error may have been told to another library.
+    pub(super) fn is_lost(&self) -> bool {
+        let asked = self.context.is_idle(self.shared.stream());
+        matches!(asked, Err(DriverError::Call(error)) if error.is_sticky())
+    }
+
     /// Whether what everything shares is free, or was a moment ago.
     fn is_free(&self) -> Result<bool, QueueError> {
         let mut sign = self.sign.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,6 +2,7 @@
 
 mod copies;
 mod create;
+mod doubts;
 mod earlier;
 mod endings;
 mod filling;
@@ -18,7 +19,7 @@ mod reader;
 pub(crate) mod seat;
 mod settle;
 mod uploads;
-mod watch;
+pub(crate) mod watch;
 mod writer;
 
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
@@ -122,7 +123,8 @@ impl Attachment {
         if let Some(known) = known.into_iter().find(|it| it.context.device().uuid() == device) {
             return Ok(known);
         }
-        let seat = match own.seat.upgrade() {
+        // Of one that is lost others know that nothing is done any more.
+        let seat = match own.seat.upgrade().filter(|seat| !seat.is_lost()) {
             Some(seat) => seat,
             None => Arc::new(self.take_seat()?),
         };

@@ -3,6 +3,7 @@
 //! A seat outlives its process: until that is gone for good, with whatever its devices were doing, its
 //! words may still be written, and nobody else may count on them.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cuda_ipc::{Fate, ProcessMark};
@@ -11,6 +12,7 @@ use crate::ring::Identity;
 use crate::ring::device::{DeviceWords, Use, release_use, settled};
 use crate::ring::word::{SLOTS_MAX, Seq};
 use crate::stream::device::lanes::{Lanes, Next, Queue};
+use crate::stream::device::mender::Mender;
 use crate::stream::device::{settle, watch};
 use crate::stream::layout::{LANES_PER_SEAT, SITTER_ENTRY_BITS, Seat};
 use crate::stream::memory::StreamMemory;
@@ -25,6 +27,7 @@ pub(super) struct Sitter {
     pub(super) who: Identity,
     /// `None`: it has not come to telling, and so no device has done anything for it.
     pub(super) process: Option<ProcessMark>,
+    index: usize,
 }
 
 impl Sitter {
@@ -34,14 +37,35 @@ impl Sitter {
         self.process.is_none_or(|it| it.fate() == Fate::Gone)
     }
 
-    /// Whether its process is there, though it may have closed the stream. What devices still read for one
-    /// that is not harms nobody.
-    pub(super) fn lives(self) -> bool {
-        self.process.is_some_and(|it| it.fate() == Fate::Alive)
+    /// Whether no device fills anything for it any more. It is asked of those that `has_ended` is true of whether
+    /// they are gone.
+    pub(super) fn fills_nothing(
+        self,
+        memory: &StreamMemory,
+        has_ended: impl Fn(Identity) -> bool,
+    ) -> bool {
+        has_ended(self.who) && self.is_gone() || self.is_lost(memory)
     }
 
-    fn load(seat: &Seat) -> Option<Self> {
-        let words = &seat.sitter.0;
+    /// Whether nobody has to wait for what devices read for it, as its process is not there, though it may have
+    /// closed the stream before, or the devices do nothing more. What is still read for the dead harms nobody.
+    pub(super) fn reads_for_nobody(
+        self,
+        memory: &StreamMemory,
+        has_ended: impl Fn(Identity) -> bool,
+    ) -> bool {
+        let lives = || self.process.is_some_and(|it| it.fate() == Fate::Alive);
+        has_ended(self.who) && !lives() || self.is_lost(memory)
+    }
+
+    /// Whether it has said that its contexts are lost.
+    fn is_lost(self, memory: &StreamMemory) -> bool {
+        let lost = &memory.seats()[self.index].sitter.0.lost;
+        lost.load(Ordering::Acquire) == word_of(self.who)
+    }
+
+    fn load(memory: &StreamMemory, index: usize) -> Option<Self> {
+        let words = &memory.seats().get(index)?.sitter.0;
         // What is told is about whoever sat there throughout.
         let told = words.told.load(Ordering::Acquire);
         let process = ProcessMark {
@@ -53,7 +77,8 @@ impl Sitter {
         fence(Ordering::Acquire);
         let word = words.who.load(Ordering::Relaxed);
         let is_whole = told == word && words.told.load(Ordering::Relaxed) == told;
-        (word != 0).then(|| Self { who: who_of(word), process: is_whole.then_some(process) })
+        let process = is_whole.then_some(process);
+        (word != 0).then(|| Self { who: who_of(word), process, index })
     }
 
     fn tell(seat: &Seat, word: u64, process: ProcessMark) {
@@ -80,8 +105,25 @@ pub(crate) fn who_of(word: u64) -> Identity {
 /// Whether nothing of a participant that has ended is going on any more, on a device either. True of
 /// those who had no seat, or lost it: only they do whose work is over.
 pub(crate) fn is_gone(memory: &StreamMemory, who: Identity) -> bool {
-    let sitters = memory.seats().iter().filter_map(Sitter::load);
-    sitters.filter(|sitter| sitter.who.id == who.id).all(Sitter::is_gone)
+    sitters_of(memory, who).all(Sitter::is_gone)
+}
+
+/// Whether no device fills anything for a participant any more.
+pub(crate) fn fills_nothing(
+    memory: &StreamMemory,
+    who: Identity,
+    has_ended: impl Fn(Identity) -> bool,
+) -> bool {
+    // First: it may take a seat until then.
+    let has_ended = has_ended(who);
+    let mut sitters = sitters_of(memory, who).peekable();
+    (has_ended || sitters.peek().is_some())
+        && sitters.all(|sitter| sitter.fills_nothing(memory, |_| has_ended))
+}
+
+fn sitters_of(memory: &StreamMemory, who: Identity) -> impl Iterator<Item = Sitter> {
+    let sitters = (0..memory.seats().len()).filter_map(|index| Sitter::load(memory, index));
+    sitters.filter(move |sitter| sitter.who.id == who.id)
 }
 
 /// Whose devices were told to fill a slot and have not: each with the ticket of its last frame there.
@@ -91,7 +133,7 @@ pub(super) fn fills(memory: &StreamMemory, slot: usize) -> impl Iterator<Item = 
         let seat = &memory.seats()[index];
         // In this order: whoever sits there then has cleared what the one before had written, and who has not
         // come to telling has told no device anything.
-        let sitter = Sitter::load(seat).filter(|sitter| sitter.process.is_some())?;
+        let sitter = Sitter::load(memory, index).filter(|sitter| sitter.process.is_some())?;
         let ticket = seat.written[slot].load(Ordering::Acquire);
         (settled < ticket).then_some((sitter, ticket))
     })
@@ -106,8 +148,8 @@ pub(crate) fn is_abandoned(
     let words = memory.slot_words(slot);
     let is_mended = settled(memory, slot) < words.mended.load(Ordering::Acquire);
     let mender = who_of(words.mended_by.load(Ordering::Acquire));
-    fills(memory, slot).all(|(sitter, _)| has_ended(sitter.who) && sitter.is_gone())
-        && (!is_mended || has_ended(mender) && is_gone(memory, mender))
+    fills(memory, slot).all(|(sitter, _)| sitter.fills_nothing(memory, &has_ended))
+        && (!is_mended || fills_nothing(memory, mender, &has_ended))
 }
 
 /// Ends the uses of the dead, who are among those that `has_ended` is true of: nobody waits for them any more.
@@ -115,15 +157,15 @@ pub(crate) fn release_uses_of_the_dead(
     memory: &StreamMemory,
     has_ended: impl Fn(Identity) -> bool,
 ) {
-    for (index, seat) in memory.seats().iter().enumerate() {
+    for index in 0..memory.seats().len() {
         // In this order: they are those of whoever sits there then, or of somebody before.
         let Some(lasts) = last_numbers(memory, index) else { continue };
-        let Some(sitter) = Sitter::load(seat) else { continue };
+        let Some(sitter) = Sitter::load(memory, index) else { continue };
         let lanes = lasts.into_iter().enumerate();
         let uses = lanes.map(|(lane, number)| Use { lane: index * LANES_PER_SEAT + lane, number });
         let left: Vec<_> =
             uses.filter(|it| memory.done(it.lane).load(Ordering::Acquire) < it.number).collect();
-        if !left.is_empty() && has_ended(sitter.who) && !sitter.lives() {
+        if !left.is_empty() && sitter.reads_for_nobody(memory, &has_ended) {
             for it in left {
                 release_use(memory, it);
             }
@@ -133,7 +175,7 @@ pub(crate) fn release_uses_of_the_dead(
 
 /// Who has the seat of a lane.
 pub(super) fn user(memory: &StreamMemory, it: Use) -> Option<Sitter> {
-    Sitter::load(memory.seats().get(it.lane / LANES_PER_SEAT)?)
+    Sitter::load(memory, it.lane / LANES_PER_SEAT)
 }
 
 /// A seat of this process. Let go of, it is given back when the work that was queued is over.
@@ -150,6 +192,9 @@ pub(super) struct Taken {
     /// Of each slot: the ticket of the last frame that a device was told to fill it with, and the queue, if
     /// it is known again.
     written: Mutex<[(u64, Option<Queue>); SLOTS_MAX]>,
+    /// Of the contexts that it is used in.
+    menders: Mutex<Vec<Arc<Mender>>>,
+    is_lost: AtomicBool,
 }
 
 impl OwnSeat {
@@ -162,7 +207,7 @@ impl OwnSeat {
         let word = word_of(me);
         let (index, before, lasts) = (0..memory.seats().len()).find_map(|index| {
             let seat = &memory.seats()[index];
-            let before = match Sitter::load(seat) {
+            let before = match Sitter::load(memory, index) {
                 None => 0,
                 Some(sitter) if is_gone(sitter) => word_of(sitter.who),
                 Some(_) => return None,
@@ -191,9 +236,23 @@ impl OwnSeat {
         }
         let lanes = Mutex::new(Lanes::new(index * LANES_PER_SEAT, lasts));
         let memory = Arc::clone(memory);
-        let taken = Arc::new(Taken { memory, index, word, lanes, written: Mutex::default() });
+        let (written, menders, is_lost) = Default::default();
+        let taken = Arc::new(Taken { memory, index, word, lanes, written, menders, is_lost });
         settle::note(&taken);
         Some(Self(taken))
+    }
+
+    /// Says that work with the slots will be queued in a mender's context. `false`: others count on it that nothing
+    /// will be, as the contexts before were lost.
+    pub(super) fn use_in(&self, mender: &Arc<Mender>) -> bool {
+        let mut menders = self.0.menders();
+        menders.push(Arc::clone(mender));
+        !self.0.is_lost()
+    }
+
+    /// Whether it was said that nothing is queued for it any more.
+    pub(super) fn is_lost(&self) -> bool {
+        self.0.is_lost()
     }
 
     /// The next use by a queue; held until the use is noted, so that uses are queued in their order.
@@ -245,6 +304,27 @@ impl Taken {
 
     fn written(&self) -> MutexGuard<'_, [(u64, Option<Queue>); SLOTS_MAX]> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn menders(&self) -> MutexGuard<'_, Vec<Arc<Mender>>> {
+        self.menders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Relaxed)
+    }
+
+    /// Asks the driver whether its contexts are lost, all of them, and says so to others: nothing is done any more
+    /// of what was queued there, and nothing can be queued.
+    pub(super) fn tell_if_lost(&self) {
+        let menders = self.menders();
+        if !menders.is_empty() && !self.is_lost() && menders.iter().all(|it| it.is_lost()) {
+            // In this order, and before `menders` is let go of: whoever would use another device takes another
+            // seat.
+            self.is_lost.store(true, Ordering::Relaxed);
+            let lost = &self.memory.seats()[self.index].sitter.0.lost;
+            lost.store(self.word, Ordering::Release);
+        }
     }
 
     fn has_ended(&self, it: Use) -> bool {

@@ -37,20 +37,28 @@ pub(super) fn note(taken: &Arc<Taken>) {
     }
 }
 
+/// Has others know of what this process's GPUs do not do any more, as their contexts are lost.
+pub(crate) fn tell_if_lost() {
+    for taken in of_this_process() {
+        taken.tell_if_lost();
+    }
+}
+
+fn of_this_process() -> Vec<Arc<Taken>> {
+    let Some(all) = TAKEN.get() else { return Vec::new() };
+    let all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    all.iter().filter_map(Weak::upgrade).collect()
+}
+
 /// Waits until every frame is there that GPUs were told to make by this process, and not longer than until
 /// `deadline`. Whether they are.
 ///
 /// A process that returns from `main`, or calls `exit`, does so by itself, for up to 5 s. One that ends
 /// otherwise loses the frames that are not there yet, to whose readers the last whole one is given.
 pub fn settle(deadline: Instant) -> bool {
-    let Some(all) = TAKEN.get() else { return true };
     let mut pause = LOOK.0;
     loop {
-        let all: Vec<_> = {
-            let all = all.lock().unwrap_or_else(PoisonError::into_inner);
-            all.iter().filter_map(Weak::upgrade).collect()
-        };
-        if all.iter().all(|it| it.has_written()) {
+        if of_this_process().iter().all(|it| it.has_written()) {
             return true;
         }
         // A context that is lost makes nothing any more.

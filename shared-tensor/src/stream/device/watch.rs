@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 
 use shm_lock::PerProcess;
 
+use crate::stream::device::doubts::Doubts;
 use crate::stream::device::endings::Ending;
 use crate::stream::device::hold::Hold;
 use crate::stream::device::mend::Debt;
 use crate::stream::device::seat::Taken;
+use crate::stream::device::settle;
 
 /// How often debtors are looked after: at first, and at most.
 const TICK: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(20));
@@ -35,12 +37,17 @@ struct State {
     debts: Vec<(Arc<Hold>, Debt)>,
     endings: Vec<Ending>,
     leaving: Vec<Arc<Taken>>,
+    /// Whether somebody asked how this process's contexts are.
+    is_asked: bool,
     is_watched: bool,
 }
 
 impl State {
     fn is_empty(&self) -> bool {
-        self.debts.is_empty() && self.endings.is_empty() && self.leaving.is_empty()
+        self.debts.is_empty()
+            && self.endings.is_empty()
+            && self.leaving.is_empty()
+            && !self.is_asked
     }
 }
 
@@ -86,6 +93,11 @@ pub(super) fn leaving(taken: Arc<Taken>) {
     let _ = add(|state| state.leaving.push(taken));
 }
 
+/// Has others know if this process's contexts are lost. It asks the driver, so not the caller does.
+pub(crate) fn ask() {
+    let _ = add(|state| state.is_asked = true);
+}
+
 /// Without a thread what is added is looked after when the next one can be started.
 fn add(what: impl FnOnce(&mut State)) -> (io::Result<()>, MutexGuard<'static, State>) {
     let watch = WATCH.get_or_init(Watch::default);
@@ -118,6 +130,7 @@ fn run(watch: &Watch) {
     let _watching = Watching(watch);
     let mut tick = TICK.0;
     let mut idle = Instant::now();
+    let mut doubts = Doubts::default();
     loop {
         let mut state = watch.state();
         if state.is_empty() {
@@ -133,18 +146,22 @@ fn run(watch: &Watch) {
         let debts = std::mem::take(&mut state.debts);
         let mut endings = std::mem::take(&mut state.endings);
         let mut leaving = std::mem::take(&mut state.leaving);
+        let is_asked = std::mem::take(&mut state.is_asked);
         drop(state);
         let over: Vec<_> = endings.extract_if(.., |ending| !ending.has_to_wait()).collect();
         endings.extend(over.into_iter().filter_map(Ending::queue));
         leaving.extract_if(.., |taken| taken.is_over()).for_each(|taken| taken.give_back());
-        if cuda_ipc::lost().is_some() {
-            // Theirs until this process is gone: nothing is over that a lost context was to do.
-            leaving.clear();
-        }
         // One that cannot be looked at is looked at again.
-        let left: Vec<_> =
+        let mut left: Vec<_> =
             debts.into_iter().filter(|(hold, debt)| !hold.is_paid(debt).unwrap_or(false)).collect();
+        if doubts.have_come(&left) || is_asked {
+            settle::tell_if_lost();
+        }
+        // Theirs until this process is gone: nothing is over that a lost context was to do, and nothing waits there.
+        leaving.retain(|taken| !taken.is_lost());
+        left.retain(|(hold, _)| !hold.seat.is_lost());
         if left.is_empty() && endings.is_empty() && leaving.is_empty() {
+            doubts.are_over();
             continue;
         }
         {

@@ -15,10 +15,12 @@
 //! | `wire` | what is said |
 //! | `ask` | one question to one holder |
 //! | `fetch` | all of them in turn, until a deadline |
+//! | `after` | asking all of them after their contexts |
 //!
 //! A holder answers at any moment of its life, whatever its own code is at, and needs no CUDA for it; only one
 //! that is stopped does not. Answers are given by threads of `rpc-uds`; no Python is run.
 
+mod after;
 mod ask;
 mod counter;
 mod fetch;
@@ -30,6 +32,7 @@ mod roll;
 mod tests;
 mod wire;
 
+pub(crate) use after::ask_after_contexts;
 pub(crate) use fetch::fetch;
 pub(crate) use offer::Offer;
 

@@ -14,9 +14,10 @@ use shm_lock::PerProcess;
 use super::counter::Counter;
 use super::name::SocketName;
 use super::trusted;
-use super::wire::{ASK, Reply, decode_question};
+use super::wire::{ASK, CONTEXTS, Reply, decode_question};
 use crate::error::{Error, ErrorKind, Result};
 use crate::service::runtime_directory;
+use crate::stream::device::watch;
 
 /// Nobody says more than this, and one descriptor is handed out at a time.
 pub(super) const LIMITS: FrameLimits = FrameLimits { body_bytes_max: 4096, descriptors_max: 1 };
@@ -126,6 +127,11 @@ impl Handler for Clerk {
 impl Clerk {
     /// Who asked may have gone: nobody to tell, then.
     fn answer(&self, call: Call) {
+        if call.tag == CONTEXTS {
+            watch::ask();
+            let _ = call.reply(CONTEXTS, &[]);
+            return;
+        }
         let question =
             if call.tag == ASK { decode_question(&call.body) } else { Err(Reply::Unread) };
         let subject = match question {

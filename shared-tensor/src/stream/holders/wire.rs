@@ -16,6 +16,10 @@ pub(super) const PROTOCOL: u16 = 1;
 /// The tag of questions and replies. No server of the service has a request of this number.
 pub(super) const ASK: u16 = 0x4853;
 
+/// The tag of a question without a body, which no release answers with anything to read: whether the contexts of
+/// whoever is asked are lost. What comes of it is said in the stream's file.
+pub(super) const CONTEXTS: u16 = 0x4854;
+
 /// A [`Subject`] on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SubjectEntry {

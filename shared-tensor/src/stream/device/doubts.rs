@@ -1,0 +1,68 @@
+//! Doubts about those who live.
+//!
+//! What is waited for may never come although its process lives: a context that is lost, by what one kernel did,
+//! does nothing more, and that is known there alone, often to another library only. So who has waited for a while
+//! asks those who have the stream on a GPU, who then ask their drivers, and say in the stream's file what
+//! came of it. No answer is waited for: who is asked may be stopped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::stream::device::hold::Hold;
+use crate::stream::device::mend::Debt;
+use crate::stream::holders;
+
+/// How long something is waited for before there are doubts, and how often they come.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Since when something has been waited for.
+#[derive(Debug, Default)]
+pub(super) struct Doubts {
+    since: Option<Instant>,
+    is_asking: Arc<AtomicBool>,
+}
+
+impl Doubts {
+    /// Whether it is time to ask; then others are asked, in a thread of its own.
+    pub(super) fn have_come(&mut self, left: &[(Arc<Hold>, Debt)]) -> bool {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if since.elapsed() < PATIENCE {
+            return false;
+        }
+        self.since = Some(Instant::now());
+        let mut holds: Vec<_> = left.iter().map(|(hold, _)| Arc::clone(hold)).collect();
+        holds.sort_by_key(Arc::as_ptr);
+        holds.dedup_by_key(|hold| Arc::as_ptr(hold));
+        if !holds.is_empty() && !self.is_asking.swap(true, Ordering::AcqRel) {
+            let asking = Arc::clone(&self.is_asking);
+            let ask = move || {
+                for hold in &holds {
+                    hold.ask_others();
+                }
+                asking.store(false, Ordering::Release);
+            };
+            if thread::Builder::new().name("st-ask".into()).spawn(ask).is_err() {
+                self.is_asking.store(false, Ordering::Release);
+            }
+        }
+        true
+    }
+
+    /// Nothing is waited for.
+    pub(super) fn are_over(&mut self) {
+        self.since = None;
+    }
+}
+
+impl Hold {
+    /// Has those who have the stream on a GPU find out whether their contexts are lost.
+    fn ask_others(&self) {
+        if let Ok(member) = self.member()
+            && let Ok(me) = member.me()
+        {
+            holders::ask_after_contexts(&member.memory, &member.peers(), me);
+        }
+    }
+}
