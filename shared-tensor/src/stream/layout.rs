@@ -362,6 +362,7 @@ const _: () = {
     assert!(offset_of!(Sitter, start_ticks) == 24);
     assert!(offset_of!(Sitter, pid_namespace) == 32);
     assert!(offset_of!(Sitter, time_namespace) == 40);
+    assert!(offset_of!(Sitter, lost) == 48);
     assert!(PARTICIPANTS < 1 << SITTER_ENTRY_BITS);
     assert!(SEATS_END == 495_616 && SEATS_END.is_multiple_of(PAGE));
 };
