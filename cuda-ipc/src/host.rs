@@ -67,7 +67,8 @@ pub enum RegisterError {
 /// A clone is another reference. After the last one is gone the pages stay registered, and the memory is
 /// kept, until everything is done that this crate queued with it and what else was queued in the streams
 /// of [`used_on`](Self::used_on); only then, and by a thread of this crate, are they unregistered
-/// ([`flush`](crate::flush) waits for that). A graph in which it is captured keeps it as well. While a
+/// ([`flush`](crate::flush) waits for that). As the driver waits for all streams to do so, it is done while none
+/// of them waits for a word by this crate. A graph in which it is captured keeps it as well. While a
 /// device may come to write to it, nothing is dropped; in a forked child nothing is called.
 ///
 /// Memory that is mapped privately is no use: a fork gives one of the two processes other pages.

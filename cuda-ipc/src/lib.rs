@@ -104,6 +104,7 @@ mod sys;
 mod transfers;
 mod uses;
 mod uuid;
+mod waits;
 mod words;
 
 pub use self::chunk::{Chunk, ChunkError, ChunkId, ChunkLabel};

@@ -346,6 +346,10 @@ impl Reaped for Mapped {
         true
     }
 
+    fn waits_for_devices(&self) -> bool {
+        false
+    }
+
     fn take(&self, since: Instant) -> bool {
         opened::take(self, since)
     }

@@ -12,6 +12,7 @@ use crate::host::{HostRange, RegisterError};
 use crate::mapping::Access;
 use crate::registered;
 use crate::sys::{self, HostMemory, Stream, WordCall};
+use crate::waits;
 
 /// By what a write or a wait is ordered against the work in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,8 +160,15 @@ impl RangeWords {
         self.check(steps)?;
         match &self.form {
             Form::Device { range, address } => {
-                Ok(range
-                    .used(&self.context, stream, || queue_on_device(*address, stream, steps))?)
+                let queue = || {
+                    let queue = || queue_on_device(*address, stream, steps);
+                    // A graph waits when it is replayed.
+                    if waits::are_in(&**range.memory(), steps) && !stream.is_capturing()? {
+                        return waits::noted(range.memory(), steps, queue);
+                    }
+                    queue()
+                };
+                Ok(range.used(&self.context, stream, queue)?)
             }
             Form::Host { memory, .. } => {
                 if self.context.within(|| stream.is_capturing())? {
@@ -186,9 +194,16 @@ impl RangeWords {
     ///
     /// As [`queue`](Self::queue).
     pub fn queue_on_known(&self, stream: &Stream, steps: &[WordStep]) -> Result<(), QueueError> {
-        let Form::Device { address, .. } = &self.form else { return self.queue(stream, steps) };
+        let Form::Device { range, address } = &self.form else { return self.queue(stream, steps) };
         self.check(steps)?;
-        Ok(self.context.within(|| queue_on_device(*address, stream, steps))?)
+        let queue = || queue_on_device(*address, stream, steps);
+        let memory = range.memory();
+        Ok(self.context.within(|| {
+            if waits::are_in(&**memory, steps) {
+                return waits::noted(memory, steps, queue);
+            }
+            queue()
+        })?)
     }
 
     fn check(&self, steps: &[WordStep]) -> Result<(), QueueError> {

@@ -18,10 +18,14 @@ use crate::references::References;
 use crate::sync::{Mutex, lock};
 use crate::sys::{Generation, table};
 use crate::uses::Moments;
+use crate::waits;
 
 /// Nothing tells when a stream comes to a moment, but a callback within the stream, which is the
 /// user's. So it is asked for, this often.
 const ASK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+
+/// What two rounds take.
+const ROUNDS: Duration = Duration::from_millis(500);
 
 /// What is given back when nobody refers to it and the devices are done with it.
 pub(crate) trait Reaped: Send + Sync {
@@ -29,6 +33,9 @@ pub(crate) trait Reaped: Send + Sync {
 
     /// Whether it is kept for a while, in case that somebody wants it again.
     fn lingers(&self) -> bool;
+
+    /// Whether the driver waits for all streams when it is given back.
+    fn waits_for_devices(&self) -> bool;
 
     /// Takes it out of its table, unless somebody has referred to it since a moment; it is given back
     /// then, at the latest with its last reference. Returns whether it is out.
@@ -91,7 +98,7 @@ pub fn set_linger(linger: Duration) {
 }
 
 /// Unmaps what nobody refers to, without lingering, and returns when that is done or at `deadline`.
-/// Returns whether it is done: work in a stream, or a capture of one, may take longer.
+/// Returns whether it is done: work in a stream, a capture of one, or a wait for a word may take longer.
 pub fn flush(deadline: Instant) -> bool {
     if table().is_err() {
         // Nothing was ever mapped, or not by this process.
@@ -100,15 +107,17 @@ pub fn flush(deadline: Instant) -> bool {
     let mut reaper = lock(&REAPER);
     reaper.flushes += 1;
     TOLD.notify_all();
-    // What is unmapped in the round in which this came may have been judged before it.
+    // What is unmapped in the round in which this came may have been judged before it. The driver may take longer
+    // over one.
     let enough = reaper.rounds + 2;
+    let by = deadline.max(Instant::now() + ROUNDS);
     let is_done = loop {
         let is_done = reaper.is_empty() && !reaper.is_busy;
         if is_done || !runs(&reaper) {
             break is_done;
         }
         let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() && reaper.rounds >= enough {
+        if left.is_zero() && (reaper.rounds >= enough || Instant::now() >= by) {
             break false;
         }
         let slice = if left.is_zero() { ASK.1 } else { left.min(ASK.1) };
@@ -250,8 +259,15 @@ impl Waiting {
         if self.what.lingers() && since.elapsed() < linger {
             return false;
         }
-        self.is_out = is_certain(self.is_done(since)) && self.what.take(since);
+        self.is_out = is_certain(self.is_done(since)) && self.take(since);
         self.is_out
+    }
+
+    fn take(&self, since: Instant) -> bool {
+        if !self.what.waits_for_devices() {
+            return self.what.take(since);
+        }
+        waits::unless_queued(since, || self.what.take(since)).unwrap_or(false)
     }
 
     fn is_done(&mut self, since: Instant) -> Result<bool, DriverError> {

@@ -98,6 +98,10 @@ impl Reaped for Registered {
         false
     }
 
+    fn waits_for_devices(&self) -> bool {
+        true
+    }
+
     fn take(&self, since: Instant) -> bool {
         let mut ranges = lock(&RANGES);
         // References come from nothing only while this is held.

@@ -165,6 +165,10 @@ impl Reaped for Inner {
         false
     }
 
+    fn waits_for_devices(&self) -> bool {
+        true
+    }
+
     fn take(&self, since: Instant) -> bool {
         if !self.references.are_none_since(since) {
             return false;

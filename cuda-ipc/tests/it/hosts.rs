@@ -1,11 +1,11 @@
 //! Memory of the host that others mapped, registered.
 
-use std::sync::Barrier;
+use std::sync::{Barrier, mpsc};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cuda_ipc::{
-    Access, Context, DriverError, HostRange, QueueError, RegisterError, flush, probe, usage,
+    Access, Context, DriverError, HostRange, QueueError, RegisterError, Rooms, flush, probe, usage,
 };
 
 use crate::calls::Calls;
@@ -21,6 +21,7 @@ tests![
     what_cannot_be_written_is_refused,
     nothing_is_unregistered_under_a_copy,
     coming_back_meanwhile_keeps_it,
+    nothing_is_unregistered_beside_streams_that_wait,
     a_lent_stream_may_be_destroyed_first,
     a_graph_keeps_what_it_uses,
     a_child_is_told,
@@ -143,6 +144,31 @@ fn nothing_is_unregistered_under_a_copy() {
     drop(gate);
     assert!(flush(soon()));
     assert_eq!((usage().host_ranges, pages.holders()), (0, 1));
+}
+
+/// The driver would wait for them, and let nobody make what may end that.
+fn nothing_is_unregistered_beside_streams_that_wait() {
+    let (context, before) = (context(), Calls::now());
+    let gate = Gate::closed(&context);
+    let (other, rooms) = (Pages::new(BYTES), Rooms::new(&context, BYTES as u64));
+    // Nothing is queued with them.
+    drop((registered(&other), rooms.take().expect("memory"), rooms));
+    assert!(!flush(Instant::now()), "it is given back later");
+    let (made, is_made) = mpsc::channel();
+    thread::scope(|scope| {
+        let context = &context;
+        scope.spawn(move || {
+            let objects = (context.stream(), registered(&Pages::new(BYTES)), context.apart());
+            assert!(objects.0.is_ok() && objects.2.is_ok());
+            made.send(objects).expect("heard");
+        });
+        let objects = is_made.recv_timeout(Duration::from_secs(30));
+        gate.open();
+        assert!(objects.is_ok(), "they are made while streams wait");
+    });
+    assert!(flush(soon()));
+    assert_eq!(calls_of("cuMemFree_v2", &before), 1);
+    assert_eq!(calls_of("cuMemHostUnregister", &before), 2);
 }
 
 fn coming_back_meanwhile_keeps_it() {

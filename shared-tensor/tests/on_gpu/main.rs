@@ -9,6 +9,7 @@
 #[allow(dead_code, reason = "others use more of it")]
 mod calls;
 mod deaths;
+mod doom;
 mod driver;
 mod fallback;
 mod frames;

@@ -295,6 +295,7 @@ fn nothing_waits_that_nobody_looks_after() -> Outcome {
 fn nobody_waits_for_a_context_that_is_lost() {
     // A frame of it is read.
     let mut scene = Scene::new("create 4");
+    assert_eq!(scene.first.ask("prepare"), "prepared");
     scene.hold_first(2);
     assert_eq!(scene.first.ask("lose"), "losing");
     assert_eq!(scene.reader.ask("found"), "7");
@@ -302,7 +303,10 @@ fn nobody_waits_for_a_context_that_is_lost() {
     scene.end();
     // What is read there is written: it reads each of the slots that are not the newest.
     let mut scene = Scene::new("create 3");
-    assert_eq!(scene.reader.ask("hold"), "held");
+    assert_eq!(
+        (scene.reader.ask("prepare"), scene.reader.ask("hold")),
+        ("prepared".into(), "held".into())
+    );
     for frame in 2..=3 {
         assert_eq!(scene.reader.ask("queue"), (frame - 1).to_string());
         assert_eq!(scene.first.ask("write 8"), frame.to_string());

@@ -15,6 +15,7 @@ use shared_tensor::stream::{
 };
 
 use crate::deaths::ROLE;
+use crate::doom::Doom;
 use crate::frames::{BYTES, Beside, context};
 use crate::harness::say;
 use crate::plain;
@@ -124,15 +125,6 @@ pub(crate) fn namespace() -> Option<Namespace> {
     Some(Namespace::new("/dev/shm", &prefix).unwrap())
 }
 
-fn lose(context: &Context) -> String {
-    let chunk = cuda_ipc::Chunk::create(context.device(), 4096).unwrap();
-    let mapping = cuda_ipc::Mapping::open(context, &[&chunk], cuda_ipc::Access::Read).unwrap();
-    let other = Copies::new(context).unwrap();
-    other.fill(mapping.address(), 1, 8).unwrap();
-    std::mem::forget((chunk, mapping, other));
-    "losing".to_owned()
-}
-
 /// Plays a peer, if this process is one.
 pub(crate) fn play() -> bool {
     let Some(namespace) = namespace() else { return false };
@@ -149,6 +141,7 @@ pub(crate) fn play() -> bool {
     let mut reader: Option<GpuReader> = None;
     let mut spread: Vec<Copies> = Vec::new();
     let mut locked: Vec<OwnedLocked> = Vec::new();
+    let mut doom: Option<Doom> = None;
     for line in std::io::stdin().lines() {
         let line = line.unwrap();
         let (verb, value) = line.split_once(' ').unwrap_or((&line, ""));
@@ -210,8 +203,7 @@ pub(crate) fn play() -> bool {
             }
             "found" => found(&work, &beside),
             "starve" | "feed" => starve(verb == "starve"),
-            // By what a kernel did; nobody asks the driver how it went.
-            "lose" => lose(&context),
+            "prepare" | "lose" => Doom::told(&mut doom, &context),
             "phase" => format!("{:?}", stream.as_ref().unwrap().phase()),
             // Of what was held, or of what the dead owe.
             "done" => {
@@ -220,16 +212,14 @@ pub(crate) fn play() -> bool {
             }
             "read" | "queue" => {
                 let from = stream.as_ref().unwrap();
-                match from.reader_on(&context, ReaderOptions::default(), &watchdog()) {
-                    Ok(opened) => {
-                        let reader = reader.get_or_insert(opened);
-                        let read = reader.latest_into(work.stream(), beside.at(1), &watchdog());
-                        match read {
-                            Ok(read) if verb == "queue" => read.count.to_string(),
-                            Ok(_) => found(&work, &beside),
-                            Err(error) => format!("{:?}", error.kind()),
-                        }
-                    }
+                let opened = from.reader_on(&context, ReaderOptions::default(), &watchdog());
+                let read = opened.and_then(|opened| {
+                    let reader = reader.get_or_insert(opened);
+                    reader.latest_into(work.stream(), beside.at(1), &watchdog())
+                });
+                match read {
+                    Ok(read) if verb == "queue" => read.count.to_string(),
+                    Ok(_) => found(&work, &beside),
                     Err(error) => format!("{:?}", error.kind()),
                 }
             }

@@ -171,7 +171,12 @@ int cuDevicePrimaryCtxRelease_v2(int ordinal) {
     pthread_mutex_unlock(&everything);
     return OK;
 }
+/* Held while objects are made, and by who waits for all streams. */
+static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
+static void let_make(void) { pthread_mutex_lock(&making); pthread_mutex_unlock(&making); }
+static void wait_for_all(void);
 int cuCtxCreate_v2(struct context **context, unsigned flags, int ordinal) {
+    let_make();
     if (!seen(ordinal)) return INVALID_DEVICE;
     if (flags || depth == 16) return INVALID_VALUE;
     if (getenv("TEST_DRIVER_ONE_CONTEXT")) return OUT_OF_MEMORY;
@@ -369,7 +374,7 @@ int cuMemAlloc_v2(address *made, size_t bytes) {
     if (fd < 0 || ftruncate(fd, bytes)) return OUT_OF_MEMORY;
     return mapped_range(made, bytes, fd, 0);
 }
-int cuMemFree_v2(address base) { return unmapped_range(base, 0); }
+int cuMemFree_v2(address base) { wait_for_all(); return unmapped_range(base, 0); }
 static struct piece *mapped_at(address at) {
     for (struct piece *it = pieces; it; it = it->next) if (at >= it->base && at < it->base + it->bytes) return it;
     return NULL;
@@ -524,7 +529,7 @@ static void *work(void *arg) {
         case WAIT: while (!atomic_load(&lost) && (long long)(atomic_load((atomic_ullong *)step->to) - step->value) < 0) nap(); break;
         case COPY: if (!is_lost_by(step->to)) memmove((void *)step->to, (void *)step->from, step->value); break;
         case FILL: if (!is_lost_by(step->to)) memset((void *)step->to, (int)step->from, step->value); break;
-        case PATTERN: pattern((void *)step->to, step->value, step->from); break;
+        case PATTERN: if (!is_lost_by(step->to)) pattern((void *)step->to, step->value, step->from); break;
         case COMPARE: compare((void *)step->to, step->value, step->from, (void *)step->count); break;
         case CALL: ((void (*)(void *))step->to)((void *)step->from); break;
         case RECORD: atomic_store(&step->event->come, step->value); break;
@@ -613,6 +618,7 @@ static int queue(struct stream *it, struct step step) {
     return OK;
 }
 int cuStreamCreate(struct stream **made, unsigned flags) {
+    let_make();
     if (!current()) return INVALID_CONTEXT;
     *made = calloc(1, sizeof **made);
     (*made)->is_blocking = !flags;
@@ -670,6 +676,19 @@ int cuCtxSynchronize(void) {
         nap();
     }
 }
+/* As on a device: who frees or unregisters memory waits for all streams, and nobody makes objects meanwhile. */
+static void wait_for_all(void) {
+    pthread_mutex_lock(&making);
+    for (int busy = 1; busy;) {
+        busy = 0;
+        pthread_mutex_lock(&order);
+        for (struct stream *at = streams; at; at = at->next) busy |= is_busy(at);
+        for (int i = 0; i < 8; i++) busy |= default_stream[i].last && is_busy(&default_stream[i]);
+        pthread_mutex_unlock(&order);
+        if (busy) nap();
+    }
+    pthread_mutex_unlock(&making);
+}
 /* As on a device: what is unregistered under copies ends the context. */
 static int touches(const struct step *step, const struct pinned *range) {
     address end = range->base + range->bytes;
@@ -696,6 +715,7 @@ int cuMemHostUnregister(void *at) {
         if (is_used) atomic_store(&lost, ILLEGAL_ADDRESS);
     }
     pthread_mutex_unlock(&order);
+    wait_for_all();
     free(found);
     return OK;
 }
@@ -771,6 +791,7 @@ int cuLaunchKernel(const char *kernel, unsigned gx, unsigned gy, unsigned gz, un
 
 int cuEventCreate(struct event **made, unsigned flags) {
     (void)flags;
+    let_make();
     if (!current()) return INVALID_CONTEXT;
     *made = calloc(1, sizeof **made);
     (*made)->references = 1;
