@@ -264,10 +264,7 @@ impl Waiting {
     }
 
     fn take(&self, since: Instant) -> bool {
-        if !self.what.waits_for_devices() {
-            return self.what.take(since);
-        }
-        waits::unless_queued(since, || self.what.take(since)).unwrap_or(false)
+        (!self.what.waits_for_devices() || waits::give_way(since)) && self.what.take(since)
     }
 
     fn is_done(&mut self, since: Instant) -> Result<bool, DriverError> {

@@ -73,12 +73,12 @@ pub(crate) fn noted<T, E>(
     queued
 }
 
-/// Runs `act`, for which the driver waits for all streams, unless one of them waits for a word; it was wanted
-/// `since` then. While it runs no wait is queued.
-pub(crate) fn unless_queued<T>(since: Instant, act: impl FnOnce() -> T) -> Option<T> {
-    let mut waits = lock(&WAITS);
+/// Whether something may be done for which the driver waits for all streams, and which was wanted `since` then.
+/// Waits that are queued from now on are behind it, and nobody is kept from queueing them: what a stream does
+/// may depend on that, in another process.
+pub(crate) fn give_way(since: Instant) -> bool {
     // A context that is lost waits for nothing.
-    (lost().is_some() || waits.give_way(since)).then(act)
+    lost().is_some() || lock(&WAITS).give_way(since)
 }
 
 impl Waits {
@@ -103,7 +103,7 @@ impl Waits {
         first..=self.last
     }
 
-    /// Whether all streams may be waited for, which was wanted `since` then.
+    /// As the function.
     fn give_way(&mut self, since: Instant) -> bool {
         self.forget();
         let are_new = || self.queued.iter().all(|it| it.since.elapsed() < NEW);

@@ -246,7 +246,9 @@ impl OwnSeat {
     /// will be, as the contexts before were lost.
     pub(super) fn use_in(&self, mender: &Arc<Mender>) -> bool {
         let mut menders = self.0.menders();
-        menders.push(Arc::clone(mender));
+        if menders.iter().all(|known| !Arc::ptr_eq(known, mender)) {
+            menders.push(Arc::clone(mender));
+        }
         !self.0.is_lost()
     }
 
