@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::panic;
+use std::path::Path;
 use std::process::{ExitCode, abort};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -10,7 +11,9 @@ use std::time::{Duration, Instant};
 use crate::calls::{self, Calls};
 
 /// How long one test may take before the run is given up. No test measures time against it.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(180);
+/// How long what a test let go of may take to be given back.
+const SOON: Duration = Duration::from_secs(60);
 
 /// Why a test cannot run here.
 #[derive(Debug)]
@@ -71,18 +74,22 @@ pub(crate) fn run(modules: &[(&str, &[Test])]) -> ExitCode {
     let (mut failed, mut skipped) = (0, 0);
     for (name, test) in &chosen {
         let (over, ended) = mpsc::channel::<()>();
-        let watched = name.clone();
+        let (watched, calls) = (name.clone(), Calls::now());
+        let before = calls.clone();
         let watchdog = std::thread::spawn(move || {
             if ended.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
                 say(&format!("test {watched} ... does not end"));
+                say(&format!("called since it began: {:?}", Calls::now().since(&before)));
+                for thread in threads() {
+                    say(&thread);
+                }
                 abort();
             }
         });
-        let calls = Calls::now();
         let outcome = panic::catch_unwind(|| {
             let before = open_descriptors();
             let outcome = test();
-            let soon = Instant::now() + PATIENCE;
+            let soon = Instant::now() + SOON;
             assert!(cuda_ipc::flush(soon), "what was mapped can be unmapped");
             // A device's driver lets go of what a graph kept in its own time.
             while cuda_ipc::usage() != cuda_ipc::Usage::default() && Instant::now() < soon {
@@ -128,6 +135,17 @@ fn note_skip(name: &str, reason: &str) {
     let file = fs::OpenOptions::new().append(true).create(true).open(path);
     let noted = file.and_then(|mut file| writeln!(file, "cuda-ipc {name}: {reason}"));
     noted.expect("the file named by ST_SKIPS can be written");
+}
+
+/// What each thread of this process waits for in the kernel.
+fn threads() -> Vec<String> {
+    let tasks = fs::read_dir("/proc/self/task").expect("procfs").flatten();
+    let read = |path: &Path, name| fs::read_to_string(path.join(name)).unwrap_or_default();
+    let told = tasks.map(|task| {
+        let of = |name| read(&task.path(), name).trim_end().to_owned();
+        format!("{}: {}, system call {}", of("comm"), of("wchan"), of("syscall"))
+    });
+    told.collect()
 }
 
 /// How many descriptors this process has, without the one used for looking.

@@ -676,7 +676,8 @@ int cuCtxSynchronize(void) {
         nap();
     }
 }
-/* As on a device: who frees or unregisters memory waits for all streams, and nobody makes objects meanwhile. */
+/* As on a device: who frees or unregisters memory waits for all streams, and while one frees nobody makes objects.
+   Whether others do while one unregisters was not tried there. */
 static void wait_for_all(void) {
     pthread_mutex_lock(&making);
     for (int busy = 1; busy;) {
