@@ -124,4 +124,5 @@ pub use self::reaper::{flush, set_linger, settle};
 pub use self::rooms::{Room, Rooms};
 pub use self::sys::{HostMemory, Stream, StreamId};
 pub use self::uuid::{ParseUuidError, Uuid};
+pub use self::waits::before_turns;
 pub use self::words::{DeviceWords, Words, WordsError};

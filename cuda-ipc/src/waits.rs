@@ -7,7 +7,7 @@
 //! that is replayed is nobody's, and not looked at.
 
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::error::lost;
@@ -22,6 +22,8 @@ const TURN: Duration = Duration::from_secs(10);
 const NEW: Duration = Duration::from_secs(1);
 /// With so many at least, those that are over are forgotten.
 const MANY: usize = 32;
+
+static READY: OnceLock<fn() -> bool> = OnceLock::new();
 
 static WAITS: Mutex<Waits> = Mutex::new(Waits { queued: Vec::new(), last: 0, many: MANY });
 
@@ -78,7 +80,20 @@ pub(crate) fn noted<T, E>(
 /// may depend on that, in another process.
 pub(crate) fn give_way(since: Instant) -> bool {
     // A context that is lost waits for nothing.
-    lost().is_some() || lock(&WAITS).give_way(since)
+    if lost().is_some() || lock(&WAITS).are_over() {
+        return true;
+    }
+    let has_turn = || lock(&WAITS).have_given_way(since);
+    // The second look: to get ready may take a while.
+    has_turn() && READY.get().is_none_or(|are_ready| are_ready()) && has_turn()
+}
+
+/// Where some stream or other always waits for a word, what the driver waits for all streams for is done beside
+/// new waits at last: not before `are_ready` says that everything is made that may have to end these, as meanwhile
+/// the driver makes nothing. It is asked by a thread of this crate, again and again until it says so. One of a
+/// process counts: the first.
+pub fn before_turns(are_ready: fn() -> bool) {
+    READY.get_or_init(|| are_ready);
 }
 
 impl Waits {
@@ -103,11 +118,14 @@ impl Waits {
         first..=self.last
     }
 
-    /// As the function.
-    fn give_way(&mut self, since: Instant) -> bool {
+    fn are_over(&mut self) -> bool {
         self.forget();
-        let are_new = || self.queued.iter().all(|it| it.since.elapsed() < NEW);
-        self.queued.is_empty() || since.elapsed() >= TURN && are_new()
+        self.queued.is_empty()
+    }
+
+    /// Whether it is the turn of what was wanted `since` then.
+    fn have_given_way(&self, since: Instant) -> bool {
+        since.elapsed() >= TURN && self.queued.iter().all(|it| it.since.elapsed() < NEW)
     }
 
     fn forget(&mut self) {
@@ -140,10 +158,10 @@ mod tests {
         assert!(are_in(&*memory, &STEPS) && !are_in(&*memory, &STEPS[1..]));
         assert_eq!(waits.note(&memory, &STEPS, now), 1..=1);
         reach(&memory, 1);
-        assert!(!waits.give_way(now));
+        assert!(!waits.are_over());
         reach(&memory, 2);
         assert!(!are_in(&*memory, &STEPS));
-        assert!(waits.give_way(now) && waits.queued.is_empty());
+        assert!(waits.are_over());
     }
 
     #[test]
@@ -152,9 +170,9 @@ mod tests {
         let now = Instant::now();
         let long = now.checked_sub(TURN).unwrap();
         waits.note(&memory, &STEPS, now);
-        assert!(!waits.give_way(now) && waits.give_way(long));
+        assert!(!waits.have_given_way(now) && waits.have_given_way(long));
         waits.note(&memory, &STEPS, now.checked_sub(NEW).unwrap());
-        assert!(!waits.give_way(long), "it may be for the dead");
+        assert!(!waits.have_given_way(long), "it may be for the dead");
     }
 
     #[test]

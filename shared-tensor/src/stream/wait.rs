@@ -1,5 +1,6 @@
 //! Waiting for a frame: spin for a little while it pays, then park on the control word.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shm_lock::Wait;
@@ -13,6 +14,7 @@ use crate::ring::{
 use crate::stream::attachment::{Attachment, Role};
 use crate::stream::counters::add;
 use crate::stream::cpus;
+use crate::stream::device::{doubts, seat};
 use crate::sync::Ordering;
 
 /// Longest uninterrupted sleep. Not to find data: a publisher can die between publishing and
@@ -294,12 +296,23 @@ pub(crate) fn is_lost(attachment: &Attachment, found: &Found) -> bool {
     let Role::Member(member) = &attachment.role else { return false };
     let memory = &*member.memory;
     let owner = slot_owner(memory.slot(found.slot));
+    let peers = member.peers();
+    let is_lost = seat::fills_nothing(memory, owner, |who| peers.has_ended(who));
     // The last look comes last: whoever had it may have put it there before they went, and somebody may have
     // taken it over.
-    member.peers().is_gone(owner)
+    is_lost
         && slot_owner(memory.slot(found.slot)) == owner
         && memory.seq(found.slot, Ordering::Acquire) == found.seq
         && !memory.is_in_file(found.slot, found.seq)
+}
+
+/// The same, of somebody who waits for the frame: after a while, those who have GPUs are asked how these are.
+pub(crate) fn is_found_lost(attachment: &Arc<Attachment>, found: &Found) -> bool {
+    let is_lost = is_lost(attachment, found);
+    if !is_lost && !attachment.is_in_file(found.slot, found.seq) {
+        doubts::arise(attachment, found.seq);
+    }
+    is_lost
 }
 
 #[cfg(all(test, not(loom)))]

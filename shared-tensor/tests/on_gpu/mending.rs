@@ -1,9 +1,12 @@
 //! What several dead processes leave, one after the other, and who waits for it.
 
+use std::os::unix::fs::FileExt as _;
+
 use shared_tensor::stream::{OpenOptions, Wait};
 
 use crate::driver;
 use crate::harness::{Outcome, Skip, tests};
+use crate::mirror::file;
 use crate::peer::Peer;
 use crate::support::Scratch;
 
@@ -21,6 +24,7 @@ tests![
     a_process_does_not_fill_what_a_device_copies_to,
     nothing_waits_that_nobody_looks_after,
     nobody_waits_for_a_context_that_is_lost,
+    who_lost_a_device_may_go_on_with_another,
 ];
 
 /// Writers, and a reader who has the memory. The first frame is there: 7.
@@ -60,6 +64,15 @@ impl Scene {
         for frame in from..=last {
             assert_eq!(self.first.ask(&format!("write {}", 90 + frame)), frame.to_string());
         }
+    }
+
+    /// Whether who has the first seat has said that its contexts are lost.
+    fn is_lost_said(&self) -> bool {
+        const LOST: u64 = 409_600 + 48;
+        let mut word = [0; 8];
+        let file = std::fs::File::open(file(&self.scratch)).unwrap();
+        file.read_exact_at(&mut word, LOST).unwrap();
+        word != [0; 8]
     }
 
     fn end(self) {
@@ -318,4 +331,32 @@ fn nobody_waits_for_a_context_that_is_lost() {
     // Whoever lost it is told, and its end is as any.
     assert_eq!(scene.reader.ask("queue"), "Device");
     scene.end();
+}
+
+/// In the seat that it had before, whose last word about the lost one is not about this one.
+fn who_lost_a_device_may_go_on_with_another() -> Outcome {
+    if driver::is_device() {
+        return Err(Skip("needs two GPUs".to_owned()));
+    }
+    let mut scene = Scene::new("create 4");
+    assert_eq!(scene.first.ask("prepare"), "prepared");
+    assert_eq!(scene.first.ask("lose"), "losing");
+    // Somebody waits for somebody else, and asks everybody.
+    assert_eq!(
+        (scene.second.ask("hold"), scene.second.ask("write 8")),
+        ("held".into(), "2".into())
+    );
+    assert_eq!(scene.reader.ask("queue"), "2");
+    while !scene.is_lost_said() {
+        std::thread::yield_now();
+    }
+    assert_eq!((scene.second.ask("go"), scene.reader.ask("found")), ("gone".into(), "8".into()));
+    assert_eq!(scene.first.ask("beyond 9"), "3");
+    assert_eq!(scene.reader.ask("queue"), "3");
+    scene.reader.tell("found");
+    assert!(scene.reader.is_silent(), "the other device has not begun the frame");
+    assert_eq!(scene.first.ask("return"), "returned");
+    assert_eq!(scene.reader.hear(), "9");
+    scene.end();
+    Ok(())
 }

@@ -33,6 +33,7 @@ tests![
     a_process_waits_for_a_slot_that_devices_have_work_with,
     leased_frames_stay,
     frames_of_dead_writers_do_not_come,
+    frames_of_lost_contexts_do_not_come,
     a_copy_that_a_dead_writer_owes_is_made_by_others,
     a_copy_that_the_driver_refuses_is_made_later,
     a_refused_copy_is_behind_nothing_that_waits_for_it,
@@ -445,6 +446,22 @@ fn frames_of_dead_writers_do_not_come() {
         assert_eq!(two.ask(&format!("write {count}")), count.to_string());
         assert_eq!(one.ask("wait"), format!("{count} {count}"));
     }
+    assert!(shared_tensor::stream::unlink(&scratch, "it").unwrap());
+}
+
+/// Its process lives on.
+fn frames_of_lost_contexts_do_not_come() {
+    let scratch = Scratch::new();
+    let mut writer = Peer::start(&scratch);
+    assert_eq!(writer.ask("mirror 4"), "created");
+    assert_eq!((writer.ask("prepare"), writer.ask("write 7")), ("prepared".into(), "1".into()));
+    let mut plain = Peer::start_plain(&scratch);
+    assert_eq!(plain.ask("wait"), "1 7");
+    assert_eq!((writer.ask("hold"), writer.ask("write 8")), ("held".into(), "2".into()));
+    plain.tell("wait");
+    assert_eq!(writer.ask("lose"), "losing");
+    assert_eq!(plain.hear(), "Inconsistent");
+    assert_eq!(plain.ask("write 9"), "3");
     assert!(shared_tensor::stream::unlink(&scratch, "it").unwrap());
 }
 

@@ -3,8 +3,9 @@
 use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 
-use cuda_ipc::{Context, Copies, Rooms};
+use cuda_ipc::{Context, Copies, DeviceWords, Rooms};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, setrlimit};
 use shared_tensor::DType;
@@ -142,6 +143,7 @@ pub(crate) fn play() -> bool {
     let mut spread: Vec<Copies> = Vec::new();
     let mut locked: Vec<OwnedLocked> = Vec::new();
     let mut doom: Option<Doom> = None;
+    let mut far = Far::default();
     for line in std::io::stdin().lines() {
         let line = line.unwrap();
         let (verb, value) = line.split_once(' ').unwrap_or((&line, ""));
@@ -151,13 +153,7 @@ pub(crate) fn play() -> bool {
                 stream = Some(create(&namespace, &context, number().into(), verb));
                 "created".to_owned()
             }
-            "open" => match OpenOptions::new().namespace(namespace.clone()).open("it") {
-                Ok(opened) => {
-                    stream = Some(opened);
-                    "opened".to_owned()
-                }
-                Err(error) => format!("{:?}", error.kind()),
-            },
+            "open" => open(&namespace, &mut stream),
             // What is queued from now on waits for this word.
             "hold" => {
                 words.wait(work.stream(), 0, 1).unwrap();
@@ -223,6 +219,8 @@ pub(crate) fn play() -> bool {
                     Err(error) => format!("{:?}", error.kind()),
                 }
             }
+            "beyond" => far.go(stream.as_ref(), (writer.take(), reader.take()), number()),
+            "return" => far.come_back(),
             _ => format!("what is {verb}?"),
         };
         say(&answer);
@@ -230,6 +228,16 @@ pub(crate) fn play() -> bool {
     // What is queued may still read it.
     std::mem::forget(beside);
     true
+}
+
+fn open(namespace: &Namespace, stream: &mut Option<Stream>) -> String {
+    match OpenOptions::new().namespace(namespace.clone()).open("it") {
+        Ok(opened) => {
+            *stream = Some(opened);
+            "opened".to_owned()
+        }
+        Err(error) => format!("{:?}", error.kind()),
+    }
 }
 
 fn create(namespace: &Namespace, context: &Context, slots: usize, verb: &str) -> Stream {
@@ -243,6 +251,34 @@ fn write(writer: &GpuWriter, work: &Copies, beside: &Beside, value: u8) -> u64 {
     work.fill(beside.at(0), value, BYTES as u64).unwrap();
     let source = Source::Device(beside.at(0));
     writer.write(work.stream(), source, &Stamp::default(), &watchdog()).unwrap()
+}
+
+/// What a peer does with the second device.
+#[derive(Default)]
+struct Far(Option<(GpuWriter, Copies, Beside, Arc<DeviceWords>)>);
+
+impl Far {
+    /// Nothing of the first device any more, and a frame by the second one, which has not begun it.
+    fn go<T>(&mut self, stream: Option<&Stream>, first: T, value: u8) -> String {
+        drop(first);
+        let stream = stream.unwrap();
+        let context = cuda_ipc::probe().unwrap().device_at(1).unwrap().context().unwrap();
+        let words = cuda_ipc::Words::create(1).unwrap().attach(&context).unwrap();
+        let (work, beside) = (Copies::new(&context).unwrap(), Beside::new(&context));
+        let writer = stream.writer_on(&context, &watchdog()).unwrap();
+        words.wait(work.stream(), 0, 1).unwrap();
+        let count = write(&writer, &work, &beside, value);
+        self.0 = Some((writer, work, beside, words));
+        count.to_string()
+    }
+
+    /// What it has not begun goes on.
+    fn come_back(&self) -> String {
+        let Some((_, work, _, words)) = &self.0 else { return "from nowhere".to_owned() };
+        words.release(0, 1);
+        work.synchronize().unwrap();
+        "returned".to_owned()
+    }
 }
 
 /// Leaves this process no memory for another thread's stack, or as much as it wants.

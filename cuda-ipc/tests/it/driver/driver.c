@@ -489,16 +489,17 @@ static pthread_mutex_t order = PTHREAD_MUTEX_INITIALIZER;
 static void let_go_event(struct event *it) { if (atomic_fetch_sub(&it->references, 1) == 1) free(it); }
 
 /* As on a device: a write to what is mapped for reading is told by whatever is called from then on, and of what
-   was queued nothing more is done. */
-static atomic_int lost;
-static int is_lost_by(address to) {
+   was queued on that device nothing more is done. */
+static atomic_int lost_on[8];
+static int lost(const struct stream *it) { return atomic_load(&lost_on[it->context->ordinal]); }
+static int is_lost_by(struct stream *it, address to) {
     pthread_mutex_lock(&everything);
     struct piece *piece = mapped_at(to);
     struct pinned *range = pinned_at(to);
     int is_wrong = (piece && !piece->is_writable) || (range && range->flags & READ_ONLY);
     pthread_mutex_unlock(&everything);
-    if (is_wrong) atomic_store(&lost, ILLEGAL_ADDRESS);
-    return atomic_load(&lost);
+    if (is_wrong) atomic_store(&lost_on[it->context->ordinal], ILLEGAL_ADDRESS);
+    return lost(it);
 }
 
 static void nap(void) { struct timespec t = {0, 50000}; nanosleep(&t, NULL); }
@@ -524,16 +525,16 @@ static void *work(void *arg) {
         it->first = step->next; if (!it->first) it->last = &it->first;
         it->running = 1; it->now = *step;
         pthread_mutex_unlock(&it->lock);
-        if (!atomic_load(&lost)) switch (step->kind) {
+        if (!lost(it)) switch (step->kind) {
         case WRITE: atomic_store((atomic_ullong *)step->to, step->value); break;
-        case WAIT: while (!atomic_load(&lost) && (long long)(atomic_load((atomic_ullong *)step->to) - step->value) < 0) nap(); break;
-        case COPY: if (!is_lost_by(step->to)) memmove((void *)step->to, (void *)step->from, step->value); break;
-        case FILL: if (!is_lost_by(step->to)) memset((void *)step->to, (int)step->from, step->value); break;
-        case PATTERN: if (!is_lost_by(step->to)) pattern((void *)step->to, step->value, step->from); break;
+        case WAIT: while (!lost(it) && (long long)(atomic_load((atomic_ullong *)step->to) - step->value) < 0) nap(); break;
+        case COPY: if (!is_lost_by(it, step->to)) memmove((void *)step->to, (void *)step->from, step->value); break;
+        case FILL: if (!is_lost_by(it, step->to)) memset((void *)step->to, (int)step->from, step->value); break;
+        case PATTERN: if (!is_lost_by(it, step->to)) pattern((void *)step->to, step->value, step->from); break;
         case COMPARE: compare((void *)step->to, step->value, step->from, (void *)step->count); break;
         case CALL: ((void (*)(void *))step->to)((void *)step->from); break;
         case RECORD: atomic_store(&step->event->come, step->value); break;
-        case AWAIT: while (!atomic_load(&lost) && atomic_load(&step->event->come) < step->value) nap(); break;
+        case AWAIT: while (!lost(it) && atomic_load(&step->event->come) < step->value) nap(); break;
         }
         if (step->event) let_go_event(step->event);
         free(step);
@@ -594,7 +595,7 @@ static void order_behind(struct stream *then, struct stream *first) {
 }
 static int queue(struct stream *it, struct step step) {
     if (!(it = which(it))) return INVALID_CONTEXT;
-    if (atomic_load(&lost)) { if (step.event) let_go_event(step.event); return atomic_load(&lost); }
+    if (lost(it)) { if (step.event) let_go_event(step.event); return lost(it); }
     if (it->capture) {
         if (step.event) let_go_event(step.event);
         else {
@@ -647,7 +648,7 @@ int cuStreamSynchronize(struct stream *it) {
     pthread_mutex_lock(&it->lock);
     while (it->first || it->running) pthread_cond_wait(&it->moved, &it->lock);
     pthread_mutex_unlock(&it->lock);
-    return atomic_load(&lost);
+    return lost(it);
 }
 int cuStreamQuery(struct stream *it) {
     if (!(it = which(it))) return INVALID_CONTEXT;
@@ -658,7 +659,7 @@ int cuStreamQuery(struct stream *it) {
         for (struct stream *at = streams; at; at = at->next)
             busy |= at->is_blocking && at->context == it->context && is_busy(at);
     pthread_mutex_unlock(&order);
-    return atomic_load(&lost) ? atomic_load(&lost) : busy ? NOT_READY : OK;
+    return lost(it) ? lost(it) : busy ? NOT_READY : OK;
 }
 /* As on a device: waiting for a context spoils every capture in it, whoever waits. */
 int cuCtxSynchronize(void) {
@@ -672,7 +673,7 @@ int cuCtxSynchronize(void) {
         struct stream *own = &default_stream[context->ordinal];
         busy |= own->last && is_busy(own);
         pthread_mutex_unlock(&order);
-        if (!busy) return atomic_load(&lost);
+        if (!busy) return atomic_load(&lost_on[context->ordinal]);
         nap();
     }
 }
@@ -713,7 +714,7 @@ int cuMemHostUnregister(void *at) {
         int is_used = it->running && touches(&it->now, found);
         for (struct step *step = it->first; step; step = step->next) is_used |= touches(step, found);
         pthread_mutex_unlock(&it->lock);
-        if (is_used) atomic_store(&lost, ILLEGAL_ADDRESS);
+        if (is_used) atomic_store(&lost_on[it->context->ordinal], ILLEGAL_ADDRESS);
     }
     pthread_mutex_unlock(&order);
     wait_for_all();
@@ -829,7 +830,7 @@ int cuStreamEndCapture(struct stream *it, struct graph **made) {
 int cuStreamIsCapturing(struct stream *it, int *status) {
     if (!(it = which(it))) return INVALID_CONTEXT;
     *status = it->capture ? it->capture->spoilt ? 2 : 1 : 0;
-    return atomic_load(&lost);
+    return lost(it);
 }
 int cuStreamGetCaptureInfo_v2(struct stream *it, int *status, unsigned long long *id, struct graph **graph, const void ***edges, size_t *count) {
     (void)id; (void)edges; (void)count;

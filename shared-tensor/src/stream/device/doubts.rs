@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::ring::word::Seq;
+use crate::stream::attachment::Attachment;
 use crate::stream::device::hold::Hold;
 use crate::stream::device::mend::Debt;
 use crate::stream::holders;
@@ -39,7 +41,7 @@ impl Doubts {
             let asking = Arc::clone(&self.is_asking);
             let ask = move || {
                 for hold in &holds {
-                    hold.ask_others();
+                    ask_others(&hold.attachment);
                 }
                 asking.store(false, Ordering::Release);
             };
@@ -56,13 +58,39 @@ impl Doubts {
     }
 }
 
-impl Hold {
-    /// Has those who have the stream on a GPU find out whether their contexts are lost.
-    fn ask_others(&self) {
-        if let Ok(member) = self.member()
-            && let Ok(me) = member.me()
-        {
-            holders::ask_after_contexts(&member.memory, &member.peers(), me);
+/// What somebody without a GPU waits for, and since when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unsure {
+    ticket: u64,
+    since: Instant,
+}
+
+/// Says that a frame is waited for where no GPU waits; after a while others are asked, in a thread of its own.
+pub(crate) fn arise(attachment: &Arc<Attachment>, seq: Seq) {
+    let ticket = seq.ticket();
+    let now = Instant::now();
+    {
+        let Some(mut own) = attachment.try_on_gpu() else { return };
+        let unsure = own.unsure.get_or_insert(Unsure { ticket, since: now });
+        if unsure.ticket == ticket && now - unsure.since < PATIENCE {
+            return;
         }
+        let is_same = unsure.ticket == ticket;
+        *unsure = Unsure { ticket, since: now };
+        if !is_same {
+            return;
+        }
+    }
+    let attachment = Arc::clone(attachment);
+    // Without a thread, later.
+    let _ = thread::Builder::new().name("st-ask".into()).spawn(move || ask_others(&attachment));
+}
+
+/// Has those who have the stream on a GPU find out whether their contexts are lost.
+fn ask_others(attachment: &Attachment) {
+    if let Ok(member) = attachment.member()
+        && let Ok(me) = member.me()
+    {
+        holders::ask_after_contexts(&member.memory, &member.peers(), me);
     }
 }

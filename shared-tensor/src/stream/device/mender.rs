@@ -36,11 +36,18 @@ impl Mender {
         if let Some(known) = known.find(|it| it.context.device().uuid() == device) {
             return Ok(known);
         }
+        cuda_ipc::before_turns(are_ready);
         let shared = Copies::new(context)?;
         let (apart, sign) = (OnceLock::new(), Mutex::new(None));
         let made = Arc::new(Self { context: context.clone(), apart, shared, sign });
         menders.push(Arc::downgrade(&made));
         Ok(made)
+    }
+
+    /// Whether it has a context of its own, which is made.
+    fn is_apart(&self) -> bool {
+        let _ = self.work();
+        self.apart.get().is_some()
     }
 
     /// Where copies go on whatever waits. `None`: nowhere now, and it is worth asking again.
@@ -78,4 +85,14 @@ impl Mender {
         }
         Ok(false)
     }
+}
+
+/// Whether nothing has to be made to mend a frame.
+fn are_ready() -> bool {
+    let Some(menders) = MENDERS.get() else { return true };
+    let known: Vec<_> = {
+        let menders = menders.lock().unwrap_or_else(PoisonError::into_inner);
+        menders.iter().filter_map(Weak::upgrade).collect()
+    };
+    known.iter().all(|it| it.is_apart())
 }

@@ -2,7 +2,7 @@
 
 mod copies;
 mod create;
-mod doubts;
+pub(crate) mod doubts;
 mod earlier;
 mod endings;
 mod filling;
@@ -56,11 +56,17 @@ pub(crate) struct OnGpu {
     holds: Vec<Weak<Hold>>,
     /// By device, of a stream whose frames are in its file.
     files: Vec<Weak<InFile>>,
+    unsure: Option<doubts::Unsure>,
 }
 
 impl Attachment {
     pub(crate) fn on_gpu(&self) -> MutexGuard<'_, OnGpu> {
         self.on_gpu.get_or_init(Default::default).lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, unless somebody has it.
+    fn try_on_gpu(&self) -> Option<MutexGuard<'_, OnGpu>> {
+        self.on_gpu.get_or_init(Default::default).try_lock().ok()
     }
 
     /// Keeps the chunk and hands it out, as long as the stream is open here.

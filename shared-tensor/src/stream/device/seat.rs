@@ -223,10 +223,13 @@ impl OwnSeat {
         })?;
         // SYNC: seated. Before any use is noted, which whoever looks for uses has to see first.
         memory.shared.control().seated.fetch_or(1 << index, Ordering::AcqRel);
-        for ticket in &memory.seats()[index].written {
+        let seat = &memory.seats()[index];
+        for ticket in &seat.written {
             // What was told before was told by somebody who is gone.
             ticket.store(0, Ordering::Relaxed);
         }
+        // It may be this participant's from before, of contexts that it does not use here.
+        seat.sitter.0.lost.store(0, Ordering::Release);
         Sitter::tell(&memory.seats()[index], word, ProcessMark::own());
         if before != 0 {
             // Nobody writes these any more: what they owe is paid, and numbers go on from there.
@@ -346,8 +349,11 @@ impl Taken {
     }
 
     pub(super) fn give_back(&self) {
+        // From here on nothing is said in it, where this participant may sit again.
+        let menders = std::mem::take(&mut *self.menders());
         let who = &self.memory.seats()[self.index].sitter.0.who;
         let _ = who.compare_exchange(self.word, 0, Ordering::AcqRel, Ordering::Relaxed);
+        drop(menders);
     }
 }
 

@@ -19,7 +19,7 @@ use crate::stream::lease::{Attempt, Lease, out_of_bounds, try_lease, try_pin};
 use crate::stream::reader::sight::Sight;
 use crate::stream::reader::{OnAbort, OnEmpty, OnWriting, Reader};
 use crate::stream::wait::{
-    Moved, OVERTAKEN, Since, check_patience, is_lost, wait_once, writer_has_left,
+    Moved, OVERTAKEN, Since, check_patience, is_found_lost, wait_once, writer_has_left,
 };
 use crate::sync::Ordering;
 
@@ -115,7 +115,8 @@ impl Reader {
         let signal = self.sight.signal();
         match wait_once(attachment, &mut self.spinner, signal, wait, started, arrived)? {
             Moved::Slice(ctl)
-                if ctl.count() == pending.ctl.count() && is_lost(&self.attachment, pending) =>
+                if ctl.count() == pending.ctl.count()
+                    && is_found_lost(&self.attachment, pending) =>
             {
                 Err(self.inconsistent("the writer exited before its frame was in the file"))
             }
@@ -227,7 +228,7 @@ impl Reader {
             let signal = self.sight.signal();
             match wait_once(attachment, &mut self.spinner, signal, wait, started, arrived)? {
                 Moved::Arrived(_) => return Ok(true),
-                Moved::Slice(_) if is_lost(&self.attachment, found) => return Ok(false),
+                Moved::Slice(_) if is_found_lost(&self.attachment, found) => return Ok(false),
                 Moved::Slice(_) => {}
             }
         }

@@ -3,11 +3,13 @@
 //! A device that reads a published frame waits for it by itself. Without one, a frame of a GPU is there when
 //! it has been copied to the stream's file.
 
+use std::sync::Arc;
+
 use crate::ring::word::{Ctl, Phase};
 use crate::ring::{Look, RingLoads as _, newest, newest_in_file, published_until};
 use crate::stream::attachment::Attachment;
 use crate::stream::reader::{OnWriting, Reader};
-use crate::stream::wait::{Signal, is_lost, writer_has_left};
+use crate::stream::wait::{Signal, is_found_lost, writer_has_left};
 
 /// Where a reader's frames are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,12 +63,12 @@ impl Sight {
 
     /// Whether what is on its way now, written or published and not there, will never be: the one who was
     /// to see to it is gone.
-    pub(super) fn awaits_the_dead(self, attachment: &Attachment, ctl: Ctl) -> bool {
+    pub(super) fn awaits_the_dead(self, attachment: &Arc<Attachment>, ctl: Ctl) -> bool {
         match ctl.phase() {
             Phase::Writing => writer_has_left(attachment, ctl),
             _ if self == Self::Published => false,
-            _ => match newest(attachment) {
-                Look::Frame(found) => is_lost(attachment, &found),
+            _ => match newest(&**attachment) {
+                Look::Frame(found) => is_found_lost(attachment, &found),
                 _ => false,
             },
         }
