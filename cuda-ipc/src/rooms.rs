@@ -1,7 +1,7 @@
 //! Memory on a device for this process alone, used again and again.
 //!
-//! To allocate and to free may wait for the device, so what is let go of is kept for whoever needs as much
-//! next, and freed by the reaper.
+//! To free it waits for the device, so what is let go of is kept for whoever needs as much next, and freed by
+//! the reaper.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -81,7 +81,7 @@ impl Rooms {
         Self { context: context.clone(), bytes, free: Arc::default() }
     }
 
-    /// One that nothing uses, its content undefined. It waits for the device if none is left from before.
+    /// One that nothing uses, its content undefined: one that is left from before, or a new one.
     ///
     /// # Errors
     ///

@@ -226,7 +226,7 @@ pub(crate) struct Venv {
     folder: PathBuf,
 }
 
-/// No test of pytest takes a tenth of it. A hang is a failure, with the stacks of all threads.
+/// How long one test of pytest may take. A hang is a failure, with the stacks of all threads.
 const TEST_LIMIT_S: u32 = 600;
 
 impl Venv {

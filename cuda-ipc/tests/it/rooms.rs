@@ -34,16 +34,11 @@ fn allocated_and_freed(before: &Calls) -> (u64, u64) {
 
 fn a_room_is_used_again_when_its_work_is_done() {
     let (context, before) = (context(), Calls::now());
-    let rooms = Rooms::new(&context, BYTES);
-    // While streams wait, nothing is allocated: the driver may wait for them.
-    let (first, spare) = (take(&rooms), take(&rooms));
+    let (rooms, gate) = (Rooms::new(&context, BYTES), Gate::closed(&context));
+    let first = take(&rooms);
     assert_eq!(first.bytes(), BYTES);
-    let address = first.address();
-    context.fill(&context.stream().expect("a stream"), address, 7, BYTES).expect("queued");
-    drop(spare);
-    assert!(flush(soon()));
-    let gate = Gate::closed(&context);
     first.used_on(gate.stream()).expect("noted");
+    let address = first.address();
     context.fill(gate.stream(), address, 7, BYTES).expect("queued");
     drop(first);
     assert!(!flush(Instant::now()), "its stream is not done");

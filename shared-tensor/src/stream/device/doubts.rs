@@ -12,29 +12,32 @@ use std::time::{Duration, Instant};
 
 use crate::ring::word::Seq;
 use crate::stream::attachment::Attachment;
-use crate::stream::device::hold::Hold;
-use crate::stream::device::mend::Debt;
+use crate::stream::device::watch::Watched;
 use crate::stream::holders;
 
 /// How long something is waited for before there are doubts, and how often they come.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Since when something has been waited for.
+/// When others were asked last, and whether that goes on.
 #[derive(Debug, Default)]
 pub(super) struct Doubts {
-    since: Option<Instant>,
+    last: Option<Instant>,
     is_asking: Arc<AtomicBool>,
 }
 
 impl Doubts {
-    /// Whether it is time to ask; then others are asked, in a thread of its own.
-    pub(super) fn have_come(&mut self, left: &[(Arc<Hold>, Debt)]) -> bool {
-        let since = *self.since.get_or_insert_with(Instant::now);
-        if since.elapsed() < PATIENCE {
+    /// Whether it is time to look after this process's own contexts, as something is waited for, or is left in
+    /// closed streams; then others are asked after theirs, in a thread of its own.
+    pub(super) fn have_come(&mut self, left: &[Watched], is_leaving: bool) -> bool {
+        if self.last.is_some_and(|last| last.elapsed() < PATIENCE) {
             return false;
         }
-        self.since = Some(Instant::now());
-        let mut holds: Vec<_> = left.iter().map(|(hold, _)| Arc::clone(hold)).collect();
+        let is_old = |it: &&Watched| it.since.is_some_and(|since| since.elapsed() >= PATIENCE);
+        let mut holds: Vec<_> = left.iter().filter(is_old).map(|it| Arc::clone(&it.hold)).collect();
+        if holds.is_empty() && !is_leaving {
+            return false;
+        }
+        self.last = Some(Instant::now());
         holds.sort_by_key(Arc::as_ptr);
         holds.dedup_by_key(|hold| Arc::as_ptr(hold));
         if !holds.is_empty() && !self.is_asking.swap(true, Ordering::AcqRel) {
@@ -50,11 +53,6 @@ impl Doubts {
             }
         }
         true
-    }
-
-    /// Nothing is waited for.
-    pub(super) fn are_over(&mut self) {
-        self.since = None;
     }
 }
 

@@ -3,7 +3,6 @@
 //! A seat outlives its process: until that is gone for good, with whatever its devices were doing, its
 //! words may still be written, and nobody else may count on them.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cuda_ipc::{Fate, ProcessMark};
@@ -16,7 +15,7 @@ use crate::stream::device::mender::Mender;
 use crate::stream::device::{settle, watch};
 use crate::stream::layout::{LANES_PER_SEAT, SITTER_ENTRY_BITS, Seat};
 use crate::stream::memory::StreamMemory;
-use crate::sync::{Ordering, fence};
+use crate::sync::{AtomicU64, Ordering, fence};
 
 /// Numbers beyond this are damage.
 const NUMBER_MAX: u64 = 1 << 62;
@@ -194,7 +193,6 @@ pub(super) struct Taken {
     written: Mutex<[(u64, Option<Queue>); SLOTS_MAX]>,
     /// Of the contexts that it is used in.
     menders: Mutex<Vec<Arc<Mender>>>,
-    is_lost: AtomicBool,
 }
 
 impl OwnSeat {
@@ -239,8 +237,8 @@ impl OwnSeat {
         }
         let lanes = Mutex::new(Lanes::new(index * LANES_PER_SEAT, lasts));
         let memory = Arc::clone(memory);
-        let (written, menders, is_lost) = Default::default();
-        let taken = Arc::new(Taken { memory, index, word, lanes, written, menders, is_lost });
+        let (written, menders) = Default::default();
+        let taken = Arc::new(Taken { memory, index, word, lanes, written, menders });
         settle::note(&taken);
         Some(Self(taken))
     }
@@ -316,7 +314,11 @@ impl Taken {
     }
 
     pub(super) fn is_lost(&self) -> bool {
-        self.is_lost.load(Ordering::Relaxed)
+        self.said_lost().load(Ordering::Relaxed) == self.word
+    }
+
+    fn said_lost(&self) -> &AtomicU64 {
+        &self.memory.seats()[self.index].sitter.0.lost
     }
 
     /// Asks the driver whether its contexts are lost, all of them, and says so to others: nothing is done any more
@@ -324,11 +326,8 @@ impl Taken {
     pub(super) fn tell_if_lost(&self) {
         let menders = self.menders();
         if !menders.is_empty() && !self.is_lost() && menders.iter().all(|it| it.is_lost()) {
-            // In this order, and before `menders` is let go of: whoever would use another device takes another
-            // seat.
-            self.is_lost.store(true, Ordering::Relaxed);
-            let lost = &self.memory.seats()[self.index].sitter.0.lost;
-            lost.store(self.word, Ordering::Release);
+            // Before `menders` is let go of: whoever would use another device takes another seat.
+            self.said_lost().store(self.word, Ordering::Release);
         }
     }
 

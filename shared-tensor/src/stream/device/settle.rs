@@ -38,7 +38,7 @@ pub(super) fn note(taken: &Arc<Taken>) {
 }
 
 /// Has others know of what this process's GPUs do not do any more, as their contexts are lost.
-pub(crate) fn tell_if_lost() {
+pub(super) fn tell_if_lost() {
     for taken in of_this_process() {
         taken.tell_if_lost();
     }

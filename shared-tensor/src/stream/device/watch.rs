@@ -31,10 +31,24 @@ struct Watch {
     filled: Condvar,
 }
 
+/// A debt that is looked after.
+pub(super) struct Watched {
+    /// What is waited with, which is kept.
+    pub(super) hold: Arc<Hold>,
+    debt: Debt,
+    /// Of the first look.
+    pub(super) since: Option<Instant>,
+}
+
+impl Watched {
+    fn new(hold: &Arc<Hold>, debt: Debt) -> Self {
+        Self { hold: Arc::clone(hold), debt, since: None }
+    }
+}
+
 #[derive(Default)]
 struct State {
-    /// Each keeps what is waited with.
-    debts: Vec<(Arc<Hold>, Debt)>,
+    debts: Vec<Watched>,
     endings: Vec<Ending>,
     leaving: Vec<Arc<Taken>>,
     /// Whether somebody asked how this process's contexts are.
@@ -62,7 +76,7 @@ impl Watch {
 /// # Errors
 /// If there is no thread, and none can be started. Then nobody looks after these.
 pub(super) fn over(hold: &Arc<Hold>, debts: impl Iterator<Item = Debt>) -> io::Result<()> {
-    let mut debts = debts.map(|debt| (Arc::clone(hold), debt)).peekable();
+    let mut debts = debts.map(|debt| Watched::new(hold, debt)).peekable();
     if debts.peek().is_none() {
         return Ok(());
     }
@@ -80,7 +94,7 @@ pub(super) fn over(hold: &Arc<Hold>, debts: impl Iterator<Item = Debt>) -> io::R
 
 /// Has a debt looked after that its call does not wait for: without a thread, when the next one can be started.
 pub(super) fn over_unawaited(hold: &Arc<Hold>, debt: Debt) {
-    let _ = add(|state| state.debts.push((Arc::clone(hold), debt)));
+    let _ = add(|state| state.debts.push(Watched::new(hold, debt)));
 }
 
 /// Has the end of a lease queued when its stream is not captured any more.
@@ -152,16 +166,18 @@ fn run(watch: &Watch) {
         endings.extend(over.into_iter().filter_map(Ending::queue));
         leaving.extract_if(.., |taken| taken.is_over()).for_each(|taken| taken.give_back());
         // One that cannot be looked at is looked at again.
-        let mut left: Vec<_> =
-            debts.into_iter().filter(|(hold, debt)| !hold.is_paid(debt).unwrap_or(false)).collect();
-        if doubts.have_come(&left) || is_asked {
+        let mut left = debts;
+        left.retain_mut(|it| {
+            it.since.get_or_insert_with(Instant::now);
+            !it.hold.is_paid(&it.debt).unwrap_or(false)
+        });
+        if doubts.have_come(&left, !leaving.is_empty()) || is_asked {
             settle::tell_if_lost();
         }
         // Theirs until this process is gone: nothing is over that a lost context was to do, and nothing waits there.
         leaving.retain(|taken| !taken.is_lost());
-        left.retain(|(hold, _)| !hold.seat.is_lost());
+        left.retain(|it| !it.hold.seat.is_lost());
         if left.is_empty() && endings.is_empty() && leaving.is_empty() {
-            doubts.are_over();
             continue;
         }
         {
