@@ -239,8 +239,9 @@ fn streams_that_wait_hold_up_their_context_alone() {
         HostRange::register(&context, Pages::new(BYTES), Access::ReadWrite).expect("memory");
     let chunk = filled(5, BYTES);
     let mapping = Mapping::open(&context, &[&chunk], Access::ReadWrite).expect("mapped");
-    let gate = Gate::closed(&context);
+    // To make so many a device's driver waits for those that wait.
     let others: Vec<_> = (0..40).map(|_| context.stream().expect("a stream")).collect();
+    let gate = Gate::closed(&context);
     for stream in &others {
         gate.hold_up(stream);
         context.fill(stream, mapping.address(), 0, 8).expect("queued");
