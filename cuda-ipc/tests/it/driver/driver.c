@@ -56,13 +56,8 @@ static pid_t started_in;
 struct graph;
 /* The queues that the streams of a context share, by whose work each was given last. */
 enum { CONNECTIONS = 32 };
-/* So many streams of a context are made at any time. For one more a device's driver waits for all, once. */
-enum { STREAMS = 32 };
 struct stream;
-struct context {
-    int ordinal, retained, is_over; struct graph *capture; unsigned streams; struct stream *given[CONNECTIONS];
-    int live, room;
-} contexts[8];
+struct context { int ordinal, retained, is_over; struct graph *capture; unsigned streams; struct stream *given[CONNECTIONS]; } contexts[8];
 static __thread struct context *stack[16];
 static __thread int depth;
 static __thread unsigned capture_mode;
@@ -179,7 +174,7 @@ int cuDevicePrimaryCtxRelease_v2(int ordinal) {
 /* Held while objects are made, and by who waits for all streams. */
 static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
 static void let_make(void) { pthread_mutex_lock(&making); pthread_mutex_unlock(&making); }
-static void wait_for(const struct context *context);
+static void wait_for_all(void);
 int cuCtxCreate_v2(struct context **context, unsigned flags, int ordinal) {
     let_make();
     if (!seen(ordinal)) return INVALID_DEVICE;
@@ -379,7 +374,7 @@ int cuMemAlloc_v2(address *made, size_t bytes) {
     if (fd < 0 || ftruncate(fd, bytes)) return OUT_OF_MEMORY;
     return mapped_range(made, bytes, fd, 0);
 }
-int cuMemFree_v2(address base) { wait_for(NULL); return unmapped_range(base, 0); }
+int cuMemFree_v2(address base) { wait_for_all(); return unmapped_range(base, 0); }
 static struct piece *mapped_at(address at) {
     for (struct piece *it = pieces; it; it = it->next) if (at >= it->base && at < it->base + it->bytes) return it;
     return NULL;
@@ -410,7 +405,7 @@ int cuIpcOpenMemHandle_v2(address *made, handle_of from, unsigned flags) {
 }
 int cuIpcCloseMemHandle(address base) {
     if (!current()) return INVALID_CONTEXT;
-    wait_for(NULL);
+    wait_for_all();
     return unmapped_range(base, 1);
 }
 
@@ -629,16 +624,10 @@ static int queue(struct stream *it, struct step step) {
 }
 int cuStreamCreate(struct stream **made, unsigned flags) {
     let_make();
-    struct context *context = current();
-    if (!context) return INVALID_CONTEXT;
-    pthread_mutex_lock(&order);
-    int is_beyond = ++context->live > STREAMS + context->room;
-    if (is_beyond) context->room = context->live - STREAMS;
-    pthread_mutex_unlock(&order);
-    if (is_beyond) wait_for(context);
+    if (!current()) return INVALID_CONTEXT;
     *made = calloc(1, sizeof **made);
     (*made)->is_blocking = !flags;
-    begin(*made, context);
+    begin(*made, current());
     pthread_mutex_lock(&order);
     (*made)->next = streams; streams = *made;
     pthread_mutex_unlock(&order);
@@ -651,9 +640,6 @@ int cuStreamDestroy_v2(struct stream *it) {
         fputs("a stream is destroyed after its context\n", stderr);
         abort();
     }
-    pthread_mutex_lock(&order);
-    it->context->live--;
-    pthread_mutex_unlock(&order);
     pthread_detach(it->thread);
     pthread_mutex_lock(&it->lock);
     it->over = 1; pthread_cond_broadcast(&it->moved);
@@ -697,15 +683,15 @@ int cuCtxSynchronize(void) {
 }
 /* As on a device: who frees or unregisters memory, or closes another process's, waits for all streams, and meanwhile
    nobody makes objects. (While one unregisters others may: that was not tried there.) */
-static void wait_for(const struct context *context) {
+static void wait_for_all(void) {
     pthread_mutex_lock(&making);
     for (int busy = 1; busy;) {
         busy = 0;
         pthread_mutex_lock(&order);
         for (struct stream *at = streams; at; at = at->next)
-            if (!context || at->context == context) busy |= is_busy(at);
+            busy |= is_busy(at);
         for (int i = 0; i < 8; i++)
-            if (!context || context == &contexts[i]) busy |= default_stream[i].last && is_busy(&default_stream[i]);
+            busy |= default_stream[i].last && is_busy(&default_stream[i]);
         pthread_mutex_unlock(&order);
         if (busy) nap();
     }
@@ -737,7 +723,7 @@ int cuMemHostUnregister(void *at) {
         if (is_used) atomic_store(&lost_on[it->context->ordinal], ILLEGAL_ADDRESS);
     }
     pthread_mutex_unlock(&order);
-    wait_for(NULL);
+    wait_for_all();
     free(found);
     return OK;
 }
