@@ -346,9 +346,8 @@ impl Reaped for Mapped {
         true
     }
 
-    /// To close another process's `cudaMalloc` it does, and to unmap chunks it does not.
     fn waits_for_devices(&self) -> bool {
-        self.is_allocation()
+        false
     }
 
     fn take(&self, since: Instant) -> bool {

@@ -403,11 +403,7 @@ int cuIpcOpenMemHandle_v2(address *made, handle_of from, unsigned flags) {
     int fd = open(path, O_RDWR | O_CLOEXEC);
     return fd < 0 ? INVALID_VALUE : mapped_range(made, from.bytes, fd, 1);
 }
-int cuIpcCloseMemHandle(address base) {
-    if (!current()) return INVALID_CONTEXT;
-    wait_for_all();
-    return unmapped_range(base, 1);
-}
+int cuIpcCloseMemHandle(address base) { return current() ? unmapped_range(base, 1) : INVALID_CONTEXT; }
 
 int cuMemGetAddressRange_v2(address *base, size_t *bytes, address at) {
     int code = OK;
@@ -681,17 +677,15 @@ int cuCtxSynchronize(void) {
         nap();
     }
 }
-/* As on a device: who frees or unregisters memory, or closes another process's, waits for all streams, and meanwhile
-   nobody makes objects. (While one unregisters others may: that was not tried there.) */
+/* As on a device: who frees or unregisters memory waits for all streams, and while one frees nobody makes objects.
+   Whether others do while one unregisters was not tried there. */
 static void wait_for_all(void) {
     pthread_mutex_lock(&making);
     for (int busy = 1; busy;) {
         busy = 0;
         pthread_mutex_lock(&order);
-        for (struct stream *at = streams; at; at = at->next)
-            busy |= is_busy(at);
-        for (int i = 0; i < 8; i++)
-            busy |= default_stream[i].last && is_busy(&default_stream[i]);
+        for (struct stream *at = streams; at; at = at->next) busy |= is_busy(at);
+        for (int i = 0; i < 8; i++) busy |= default_stream[i].last && is_busy(&default_stream[i]);
         pthread_mutex_unlock(&order);
         if (busy) nap();
     }

@@ -13,7 +13,6 @@ use shm_lock::PerProcess;
 
 use crate::stream::device::doubts::Doubts;
 use crate::stream::device::endings::Ending;
-use crate::stream::device::fresh::Fresh;
 use crate::stream::device::hold::Hold;
 use crate::stream::device::mend::Debt;
 use crate::stream::device::seat::Taken;
@@ -21,8 +20,6 @@ use crate::stream::device::settle;
 
 /// How often debtors are looked after: at first, and at most.
 const TICK: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(20));
-/// So many that are paid are let go of by who adds others: more than most add.
-const PAID: usize = 4;
 /// How long the thread stays when there is nothing to do.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -51,8 +48,6 @@ impl Watched {
 
 #[derive(Default)]
 struct State {
-    /// Of calls that wait for them: mostly paid when the next one comes.
-    fresh: Fresh<Watched>,
     debts: Vec<Watched>,
     endings: Vec<Ending>,
     leaving: Vec<Arc<Taken>>,
@@ -63,8 +58,7 @@ struct State {
 
 impl State {
     fn is_empty(&self) -> bool {
-        self.fresh.is_empty()
-            && self.debts.is_empty()
+        self.debts.is_empty()
             && self.endings.is_empty()
             && self.leaving.is_empty()
             && !self.is_asked
@@ -87,17 +81,14 @@ pub(super) fn over(hold: &Arc<Hold>, debts: impl Iterator<Item = Debt>) -> io::R
         return Ok(());
     }
     let mut known = 0;
-    let mut paid = [const { None }; PAID];
     let (started, mut state) = add(|state| {
-        let fresh = &mut state.fresh;
-        paid.fill_with(|| fresh.pop_if(|it| it.hold.is_paid_already(&it.debt)));
-        known = fresh.len();
-        debts.for_each(|it| fresh.push(it));
+        known = state.debts.len();
+        state.debts.extend(debts);
     });
-    let refused = if started.is_err() { state.fresh.split_off(known) } else { Vec::new() };
+    let refused = if started.is_err() { state.debts.split_off(known) } else { Vec::new() };
     drop(state);
     // The last use of a stream may be among them, which asks for what is locked.
-    drop((refused, paid));
+    drop(refused);
     started
 }
 
@@ -166,17 +157,16 @@ fn run(watch: &Watch) {
             }
             tick = TICK.0;
         }
-        let mut left = std::mem::take(&mut state.debts);
-        left.extend(state.fresh.take_seen());
+        let debts = std::mem::take(&mut state.debts);
         let mut endings = std::mem::take(&mut state.endings);
         let mut leaving = std::mem::take(&mut state.leaving);
         let is_asked = std::mem::take(&mut state.is_asked);
-        let has_fresh = !state.fresh.is_empty();
         drop(state);
         let over: Vec<_> = endings.extract_if(.., |ending| !ending.has_to_wait()).collect();
         endings.extend(over.into_iter().filter_map(Ending::queue));
         leaving.extract_if(.., |taken| taken.is_over()).for_each(|taken| taken.give_back());
         // One that cannot be looked at is looked at again.
+        let mut left = debts;
         left.retain_mut(|it| {
             it.since.get_or_insert_with(Instant::now);
             !it.hold.is_paid(&it.debt).unwrap_or(false)
@@ -187,7 +177,7 @@ fn run(watch: &Watch) {
         // Theirs until this process is gone: nothing is over that a lost context was to do, and nothing waits there.
         leaving.retain(|taken| !taken.is_lost());
         left.retain(|it| !it.hold.seat.is_lost());
-        if left.is_empty() && endings.is_empty() && leaving.is_empty() && !has_fresh {
+        if left.is_empty() && endings.is_empty() && leaving.is_empty() {
             continue;
         }
         {
