@@ -21,8 +21,8 @@ use crate::tensor::{DType, Element};
 
 /// What a lease does when the ring has no slot to spare.
 ///
-/// At most K - 3 distinct frames of a ring of K slots are leased at once (1 at K = 3, 0 below), so
-/// that a writer never waits.
+/// At most K - 3 distinct frames of a ring of K slots are leased at once (in memory of the host 1 at
+/// K = 3, 0 below), so that a writer never waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFull {
     /// Answer with a private copy of the frame. [`Lease::is_copy`] says so.

@@ -28,7 +28,7 @@
 //! |---|---|
 //! | tearing | a read returns one frame, whole, or fails; never parts of two |
 //! | readers | never wait for a writer; at K >= 3 a complete frame is always there |
-//! | writers | never wait for a reader; at most K - 3 frames are leased at once (1 at K = 3) |
+//! | writers | never wait for a reader; at most K - 3 frames are leased at once (1 at K = 3 in memory of the host) |
 //! | death | a writer killed in a write costs that frame; the next writer repairs the ring |
 //! | system calls | none to read; none to publish while nobody waits |
 //! | order | counts rise by one; a reader is told how many it missed |
