@@ -346,8 +346,9 @@ impl Reaped for Mapped {
         true
     }
 
+    /// To close another process's `cudaMalloc` it does, and to unmap chunks it does not.
     fn waits_for_devices(&self) -> bool {
-        false
+        self.is_allocation()
     }
 
     fn take(&self, since: Instant) -> bool {

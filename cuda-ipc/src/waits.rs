@@ -1,10 +1,10 @@
 //! Waits for words that were queued and are not over.
 //!
-//! To free memory of a device, or to unregister memory of the host, the driver waits for all streams, and while it
-//! frees lets no thread make a stream or an event. If one of the streams waits for what another process is to do,
-//! that takes until it is done, and if that process has died, until somebody has done it in its place, who may
-//! need what cannot be made. So this crate does neither while a wait of its own is queued. A wait in a graph
-//! that is replayed is nobody's, and not looked at.
+//! To free memory of a device, to close another process's, or to unregister memory of the host, the driver waits for
+//! all streams of the context, and meanwhile lets no thread queue anything there but words, or make a stream or an event.
+//! If one of the streams waits for what another process is to do, that takes until it is done, and if that process has
+//! died, until somebody has done it in its place, who may need what cannot be made. So this crate does none of that
+//! while a wait of its own is queued. A wait in a graph that is replayed is nobody's, and not looked at.
 
 use std::ops::RangeInclusive;
 use std::sync::{Arc, OnceLock};

@@ -1,14 +1,21 @@
 //! Memory that others made.
 
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
 use cuda_ipc::{
     Access, Backing, Chunk, Context, Copies, ForeignError, InPlace, LegacyHandle, Mapping, Origin,
-    origin, probe, share_in_place,
+    flush, origin, probe, share_in_place,
 };
 
+use crate::calls::Calls;
 use crate::harness::tests;
+use crate::mappings::soon;
 use crate::parcel;
 use crate::peer::{BYTES, Peer, pattern, receive_handle};
 use crate::sys::{Allocated, Segment};
+use crate::transfers::Gate;
 
 tests![
     mapped_memory_is_shared_in_place,
@@ -20,6 +27,7 @@ tests![
     handles_travel,
     handles_open_in_place,
     handles_of_the_dead_are_refused,
+    nothing_is_closed_beside_streams_that_wait,
 ];
 
 fn context() -> Context {
@@ -179,4 +187,26 @@ fn handles_of_the_dead_are_refused() {
     let error = Mapping::open_handle(&context(), &handle).expect_err("its maker is dead");
     assert!(matches!(error, ForeignError::Gone { .. }), "{error}");
     assert!(error.to_string().contains("lent only while its maker lives"), "{error}");
+}
+
+/// The driver would wait for them, and let nobody queue what may end that.
+fn nothing_is_closed_beside_streams_that_wait() {
+    let (context, before) = (context(), Calls::now());
+    let lender = Peer::start("lender");
+    let lent = Mapping::open_handle(&context, &receive_handle(&lender.socket)).expect("opened");
+    let gate = Gate::closed(&context);
+    // Nothing is queued with it.
+    drop(lent);
+    assert!(!flush(Instant::now()), "it is closed later");
+    let (made, is_made) = mpsc::channel();
+    thread::scope(|scope| {
+        let context = &context;
+        scope.spawn(move || made.send(context.stream().expect("a stream")).expect("heard"));
+        let stream = is_made.recv_timeout(Duration::from_secs(30));
+        gate.open();
+        assert!(stream.is_ok(), "one is made while another waits");
+    });
+    assert!(flush(soon()));
+    assert_eq!(Calls::now().since(&before).of("cuIpcCloseMemHandle"), 1);
+    lender.kill();
 }

@@ -142,6 +142,10 @@ class Driver:
         self._leave()
         return int(code) == 0
 
+    def registered(self) -> int:
+        """Count the ranges of the host's memory that are registered."""
+        return int(self._library.test_driver_registered())
+
     def hold(self, stream: int, device: int = 0) -> Callable[[], None]:
         """Have a stream wait until what this gives is called."""
         at = self.allocate(8, device)

@@ -57,7 +57,7 @@ struct graph;
 /* The queues that the streams of a context share, by whose work each was given last. */
 enum { CONNECTIONS = 32 };
 struct stream;
-struct context { int ordinal, retained, is_over; struct graph *capture; unsigned streams; struct stream *given[CONNECTIONS]; } contexts[8];
+struct context { int ordinal, retained, is_over; struct graph *capture; unsigned streams; struct stream *given[CONNECTIONS]; pthread_mutex_t freeing; } contexts[8];
 static __thread struct context *stack[16];
 static __thread int depth;
 static __thread unsigned capture_mode;
@@ -171,12 +171,15 @@ int cuDevicePrimaryCtxRelease_v2(int ordinal) {
     pthread_mutex_unlock(&everything);
     return OK;
 }
-/* Held while objects are made, and by who waits for all streams. */
-static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
-static void let_make(void) { pthread_mutex_lock(&making); pthread_mutex_unlock(&making); }
+/* As on a device: while somebody waits for all streams of a context to free something, others wait who queue there,
+   words apart, or make objects, allocate or register. Chunks are mapped, and other contexts go on. */
+static void let_free(struct context *context) {
+    if (!context) return;
+    pthread_mutex_lock(&context->freeing);
+    pthread_mutex_unlock(&context->freeing);
+}
 static void wait_for_all(void);
 int cuCtxCreate_v2(struct context **context, unsigned flags, int ordinal) {
-    let_make();
     if (!seen(ordinal)) return INVALID_DEVICE;
     if (flags || depth == 16) return INVALID_VALUE;
     if (getenv("TEST_DRIVER_ONE_CONTEXT")) return OUT_OF_MEMORY;
@@ -370,11 +373,16 @@ static int unmapped_range(address base, int is_lent) {
 }
 int cuMemAlloc_v2(address *made, size_t bytes) {
     if (!current()) return INVALID_CONTEXT;
+    let_free(current());
     int fd = memfd_create("test driver, allocated", MFD_CLOEXEC);
     if (fd < 0 || ftruncate(fd, bytes)) return OUT_OF_MEMORY;
     return mapped_range(made, bytes, fd, 0);
 }
-int cuMemFree_v2(address base) { wait_for_all(); return unmapped_range(base, 0); }
+int cuMemFree_v2(address base) {
+    if (!current()) return INVALID_CONTEXT;
+    wait_for_all();
+    return unmapped_range(base, 0);
+}
 static struct piece *mapped_at(address at) {
     for (struct piece *it = pieces; it; it = it->next) if (at >= it->base && at < it->base + it->bytes) return it;
     return NULL;
@@ -403,7 +411,11 @@ int cuIpcOpenMemHandle_v2(address *made, handle_of from, unsigned flags) {
     int fd = open(path, O_RDWR | O_CLOEXEC);
     return fd < 0 ? INVALID_VALUE : mapped_range(made, from.bytes, fd, 1);
 }
-int cuIpcCloseMemHandle(address base) { return current() ? unmapped_range(base, 1) : INVALID_CONTEXT; }
+int cuIpcCloseMemHandle(address base) {
+    if (!current()) return INVALID_CONTEXT;
+    wait_for_all();
+    return unmapped_range(base, 1);
+}
 
 int cuMemGetAddressRange_v2(address *base, size_t *bytes, address at) {
     int code = OK;
@@ -446,6 +458,7 @@ static struct pinned *pinned_at(address at) {
 int cuMemHostRegister_v2(void *at, size_t bytes, unsigned flags) {
     if (!current()) return INVALID_CONTEXT;
     if (!bytes || flags & ~15u) return INVALID_VALUE;
+    let_free(current());
     address base = (address)at;
     int code = OK;
     pthread_mutex_lock(&everything);
@@ -457,6 +470,14 @@ int cuMemHostRegister_v2(void *at, size_t bytes, unsigned flags) {
     }
     pthread_mutex_unlock(&everything);
     return code;
+}
+/* For tests: how many ranges are registered. */
+int test_driver_registered(void) {
+    int count = 0;
+    pthread_mutex_lock(&everything);
+    for (struct pinned *it = pinned; it; it = it->next) count++;
+    pthread_mutex_unlock(&everything);
+    return count;
 }
 int cuMemHostGetDevicePointer_v2(address *made, void *at, unsigned flags) {
     if (!current()) return INVALID_CONTEXT;
@@ -595,6 +616,7 @@ static void order_behind(struct stream *then, struct stream *first) {
 }
 static int queue(struct stream *it, struct step step) {
     if (!(it = which(it))) return INVALID_CONTEXT;
+    if (step.kind != WRITE && step.kind != WAIT) let_free(it->context);
     if (lost(it)) { if (step.event) let_go_event(step.event); return lost(it); }
     if (it->capture) {
         if (step.event) let_go_event(step.event);
@@ -619,7 +641,7 @@ static int queue(struct stream *it, struct step step) {
     return OK;
 }
 int cuStreamCreate(struct stream **made, unsigned flags) {
-    let_make();
+    let_free(current());
     if (!current()) return INVALID_CONTEXT;
     *made = calloc(1, sizeof **made);
     (*made)->is_blocking = !flags;
@@ -661,35 +683,27 @@ int cuStreamQuery(struct stream *it) {
     pthread_mutex_unlock(&order);
     return lost(it) ? lost(it) : busy ? NOT_READY : OK;
 }
+static int has_work(struct context *context) {
+    struct stream *own = &default_stream[context->ordinal];
+    pthread_mutex_lock(&order);
+    int busy = own->last && own->context == context && is_busy(own);
+    for (struct stream *at = streams; at; at = at->next) busy |= at->context == context && is_busy(at);
+    pthread_mutex_unlock(&order);
+    return busy;
+}
 /* As on a device: waiting for a context spoils every capture in it, whoever waits. */
 int cuCtxSynchronize(void) {
     if (!current()) return INVALID_CONTEXT;
     if (current()->capture) { current()->capture->spoilt = 1; return CAPTURE_UNSUPPORTED; }
-    struct context *context = current();
-    for (;;) {
-        int busy = 0;
-        pthread_mutex_lock(&order);
-        for (struct stream *at = streams; at; at = at->next) busy |= at->context == context && is_busy(at);
-        struct stream *own = &default_stream[context->ordinal];
-        busy |= own->last && is_busy(own);
-        pthread_mutex_unlock(&order);
-        if (!busy) return atomic_load(&lost_on[context->ordinal]);
-        nap();
-    }
+    while (has_work(current())) nap();
+    return atomic_load(&lost_on[current()->ordinal]);
 }
-/* As on a device: who frees or unregisters memory waits for all streams, and while one frees nobody makes objects.
-   Whether others do while one unregisters was not tried there. */
+/* As on a device: who frees or unregisters memory, or closes another process's, waits for all streams of the context. */
 static void wait_for_all(void) {
-    pthread_mutex_lock(&making);
-    for (int busy = 1; busy;) {
-        busy = 0;
-        pthread_mutex_lock(&order);
-        for (struct stream *at = streams; at; at = at->next) busy |= is_busy(at);
-        for (int i = 0; i < 8; i++) busy |= default_stream[i].last && is_busy(&default_stream[i]);
-        pthread_mutex_unlock(&order);
-        if (busy) nap();
-    }
-    pthread_mutex_unlock(&making);
+    struct context *context = current();
+    pthread_mutex_lock(&context->freeing);
+    while (has_work(context)) nap();
+    pthread_mutex_unlock(&context->freeing);
 }
 /* As on a device: what is unregistered under copies ends the context. */
 static int touches(const struct step *step, const struct pinned *range) {
@@ -793,7 +807,7 @@ int cuLaunchKernel(const char *kernel, unsigned gx, unsigned gy, unsigned gz, un
 
 int cuEventCreate(struct event **made, unsigned flags) {
     (void)flags;
-    let_make();
+    let_free(current());
     if (!current()) return INVALID_CONTEXT;
     *made = calloc(1, sizeof **made);
     (*made)->references = 1;

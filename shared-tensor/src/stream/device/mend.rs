@@ -55,10 +55,7 @@ impl Hold {
         let (memory, peers) = (&*member.memory, member.peers());
         match debt {
             Debt::Frame { slot, seq, earlier, awaited } => {
-                let is_there = || {
-                    is_settled(memory, *slot, *seq)
-                        || *awaited == Awaited::There && is_complete(memory, *slot, *seq)
-                };
+                let is_there = || is_there(memory, *slot, *seq, *awaited);
                 // The second look: a frame that has come since the first one is over, and is not lost.
                 if !is_there()
                     && earlier.is_over(memory, *slot, |who| peers.has_ended(who))
@@ -91,6 +88,18 @@ impl Hold {
                 }
                 Ok(is_settled)
             }
+        }
+    }
+
+    /// Whether a debt is paid, at a glance: `false` of one for which more has to be done.
+    pub(super) fn is_paid_already(&self, debt: &Debt) -> bool {
+        let Ok(member) = self.member() else { return false };
+        match debt {
+            Debt::Frame { slot, seq, awaited, .. } => {
+                is_there(&member.memory, *slot, *seq, *awaited)
+            }
+            Debt::Use { it, .. } => self.is_over(*it).unwrap_or(false),
+            Debt::Copy { .. } | Debt::News { .. } => false,
         }
     }
 
@@ -195,6 +204,11 @@ impl Hold {
         };
         copied.map_err(|source| self.failed("mend", &source))
     }
+}
+
+/// Whether a frame is where it is waited for.
+fn is_there(memory: &StreamMemory, slot: usize, seq: Seq, awaited: Awaited) -> bool {
+    is_settled(memory, slot, seq) || awaited == Awaited::There && is_complete(memory, slot, seq)
 }
 
 /// Whether somebody who is not gone is filling a slot for the dead. Of this frame it is the same; of an earlier

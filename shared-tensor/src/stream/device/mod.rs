@@ -7,6 +7,7 @@ mod earlier;
 mod endings;
 mod filling;
 mod frames;
+mod fresh;
 mod hold;
 mod in_file;
 mod lanes;

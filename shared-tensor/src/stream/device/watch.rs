@@ -13,6 +13,7 @@ use shm_lock::PerProcess;
 
 use crate::stream::device::doubts::Doubts;
 use crate::stream::device::endings::Ending;
+use crate::stream::device::fresh::Fresh;
 use crate::stream::device::hold::Hold;
 use crate::stream::device::mend::Debt;
 use crate::stream::device::seat::Taken;
@@ -20,6 +21,8 @@ use crate::stream::device::settle;
 
 /// How often debtors are looked after: at first, and at most.
 const TICK: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(20));
+/// So many that are paid are let go of by who adds others: more than most add.
+const PAID: usize = 4;
 /// How long the thread stays when there is nothing to do.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -48,6 +51,8 @@ impl Watched {
 
 #[derive(Default)]
 struct State {
+    /// Of calls that wait for them: mostly paid when the next one comes.
+    fresh: Fresh<Watched>,
     debts: Vec<Watched>,
     endings: Vec<Ending>,
     leaving: Vec<Arc<Taken>>,
@@ -58,7 +63,8 @@ struct State {
 
 impl State {
     fn is_empty(&self) -> bool {
-        self.debts.is_empty()
+        self.fresh.is_empty()
+            && self.debts.is_empty()
             && self.endings.is_empty()
             && self.leaving.is_empty()
             && !self.is_asked
@@ -81,14 +87,17 @@ pub(super) fn over(hold: &Arc<Hold>, debts: impl Iterator<Item = Debt>) -> io::R
         return Ok(());
     }
     let mut known = 0;
+    let mut paid = [const { None }; PAID];
     let (started, mut state) = add(|state| {
-        known = state.debts.len();
-        state.debts.extend(debts);
+        let fresh = &mut state.fresh;
+        paid.fill_with(|| fresh.pop_if(|it| it.hold.is_paid_already(&it.debt)));
+        known = fresh.len();
+        debts.for_each(|it| fresh.push(it));
     });
-    let refused = if started.is_err() { state.debts.split_off(known) } else { Vec::new() };
+    let refused = if started.is_err() { state.fresh.split_off(known) } else { Vec::new() };
     drop(state);
     // The last use of a stream may be among them, which asks for what is locked.
-    drop(refused);
+    drop((refused, paid));
     started
 }
 
@@ -157,16 +166,17 @@ fn run(watch: &Watch) {
             }
             tick = TICK.0;
         }
-        let debts = std::mem::take(&mut state.debts);
+        let mut left = std::mem::take(&mut state.debts);
+        left.extend(state.fresh.take_seen());
         let mut endings = std::mem::take(&mut state.endings);
         let mut leaving = std::mem::take(&mut state.leaving);
         let is_asked = std::mem::take(&mut state.is_asked);
+        let has_fresh = !state.fresh.is_empty();
         drop(state);
         let over: Vec<_> = endings.extract_if(.., |ending| !ending.has_to_wait()).collect();
         endings.extend(over.into_iter().filter_map(Ending::queue));
         leaving.extract_if(.., |taken| taken.is_over()).for_each(|taken| taken.give_back());
         // One that cannot be looked at is looked at again.
-        let mut left = debts;
         left.retain_mut(|it| {
             it.since.get_or_insert_with(Instant::now);
             !it.hold.is_paid(&it.debt).unwrap_or(false)
@@ -177,7 +187,7 @@ fn run(watch: &Watch) {
         // Theirs until this process is gone: nothing is over that a lost context was to do, and nothing waits there.
         leaving.retain(|taken| !taken.is_lost());
         left.retain(|it| !it.hold.seat.is_lost());
-        if left.is_empty() && endings.is_empty() && leaving.is_empty() {
+        if left.is_empty() && endings.is_empty() && leaving.is_empty() && !has_fresh {
             continue;
         }
         {

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
 
 import pytest
 from support.driver import Array, Driver
-from support.peer import Peer
+from support.peer import WATCHDOG_S, Peer
 
 import shared_tensor
 from shared_tensor import Stream
@@ -45,6 +47,21 @@ def pytest_ignore_collect(collection_path: Path) -> Any:
 def driver() -> Driver:
     """Give the driver, as another library uses it."""
     return Driver()
+
+
+@pytest.fixture(autouse=True)
+def _all_given_back(driver: Driver) -> Iterator[None]:
+    """Have a test give back what it took, before another one holds up streams.
+
+    Whoever unregisters memory waits for all streams, and meanwhile nobody else queues anything.
+    """
+    before = driver.registered()
+    yield
+    gc.collect()
+    deadline = time.monotonic() + WATCHDOG_S
+    while driver.registered() > before:
+        assert time.monotonic() < deadline, f"{driver.registered()} ranges are registered still"
+        time.sleep(0.001)
 
 
 @pytest.fixture
