@@ -34,6 +34,34 @@
 //! | order | counts rise by one; a reader is told how many it missed |
 //!
 //! A ring of fewer than three slots gives some of these up; [`Stream::info`] says which.
+//!
+//! # On a GPU
+//!
+//! Frames may be in memory of a GPU. Then calls queue their work in a stream of CUDA, and return: what is queued
+//! behind a read finds the frame there, and a frame is complete when the GPU has come to it. Contexts and streams
+//! are those of [`service::cuda`](crate::service::cuda), the crate `cuda-ipc`; the example `gpu_filter` has
+//! kernels read frames where they lie.
+//!
+//! ```no_run
+//! use shared_tensor::DType;
+//! use shared_tensor::service::cuda;
+//! use shared_tensor::stream::{ReaderOptions, Source, Stamp, StreamOptions, Wait};
+//!
+//! let context = cuda::probe()?.device_at(0)?.context()?;
+//! let queue = context.stream()?;
+//! let frames = StreamOptions::new(DType::F32, [480, 640]).create_on(&context, "camera")?;
+//! let writer = frames.writer_on(&context, &Wait::forever())?;
+//! let mut reader = frames.reader_on(&context, ReaderOptions::default(), &Wait::forever())?;
+//! # let (scene, image) = (0_u64, 0_u64);
+//!
+//! // `scene` and `image` are addresses on the device. Neither call waits for it.
+//! writer.write(&queue, Source::Device(scene), &Stamp::default(), &Wait::forever())?;
+//! let publication = reader.next_into(&queue, image, &Wait::forever())?;
+//! context.synchronize(&queue)?;
+//! assert_eq!(publication.count, 1);
+//! frames.unlink()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod admin;
 mod attachment;

@@ -311,9 +311,14 @@ fn what_exists(namespace: &Namespace, name: &SegmentName) -> String {
     };
     let creator = &info.creator;
     let lives = if creator.is_running() { "which runs" } else { "which has ended" };
+    // Nobody else may have them, and then they are gone.
+    let ways = if info.device.is_some() && !creator.is_running() {
+        "open it, or unlink it first if its frames are gone, or choose another name"
+    } else {
+        "open it, use open_or_create, unlink it first, or choose another name"
+    };
     format!(
-        "it exists with {}{}, created by process {}, {lives}: open it, use open_or_create, unlink \
-         it first, or choose another name",
+        "it exists with {}{}, created by process {}, {lives}: {ways}",
         info.dtype, info.shape, creator.pid
     )
 }

@@ -174,13 +174,14 @@ class Handle:
             ``leases_max``, ``generation``, ``tag``, ``creator_pid``, ``creator_uid``, ``created``
             (seconds since 1970), ``creator_alive``, ``count``, ``phase``, ``write_sequence``,
             ``unlinked``, ``write_time`` (seconds since 1970, 0.0 before the first frame),
-            ``frame_id``, ``warnings`` (of what does not work as it should on this host) and
-            ``counters`` of the writers. And of an open stream: ``ordering`` (by what work on a GPU
-            is ordered here: ``"device"``, or ``"host"`` where the driver lacks the operations, or
-            frames are in the file; None where no GPU is used), ``observer``, ``always_wakes``,
-            ``participants`` (``pid``, ``uid``, ``alive``, ``leases``, ``lag`` and ``counters`` of
-            each process that has it open; the dead stay until their place is needed) and
-            ``population``, how far its memory has been brought in.
+            ``frame_id``, ``warnings`` (of what does not work as it should on this host, and why
+            this handle is in memory of the host where the GPU was meant) and ``counters`` of the
+            writers. And of an open stream: ``ordering`` (by what work on a GPU is ordered here:
+            ``"device"``, or ``"host"`` where the driver lacks the operations, or frames are in the
+            file; None where no GPU is used), ``observer``, ``always_wakes``, ``participants``
+            (``pid``, ``uid``, ``alive``, ``leases``, ``lag`` and ``counters`` of each process that
+            has it open; the dead stay until their place is needed) and ``population``, how far its
+            memory has been brought in.
 
         Raises
         ------

@@ -212,8 +212,9 @@ class Stream(_native.Handle):
         ------
         StaleStreamError
             It exists with another shape or element type.
-        ValueError, TypeError, OSError, PermissionError
-            As of :meth:`create` and :meth:`open`.
+        ValueError, TypeError, OSError, PermissionError, RuntimeError
+            As of :meth:`create` and :meth:`open`. Of a stream on a GPU whose frames went with the
+            last process that had it open, too: it is there until somebody unlinks it.
         """
         made = {"slots": slots, "mode": mode, "group": group, "tag": tag, "mirror": mirror}
         where = {"directory": directory, "prefix": prefix}

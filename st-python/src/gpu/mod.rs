@@ -36,7 +36,9 @@ use shared_tensor::service::cuda::{Context, Copies, Stream as Queue};
 use shared_tensor::stream::{GpuReader, GpuWriter, ReaderOptions, Stream, Wait};
 
 pub(crate) use lent::{FrameOnGpu, LentOnGpu, is_copy, is_revoked};
-pub(crate) use place::{Wanted, context_at, gpu_ordinal, is_in_host_memory, not_in_host_memory};
+pub(crate) use place::{
+    Attached, Wanted, context_at, gpu_ordinal, is_in_host_memory, not_in_host_memory,
+};
 pub(crate) use reading::AnyReader;
 pub(crate) use writing::{Given, Queued};
 

@@ -65,23 +65,32 @@ pub(crate) fn is_in_host_memory(stream: &Stream) -> bool {
     stream.frames_in_file() || stream.is_mirrored()
 }
 
+/// How a handle reaches frames.
+pub(crate) enum Attached {
+    OnGpu(Box<OnGpu>),
+    InHostMemory,
+    /// In the mirror, as the GPU is not to be had: why.
+    Instead(String),
+}
+
 impl OnGpu {
-    /// What a handle on `stream` gets; `None` for one that reads memory of the host.
+    /// What a handle on `stream` gets.
     pub(crate) fn attach(
         py: Python<'_>,
         stream: &Stream,
         wanted: Wanted,
         readonly: bool,
         behaviour: ReaderOptions,
-    ) -> PyResult<Option<Self>> {
-        let Some(home) = stream.device() else { return Ok(None) };
+    ) -> PyResult<Attached> {
+        let Some(home) = stream.device() else { return Ok(Attached::InHostMemory) };
         let (name, mirrored) = (stream.name(), is_in_host_memory(stream));
         let there = match wanted {
-            Wanted::Host if mirrored => return Ok(None),
+            Wanted::Host if mirrored => return Ok(Attached::InHostMemory),
             Wanted::Host => {
                 return Err(PyValueError::new_err(format!(
                     "stream '{name}' is on {home} without a CPU mirror: its frames cannot be read \
-                     without a GPU"
+                     without a GPU. Open it without naming the CPU where its GPU is seen, or have it \
+                     created with mirror=True (cpu_mirror=True of pyshmem's interface)"
                 )));
             }
             Wanted::Home => py.detach(|| at_home(name, home)),
@@ -100,7 +109,7 @@ impl OnGpu {
             })
         });
         match attached {
-            Ok(attached) => Ok(Some(attached)),
+            Ok(attached) => Ok(Attached::OnGpu(Box::new(attached))),
             // What was asked for wrongly is no lack of a GPU, and neither is what a signal's handler raised.
             Err(error)
                 if mirrored
@@ -108,7 +117,7 @@ impl OnGpu {
                     && !is_interrupted.load(Ordering::Relaxed)
                     && !error.is_instance_of::<PyValueError>(py) =>
             {
-                Ok(None)
+                Ok(Attached::Instead(error.value(py).to_string()))
             }
             Err(error) => Err(error),
         }

@@ -6,6 +6,7 @@ use shared_tensor::shm::{Creator, Generation};
 use shared_tensor::stream::{Publication, Reader, Stream, Wait};
 
 use super::{Handle, Inner};
+use crate::gpu::Attached;
 
 /// What stays known of a stream after closing.
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +144,7 @@ impl Handle {
             self.origin.store(Arc::new(Origin::of(&stream)));
             let missed_total = position.missed_total;
             *position = Position { missed_total, ..Position::before_any_of(reader.generation()) };
-            let successor = Inner::new(stream, None);
+            let successor = Inner::new(stream, Attached::InHostMemory);
             successor.idle_readers().push(reader);
             self.open.store(Some(Arc::new(successor)));
         }

@@ -20,7 +20,7 @@ use shared_tensor::stream::{ReaderOptions, Stream, Writer};
 
 use crate::arrays::Frames;
 use crate::errors;
-use crate::gpu::{self, OnGpu};
+use crate::gpu::{self, Attached, OnGpu};
 use crate::ownership::Ownership;
 
 use following::{Idle, Origin, Position};
@@ -62,8 +62,7 @@ struct Place {
 /// What closing lets go of.
 pub(crate) struct Inner {
     pub(crate) stream: Stream,
-    /// `None`: frames are read and written in memory of the host.
-    gpu: Option<OnGpu>,
+    reached: Attached,
     writer: OnceLock<Writer>,
     /// Readers that no thread uses at the moment.
     readers: PerProcess<Mutex<Idle>>,
@@ -82,14 +81,25 @@ impl Deref for Live {
 }
 
 impl Inner {
-    fn new(stream: Stream, gpu: Option<OnGpu>) -> Self {
-        Self { stream, gpu, writer: OnceLock::new(), readers: PerProcess::new() }
+    fn new(stream: Stream, reached: Attached) -> Self {
+        Self { stream, reached, writer: OnceLock::new(), readers: PerProcess::new() }
     }
 
     /// The GPU on which frames are read and written, if that is where this handle does it.
     #[inline]
     pub(crate) fn gpu(&self) -> Option<&OnGpu> {
-        self.gpu.as_ref()
+        match &self.reached {
+            Attached::OnGpu(gpu) => Some(gpu),
+            Attached::InHostMemory | Attached::Instead(_) => None,
+        }
+    }
+
+    /// Why frames are read in the mirror, if their GPU was meant.
+    fn reason_for_mirror(&self) -> Option<&str> {
+        match &self.reached {
+            Attached::Instead(reason) => Some(reason),
+            _ => None,
+        }
     }
 
     #[inline]
@@ -143,7 +153,7 @@ impl Handle {
     #[inline]
     pub(crate) fn readable_by_host(&self) -> PyResult<Live> {
         let inner = self.readable()?;
-        if inner.gpu.is_some() && !gpu::is_in_host_memory(&inner.stream) {
+        if inner.gpu().is_some() && !gpu::is_in_host_memory(&inner.stream) {
             return Err(gpu::not_in_host_memory(&inner.stream));
         }
         Ok(inner)

@@ -13,20 +13,21 @@ use super::following::{Origin, Position};
 use super::{Handle, Inner, Place};
 use crate::arrays::{self, Frames};
 use crate::errors;
-use crate::gpu::{self, OnGpu, Wanted};
+use crate::gpu::{self, Attached, OnGpu, Wanted};
 use crate::options::{self, Creation, Whole};
 use crate::ownership::Ownership;
 use crate::patience::Patience;
 
 impl Handle {
     fn of(
-        (stream, gpu): (Stream, Option<OnGpu>),
+        (stream, reached): (Stream, Attached),
         readonly: bool,
         attached: bool,
         behaviour: ReaderOptions,
         casting: &str,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        let inner = Inner::new(stream.clone(), reached);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             name: stream.name().to_owned(),
@@ -35,7 +36,7 @@ impl Handle {
             attached,
             place: Place {
                 home: stream.device(),
-                ordinal: gpu.as_ref().map(OnGpu::ordinal),
+                ordinal: inner.gpu().map(OnGpu::ordinal),
                 is_in_host_memory: gpu::is_in_host_memory(&stream),
             },
             behaviour,
@@ -45,7 +46,7 @@ impl Handle {
             waits: PerProcess::new(),
             origin: ArcSwap::from_pointee(Origin::of(&stream)),
             namespace: stream.namespace().clone(),
-            open: ArcSwapOption::from_pointee(Inner::new(stream, gpu)),
+            open: ArcSwapOption::from_pointee(inner),
         }
     }
 }
@@ -154,18 +155,18 @@ impl Handle {
                 )));
             }
         };
-        let gpu = if attach {
-            let gpu = OnGpu::attach(py, &stream, device, readonly, behaviour);
-            gpu.inspect_err(|_| {
+        let attached = if attach {
+            let attached = OnGpu::attach(py, &stream, device, readonly, behaviour);
+            attached.inspect_err(|_| {
                 // Nobody else knows of it, and it would be left behind.
                 if action == "create" {
                     let _ = stream.unlink();
                 }
             })?
         } else {
-            None
+            Attached::InHostMemory
         };
-        let handle = Self::of((stream, gpu), readonly, attach, behaviour, casting);
+        let handle = Self::of((stream, attached), readonly, attach, behaviour, casting);
         if attach {
             handle.frames.prepare(py);
         }

@@ -48,7 +48,8 @@ Different from pyshmem, on purpose
   of it that were made before cannot be, and must not be written to.
 - ``poll_interval=`` is accepted everywhere and nothing polls. ``notify=`` is stored and told, and
   every write wakes those who wait.
-- ``readonly=True`` maps the payload without write permission, and sees crashes like any handle.
+- ``readonly=True`` maps the payload without write permission, but on a GPU, and sees crashes like
+  any handle.
 - A closed handle's `SharedMemory.to_config` raises RuntimeError.
 - On a GPU no call waits for the device: `SharedMemory.write` and `SharedMemory.read` queue their
   copies in torch's current stream and return. Host memory that was written may be changed when the

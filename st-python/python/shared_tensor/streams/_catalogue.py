@@ -110,7 +110,8 @@ def open(
         not to be had. A device has to be its device. False is the mirror. Without meaning for CPU
         streams.
     readonly : bool
-        Refuse to write, lock and unlink; the payload is mapped without write permission.
+        Refuse to write, lock and unlink; the payload is mapped without write permission, but on a
+        GPU, where a frame in place can be written to by whoever has it.
 
     Raises
     ------

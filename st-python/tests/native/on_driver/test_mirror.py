@@ -53,6 +53,8 @@ def test_a_process_without_cuda(
     peer = spawn(TEST_DRIVER_DEAD="100")
     peer.run("stream = Stream.open(name); stream.seek(0)", name=mirrored.name)
     assert peer.run("stream.device") == "cpu"
+    assert "CUDA is not available" in peer.run("stream.info()['warnings'][-1]")
+    assert not any("CUDA is not" in said for said in mirrored.info()["warnings"])
     for count in range(1, 5):
         mirrored.write(array().fill(count))
         assert peer.run("stream.next(60.0).tolist()") == [[float(count)] * 3] * 4
