@@ -201,8 +201,9 @@ impl Handle {
     ///     ``creator_pid``, ``creator_uid``, ``created`` (seconds since 1970), ``creator_alive``;
     ///     ``count``, ``phase`` ("idle", "writing", "aborted" or "crashed"), ``write_sequence``,
     ///     ``unlinked``, ``write_time`` (seconds since 1970, 0.0 before the first frame), ``frame_id``;
-    ///     ``warnings``: a list of sentences on what this stream or handle cannot promise, why it
-    ///     is in memory of the host where the GPU was meant, that its name was unlinked, or that a writer died during a write; usually empty;
+    ///     ``warnings``: a list of sentences on what this stream or handle cannot promise, why it is in memory
+    ///     of the host where the GPU was meant, that its name was unlinked, or that a writer died during a
+    ///     write; usually empty;
     ///     ``counters``: of the write side, since creation;
     ///     ``observer``: whether this process may not write to the file, so that it copies and never leases;
     ///     ``always_wakes``: whether every publication wakes, for readers that cannot say that they wait;
