@@ -285,6 +285,19 @@ def test_a_soak_counts_its_kills(ground: Ground, driver: Path) -> None:
     assert "bad: round 0: one" in ground.problems()
 
 
+def test_the_package_is_tested_beside_pyshmem_alone(ground: Ground, driver: Path) -> None:
+    """Tests find pyshmem; what has the name of the wheel's package stays away."""
+    for peer, module in (("pyshmem-1.4.0", "the_peer"), ("shared-tensor-0.2.16", "the_other")):
+        folder = ground.bundle / "peers" / peer
+        folder.mkdir(parents=True)
+        (folder / f"{module}.py").write_text("")
+    found = "from importlib.util import find_spec as f\n"
+    found += "    assert f('the_wheel') and f('the_peer') and not f('the_other')"
+    ground.python_test(found)
+    ended = ground.run("tests", driver=driver)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
 def test_the_package_fails_the_report(ground: Ground, driver: Path) -> None:
     """By one failed test, whose message is there."""
     ground.add("it", "test", good_test([]))

@@ -105,6 +105,15 @@ class Bundle:
             **more,
         }
 
+    def beside_wheel(self) -> str:
+        """Give the search path of pytest: the wheel, pytest, and pyshmem.
+
+        Tests show the faults of pyshmem on pyshmem, too. The other peer, which has our name, stays
+        apart.
+        """
+        pyshmem = sorted((self.folder / "peers").glob("pyshmem-*"))
+        return os.pathsep.join(map(str, (self.wheel, self.folder / "tools", *pyshmem)))
+
     def drive(self, module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
         """Give command and environment of a module of this package."""
         path = str(Path(__file__).parent.parent)

@@ -208,12 +208,11 @@ class Runner:
         results = self._scratch(run, "xml")
         path = self._scratch(run, "calls")
         program = Program(PYTEST, "test", "python", limit_s)
-        tools = self.bundle.folder / "tools"
         python = [self.bundle.python, "-B", "-m", "pytest", "-p", "no:cacheprovider", "-ra"]
         python += ["-c", str(folder / "pyproject.toml"), "-m", "gpu"]
         python += ["--junitxml", str(results), str(folder / "gpu")]
         env = self.bundle.environment(
-            PYTHONPATH=f"{self.bundle.wheel}:{tools}",
+            PYTHONPATH=self.bundle.beside_wheel(),
             PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",
             ST_DRIVER_CALLS=str(path),
         )
@@ -255,7 +254,7 @@ class Runner:
         *quick, waiting = programs
         chosen = [*quick, (name, [*python, str(folder / file)], True), waiting]
         env = self.bundle.environment(
-            PYTHONPATH=f"{self.bundle.wheel}:{self.bundle.folder / 'tools'}",
+            PYTHONPATH=self.bundle.beside_wheel(),
             PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",
             **{sanitizer.IS_THERE: "1"},
         )

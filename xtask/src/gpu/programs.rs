@@ -49,6 +49,7 @@ pub(crate) const PROGRAMS: &[Program] = &[
             legacy: &[
                 "foreign::handles_open_in_place",
                 "foreign::handles_of_the_dead_are_refused",
+                "foreign::nothing_is_closed_beside_streams_that_wait",
                 "borrower",
                 "lender",
             ],
