@@ -70,6 +70,39 @@ def test_what_ends_counts_with_its_last_line(bench: ModuleType) -> None:
     assert listened(bench, SAYS) == {"row": 2, "is_late": False}
 
 
+ANSWERS = """
+import json, sys
+print(json.dumps({"begun": 1}), flush=True)
+found = {}
+for line in sys.stdin:
+    if line == "end\\n":
+        sys.exit(3)
+    if line == "hang\\n":
+        print(json.dumps({"begins": "to hang"}), flush=True)
+        sys.stdin.read()
+    found[line.strip()] = len(line)
+    print(json.dumps(found), flush=True)
+"""
+
+
+def test_who_is_asked_answers_for_each_line(bench: ModuleType) -> None:
+    """With all that it has found; of one that has ended, or is silent, it is said."""
+    command = [sys.executable, "-c", ANSWERS]
+    watched = bench.Watched("it", command, hour, 60.0)
+    assert watched.asked() == {"begun": 1}
+    assert watched.asked("one") == {"one": 4}
+    assert watched.asked("three") == {"one": 4, "three": 6}
+    for _ in range(2):
+        with pytest.raises(bench.Failed, match="it exited with 3"):
+            watched.asked("end")
+    watched.stop()
+    silent = bench.Watched("it", command, hour, 3.0)
+    assert silent.asked() == {"begun": 1}
+    with pytest.raises(bench.Failed, match="it is silent for 3 s since: to hang"):
+        silent.asked("hang")
+    silent.stop()
+
+
 def test_what_hangs_counts_with_what_it_had(
     bench: ModuleType, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,14 +206,14 @@ def test_streams_are_judged_by_the_floor_that_signals_as_they_do(
     floor.write_text(f"#!/bin/sh\necho '{json.dumps(said)}'\n")
     floor.chmod(0o755)
     bench = streams.Bench(options, {**os.environ, "ST_FLOOR_STREAM": str(floor)})
-    bench.ordering, bench.device = "memops", "GPU-1"
-    monkeypatch.setattr(
-        bench,
-        "_side",
-        lambda side, keys: [
-            bench.found.setdefault((side, key), []).append({"p50": 42.0, **marks}) for key in keys
-        ],
-    )
+
+    class Side:
+        @staticmethod
+        def asked(line: str | None) -> dict[str, object]:
+            about: dict[str, object] = {"ordering": "memops", "device": "GPU-1"}
+            return about if line is None else {**about, line.split()[0]: {"p50": 42.0, **marks}}
+
+    monkeypatch.setattr(bench, "_started", lambda *_: Side())
     bench.round(0)
     made = bench.figures()
     path = tmp_path / "figures"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -50,6 +51,7 @@ class Watched:
         self.name = name
         self._left, self._patience, self._beside = time_left, patience, beside
         self._does = "starts"
+        self._rows: set[str] = set()
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         tell(f"{name} starts")
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -81,21 +83,13 @@ class Watched:
         found: dict[str, Any] = {}
         while True:
             try:
-                line = self._line()
+                told = self._told()
             except TimeoutError as late:
                 tell(f"{self.name} {late}; what it found before counts")
                 end(self._process, self.name, is_late=True)
                 return {**found, "is_late": True}
-            if line is None:
+            if told is None:
                 break
-            told = json.loads(line)
-            if "begins" in told:
-                self._does = told["begins"]
-                tell(f"{self.name}: {self._does}")
-                continue
-            for row, value in told.items():
-                if row not in found and isinstance(value, dict):
-                    tell(f"{self.name}: {row} {_short(value)}")
             found = told
         try:
             code: int | None = self._process.wait(GRACE_S)
@@ -104,6 +98,48 @@ class Watched:
         if code != 0:
             raise Failed(f"{self.name} exited with {code} after: {self._does}")
         return {**found, "is_late": False}
+
+    def asked(self, line: str | None = None) -> dict[str, Any]:
+        """Give it a line, if any, and have what it has found when it answers, or has begun.
+
+        Raises
+        ------
+        Failed
+            If it ends, or was ended as it was silent for too long.
+        """
+        assert self._process.stdin is not None
+        if line is not None:
+            # Of one that has ended it is said below.
+            with contextlib.suppress(OSError):
+                os.write(self._process.stdin.fileno(), f"{line}\n".encode())
+        try:
+            told = self._told()
+        except TimeoutError as late:
+            end(self._process, self.name, is_late=True)
+            raise Failed(f"{self.name} {late}") from None
+        if told is None:
+            code = self._process.wait()
+            raise Failed(f"{self.name} exited with {code} after: {self._does}")
+        return told
+
+    def _told(self) -> dict[str, Any] | None:
+        """Give what it says next of what it found; None if it has ended."""
+        while True:
+            line = self._line()
+            if line is None:
+                # It is at its end for who asks again, too.
+                self._lines.put(None)
+                return None
+            told: dict[str, Any] = json.loads(line)
+            if "begins" in told:
+                self._does = told["begins"]
+                tell(f"{self.name}: {self._does}")
+                continue
+            for row, value in told.items():
+                if row not in self._rows and isinstance(value, dict):
+                    self._rows.add(row)
+                    tell(f"{self.name}: {row} {_short(value)}")
+            return told
 
     def _line(self) -> bytes | None:
         begun = time.monotonic()

@@ -2,10 +2,12 @@
 
 __main__.py [turns] [pairs] [tables] [--rounds N] [--mps] [--device cpu]
 
-Each round starts every side anew. Figures go to the file of ST_FIGURES; what fails is told, and the
-rest goes on. ``--mps`` starts a daemon of MPS and ends it. ``--device cpu`` tries all this without
-a GPU, with frames of the host. Elsewhere than in a bundle ST_PYSHMEM is the path of pyshmem, and
-ST_FLOOR_STREAM that of the floor.
+Each round starts every side anew, and asks them for each row in turn, so that what a row compares
+was measured within seconds. Rows in which calls take the time, and not what they move, are measured
+on one CPU by all, on another one in each round: those of a shared host differ by half. Figures go
+to the file of ST_FIGURES; what fails is told, and the rest goes on. ``--mps`` starts a daemon of
+MPS and ends it. ``--device cpu`` tries all this without a GPU, with frames of the host. Elsewhere
+than in a bundle ST_PYSHMEM is the path of pyshmem, and ST_FLOOR_STREAM that of the floor.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +32,28 @@ import mps  # noqa: E402
 from cases import GROUPS, NATIVE, OURS, PYSHMEM, Case  # noqa: E402
 from watched import Failed, Watched, tell  # noqa: E402
 
-ROUNDS = 3
+ROUNDS = 5
 PATIENCE_S = 60.0
 #: For all, if nobody says less; and what is kept for the end.
 WITHIN_S = 300.0
 SPARE_S = 15.0
+#: A row that has begun may take so long when the time is over.
+ROW_MAX_S = 10.0
+#: In place of a CPU: any.
+ANY = -1
 FLOOR_SAMPLES = {"turn": 300, "pair": 20, "host": 20}
+
+
+@contextlib.contextmanager
+def _on(cpu: int | None) -> Iterator[None]:
+    """Stay on a CPU, if one is given; programs that are started there do, too."""
+    before = os.sched_getaffinity(0)
+    if cpu is not None:
+        os.sched_setaffinity(0, {cpu})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 class Bench:
@@ -47,13 +66,14 @@ class Bench:
             # Within one process it changes little.
             self.chosen = [case for case in self.chosen if case in cases.TURNS]
         self.ending = ", MPS" if options.mps else ""
-        #: By side and key, of each round.
-        self.found: dict[tuple[str, str], list[dict[str, float]]] = {}
+        #: By side and key, and then by round.
+        self.found: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
         self.errors: dict[tuple[str, str], str] = {}
         #: By key and the floor's row, of each round.
         self.floors: dict[tuple[str, str], list[float]] = {}
         self.ordering, self.device = "none", "none"
         limit = min(WITHIN_S, float(os.environ.get("ST_WITHIN", "inf")))
+        self._cpus = sorted(os.sched_getaffinity(0))
         self._over = time.monotonic() + limit - SPARE_S
 
     def left(self) -> float:
@@ -62,51 +82,67 @@ class Bench:
 
     def round(self, number: int) -> None:
         """Measure all once, and begin with another side each time."""
-        for case in self.chosen:
-            self._floor(case)
-        sides = [OURS, NATIVE, PYSHMEM]
-        for side in sides[number % 3 :] + sides[: number % 3]:
-            keys = [case.key for case in self.chosen if side in case.sides]
-            if not keys:
-                continue
-            if self.left() <= 0:
-                tell(f"no time is left for round {number + 1} of {side}")
-                continue
-            self._side(side, keys)
+        order = [OURS, NATIVE, PYSHMEM]
+        order = order[number % 3 :] + order[: number % 3]
+        wanted = {side for case in self.chosen for side in case.sides}
+        with contextlib.ExitStack() as stack:
+            sides = {side: self._started(side, stack) for side in order if side in wanted}
+            for side in list(sides):
+                # Of all of them, before the first row: who starts is in the others' way.
+                self._asked(sides, side)
+            for at, case in enumerate(self.chosen):
+                if self.left() <= 0:
+                    tell(f"no time is left in round {number + 1} for {case.key}")
+                    return
+                place = (number * len(self.chosen) + at) % len(self._cpus)
+                cpu = self._cpus[place] if case.is_of_calls else None
+                self._floor(case, cpu)
+                for side in [it for it in sides if it in case.sides]:
+                    found = self._asked(sides, side, case.key, cpu)
+                    if found:
+                        self.found.setdefault((side, case.key), {})[number] = found
 
-    def _side(self, side: str, keys: list[str]) -> None:
+    def _started(self, side: str, stack: contextlib.ExitStack) -> Watched:
         env = {**self.env, cases.ENDING: self.ending}
         if side == PYSHMEM:
             peers = Path(env.get("ST_PEERS", "."))
             env["PYTHONPATH"] = env.get("ST_PYSHMEM", str(peers / "pyshmem-1.4.0"))
-        command = [sys.executable, str(HERE / "measure.py"), side, self.options.device, *keys]
-        try:
-            found = Watched(side, command, self.left, PATIENCE_S, env).found()
-        except (Failed, OSError, ValueError) as error:
-            for key in keys:
-                self.errors[side, key] = str(error)
-            return
-        for key in keys:
-            value = found.get(key, "was not come to")
-            if isinstance(value, dict):
-                self.found.setdefault((side, key), []).append(value)
-            else:
-                tell(f"{side}: {key} fails: {value}")
-                self.errors[side, key] = value
-        if side != PYSHMEM and "ordering" in found:
-            self.ordering, self.device = found["ordering"], found["device"]
+        command = [sys.executable, str(HERE / "measure.py"), side, self.options.device]
+        made = Watched(side, command, lambda: self.left() + ROW_MAX_S, PATIENCE_S, env)
+        stack.callback(made.stop)
+        return made
 
-    def _floor(self, case: Case) -> None:
+    def _asked(
+        self, sides: dict[str, Watched], side: str, key: str = "start", cpu: int | None = None
+    ) -> dict[str, float] | None:
+        """Ask a side for a row, or whether it has started; who fails leaves this round."""
+        line = None if key == "start" else f"{key} {ANY if cpu is None else cpu}"
+        try:
+            told = sides[side].asked(line)
+        except (Failed, ValueError) as error:
+            tell(f"{side}: {key} fails: {error}")
+            self.errors[side, key] = str(error)
+            del sides[side]
+            return None
+        if side != PYSHMEM:
+            self.ordering, self.device = told["ordering"], told["device"]
+        found = told.get(key)
+        if isinstance(found, str):
+            tell(f"{side}: {key} fails: {found}")
+            self.errors[side, key] = found
+        return found if isinstance(found, dict) else None
+
+    def _floor(self, case: Case, cpu: int | None) -> None:
         beside = Path(self.env.get("ST_PEERS", ".")).parent / "programs/floor-stream"
         program = Path(self.env.get("ST_FLOOR_STREAM", beside))
         if case.floor is None or not program.is_file():
             return
         arguments, counted = case.floor
         command = [str(program), *arguments, str(FLOOR_SAMPLES[arguments[0]])]
-        env = self.env
-        ended = subprocess.run(
-            command, env=env, check=False, stdout=subprocess.PIPE, timeout=PATIENCE_S
-        )
+        with _on(cpu):
+            ended = subprocess.run(
+                command, env=self.env, check=False, stdout=subprocess.PIPE, timeout=PATIENCE_S
+            )
         if ended.returncode:
             tell(f"the floor of {case.key} exited with {ended.returncode}")
             return
@@ -129,21 +165,23 @@ class Bench:
                 found = self.found.get((side, case.key))
                 if not found:
                     continue
-                middles = [it["p50"] for it in found]
+                middles = [it["p50"] for it in found.values()]
                 figure = self._about(case.name(side, self.ending), "us", middles)
                 figure.update(
-                    {mark: statistics.median(it[mark] for it in found) for mark in ("p90", "p99")}
+                    {
+                        mark: statistics.median(it[mark] for it in found.values())
+                        for mark in ("p90", "p99")
+                    }
                 )
-                figure["samples"] = sum(int(it["samples"]) for it in found)
+                figure["samples"] = sum(int(it["samples"]) for it in found.values())
                 if side != PYSHMEM:
                     figure.update(floor=floor, beside=beside, limit=case.limit_with(floor))
                 else:
                     figure["ordering"] = "none"
                 made.append(figure)
-            pairs = zip(
-                self.found.get((PYSHMEM, case.key), []), self.found.get((OURS, case.key), [])
-            )
-            times = [theirs["p50"] / ours["p50"] for theirs, ours in pairs]
+            ours = self.found.get((OURS, case.key), {})
+            theirs = self.found.get((PYSHMEM, case.key), {})
+            times = [theirs[it]["p50"] / ours[it]["p50"] for it in ours if it in theirs]
             if times:
                 title = case.name("times pyshmem", self.ending)
                 figure = self._about(title, "times", times)

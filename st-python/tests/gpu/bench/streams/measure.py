@@ -1,6 +1,6 @@
-"""One side, in a process of its own: measures cases, and says all that it found after each.
+"""One side, in a process of its own: measures what it is asked for, and says what it has found.
 
-measure.py SIDE DEVICE CASE...
+measure.py SIDE DEVICE, which reads lines of CASE CPU; a CPU of -1 is any.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ class Measure:
 def main() -> None:
     """Measure, and go on after what fails."""
     rows.tell_where()
-    name, device, *keys = sys.argv[1:]
+    name, device = sys.argv[1:]
     side = Side(name, device)
     measure = Measure(side)
     is_ours = name != cases.PYSHMEM
@@ -224,7 +224,12 @@ def main() -> None:
     by_key = {case.key: case for group in cases.GROUPS.values() for case in group}
     ending = os.environ.get(cases.ENDING, "")
     found: dict[str, Any] = dict(about)
-    for key in keys:
+    rows.say(found)
+    anywhere = os.sched_getaffinity(0)
+    for line in sys.stdin:
+        key, cpu = line.split()
+        # This thread alone: those that the libraries have stay where they are.
+        os.sched_setaffinity(0, {int(cpu)} if int(cpu) >= 0 else anywhere)
         rows.begin(f"measures {key}")
         noted: Any = contextlib.nullcontext()
         if is_ours and device != "cpu":
