@@ -30,6 +30,8 @@ struct Row {
     beside: BTreeMap<&'static str, Vec<f64>>,
     limit: Limit,
     calls: Calls,
+    /// Beside the first one.
+    devices: Vec<Device>,
 }
 
 #[derive(Debug)]
@@ -70,6 +72,14 @@ impl Figures {
         row.rounds.push(sorted(samples));
         row.limit = limit;
         row.calls.add(calls);
+    }
+
+    /// Says that a row is of another device, too.
+    pub(crate) fn add_device(&mut self, name: &str, device: &Device) {
+        let devices = &mut self.rows.entry(name.to_owned()).or_default().devices;
+        if devices.is_empty() {
+            devices.push(device.clone());
+        }
     }
 
     /// What the driver alone takes for the same.
@@ -120,21 +130,22 @@ impl Figures {
                 marks[0], marks[2]
             );
             said.expect("somebody listens");
-            calls::on(std::slice::from_ref(device));
+            let devices = [std::slice::from_ref(device), &row.devices].concat();
+            calls::on(&devices);
             calls::ordered_by(self.ordering);
             calls::note("bench", name, &row.calls);
             let Some(path) = std::env::var_os("ST_FIGURES") else { continue };
             let json = |number: Option<f64>| number.map_or("null".to_owned(), |it| it.to_string());
             let line = format!(
                 "{{\"name\": {name:?}, \"unit\": \"us\", \"p50\": {}, \"p90\": {}, \"p99\": {}, \
-                 \"samples\": {}, \"ordering\": {ordering:?}, \"devices\": [{:?}], \"rounds\": {}, \
+                 \"samples\": {}, \"ordering\": {ordering:?}, \"devices\": {:?}, \"rounds\": {}, \
                  \"least\": {least}, \"greatest\": {greatest}, \"floor\": {}, \"limit\": {}, \
                  \"beside\": {{{}}}}}\n",
                 marks[0],
                 marks[1],
                 marks[2],
                 all.len(),
-                device.uuid().to_string(),
+                devices.iter().map(|it| it.uuid().to_string()).collect::<Vec<_>>(),
                 self.rounds,
                 json(floor),
                 json(limit),

@@ -1,5 +1,5 @@
 //! What streams cost whose frames are on a GPU: there and back between two processes, and a write and a
-//! read in one, as lines and as figures in the file that `ST_FIGURES` names; nothing without a device,
+//! read in one, and what another GPU reads and writes, as lines and as figures in the file that `ST_FIGURES` names; nothing without a device,
 //! unless `ST_GPU=require` says that there is one.
 //!
 //! Everything is measured in turn, in rounds, beside what the program `floor-stream` takes for the same with
@@ -13,6 +13,7 @@ mod figures;
 mod floor;
 mod mps;
 mod pair;
+mod peers;
 mod turn;
 
 use std::process::ExitCode;
@@ -106,6 +107,7 @@ fn main() -> ExitCode {
         if !plan.is_mps {
             pair::of_host(&plan, &context, &mut figures, 4 * MB);
             pair::of_calls(&plan, &context, &mut figures);
+            peers::measure(&plan, &context, &mut figures);
         }
     }
     figures.end(&device);

@@ -6,7 +6,7 @@ use cuda_ipc::{Context, Stream as Queue, Words};
 use shared_tensor::DType;
 use shared_tensor::shm::Namespace;
 use shared_tensor::stream::{
-    GpuReader, GpuWriter, ReaderOptions, Source, Stamp, Stream, StreamOptions,
+    GpuReader, GpuWriter, ReaderOptions, Source, Stamp, Stream, StreamOptions, Wait,
 };
 
 use crate::calls::Calls;
@@ -17,14 +17,14 @@ use crate::{KB, MB, Plan, floor, name_of, patience, room};
 const BATCHES: usize = 40;
 const AHEAD: usize = 64;
 /// Of frames of more than 64 MB.
-const FEW: (usize, usize) = (10, 4);
-const SLOTS: usize = 4;
+pub(crate) const FEW: (usize, usize) = (10, 4);
+pub(crate) const SLOTS: usize = 4;
 /// How many calls are queued while the stream is held up: fewer than a device's queue takes.
 const HELD: usize = 200;
 /// What the CPU may take for a write, in microseconds.
 const WRITE_MAX: f64 = 8.0;
 /// What large frames may take beside copies alone: nine tenths of their bandwidth.
-const OF_COPIES: f64 = 1.0 / 0.9;
+pub(crate) const OF_COPIES: f64 = 1.0 / 0.9;
 
 struct Ground {
     queue: Queue,
@@ -52,41 +52,18 @@ impl Ground {
     }
 
     fn write(&mut self, source: Source<'_>) {
-        self.writer.write(&self.queue, source, &Stamp::default(), &patience()).expect("published");
+        self.writer
+            .write(&self.queue, source, &Stamp::default(), &Wait::forever())
+            .expect("published");
     }
 
     fn read(&mut self) {
         let to = self.own[1].address();
-        self.reader.latest_into(&self.queue, to, &patience()).expect("queued");
+        self.reader.latest_into(&self.queue, to, &Wait::forever()).expect("queued");
     }
 
     fn finish(&self) {
         self.context.synchronize(&self.queue).expect("done");
-    }
-
-    /// Times batches of something, each one's share of its batch.
-    fn sustained(
-        &mut self,
-        (batches, ahead): (usize, usize),
-        mut once: impl FnMut(&mut Self),
-    ) -> (Vec<f64>, Calls) {
-        let mut took = Vec::with_capacity(batches);
-        let mut before = Calls::now();
-        for batch in 0..=batches {
-            if batch == 1 {
-                before = Calls::now();
-            }
-            let begun = Instant::now();
-            for _ in 0..ahead {
-                once(self);
-            }
-            self.finish();
-            if batch > 0 {
-                #[expect(clippy::cast_precision_loss, reason = "a small number")]
-                took.push(begun.elapsed().as_secs_f64() * 1e6 / ahead as f64);
-            }
-        }
-        (took, Calls::now().since(&before))
     }
 
     fn end(self) {
@@ -97,6 +74,32 @@ impl Ground {
     }
 }
 
+/// Times batches of something, each one's share of its batch.
+pub(crate) fn sustained<T>(
+    it: &mut T,
+    (batches, ahead): (usize, usize),
+    mut once: impl FnMut(&mut T),
+    finish: impl Fn(&T),
+) -> (Vec<f64>, Calls) {
+    let mut took = Vec::with_capacity(batches);
+    let mut before = Calls::now();
+    for batch in 0..=batches {
+        if batch == 1 {
+            before = Calls::now();
+        }
+        let begun = Instant::now();
+        for _ in 0..ahead {
+            once(it);
+        }
+        finish(it);
+        if batch > 0 {
+            #[expect(clippy::cast_precision_loss, reason = "a small number")]
+            took.push(begun.elapsed().as_secs_f64() * 1e6 / ahead as f64);
+        }
+    }
+    (took, Calls::now().since(&before))
+}
+
 fn batches(plan: &Plan, bytes: usize) -> (usize, usize) {
     if bytes > 64 * MB { FEW } else { (plan.samples(BATCHES), AHEAD) }
 }
@@ -105,11 +108,16 @@ pub(crate) fn measure(plan: &Plan, context: &Context, figures: &mut Figures, byt
     let name = format!("one process, write and read, {}{}", name_of(bytes), plan.ending());
     let batches = batches(plan, bytes);
     let mut ground = Ground::new(context, bytes);
-    let (took, calls) = ground.sustained(batches, |ground| {
-        let from = ground.own[0].address();
-        ground.write(Source::Device(from));
-        ground.read();
-    });
+    let (took, calls) = sustained(
+        &mut ground,
+        batches,
+        |ground| {
+            let from = ground.own[0].address();
+            ground.write(Source::Device(from));
+            ground.read();
+        },
+        Ground::finish,
+    );
     ground.end();
     let said = floor::ask(&["pair", &bytes.to_string()], batches.0);
     // Of the same with copies alone, where those are what takes the time.
@@ -130,15 +138,25 @@ pub(crate) fn of_host(plan: &Plan, context: &Context, figures: &mut Figures, byt
     registered.write_at(0, &ordinary).expect("it fits");
     let name = |what: &str| format!("one process, write and read, {} of {what}", name_of(bytes));
     let names = [name("the host"), name("a host frame")];
-    let (took, calls) = ground.sustained(batches, |ground| {
-        ground.write(Source::Host(&ordinary));
-        ground.read();
-    });
+    let (took, calls) = sustained(
+        &mut ground,
+        batches,
+        |ground| {
+            ground.write(Source::Host(&ordinary));
+            ground.read();
+        },
+        Ground::finish,
+    );
     figures.add(&names[0], Limit::None, took, &calls);
-    let (took, calls) = ground.sustained(batches, |ground| {
-        ground.write(Source::Frame(&registered));
-        ground.read();
-    });
+    let (took, calls) = sustained(
+        &mut ground,
+        batches,
+        |ground| {
+            ground.write(Source::Frame(&registered));
+            ground.read();
+        },
+        Ground::finish,
+    );
     figures.add(&names[1], Limit::None, took, &calls);
     drop(registered);
     ground.end();

@@ -15,6 +15,7 @@ use shared_tensor::DType;
 use shared_tensor::shm::Namespace;
 use shared_tensor::stream::{
     GpuReader, GpuWriter, OpenOptions, ReaderOptions, Source, Spin, Stamp, Stream, StreamOptions,
+    Wait,
 };
 
 use crate::calls::Calls;
@@ -71,13 +72,15 @@ impl Side {
 
     fn write(&mut self) {
         let source = Source::Device(self.own.address());
-        self.writer.write(&self.queue, source, &Stamp::default(), &patience()).expect("published");
+        self.writer
+            .write(&self.queue, source, &Stamp::default(), &Wait::forever())
+            .expect("published");
     }
 
     /// Waits for the frame after one, and queues reading it. Gives its count.
     fn read_after(&mut self, count: u64) -> u64 {
-        self.reader.reader().wait(count, &patience()).expect("published");
-        let read = self.reader.latest_into(&self.queue, self.own.address(), &patience());
+        self.reader.reader().wait(count, &Wait::forever()).expect("published");
+        let read = self.reader.latest_into(&self.queue, self.own.address(), &Wait::forever());
         read.expect("queued").count
     }
 

@@ -24,8 +24,9 @@ const SLICE: Duration = Duration::from_millis(50);
 /// How long a wait spins before it parks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Spin {
-    /// Up to 25 us while that keeps finding frames, not at all otherwise and on a single CPU: while two of
-    /// the last eight spins found one; then one wait in 64 tries again. Looks that do not wait do not count.
+    /// Up to 25 us, and up to 50 us for who reads with a GPU, while that keeps finding frames, not at all otherwise
+    /// and on a single CPU: while two of the last eight spins found one; then one wait in 64 tries again. Looks that
+    /// do not wait do not count.
     #[default]
     Adaptive,
     /// Not at all: the least CPU time, a wake-up of some 4 us.
@@ -36,6 +37,8 @@ pub enum Spin {
 
 /// Longest adaptive spin.
 const SPIN_MAX: Duration = Duration::from_micros(25);
+/// The same for frames on a GPU. Who answers one has four calls of the driver to make, of some 5 us each.
+const SPIN_MAX_OF_DEVICE: Duration = Duration::from_micros(50);
 /// Looks at the word between two looks at the clock.
 const LOOKS: u32 = 32;
 
@@ -43,6 +46,8 @@ const LOOKS: u32 = 32;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spinner {
     policy: Spin,
+    /// Longest adaptive spin.
+    most: Duration,
     /// Of the last waits, how many ended while spinning: one bit each, newest lowest.
     recent: u8,
     /// Waits since the last time that spinning was tried although it had not paid.
@@ -52,7 +57,13 @@ pub(crate) struct Spinner {
 
 impl Spinner {
     pub(crate) fn new(policy: Spin) -> Self {
-        Self { policy, recent: u8::MAX, since_probe: 0, single_cpu: cpus::is_single() }
+        let single_cpu = cpus::is_single();
+        Self { policy, most: SPIN_MAX, recent: u8::MAX, since_probe: 0, single_cpu }
+    }
+
+    /// For frames on a GPU.
+    pub(crate) fn of_device(self) -> Self {
+        Self { most: SPIN_MAX_OF_DEVICE, ..self }
     }
 
     fn budget(&mut self) -> Duration {
@@ -62,13 +73,13 @@ impl Spinner {
             Spin::Adaptive if self.single_cpu => Duration::ZERO,
             Spin::Adaptive => {
                 if self.recent.count_ones() >= 2 {
-                    return SPIN_MAX;
+                    return self.most;
                 }
                 // Rates change: look again once in a while.
                 self.since_probe += 1;
                 if self.since_probe >= 64 {
                     self.since_probe = 0;
-                    return SPIN_MAX;
+                    return self.most;
                 }
                 Duration::ZERO
             }
@@ -341,6 +352,7 @@ mod tests {
     fn only_whole_spins_say_whether_they_pay() {
         let stream = stream();
         let mut spinner = Spinner { single_cpu: false, ..Spinner::new(Spin::Adaptive) };
+        assert_eq!(spinner.of_device().budget(), SPIN_MAX_OF_DEVICE, "its peers take longer");
         for _ in 0..100 {
             in_vain(&stream, &mut spinner, &Wait::never());
             in_vain(&stream, &mut spinner, &Wait::until(Instant::now()));

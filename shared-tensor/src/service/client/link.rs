@@ -132,7 +132,7 @@ impl Link {
         Ok(Parcel { body, descriptors, _order: order })
     }
 
-    /// Calls `on_progress` with what is told under the ticket, until it is [closed](Self::close).
+    /// Calls `on_progress` with what is told under the ticket, until it is [closed](Self::close_ticket).
     pub(crate) fn open_ticket(&self, on_progress: OnProgress) -> u64 {
         let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
         let listening = Listening { listener: Some(on_progress), untold: VecDeque::new() };

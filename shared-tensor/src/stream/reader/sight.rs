@@ -76,9 +76,10 @@ impl Sight {
 }
 
 impl Reader {
-    /// For a device: every published frame is there.
+    /// For a device: every published frame is there, and waits are for those who have calls of a driver to make.
     pub(in crate::stream) fn of_device(mut self) -> Self {
         self.sight = Sight::Published;
+        self.spinner = self.spinner.of_device();
         self
     }
 
