@@ -95,7 +95,11 @@ def test_who_is_asked_answers_for_each_line(bench: ModuleType) -> None:
     for _ in range(2):
         with pytest.raises(bench.Failed, match="it exited with 3"):
             watched.asked("end")
-    watched.stop()
+    good = bench.Watched("it", command, hour, 60.0)
+    assert good.asked() == {"begun": 1}
+    good.ended()
+    with pytest.raises(bench.Failed, match="it exited with 3"):
+        watched.ended()
     silent = bench.Watched("it", command, hour, 3.0)
     assert silent.asked() == {"begun": 1}
     with pytest.raises(bench.Failed, match="it is silent for 3 s since: to hang"):
@@ -189,31 +193,65 @@ def test_nothing_is_begun_without_time(
     assert "no time is left for round 1 of ours" in capfd.readouterr().err
 
 
-def test_streams_are_judged_by_the_floor_that_signals_as_they_do(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """The others are in the report beside it, and judge nothing."""
+class Side:
+    """One that is asked for rows, and takes 42 us for each."""
+
+    def __init__(self, module: ModuleType, name: str, heard: list[tuple[str, str]]) -> None:
+        self.name, self.heard = name, heard
+        self._failed = module.Failed
+        #: What it fails at.
+        self.fails = ""
+        self.found: dict[str, object] = {"ordering": "memops", "device": "GPU-1"}
+
+    def asked(self, line: str | None) -> dict[str, object]:
+        """Answer."""
+        if line is not None:
+            self.heard.append((self.name, line))
+            key = line.split()[0]
+            if key == self.fails:
+                raise self._failed("it broke")
+            self.found[key] = {"p50": 42.0, "p90": 90.0, "p99": 99.0, "samples": 5}
+        return self.found
+
+    def go(self) -> None:
+        """Have nothing more to do."""
+
+    def ended(self) -> None:
+        """End well."""
+
+
+@pytest.fixture
+def streams(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Give the benchmark of streams."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     for name in ("watched", "cases", "mps"):
         folder = "" if name == "watched" else "streams/"
         monkeypatch.setitem(sys.modules, name, loaded(f"{folder}{name}"))
-    streams = loaded("streams/__main__")
+    return loaded("streams/__main__")
+
+
+def floor(folder: Path, said: dict[str, float]) -> dict[str, str]:
+    """Make a floor that says this, and notes where it ran; gives the environment."""
+    program = folder / "floor"
+    rows = {row: {"p50": micros} for row, micros in said.items()}
+    program.write_text(
+        f"#!{sys.executable}\nimport os\n"
+        f"open({str(folder / 'cpus')!r}, 'a').write(f'{{sorted(os.sched_getaffinity(0))}}\\n')\n"
+        f"print({json.dumps(rows)!r})\n"
+    )
+    program.chmod(0o755)
+    return {**os.environ, "ST_FLOOR_STREAM": str(program)}
+
+
+def test_streams_are_judged_by_the_floor_that_signals_as_they_do(
+    streams: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The others are in the report beside it, and judge nothing."""
     case = streams.cases.TURNS[0]
     options = argparse.Namespace(groups=["turns"], mps=False)
-    marks = {"p90": 90.0, "p99": 99.0, "samples": 5}
-    said = {"spins": {"p50": 37.0}, "waits": {"p50": 22.0}, "told": {"p50": 30.0}}
-    floor = tmp_path / "floor"
-    floor.write_text(f"#!/bin/sh\necho '{json.dumps(said)}'\n")
-    floor.chmod(0o755)
-    bench = streams.Bench(options, {**os.environ, "ST_FLOOR_STREAM": str(floor)})
-
-    class Side:
-        @staticmethod
-        def asked(line: str | None) -> dict[str, object]:
-            about: dict[str, object] = {"ordering": "memops", "device": "GPU-1"}
-            return about if line is None else {**about, line.split()[0]: {"p50": 42.0, **marks}}
-
-    monkeypatch.setattr(bench, "_started", lambda *_: Side())
+    env = floor(tmp_path, {"spins": 37.0, "waits": 22.0, "told": 30.0})
+    bench = streams.Bench(options, env)
+    monkeypatch.setattr(bench, "_started", lambda side, _: Side(streams, side, []))
     bench.round(0)
     made = bench.figures()
     path = tmp_path / "figures"
@@ -230,6 +268,67 @@ def test_streams_are_judged_by_the_floor_that_signals_as_they_do(
     assert f"{ours.name}: in other ways spins 37 us, waits 22 us" in report.table()
     line = next(streams.line(each) for each in made if each["name"] == ours.name)
     assert "floor 30.00 us, 1.40 times that, spins 37.00 us, waits 22.00 us" in line
+
+
+def test_sides_are_asked_for_each_row_in_turn(
+    streams: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each row on one CPU where calls rule; who fails is asked no more in that round."""
+    small, *large = streams.cases.PAIRS
+    options = argparse.Namespace(groups=["pairs"], mps=False)
+    rows = ("pair", "copies", "pageable", "registered")
+    bench = streams.Bench(options, floor(tmp_path, dict.fromkeys(rows, 30.0)))
+    heard: list[tuple[str, str]] = []
+    fails = {streams.OURS: large[0].key}
+
+    def started(side: str, _: object) -> Side:
+        made = Side(streams, side, heard)
+        made.fails = fails.pop(side, "")
+        return made
+
+    monkeypatch.setattr(bench, "_started", started)
+    bench.round(0)
+    sides = [streams.OURS, streams.NATIVE, streams.PYSHMEM]
+    # Where there is one CPU alone it is the same one each time.
+    cpu, next_cpu = bench._cpu(0, 0), bench._cpu(1, 0)
+    assert heard[:3] == [(side, f"{small.key} {cpu}") for side in sides]
+    assert heard[3:6] == [(side, f"{large[0].key} -1") for side in sides]
+    assert [side for side, _ in heard[6:]] == sides[1:] * 2
+    anywhere = sorted(os.sched_getaffinity(0))
+    first, *others = (tmp_path / "cpus").read_text().splitlines()
+    assert first == str([cpu])
+    assert others == [str(anywhere)] * 3
+    heard.clear()
+    bench.round(1)
+    assert heard[:3] == [(side, f"{small.key} {next_cpu}") for side in sides[1:] + sides[:1]]
+    assert (cpu == next_cpu) is (len(anywhere) == 1)
+    rounds = {
+        figure["name"]: figure["rounds"] for figure in bench.figures() if figure["unit"] == "times"
+    }
+    # Of the rounds that both were measured in.
+    assert rounds[small.name("times pyshmem", "")] == 2
+    assert all(rounds[case.name("times pyshmem", "")] == 1 for case in large)
+    assert bench.errors == {(streams.OURS, large[0].key): "it broke"}
+
+
+@pytest.mark.parametrize("count", [*range(1, 17), 96])
+def test_rows_come_to_other_cpus_in_each_round(streams: ModuleType, count: int) -> None:
+    """Until there are no others."""
+    bench = streams.Bench(argparse.Namespace(groups=["tables"], mps=False), {})
+    bench._cpus = list(range(count))
+    for at in range(len(bench.chosen)):
+        assert len({bench._cpu(number, at) for number in range(count)}) == count
+
+
+def test_rounds_without_time_are_not_begun(
+    streams: ModuleType, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And are no failure of anybody's."""
+    monkeypatch.setenv("ST_WITHIN", "1")
+    monkeypatch.setattr(streams.Bench, "_started", None)
+    options = argparse.Namespace(groups=["turns"], mps=False, rounds=3)
+    assert streams.run(options, {}) == 0
+    assert "no time is left for round 1" in capfd.readouterr().err
 
 
 def test_slow_rows_are_cut(bench: ModuleType) -> None:

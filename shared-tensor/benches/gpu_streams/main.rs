@@ -1,6 +1,6 @@
-//! What streams cost whose frames are on a GPU: there and back between two processes, and a write and a
-//! read in one, and what another GPU reads and writes, as lines and as figures in the file that `ST_FIGURES` names; nothing without a device,
-//! unless `ST_GPU=require` says that there is one.
+//! What streams cost whose frames are on a GPU: there and back between two processes, a write and a read
+//! in one, and what another GPU reads and writes, as lines and as figures in the file that `ST_FIGURES`
+//! names; nothing without a device, unless `ST_GPU=require` says that there is one.
 //!
 //! Everything is measured in turn, in rounds, beside what the program `floor-stream` takes for the same with
 //! the driver alone, where that lies in the same folder. `--mps` measures what is between processes

@@ -33,6 +33,7 @@ struct Ground {
     writer: GpuWriter,
     reader: GpuReader,
     context: Context,
+    wait: Wait<'static>,
 }
 
 impl Ground {
@@ -48,18 +49,17 @@ impl Ground {
             reader: stream.reader_on(context, ReaderOptions::new(), &patience()).expect("a reader"),
             stream,
             context: context.clone(),
+            wait: patience(),
         }
     }
 
     fn write(&mut self, source: Source<'_>) {
-        self.writer
-            .write(&self.queue, source, &Stamp::default(), &Wait::forever())
-            .expect("published");
+        self.writer.write(&self.queue, source, &Stamp::default(), &self.wait).expect("published");
     }
 
     fn read(&mut self) {
         let to = self.own[1].address();
-        self.reader.latest_into(&self.queue, to, &Wait::forever()).expect("queued");
+        self.reader.latest_into(&self.queue, to, &self.wait).expect("queued");
     }
 
     fn finish(&self) {

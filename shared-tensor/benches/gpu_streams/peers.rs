@@ -25,19 +25,19 @@ struct Ground {
     own: [Mapping; 2],
     /// Memory of the first one, as the other reaches it.
     far: Mapping,
+    wait: Wait<'static>,
 }
 
 impl Ground {
     fn write(&mut self) {
         let source = Source::Device(self.own[0].address());
-        let written =
-            self.writer.write(self.work.stream(), source, &Stamp::default(), &Wait::forever());
+        let written = self.writer.write(self.work.stream(), source, &Stamp::default(), &self.wait);
         written.expect("published");
     }
 
     fn read(&mut self) {
         let to = self.own[1].address();
-        self.reader.latest_into(self.work.stream(), to, &Wait::forever()).expect("queued");
+        self.reader.latest_into(self.work.stream(), to, &self.wait).expect("queued");
     }
 
     fn finish(&self) {
@@ -52,11 +52,12 @@ impl Ground {
 
 /// A GPU that reaches the first one's memory and is reached by it.
 fn second(first: &Context) -> Option<Context> {
-    let devices = probe().ok()?.devices().ok()?;
+    let devices = probe().expect("a driver").devices().expect("devices");
     let first = first.device();
-    let reach = |one: &cuda_ipc::Device, other| one.can_access(other).unwrap_or(false);
+    let reach = |one: &cuda_ipc::Device, other| one.can_access(other).expect("an answer");
     let mut others = devices.iter().filter(|it| it.uuid() != first.uuid());
-    others.find(|it| reach(it, first) && reach(first, it))?.context().ok()
+    let second = others.find(|it| reach(it, first) && reach(first, it))?;
+    Some(second.context().expect("a context"))
 }
 
 /// Nothing, where there is no second GPU.
@@ -79,6 +80,7 @@ pub(crate) fn measure(plan: &Plan, first: &Context, figures: &mut Figures) {
         bytes: bytes as u64,
         own: [room(&other, bytes), room(&other, bytes)],
         far: Mapping::open(&other, &[&far], Access::ReadWrite).expect("mapped"),
+        wait: patience(),
     };
     ground.work.fill(ground.own[0].address(), VALUE, ground.bytes).expect("queued");
     let rows = ["reads", "writes"].map(|what| format!("another GPU {what}, {}", name_of(bytes)));

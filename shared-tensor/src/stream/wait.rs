@@ -37,7 +37,7 @@ pub enum Spin {
 
 /// Longest adaptive spin.
 const SPIN_MAX: Duration = Duration::from_micros(25);
-/// The same for frames on a GPU. Who answers one has four calls of the driver to make, of some 5 us each.
+/// The same for frames on a GPU, whose peers have calls of a driver to make: an answer from Python takes 20 to 40 us.
 const SPIN_MAX_OF_DEVICE: Duration = Duration::from_micros(50);
 /// Looks at the word between two looks at the clock.
 const LOOKS: u32 = 32;

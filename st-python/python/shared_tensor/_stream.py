@@ -277,7 +277,8 @@ class Stream(_native.Handle):
             Before the first frame: raise `EmptyStreamError`, or give zeros.
         spin : float, optional
             Seconds for which a wait looks for a frame before it sleeps. Left out, up to 25
-            microseconds, 50 on a GPU, while that has found frames lately, and none otherwise.
+            microseconds, 50 where this handle reads with a GPU, while that has found frames lately,
+            and none otherwise.
         casting : {"no", "equiv", "safe", "same_kind", "unsafe"}
             What a write may convert, in the words of `numpy.can_cast`.
         device : int, str or torch.device, optional

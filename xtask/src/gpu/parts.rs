@@ -14,6 +14,7 @@ use crate::{Failure, Workspace, screen};
 const COPIED: &[(&str, &str)] = &[
     ("tests/gpu/run.sh", "run.sh"),
     ("tests/gpu/gpu_bundle", "driver/gpu_bundle"),
+    ("st-python/tests/conftest.py", "python/conftest.py"),
     ("st-python/tests/gpu", "python/gpu"),
     ("st-python/tests/support", "python/support"),
     ("pyproject.toml", "python/pyproject.toml"),

@@ -111,3 +111,24 @@ impl Reader {
         self.awaits_writer(ctl) && self.sight.awaits_the_dead(&self.attachment, ctl)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use shm_core::Namespace;
+
+    use crate::stream::StreamOptions;
+    use crate::tensor::DType;
+
+    #[test]
+    fn who_reads_with_a_device_looks_for_longer() {
+        let prefix = format!("st-sight.{}.", std::process::id());
+        let namespace = Namespace::new("/dev/shm", &prefix).expect("a prefix");
+        let options = StreamOptions::new(DType::U8, [8]).namespace(namespace);
+        let stream = options.create("it").expect("a stream");
+        let of_host = stream.reader().spinner;
+        let of_device = stream.reader().of_device().spinner;
+        assert_eq!(format!("{of_device:?}"), format!("{:?}", of_host.of_device()));
+        assert_ne!(format!("{of_device:?}"), format!("{of_host:?}"));
+        stream.unlink().unwrap();
+    }
+}

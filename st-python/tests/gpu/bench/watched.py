@@ -91,13 +91,24 @@ class Watched:
             if told is None:
                 break
             found = told
+        self.ended()
+        return {**found, "is_late": False}
+
+    def ended(self) -> None:
+        """Let it end, and see that it does.
+
+        Raises
+        ------
+        Failed
+            If it does not end well.
+        """
+        self.go()
         try:
             code: int | None = self._process.wait(GRACE_S)
         except subprocess.TimeoutExpired:
             code = end(self._process, self.name, is_late=True)
         if code != 0:
             raise Failed(f"{self.name} exited with {code} after: {self._does}")
-        return {**found, "is_late": False}
 
     def asked(self, line: str | None = None) -> dict[str, Any]:
         """Give it a line, if any, and have what it has found when it answers, or has begun.

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -37,6 +38,8 @@ PATIENCE_S = 60.0
 #: For all, if nobody says less; and what is kept for the end.
 WITHIN_S = 300.0
 SPARE_S = 15.0
+#: A further round is not begun with less.
+START_S = 20.0
 #: A row that has begun may take so long when the time is over.
 ROW_MAX_S = 10.0
 #: In place of a CPU: any.
@@ -89,18 +92,26 @@ class Bench:
             sides = {side: self._started(side, stack) for side in order if side in wanted}
             for side in list(sides):
                 # Of all of them, before the first row: who starts is in the others' way.
-                self._asked(sides, side)
+                self._asked(sides, side, (number, "start"))
             for at, case in enumerate(self.chosen):
-                if self.left() <= 0:
-                    tell(f"no time is left in round {number + 1} for {case.key}")
-                    return
-                place = (number * len(self.chosen) + at) % len(self._cpus)
-                cpu = self._cpus[place] if case.is_of_calls else None
+                cpu = self._cpu(number, at) if case.is_of_calls else None
                 self._floor(case, cpu)
                 for side in [it for it in sides if it in case.sides]:
-                    found = self._asked(sides, side, case.key, cpu)
+                    if self.left() <= 0:
+                        tell(f"no time is left in round {number + 1} for {case.key}")
+                        self._end(sides)
+                        return
+                    line = f"{case.key} {ANY if cpu is None else cpu}"
+                    found = self._asked(sides, side, (number, case.key), line)
                     if found:
                         self.found.setdefault((side, case.key), {})[number] = found
+            self._end(sides)
+
+    def _cpu(self, number: int, at: int) -> int:
+        """Choose where a row is measured: not next to where it was in the round before."""
+        count = len(self._cpus)
+        step = next(it for it in range(count // 2 + 1, 0, -1) if math.gcd(it, count) == 1)
+        return self._cpus[(at + number * step) % count]
 
     def _started(self, side: str, stack: contextlib.ExitStack) -> Watched:
         env = {**self.env, cases.ENDING: self.ending}
@@ -113,24 +124,42 @@ class Bench:
         return made
 
     def _asked(
-        self, sides: dict[str, Watched], side: str, key: str = "start", cpu: int | None = None
+        self,
+        sides: dict[str, Watched],
+        side: str,
+        what: tuple[int, str],
+        line: str | None = None,
     ) -> dict[str, float] | None:
         """Ask a side for a row, or whether it has started; who fails leaves this round."""
-        line = None if key == "start" else f"{key} {ANY if cpu is None else cpu}"
+        number, key = what
         try:
             told = sides[side].asked(line)
         except (Failed, ValueError) as error:
-            tell(f"{side}: {key} fails: {error}")
-            self.errors[side, key] = str(error)
             del sides[side]
+            self._failed(number, side, key, str(error))
             return None
         if side != PYSHMEM:
             self.ordering, self.device = told["ordering"], told["device"]
         found = told.get(key)
         if isinstance(found, str):
-            tell(f"{side}: {key} fails: {found}")
-            self.errors[side, key] = found
+            self._failed(number, side, key, found)
         return found if isinstance(found, dict) else None
+
+    def _failed(self, number: int, side: str, key: str, error: str) -> None:
+        tell(f"{side}: {key} fails: {error}")
+        # What a later round had no time for was measured before.
+        if number == 0 or self.left() > 0:
+            self.errors[side, key] = error
+
+    def _end(self, sides: dict[str, Watched]) -> None:
+        for watched in sides.values():
+            watched.go()
+        for side, watched in sides.items():
+            try:
+                watched.ended()
+            except Failed as error:
+                tell(str(error))
+                self.errors[side, "end"] = str(error)
 
     def _floor(self, case: Case, cpu: int | None) -> None:
         beside = Path(self.env.get("ST_PEERS", ".")).parent / "programs/floor-stream"
@@ -139,12 +168,13 @@ class Bench:
             return
         arguments, counted = case.floor
         command = [str(program), *arguments, str(FLOOR_SAMPLES[arguments[0]])]
-        with _on(cpu):
-            ended = subprocess.run(
-                command, env=self.env, check=False, stdout=subprocess.PIPE, timeout=PATIENCE_S
-            )
-        if ended.returncode:
-            tell(f"the floor of {case.key} exited with {ended.returncode}")
+        try:
+            with _on(cpu):
+                ended = subprocess.run(
+                    command, env=self.env, check=True, stdout=subprocess.PIPE, timeout=PATIENCE_S
+                )
+        except subprocess.SubprocessError as error:
+            tell(f"the floor of {case.key}: {error}")
             return
         said = json.loads(ended.stdout)
         for row in (counted, *case.beside):
@@ -220,6 +250,9 @@ def run(options: argparse.Namespace, env: dict[str, str]) -> int:
     """Measure in rounds; the exit code is 1 if anything of ours failed."""
     bench = Bench(options, env)
     for number in range(options.rounds):
+        if bench.left() <= (START_S if number else 0.0):
+            tell(f"no time is left for round {number + 1}")
+            break
         bench.round(number)
     figures = bench.figures()
     if "ST_FIGURES" in os.environ:
