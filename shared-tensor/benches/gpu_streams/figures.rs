@@ -32,7 +32,15 @@ struct Row {
     calls: Calls,
     /// Beside the first one.
     devices: Vec<Device>,
+    /// Of a turn, in all rounds, and the medians of the floor's in each.
+    parts: [Vec<f64>; PARTS],
+    parts_of_floor: Vec<[f64; PARTS]>,
 }
+
+/// Of a turn, as the first process sees it: its write is queued and published; it knows of the answer; it has
+/// queued reading that; its stream is done.
+pub(crate) const PARTS: usize = 4;
+const PART_NAMES: [&str; PARTS] = ["write", "answer", "read", "end"];
 
 #[derive(Debug)]
 pub(crate) struct Figures {
@@ -61,6 +69,22 @@ fn middle(values: &[f64]) -> Option<f64> {
     (!sorted.is_empty()).then(|| percentile(&sorted, 0.5))
 }
 
+impl Row {
+    /// What its parts take, and those of the floor.
+    fn parts(&self) -> Option<String> {
+        let mut said = Vec::new();
+        for (part, name) in PART_NAMES.iter().enumerate() {
+            let mut text = format!("{name} {:.2} us", middle(&self.parts[part])?);
+            let floors: Vec<f64> = self.parts_of_floor.iter().map(|parts| parts[part]).collect();
+            if let Some(floor) = middle(&floors) {
+                let _ = write!(text, " (floor {floor:.2})");
+            }
+            said.push(text);
+        }
+        Some(said.join(", "))
+    }
+}
+
 impl Figures {
     pub(crate) fn new(rounds: usize, ordering: Ordering) -> Self {
         Self { rows: BTreeMap::new(), rounds, ordering }
@@ -80,6 +104,19 @@ impl Figures {
         if devices.is_empty() {
             devices.push(device.clone());
         }
+    }
+
+    /// The parts of a row's samples.
+    pub(crate) fn add_parts(&mut self, name: &str, parts: [Vec<f64>; PARTS]) {
+        let row = self.rows.entry(name.to_owned()).or_default();
+        for (all, part) in row.parts.iter_mut().zip(parts) {
+            all.extend(part);
+        }
+    }
+
+    /// Those of the floor.
+    pub(crate) fn add_parts_of_floor(&mut self, name: &str, parts: [f64; PARTS]) {
+        self.rows.entry(name.to_owned()).or_default().parts_of_floor.push(parts);
     }
 
     /// What the driver alone takes for the same.
@@ -130,6 +167,9 @@ impl Figures {
                 marks[0], marks[2]
             );
             said.expect("somebody listens");
+            if let Some(parts) = row.parts() {
+                writeln!(out, "    of that {parts}").expect("somebody listens");
+            }
             let devices = [std::slice::from_ref(device), &row.devices].concat();
             calls::on(&devices);
             calls::ordered_by(self.ordering);

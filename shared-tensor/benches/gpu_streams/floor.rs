@@ -4,6 +4,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::figures::PARTS;
+
 const NAME: &str = "floor-stream";
 /// Names its path, where it does not lie beside this program.
 const PATH: &str = "ST_FLOOR_STREAM";
@@ -24,4 +26,9 @@ pub(crate) fn ask(arguments: &[&str], samples: usize) -> Option<Value> {
 /// The median of a row, in microseconds.
 pub(crate) fn median(said: &Value, row: &str) -> f64 {
     said[row]["p50"].as_f64().expect("a number")
+}
+
+/// Of a turn the medians of its parts, in microseconds.
+pub(crate) fn parts(said: &Value, row: &str) -> [f64; PARTS] {
+    std::array::from_fn(|part| said[row]["parts"][part].as_f64().expect("a number"))
 }

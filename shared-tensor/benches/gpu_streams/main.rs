@@ -83,6 +83,7 @@ fn main() -> ExitCode {
     };
     let context = device.context().expect("a context");
     let words = cuda_ipc::Words::create(1).expect("memory").attach(&context).expect("attached");
+    let second = if plan.is_mps { None } else { peers::second(&context) };
     let mut figures = Figures::new(plan.rounds, words.ordering());
     for round in 0..plan.rounds {
         for bytes in [64 << 10, 4 * MB] {
@@ -107,7 +108,9 @@ fn main() -> ExitCode {
         if !plan.is_mps {
             pair::of_host(&plan, &context, &mut figures, 4 * MB);
             pair::of_calls(&plan, &context, &mut figures);
-            peers::measure(&plan, &context, &mut figures);
+            if let Some(second) = &second {
+                peers::measure(&plan, &context, second, &mut figures);
+            }
         }
     }
     figures.end(&device);

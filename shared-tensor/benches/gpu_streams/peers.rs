@@ -50,23 +50,21 @@ impl Ground {
     }
 }
 
-/// A GPU that reaches the first one's memory and is reached by it.
-fn second(first: &Context) -> Option<Context> {
+/// A GPU that reaches the first one's memory and is reached by it; says so if there is none.
+pub(crate) fn second(first: &Context) -> Option<Context> {
     let devices = probe().expect("a driver").devices().expect("devices");
     let first = first.device();
     let reach = |one: &cuda_ipc::Device, other| one.can_access(other).expect("an answer");
     let mut others = devices.iter().filter(|it| it.uuid() != first.uuid());
-    let second = others.find(|it| reach(it, first) && reach(first, it))?;
+    let Some(second) = others.find(|it| reach(it, first) && reach(first, it)) else {
+        let why = "another GPU reads and writes: not measured, there is none that reaches this one";
+        writeln!(std::io::stdout(), "{why}").expect("somebody listens");
+        return None;
+    };
     Some(second.context().expect("a context"))
 }
 
-/// Nothing, where there is no second GPU.
-pub(crate) fn measure(plan: &Plan, first: &Context, figures: &mut Figures) {
-    let Some(other) = second(first) else {
-        let why = "another GPU reads and writes: not measured, there is none that reaches this one";
-        writeln!(std::io::stdout(), "{why}").expect("somebody listens");
-        return;
-    };
+pub(crate) fn measure(plan: &Plan, first: &Context, other: &Context, figures: &mut Figures) {
     let bytes = if plan.is_small { 4 * MB } else { 400 * MB };
     let prefix = format!("st-bench.{}.", std::process::id());
     let namespace = Namespace::new("/dev/shm", &prefix).expect("a prefix");
@@ -74,12 +72,12 @@ pub(crate) fn measure(plan: &Plan, first: &Context, figures: &mut Figures) {
     let stream = options.create_on(first, "peers").expect("a stream");
     let far = Chunk::create(first.device(), bytes as u64).expect("memory");
     let mut ground = Ground {
-        work: Copies::new(&other).expect("a stream"),
-        writer: stream.writer_on(&other, &patience()).expect("a writer"),
-        reader: stream.reader_on(&other, ReaderOptions::new(), &patience()).expect("a reader"),
+        work: Copies::new(other).expect("a stream"),
+        writer: stream.writer_on(other, &patience()).expect("a writer"),
+        reader: stream.reader_on(other, ReaderOptions::new(), &patience()).expect("a reader"),
         bytes: bytes as u64,
-        own: [room(&other, bytes), room(&other, bytes)],
-        far: Mapping::open(&other, &[&far], Access::ReadWrite).expect("mapped"),
+        own: [room(other, bytes), room(other, bytes)],
+        far: Mapping::open(other, &[&far], Access::ReadWrite).expect("mapped"),
         wait: patience(),
     };
     ground.work.fill(ground.own[0].address(), VALUE, ground.bytes).expect("queued");

@@ -19,7 +19,7 @@ use shared_tensor::stream::{
 };
 
 use crate::calls::Calls;
-use crate::figures::{Figures, Limit};
+use crate::figures::{Figures, Limit, PARTS};
 use crate::{Plan, floor, name_of, patience, room};
 
 const ROLE: &str = "ST_BENCH_ANSWERS";
@@ -44,6 +44,7 @@ pub(crate) fn floor(plan: &Plan, figures: &mut Figures, bytes: usize) {
     let Some(said) = said else { return };
     let row = row(plan, bytes);
     figures.add_floor(&row, floor::median(&said, "told"));
+    figures.add_parts_of_floor(&row, floor::parts(&said, "told"));
     for way in ["spins", "waits"] {
         figures.add_beside(&row, way, floor::median(&said, way));
     }
@@ -78,9 +79,13 @@ impl Side {
         self.writer.write(&self.queue, source, &Stamp::default(), &self.wait).expect("published");
     }
 
-    /// Waits for the frame after one, and queues reading it. Gives its count.
-    fn read_after(&mut self, count: u64) -> u64 {
+    /// Waits for the frame after one.
+    fn wait(&mut self, count: u64) {
         self.reader.reader().wait(count, &self.wait).expect("published");
+    }
+
+    /// Queues reading the newest one. Gives its count.
+    fn read(&mut self) -> u64 {
         let read = self.reader.latest_into(&self.queue, self.own.address(), &self.wait);
         read.expect("queued").count
     }
@@ -88,6 +93,10 @@ impl Side {
     fn finish(&self) {
         self.context.synchronize(&self.queue).expect("done");
     }
+}
+
+fn micros(from: Instant, to: Instant) -> f64 {
+    (to - from).as_secs_f64() * 1e6
 }
 
 pub(crate) fn measure(plan: &Plan, context: &Context, figures: &mut Figures, bytes: usize) {
@@ -100,6 +109,7 @@ pub(crate) fn measure(plan: &Plan, context: &Context, figures: &mut Figures, byt
     let samples = plan.samples(SAMPLES);
     let warm = samples / 10 + 1;
     let mut took = Vec::with_capacity(samples);
+    let mut parts = [const { Vec::new() }; PARTS];
     let mut count = 0;
     let mut before = Calls::now();
     for sample in 0..warm + samples {
@@ -108,15 +118,25 @@ pub(crate) fn measure(plan: &Plan, context: &Context, figures: &mut Figures, byt
         }
         let begun = Instant::now();
         side.write();
-        count = side.read_after(count);
+        let written = Instant::now();
+        side.wait(count);
+        let told = Instant::now();
+        count = side.read();
+        let queued = Instant::now();
         side.finish();
+        let done = Instant::now();
         if sample >= warm {
-            took.push(begun.elapsed().as_secs_f64() * 1e6);
+            took.push(micros(begun, done));
+            let ends = [begun, written, told, queued, done];
+            for (part, ends) in parts.iter_mut().zip(ends.windows(2)) {
+                part.push(micros(ends[0], ends[1]));
+            }
         }
     }
     let calls = Calls::now().since(&before);
     other.end();
     figures.add(&row(plan, bytes), Limit::OfFloor(OF_FLOOR), took, &calls);
+    figures.add_parts(&row(plan, bytes), parts);
     for stream in &streams {
         stream.unlink().expect("unlinked");
     }
@@ -168,7 +188,7 @@ pub(crate) fn play() -> bool {
     let mut count = 0;
     // Whoever started this ends with it; nobody asks after its death, and a wait is over.
     while side.reader.reader().wait(count, &patience()).is_ok() {
-        count = side.read_after(count);
+        count = side.read();
         side.write();
     }
     true

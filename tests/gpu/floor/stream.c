@@ -11,6 +11,8 @@
  *     told                        each tells the other's CPU, by a word that no device writes, as soon as the
  *                                 copy and the word behind it are queued; who is told queues a wait for the word
  *                                 unless it has come, the copy, and a word that says that the frame is read
+ *     parts                       of each, as the first process sees it: its write is queued, and told; it knows of
+ *                                 the answer; it has queued reading that; its stream is done
  * stream pair BYTES SAMPLES       one process writes and reads, on one stream, again and again
  *     pair                        copy, write of a word, wait for it, copy, write of another
  *     queued                      of that, the calls alone
@@ -101,6 +103,9 @@ static number map(int fd, size_t bytes) {
     return base;
 }
 
+/* Of a turn: write, answer, read, end. */
+enum { PARTS = 4 };
+
 static int by_value(const void *one, const void *other) {
     double difference = *(const double *)one - *(const double *)other;
     return (difference > 0) - (difference < 0);
@@ -109,6 +114,15 @@ static void row(const char *name, double *took, int samples) {
     qsort(took, samples, sizeof *took, by_value);
     printf("\"%s\": {\"p50\": %.3f, \"p90\": %.3f, \"p99\": %.3f, \"samples\": %d}, ", name, took[samples / 2],
            took[samples * 9 / 10], took[samples * 99 / 100], samples);
+}
+/* The same, with the middle of each part. */
+static void row_of_parts(const char *name, double *took, double *parts[PARTS], int samples) {
+    qsort(took, samples, sizeof *took, by_value);
+    for (int part = 0; part < PARTS; part++) qsort(parts[part], samples, sizeof *took, by_value);
+    int middle = samples / 2;
+    printf("\"%s\": {\"p50\": %.3f, \"p90\": %.3f, \"p99\": %.3f, \"samples\": %d, \"parts\": [%.3f, %.3f, %.3f, %.3f]}, ",
+           name, took[middle], took[samples * 9 / 10], took[samples * 99 / 100], samples, parts[0][middle],
+           parts[1][middle], parts[2][middle], parts[3][middle]);
 }
 static void end_line(void) { printf("\"ordering\": \"memops\"}\n"); }
 
@@ -152,21 +166,26 @@ static void answer(number there, number back, number local, size_t bytes, int tu
     }
     done();
 }
-static void ask(number there, number back, number local, size_t bytes, int turns, enum way way, uint64_t first, double *took) {
+static void ask(number there, number back, number local, size_t bytes, int turns, enum way way, uint64_t first,
+                double *took, double *parts[PARTS]) {
     for (uint64_t turn = first + 1; turn <= first + turns; turn++) {
-        double begun = now();
+        double at[PARTS + 1] = {now()};
         copy(there, local, bytes);
         say(PING, turn);
-        if (way == TOLD) {
-            tell(PING_TOLD, turn);
-            look(PONG_TOLD, turn);
-        }
+        if (way == TOLD) tell(PING_TOLD, turn);
+        at[1] = now();
+        if (way == TOLD) look(PONG_TOLD, turn);
         if (way == SPINS) look(PONG, turn);
-        else if (way == WAITS || words[PONG / 8] < turn) await(PONG, turn);
+        at[2] = now();
+        if (way == WAITS || (way == TOLD && words[PONG / 8] < turn)) await(PONG, turn);
         copy(local, back, bytes);
         if (way == TOLD) say(PONG_READ, turn);
+        at[3] = now();
         done();
-        took[turn - first - 1] = now() - begun;
+        at[4] = now();
+        int sample = turn - first - 1;
+        took[sample] = at[4] - at[0];
+        for (int part = 0; part < PARTS; part++) parts[part][sample] = at[part + 1] - at[part];
     }
 }
 
@@ -183,17 +202,18 @@ static void turn(size_t bytes, int samples) {
     if (other) send_descriptor(pair[0], fd);
     number there = map(fd, 2 * frame), back = there + frame, local = own(bytes);
     uint64_t counted = 0;
-    double *took = malloc(samples * sizeof *took);
+    double *took = malloc(samples * sizeof *took), *parts[PARTS];
+    for (int part = 0; part < PARTS; part++) parts[part] = malloc(samples * sizeof *took);
     if (other) name_device();
     for (enum way way = SPINS; way < WAYS; way++) {
         for (int timed = 0; timed < 2; timed++) {
             int turns = timed ? samples : warm;
             if (turns > samples) turns = samples;
-            if (other) ask(there, back, local, bytes, turns, way, counted, took);
+            if (other) ask(there, back, local, bytes, turns, way, counted, took, parts);
             else answer(there, back, local, bytes, turns, way, counted);
             counted += turns;
         }
-        if (other) row(ways[way], took, samples);
+        if (other) row_of_parts(ways[way], took, parts, samples);
     }
     if (!other) _exit(0);
     int status;
