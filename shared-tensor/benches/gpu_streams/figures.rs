@@ -64,7 +64,7 @@ fn sorted(values: impl IntoIterator<Item = f64>) -> Vec<f64> {
 }
 
 /// The median, if there is one.
-fn middle(values: &[f64]) -> Option<f64> {
+pub(crate) fn middle(values: &[f64]) -> Option<f64> {
     let sorted = sorted(values.iter().copied());
     (!sorted.is_empty()).then(|| percentile(&sorted, 0.5))
 }

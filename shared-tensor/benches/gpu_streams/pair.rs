@@ -66,6 +66,14 @@ impl Ground {
         self.context.synchronize(&self.queue).expect("done");
     }
 
+    fn sustained(
+        &mut self,
+        batches: (usize, usize),
+        once: impl FnMut(&mut Self),
+    ) -> (Vec<f64>, Calls) {
+        sustained(self, batches, once, Self::finish)
+    }
+
     fn end(self) {
         self.stream.unlink().expect("unlinked");
         drop(self);
@@ -108,16 +116,11 @@ pub(crate) fn measure(plan: &Plan, context: &Context, figures: &mut Figures, byt
     let name = format!("one process, write and read, {}{}", name_of(bytes), plan.ending());
     let batches = batches(plan, bytes);
     let mut ground = Ground::new(context, bytes);
-    let (took, calls) = sustained(
-        &mut ground,
-        batches,
-        |ground| {
-            let from = ground.own[0].address();
-            ground.write(Source::Device(from));
-            ground.read();
-        },
-        Ground::finish,
-    );
+    let (took, calls) = ground.sustained(batches, |ground| {
+        let from = ground.own[0].address();
+        ground.write(Source::Device(from));
+        ground.read();
+    });
     ground.end();
     let said = floor::ask(&["pair", &bytes.to_string()], batches.0);
     // Of the same with copies alone, where those are what takes the time.
@@ -138,25 +141,15 @@ pub(crate) fn of_host(plan: &Plan, context: &Context, figures: &mut Figures, byt
     registered.write_at(0, &ordinary).expect("it fits");
     let name = |what: &str| format!("one process, write and read, {} of {what}", name_of(bytes));
     let names = [name("the host"), name("a host frame")];
-    let (took, calls) = sustained(
-        &mut ground,
-        batches,
-        |ground| {
-            ground.write(Source::Host(&ordinary));
-            ground.read();
-        },
-        Ground::finish,
-    );
+    let (took, calls) = ground.sustained(batches, |ground| {
+        ground.write(Source::Host(&ordinary));
+        ground.read();
+    });
     figures.add(&names[0], Limit::None, took, &calls);
-    let (took, calls) = sustained(
-        &mut ground,
-        batches,
-        |ground| {
-            ground.write(Source::Frame(&registered));
-            ground.read();
-        },
-        Ground::finish,
-    );
+    let (took, calls) = ground.sustained(batches, |ground| {
+        ground.write(Source::Frame(&registered));
+        ground.read();
+    });
     figures.add(&names[1], Limit::None, took, &calls);
     drop(registered);
     ground.end();

@@ -9,7 +9,7 @@ use shared_tensor::stream::{
     GpuReader, GpuWriter, ReaderOptions, Source, Stamp, StreamOptions, Wait,
 };
 
-use crate::figures::{Figures, Limit};
+use crate::figures::{Figures, Limit, middle};
 use crate::pair::{FEW, OF_COPIES, SLOTS, sustained};
 use crate::{MB, Plan, name_of, patience, room};
 
@@ -92,9 +92,8 @@ pub(crate) fn measure(plan: &Plan, first: &Context, other: &Context, figures: &m
         let once = |it: &mut Ground| {
             if is_read { it.copy(&it.own[1], &it.far) } else { it.copy(&it.far, &it.own[0]) }
         };
-        let (mut took, _) = sustained(&mut ground, FEW, once, Ground::finish);
-        took.sort_by(f64::total_cmp);
-        figures.add_floor(row, took[took.len() / 2]);
+        let (took, _) = sustained(&mut ground, FEW, once, Ground::finish);
+        figures.add_floor(row, middle(&took).expect("a batch"));
     }
     ground.read();
     let mut found = vec![0; bytes];

@@ -37,13 +37,14 @@ pub enum Spin {
 
 /// Longest adaptive spin.
 const SPIN_MAX: Duration = Duration::from_micros(25);
-/// The same for frames on a GPU, whose peers have calls of a driver to make: an answer from Python takes 20 to 40 us.
+/// The same for frames on a GPU, whose peers have calls of a driver to make: with 25 us many waits for a process of
+/// Python slept.
 const SPIN_MAX_OF_DEVICE: Duration = Duration::from_micros(50);
 /// Looks at the word between two looks at the clock.
 const LOOKS: u32 = 32;
 
 /// What recent waits were like.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Spinner {
     policy: Spin,
     /// Longest adaptive spin.
