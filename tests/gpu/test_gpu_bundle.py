@@ -310,13 +310,15 @@ def test_the_package_fails_the_report(ground: Ground, driver: Path) -> None:
 def test_the_packages_legacy_handles_fail_the_report(
     ground: Ground, driver: Path, call: str
 ) -> None:
-    """Outside of the tests that are about them, which are known by their names."""
+    """Outside of tests that are about them or run on a peer, which are known by their names."""
     ground.add("it", "test", good_test([]))
-    ground.python_test(f"note('test_copy_false_opens', {call!r})")
-    assert ground.run("tests", driver=driver).returncode == 0
-    ground.python_test(f"note('test_it', {call!r})")
-    assert ground.run("tests", driver=driver).returncode == 1
-    assert f"test gpu.test_it::test_it called {call}" in ground.problems()
+    for allowed in ("test_copy_false_opens", "test_g3[pyshmem]", "test_g3[4-pyshmem]"):
+        ground.python_test(f"note({allowed!r}, {call!r})")
+        assert ground.run("tests", driver=driver).returncode == 0, allowed
+    for name in ("test_it", "test_g3[shared_tensor.streams]", "test_of_pyshmem[4]"):
+        ground.python_test(f"note({name!r}, {call!r})")
+        assert ground.run("tests", driver=driver).returncode == 1, name
+        assert f"test gpu.test_it::{name} called {call}" in ground.problems()
 
 
 def test_the_packages_calls_have_to_be_counted(ground: Ground, driver: Path) -> None:

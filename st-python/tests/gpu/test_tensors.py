@@ -121,24 +121,41 @@ def test_views_ties_and_containers_keep_their_shape(torch: Any, served: Served) 
     assert nested[0][0].data_ptr() == nested[0][1].data_ptr()
 
 
-def test_a_result_of_a_kernel_that_still_runs_is_right(torch: Any, served: Served) -> None:
-    """The reader's stream waits for the writer's, and no host does."""
+def test_a_result_that_is_not_computed_yet_is_right(torch: Any, served: Served) -> None:
+    """The reader's stream waits for the writer's, which waits for a word, and no host does."""
     served.server(
         """
+import ctypes
+
+wait = ctypes.CDLL("libcuda.so.1").cuStreamWaitValue32_v2
+wait.argtypes = [ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_uint]
+AT_LEAST = 0
+gate = torch.zeros(1, dtype=torch.int32).pin_memory()
+
 @share(cache=False)
-def slow(number):
+def held(number):
     value = torch.zeros(1 << 20, device=device)
-    torch.cuda._sleep(100_000_000)
+    stream = torch.cuda.current_stream(device)
+    assert wait(stream.cuda_stream, gate.data_ptr(), number, AT_LEAST) == 0
     return value.add_(number)
+
+@share(cache=False)
+def let_go(number):
+    gate.fill_(number)
 """
     )
     client = served.client()
-    for number in range(5):
-        came = client.call("slow", number)
-        done = torch.cuda.Event()
-        total = came.sum()
-        done.record()
-        assert not done.query(), "the call came back before the kernel was done"
+    # All kernels are there, and memory for all results, before anything waits.
+    assert float(client.call("held", 0).sum()) == 0
+    done = torch.cuda.Event()
+    for number in range(1, 6):
+        try:
+            came = client.call("held", number)
+            total = came.sum()
+            done.record()
+            assert not done.query(), "the stream did not wait for what the server's had not done"
+        finally:
+            client.call("let_go", number)
         assert float(total) == number * (1 << 20)
 
 

@@ -15,8 +15,10 @@ from pathlib import Path
 #: Functions that wait for all work of a context or a device.
 WAITS = ("cuCtxSynchronize", "cudaDeviceSynchronize")
 LEGACY = ("cuIpc", "cudaIpc")
-#: What the names of those tests of Python contain that may use legacy handles.
+#: What the names of those tests of Python contain that are about legacy handles.
 COPY_FALSE = "copy_false"
+#: The parameter of a test of Python that runs on the package that this one is compared with.
+PEER = "pyshmem"
 ORDERINGS = ("memops", "host")
 
 
@@ -68,6 +70,12 @@ def total(lines: list[Line]) -> dict[str, int]:
     for line in lines:
         counter.update(line.calls)
     return dict(sorted(counter.items()))
+
+
+def may_use_legacy(name: str) -> bool:
+    """Tell whether a test of Python is about legacy handles, or runs on a peer that needs them."""
+    test, _, values = name.partition("[")
+    return COPY_FALSE in test or PEER in values.rstrip("]").split("-")
 
 
 def beyond_legacy(lines: list[Line], allowed: list[str]) -> list[str]:

@@ -226,7 +226,7 @@ class Runner:
             tests, problems = junit.parse(results)
             lines, unread = calls.read(path)
             run.calls = calls.total(lines)
-            allowed = [line.name for line in lines if calls.COPY_FALSE in line.name]
+            allowed = [line.name for line in lines if calls.may_use_legacy(line.name)]
             run.take(tests, _beside(lines))
             run.problems += problems + unread + calls.beyond_legacy(lines, allowed)
             wrong = ended.problems(limit)
